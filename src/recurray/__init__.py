@@ -1,0 +1,46 @@
+"""Recurrent networks with explicit gradients on the Python array API: NumPy on the CPU, CuPy on CUDA GPUs."""
+
+from recurray import losses, optim, schedules
+from recurray.backend import Backend, BackendUnavailableError
+from recurray.gradient_check import GradientReport, check_gradients
+from recurray.layers import (
+    LSTM,
+    Activation,
+    DiagonalLSTM,
+    Dropout,
+    Embedding,
+    Last,
+    Layer,
+    LayerNorm,
+    Linear,
+    Sequential,
+)
+from recurray.selector import available_backends, get_backend
+from recurray.state import State
+from recurray.streaming import Streaming
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LSTM",
+    "Activation",
+    "Backend",
+    "BackendUnavailableError",
+    "DiagonalLSTM",
+    "Dropout",
+    "Embedding",
+    "GradientReport",
+    "Last",
+    "Layer",
+    "LayerNorm",
+    "Linear",
+    "Sequential",
+    "State",
+    "Streaming",
+    "available_backends",
+    "check_gradients",
+    "get_backend",
+    "losses",
+    "optim",
+    "schedules",
+]

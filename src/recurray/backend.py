@@ -1,0 +1,122 @@
+"""A backend: an array library on a device, and how it runs a recurrence over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recurray import scan
+from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
+from recurray.cells.cell import Cell, Weights
+
+
+class BackendUnavailableError(RuntimeError):
+    """The backend that was asked for can't run on this machine; the message says what to install."""
+
+
+class Backend:
+    """An array library on a device. This class alone is the reference path, for any array-API namespace.
+
+    A backend for one library subclasses it and replaces what that library does better: most of all
+    `scan_forward` and `scan_backward`, which must give the numbers of the reference to rounding.
+
+    Parameters
+    ----------
+    namespace : module
+        A namespace of the array API: ``array_api_strict``, ``torch``, ``jax.numpy``, ...
+    device : object, optional
+        One of the library's devices; its default device if omitted.
+
+    Attributes
+    ----------
+    name : str
+        How users ask for it.
+    xp : module
+        The array-API namespace.
+    device : object
+        Where its arrays live.
+
+    Examples
+    --------
+    >>> import array_api_strict
+    >>> import recurray as rr
+    >>> backend = rr.get_backend(array_api_strict)
+    >>> backend.asarray([1.0, 2.0], dtype="float32")
+    Array([1., 2.], dtype=array_api_strict.float32)
+    """
+
+    name: str
+    xp: Namespace
+    device: Any
+
+    def __init__(self, namespace: Namespace, device: Any = None) -> None:
+        probe = namespace.asarray(0.0) if device is None else namespace.asarray(0.0, device=device)
+        self.xp = namespace_of(probe)
+        self.name = namespace.__name__
+        self.device = device_of(probe)
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """Return ``x`` (an array of any library, a list, a number) as an array of this backend on its device.
+
+        Raises
+        ------
+        TypeError
+            The array library can't hold the precision asked for (JAX without ``jax_enable_x64``).
+        """
+        wanted = None if dtype is None else getattr(self.xp, dtype)
+        if not self.owns(x):
+            x = to_numpy(x)
+        result = self.xp.asarray(x, dtype=wanted, device=self.device)
+        if wanted is not None and result.dtype != wanted:
+            raise TypeError(f"the backend {self.name!r} made {result.dtype} where {dtype} was asked for")
+        return result
+
+    def to_numpy(self, a: Array) -> Any:
+        """Return a NumPy copy of ``a``, wherever it lives."""
+        import numpy as np
+
+        return np.array(to_numpy(a))  # a copy: nobody writes through it into a layer's params
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished what was asked of it. Nothing to wait for here."""
+
+    def owns(self, a: Any) -> bool:
+        """Tell whether ``a`` is an array of this backend's library (on whatever device)."""
+        try:
+            return bool(namespace_of(a) is self.xp)
+        except TypeError:
+            return False
+
+    def on_device(self, a: Array) -> bool:
+        """Tell whether the array ``a`` of this library lives on this backend's device."""
+        return bool(device_of(a) == self.device)
+
+    def scan_forward(
+        self,
+        cell: Cell,
+        weights: Weights,
+        x: Array,
+        start: tuple[Array, ...],
+        *,
+        lengths: Sequence[int] | None,
+        reverse: bool,
+        keep: bool,
+    ) -> tuple[Array, tuple[Array, ...], Any]:
+        """Run ``cell`` over time; see `recurray.scan.forward`, which this calls and any replacement must equal."""
+        return scan.forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+
+    def scan_backward(
+        self, cell: Cell, cache: Any, dy: Array, dend: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...], Weights]:
+        """Backward through time; see `recurray.scan.backward`."""
+        return scan.backward(cell, cache, dy, dend)
+
+    def sum_rows(self, values: Array, index: Array, count: int) -> Array:
+        """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""
+        xp = self.xp
+        numbers = xp.arange(count, dtype=index.dtype, device=self.device)
+        one_hot = xp.astype(numbers[:, None] == index[None, :], values.dtype)  # (count, N)
+        return one_hot @ values
+
+    def __repr__(self) -> str:
+        return f"<recurray backend {self.name!r} on {self.device}>"

@@ -1,0 +1,105 @@
+"""What a cell is: the pointwise mathematics of one time step and its derivative, on arrays of any library.
+
+B batch, I input, H hidden units, R size of the output (H, or the projection's). The scan that runs a cell over
+time does everything that is not pointwise: the products with the weights, the loop, masks, sums.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from recurray.arrays import Array
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One direction of one layer's params, or their gradients, by what the scan does with them."""
+
+    input: Array  # (input gates * H, I)
+    recurrent: Array | None = None  # (recurrent gates * H, R)
+    input_bias: Array | None = None  # (input gates * H,)
+    recurrent_bias: Array | None = None  # (recurrent gates * H,)
+    projection: Array | None = None  # (R, H): the output is projection @ h
+    pointwise: Mapping[str, Array] = field(default_factory=dict)  # name -> (rows, H), read by the cell itself
+
+
+@dataclass(frozen=True)
+class CellGradients:
+    """What `Cell.step_backward` returns. What isn't named has no gradient."""
+
+    x: Mapping[str, Array]  # by input gate
+    h: Mapping[str, Array]  # by recurrent gate
+    before: Mapping[str, Array]  # by state; not counting what comes through the recurrent product
+    params: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)  # by pointwise param and row
+
+
+class Cell(ABC):
+    """The pointwise mathematics of one time step and its derivative.
+
+    A cell is written in plain arithmetic on arrays and the functions of `recurray.arrays`, elementwise
+    alone, without branching on values. So a backend can run it as it stands, or record it once and
+    generate faster code from what it does.
+
+    Attributes
+    ----------
+    input_gates : tuple of str
+        Blocks of H rows of the input product ``x @ weight.T + bias``, in the order of the weight's rows.
+    recurrent_gates : tuple of str
+        The like for the product with the previous output; empty if the cell has none.
+    states : tuple of str
+        What is carried from step to step; the first is "h", the output.
+    pointwise : dict of str to tuple of str
+        Params that the cell reads itself: their names, and the names of their rows of H numbers.
+    """
+
+    input_gates: tuple[str, ...]
+    recurrent_gates: tuple[str, ...]
+    states: ClassVar[tuple[str, ...]]
+    pointwise: Mapping[str, tuple[str, ...]]
+
+    @abstractmethod
+    def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
+        """One time step.
+
+        Parameters
+        ----------
+        x, h : named tuple of array, each (B, H)
+            The input's and the recurrent product, by gate, biases included.
+        before : named tuple of array, each (B, H)
+            The states before the step.
+        params : named tuple of named tuple of array, each (H,)
+            The pointwise params, by name and row.
+
+        Returns
+        -------
+        after : dict of str to array
+            The states after the step.
+        saved : dict of str to array
+            What `step_backward` reads, apart from the states before the step and the params.
+        """
+
+    @abstractmethod
+    def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        """Gradients of what went into `step`, given those of the states after it.
+
+        What doesn't depend on ``d`` is best kept together by parentheses, ``dc * (g * (i * (1 - i)))``: a backend
+        can then compute it for many steps at once, outside the time loop.
+
+        Parameters
+        ----------
+        d : named tuple of array, each (B, H)
+            The gradients of the states after the step.
+        saved, before, params : named tuple
+            As in `step`.
+        """
+
+
+@lru_cache(maxsize=None)
+def named(names: tuple[str, ...]) -> Any:
+    """Return a named tuple type with the fields ``names``."""
+    return namedtuple("named", names)  # noqa: PYI024 - the fields are known only at run time

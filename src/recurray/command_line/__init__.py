@@ -1,0 +1,80 @@
+"""The command ``recurray``: train, sample, info, bench.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or something to install first, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import recurray
+from recurray.command_line.failure import Failure
+from recurray.language_model.errors import LanguageModelError
+
+# name: (the module that has add_arguments(parser) and run(args) -> exit code, what the command does)
+_COMMANDS = {
+    "train": ("recurray.command_line.train", "train a character language model on a text"),
+    "sample": ("recurray.command_line.sample", "write text with a trained model"),
+    "info": ("recurray.command_line.info", "show versions, backends and devices, and what is missing"),
+    "bench": ("recurray.benchmarks.command", "measure speed"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the program's name; those of the process if omitted.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parse(arguments)
+    except SystemExit as stop:  # argparse has printed the help or what is wrong
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        code = int(args.run(args))
+        sys.stdout.flush()  # here, where a broken pipe is dealt with
+        return code
+    except Failure as failure:
+        return _fail(args.command, str(failure), failure.code)
+    except (LanguageModelError, recurray.BackendUnavailableError) as error:
+        return _fail(args.command, str(error), 1)
+    except MemoryError as error:
+        return _fail(args.command, f"out of memory: {error}" if str(error) else "out of memory", 1)
+    except KeyboardInterrupt:
+        return _fail(args.command, "interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output has had enough. Python flushes stdout once more at its end: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recurray", description=recurray.__doc__)
+    parser.add_argument("--version", action="version", version=f"recurray {recurray.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the command that is asked for is imported: the others may need what isn't installed, and take time.
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module_name, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name == wanted:
+            module = import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser.parse_args(arguments)
+
+
+def _fail(command: str, message: str, code: int) -> int:
+    sys.stderr.write(f"recurray {command}: {message}\n")
+    return code

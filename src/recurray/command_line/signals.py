@@ -1,0 +1,44 @@
+"""Being asked to stop: Ctrl-C, and the signals that end a process or its terminal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # those that the system has are used
+
+
+class StopRequest:
+    """Notes, while it is entered, that a signal asked to stop, so that work can end where it is safe.
+
+    A second signal doesn't wait: it raises KeyboardInterrupt. Signals that the process was started to ignore
+    (``nohup``) stay ignored.
+
+    Attributes
+    ----------
+    received : bool
+        Whether a signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python doesn't allow it
+            for name in _NAMES:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True

@@ -1,0 +1,17 @@
+"""What can go wrong for reasons outside the program; each message is written for the user."""
+
+
+class LanguageModelError(Exception):
+    """What all errors here have in common."""
+
+
+class TextError(LanguageModelError, ValueError):
+    """The text can't be read, or is too short for what was asked."""
+
+
+class CheckpointError(LanguageModelError, ValueError):
+    """The checkpoint can't be written or read, or isn't the right one."""
+
+
+class TrainingError(LanguageModelError, RuntimeError):
+    """Training can't go on."""

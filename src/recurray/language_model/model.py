@@ -1,0 +1,89 @@
+"""The character language model: embedding, LSTM layers, and a score for every character that may come next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import recurray as rr
+from recurray.language_model import checkpoint
+from recurray.language_model.errors import CheckpointError
+from recurray.language_model.settings import Settings
+from recurray.language_model.text import Vocabulary
+
+FORMAT = "character language model"
+MODEL = "model."  # what the names of the model's arrays in a checkpoint begin with
+
+
+def build(settings: Settings, vocabulary_size: int, backend: Any = None) -> rr.Sequential:
+    """Make the model with its start values: characters (B, T) to scores (B, T, V).
+
+    Examples
+    --------
+    >>> from recurray.language_model.model import build
+    >>> from recurray.language_model.settings import Settings
+    >>> model = build(Settings(hidden_size=8, embedding_size=4), vocabulary_size=10, backend="numpy")
+    >>> model.params["1.weight_hh_l0"].shape
+    (32, 8)
+    """
+    backend = rr.get_backend(backend)
+    seeds = [int(seed) for seed in np.random.SeedSequence(settings.seed).generate_state(4)]
+    common: dict[str, Any] = {"backend": backend, "dtype": settings.dtype}
+    size, hidden = settings.embedding_size, settings.hidden_size
+    # Forget gates that begin open let the cell state, and its gradient, last from the first update on.
+    return rr.Sequential(
+        rr.Embedding(vocabulary_size, size, seed=seeds[0], **common),
+        rr.LSTM(size, hidden, settings.layers, dropout=settings.dropout, forget_bias=1.0, seed=seeds[1], **common),
+        rr.Dropout(settings.dropout, seed=seeds[2], **common),
+        rr.Linear(hidden, vocabulary_size, seed=seeds[3], **common),
+    )
+
+
+def restore(
+    path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any], backend: Any = None
+) -> tuple[rr.Sequential, Vocabulary, Settings]:
+    """Make the model that a checkpoint's contents describe; ``path`` is for messages.
+
+    Raises
+    ------
+    CheckpointError
+        The contents aren't those of a character language model, or don't fit each other.
+    """
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} isn't a checkpoint of a {FORMAT}")
+    try:
+        settings = Settings.from_mapping(metadata["settings"])
+        vocabulary = Vocabulary(metadata["vocabulary"])
+        values = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
+        _check_sizes(settings, len(vocabulary), values)
+        model = build(settings, len(vocabulary), backend)
+        model.load_state_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} doesn't describe a model: {error}") from error
+    return model, vocabulary, settings
+
+
+def load(path: str | Path, backend: Any = None) -> tuple[rr.Sequential, Vocabulary, Settings]:
+    """Read a trained model from the checkpoint ``path``.
+
+    Raises
+    ------
+    CheckpointError
+        The file can't be read, is damaged, or holds something else.
+    """
+    tensors, metadata = checkpoint.load(path)
+    return restore(path, tensors, metadata, backend)
+
+
+def _check_sizes(settings: Settings, vocabulary_size: int, values: Mapping[str, Any]) -> None:
+    """Compare the settings with the arrays in the file before a model of absurd size is made from settings alone."""
+    size, hidden = settings.embedding_size, settings.hidden_size
+    expected = {"0.weight": (vocabulary_size, size), "3.weight": (vocabulary_size, hidden)}
+    for layer in range(settings.layers):
+        expected[f"1.weight_ih_l{layer}"] = (4 * hidden, size if layer == 0 else hidden)
+    for name, shape in expected.items():
+        if values[name].shape != shape:
+            raise ValueError(f"{name}: the settings say {shape}, the file has {values[name].shape}")

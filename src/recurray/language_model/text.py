@@ -1,0 +1,243 @@
+"""Texts for a character language model: reading, the vocabulary, the held-out part, and batches of contiguous streams."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurray.language_model.errors import TextError
+
+Tokens = NDArray[np.int64]
+
+DEFAULT_TEXT = "pydoc_data.topics"
+
+
+def default_text() -> str:
+    """English that every Python has: the help topics of `pydoc_data.topics`, joined by newlines in sorted order.
+
+    It is some 0.5 million characters, and differs a little from one Python version to the next.
+
+    Raises
+    ------
+    TextError
+        This Python comes without its documentation.
+
+    Examples
+    --------
+    >>> from recurray.language_model.text import default_text
+    >>> len(default_text()) > 300_000
+    True
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise TextError(f"this Python has no {DEFAULT_TEXT}; name a text file") from error
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def read_text(path: str | Path) -> str:
+    r"""Read a UTF-8 text file; every kind of line end becomes "\n", and a byte order mark is dropped.
+
+    Raises
+    ------
+    TextError
+        The file can't be read, isn't UTF-8, or is empty.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} isn't UTF-8 text: byte {error.start} ({error.reason})") from error
+    except OSError as error:
+        raise TextError(f"can't read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise TextError(f"can't read {path!r}: {error}") from error
+    if not text:
+        raise TextError(f"{path} is empty")
+    return text
+
+
+def digest(text: str) -> str:
+    """SHA-256 of the text in hexadecimal, which tells whether a training run goes on with the text it began with."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Vocabulary:
+    """The characters that a model knows; a character's number is its place among them.
+
+    Parameters
+    ----------
+    characters : str
+        The known characters, each once.
+
+    Raises
+    ------
+    ValueError
+        There is none, or one stands twice.
+
+    Examples
+    --------
+    >>> from recurray.language_model.text import Vocabulary
+    >>> vocabulary = Vocabulary.of("banana")
+    >>> vocabulary.characters
+    'abn'
+    >>> vocabulary.encode("nab")
+    array([2, 0, 1])
+    >>> vocabulary.decode([1, 0, 2])
+    'ban'
+    """
+
+    def __init__(self, characters: str) -> None:
+        if not characters or len(set(characters)) != len(characters):
+            raise ValueError("a vocabulary needs at least one character, and each only once")
+        self.characters = characters
+        self._numbers = {character: number for number, character in enumerate(characters)}
+
+    @classmethod
+    def of(cls, text: str) -> Vocabulary:
+        """Return the characters of ``text`` by code point."""
+        return cls("".join(sorted(set(text))))
+
+    def unknown(self, text: str) -> str:
+        """Return the characters of ``text`` that the vocabulary lacks, each once, in the order of their appearance."""
+        return "".join(dict.fromkeys(character for character in text if character not in self._numbers))
+
+    def encode(self, text: str) -> Tokens:
+        """Turn text into numbers.
+
+        Raises
+        ------
+        ValueError
+            A character isn't in the vocabulary; the message names all such characters.
+        """
+        unknown = self.unknown(text)
+        if unknown:
+            names = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown)
+            raise ValueError(f"not in the model's vocabulary: {names}")
+        return np.fromiter((self._numbers[character] for character in text), dtype=np.int64, count=len(text))
+
+    def decode(self, numbers: Tokens | list[int]) -> str:
+        """Turn numbers into text."""
+        return "".join(self.characters[number] for number in numbers)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as numbers, its last part held out from training.
+
+    The vocabulary is that of the whole text, so that a held-out character is never unknown: one that the training
+    part lacks is merely improbable, to the recurrent model as to the n-gram models it is compared with.
+
+    Attributes
+    ----------
+    tokens : array of int, shape (N,)
+        The whole text.
+    cut : int
+        Training reads ``tokens[:cut]``; ``tokens[cut:]`` is held out.
+    vocabulary : Vocabulary
+        The characters of the whole text.
+    digest : str
+        SHA-256 of the text.
+
+    Examples
+    --------
+    >>> from recurray.language_model.text import Corpus
+    >>> corpus = Corpus.of("to be or not to be", held_out=0.25)
+    >>> corpus.vocabulary.decode(corpus.training), corpus.vocabulary.decode(corpus.held_out)
+    ('to be or not t', 'o be')
+    """
+
+    tokens: Tokens
+    cut: int
+    vocabulary: Vocabulary
+    digest: str
+
+    @classmethod
+    def of(cls, text: str, held_out: float = 0.1) -> Corpus:
+        """Number the characters of ``text`` and hold out the last ``held_out`` of it (rounded down).
+
+        Raises
+        ------
+        TextError
+            The text is empty, or so short that one of the parts would be.
+        """
+        if not text:
+            raise TextError("the text is empty")
+        held = int(len(text) * held_out)
+        if not 0 < held < len(text):
+            raise TextError(
+                f"the text has {len(text)} characters: too short to hold out a share of {held_out:g} and train on the rest"
+            )
+        vocabulary = Vocabulary.of(text)
+        return cls(vocabulary.encode(text), len(text) - held, vocabulary, digest(text))
+
+    @property
+    def training(self) -> Tokens:
+        """What is learnt from."""
+        return self.tokens[: self.cut]
+
+    @property
+    def held_out(self) -> Tokens:
+        """What the model is measured on."""
+        return self.tokens[self.cut :]
+
+
+class Streams:
+    """A text cut into ``batch_size`` contiguous streams, read in chunks of ``steps`` characters.
+
+    Chunk after chunk continues every stream where the last one ended, which is what lets a recurrent model carry its
+    state from chunk to chunk. The text is taken as a ring that each epoch enters at another ``offset``, so that the
+    streams' beginnings and the chunks' borders fall elsewhere each time; what is left over at the end of an epoch
+    (less than one chunk in every stream) is skipped.
+
+    Parameters
+    ----------
+    tokens : array of int, shape (N,)
+        The text.
+    batch_size, steps : int
+        B streams, T characters in a chunk.
+
+    Raises
+    ------
+    TextError
+        The text is shorter than one chunk of every stream.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recurray.language_model.text import Streams
+    >>> streams = Streams(np.arange(14), batch_size=2, steps=3)
+    >>> streams.chunks
+    2
+    >>> x, target = streams.chunk(0, offset=0)
+    >>> x
+    array([[0, 1, 2],
+           [7, 8, 9]])
+    >>> target
+    array([[ 1,  2,  3],
+           [ 8,  9, 10]])
+    """
+
+    def __init__(self, tokens: Tokens, batch_size: int, steps: int) -> None:
+        self._tokens = tokens
+        self._stream_length = len(tokens) // batch_size
+        self._batch_size, self._steps = batch_size, steps
+        self.chunks = self._stream_length // steps  # in an epoch
+        if self.chunks == 0 or len(tokens) < 2:
+            raise TextError(
+                f"the text to train on has {len(tokens)} characters, one chunk needs {max(2, batch_size * steps)} "
+                f"(batch size {batch_size} x {steps} steps): choose smaller ones or a longer text"
+            )
+
+    def chunk(self, number: int, offset: int) -> tuple[Tokens, Tokens]:
+        """Return the input and the characters that follow it, both (B, T), of chunk ``number`` of an epoch."""
+        streams = np.arange(self._batch_size)[:, None] * self._stream_length
+        times = np.arange(self._steps + 1)[None, :] + number * self._steps
+        both = self._tokens[(streams + times + offset) % len(self._tokens)]  # (B, T + 1)
+        return both[:, :-1], both[:, 1:]

@@ -1,0 +1,88 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+
+from recurray.arrays import Array
+from recurray.backend import Backend
+from recurray.layers import checks, draws
+from recurray.layers.layer import StatelessLayer
+from recurray.selector import get_backend
+
+
+class Dropout(StatelessLayer):
+    """In training, set each element to zero with a probability and scale the others up to keep the mean.
+
+    Parameters
+    ----------
+    p : float
+        The probability that an element is dropped, at least 0 and below 1.
+    backend, dtype, seed
+        As in `LSTM`.
+
+    Attributes
+    ----------
+    rng : numpy.random.Generator
+        Where the draws come from unless ``forward`` is given another.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An option is of the wrong kind.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> dropout = rr.Dropout(0.5, seed=0)
+    >>> y, _, cache = dropout.forward(np.ones((1, 4), dtype="float32"))
+    >>> sorted(set(y[0].tolist())) <= [0.0, 2.0]
+    True
+    >>> dropout(np.ones((1, 4), dtype="float32"))[0].tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, p: float = 0.5, *, backend: Any = None, dtype: Any = "float32", seed: Any = None) -> None:
+        self.p = checks.probability("p", p)
+        self.dtype = checks.float_dtype(dtype)
+        _, self.rng = draws.generators(seed)
+        self.backend = get_backend(backend)
+        self.params = {}
+
+    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, Array | None]:
+        x = self._floats("x", x, (...,))
+        rng = draws.generator(rng, self.rng)
+        if not training or self.p == 0:
+            return x, None
+        kept = draws.kept(self.backend, rng, x.shape, self.p)
+        return dropped(self.backend, x, kept, self.p), kept
+
+    def _apply_backward(self, cache: Array | None, dy: Array) -> tuple[Array, dict[str, Array]]:
+        dy = self._floats("dy", dy, (...,) if cache is None else tuple(cache.shape))
+        return dy if cache is None else dropped(self.backend, dy, cache, self.p), {}
+
+    def astype(self, dtype: str) -> Self:
+        """Return a copy of the layer that computes in ``dtype`` ("float32" or "float64")."""
+        other = super().astype(dtype)
+        other.rng = copy.deepcopy(self.rng)
+        return other
+
+    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return rng.standard_normal((batch, steps, 3))
+
+    def _options(self) -> list[str]:
+        return [str(self.p)]
+
+
+def dropped(backend: Backend, a: Array, kept: Array, p: float) -> Array:
+    """Dropout where the draws are made, and equally its backward: zero what isn't kept, scale the rest."""
+    return backend.xp.where(kept, a / (1 - p), backend.xp.zeros_like(a))

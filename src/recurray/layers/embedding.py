@@ -1,0 +1,104 @@
+"""Vectors for integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurray.arrays import Array, rows
+from recurray.layers import checks, draws
+from recurray.layers.layer import StatelessLayer
+from recurray.selector import get_backend
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """What Embedding's backward reads."""
+
+    index: Array  # (N,)
+    shape: tuple[int, ...]  # of the input
+
+
+class Embedding(StatelessLayer):
+    """A table of vectors, looked up by integers: y[...] = weight[x[...]].
+
+    Parameters
+    ----------
+    num_embeddings : int
+        Rows of the table; the input's integers are from 0 to one below.
+    embedding_dim : int
+        Size of a vector.
+    backend, dtype, seed, params
+        As in `LSTM`.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        ``weight`` (num_embeddings, embedding_dim), drawn from the standard normal distribution.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A size, an option or a param is of the wrong kind; in a call, an integer is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> embedding = rr.Embedding(10, 4, seed=0)
+    >>> y, _, cache = embedding.forward(np.array([[1, 2, 2]]))
+    >>> y.shape
+    (1, 3, 4)
+    >>> dx, _, grads = embedding.backward(cache, np.ones_like(y))
+    >>> dx is None, float(grads["weight"][2, 0])
+    (True, 2.0)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        backend: Any = None,
+        dtype: Any = "float32",
+        seed: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.num_embeddings = checks.size("num_embeddings", num_embeddings)
+        self.embedding_dim = checks.size("embedding_dim", embedding_dim)
+        self.dtype = checks.float_dtype(dtype)
+        rng, _ = draws.generators(seed)
+        self.backend = get_backend(backend)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.params = {"weight": self.backend.asarray(rng.standard_normal(shape), self.dtype)}
+        if params is not None:
+            self.load_state_dict(params)
+
+    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
+        xp = self.backend.xp
+        checks.array(self.backend, "x", x)
+        if not xp.isdtype(x.dtype, "integral"):
+            raise TypeError(f"x must be integers, not {x.dtype}")
+        index = xp.reshape(x, (-1,))
+        if index.shape[0] and not (0 <= int(xp.min(index)) and int(xp.max(index)) < self.num_embeddings):
+            raise ValueError(
+                f"x must be between 0 and {self.num_embeddings - 1}, "
+                f"but goes from {int(xp.min(index))} to {int(xp.max(index))}"
+            )
+        y = xp.reshape(xp.take(self.params["weight"], index, axis=0), (*x.shape, self.embedding_dim))
+        return y, EmbeddingCache(index, tuple(x.shape))
+
+    def _apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:
+        checks.cache(cache, EmbeddingCache)
+        dy = rows(self._floats("dy", dy, (*cache.shape, self.embedding_dim)))
+        return None, {"weight": self.backend.sum_rows(dy, cache.index, self.num_embeddings)}
+
+    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return rng.integers(self.num_embeddings, size=(batch, steps))
+
+    def _options(self) -> list[str]:
+        return [str(self.num_embeddings), str(self.embedding_dim)]

@@ -1,0 +1,108 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurray.arrays import Array, rows
+from recurray.layers import checks
+from recurray.layers.layer import StatelessLayer
+from recurray.selector import get_backend
+
+
+@dataclass(frozen=True)
+class LayerNormCache:
+    """What LayerNorm's backward reads."""
+
+    normal: Array  # (N, size): the input, normalised
+    scale: Array  # (N, 1): 1 / standard deviation
+    weight: Array
+    shape: tuple[int, ...]  # of the input
+
+
+class LayerNorm(StatelessLayer):
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift each feature.
+
+    Parameters
+    ----------
+    size : int
+        Size of the last axis.
+    eps : float
+        Added to the variance, for inputs that don't vary.
+    backend, dtype, params
+        As in `LSTM`.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        ``weight`` (size,), ones, and ``bias`` (size,), zeros.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A size, an option or a param is of the wrong kind.
+
+    References
+    ----------
+    Ba, Kiros & Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> y, _ = rr.LayerNorm(2, dtype="float64")(np.array([[1.0, 3.0]]))
+    >>> y.round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        eps: float = 1e-5,
+        backend: Any = None,
+        dtype: Any = "float32",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.size = checks.size("size", size)
+        self.eps = checks.number("eps", eps)
+        if self.eps <= 0:
+            raise ValueError(f"eps must be above 0, not {eps!r}")
+        self.dtype = checks.float_dtype(dtype)
+        self.backend = get_backend(backend)
+        xp, device = self.backend.xp, self.backend.device
+        like = {"dtype": getattr(xp, self.dtype), "device": device}
+        self.params = {"weight": xp.ones((self.size,), **like), "bias": xp.zeros((self.size,), **like)}
+        if params is not None:
+            self.load_state_dict(params)
+
+    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
+        x = self._floats("x", x, (..., self.size))
+        xp, weight = self.backend.xp, self.params["weight"]
+        flat = rows(x)
+        centred = flat - xp.mean(flat, axis=-1, keepdims=True)
+        scale = 1 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
+        normal = centred * scale
+        y = xp.reshape(normal * weight + self.params["bias"], x.shape)
+        return y, LayerNormCache(normal, scale, weight, tuple(x.shape))
+
+    def _apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        checks.cache(cache, LayerNormCache)
+        xp, normal = self.backend.xp, cache.normal
+        dy = rows(self._floats("dy", dy, cache.shape))
+        grads = {"weight": xp.sum(dy * normal, axis=0), "bias": xp.sum(dy, axis=0)}
+        d = dy * cache.weight
+        along_mean = xp.mean(d, axis=-1, keepdims=True)
+        along_scale = normal * xp.mean(d * normal, axis=-1, keepdims=True)
+        return xp.reshape((d - along_mean - along_scale) * cache.scale, cache.shape), grads
+
+    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return rng.standard_normal((batch, steps, self.size))
+
+    def _options(self) -> list[str]:
+        return [str(self.size), *([] if self.eps == 1e-5 else [f"eps={self.eps!r}"])]

@@ -1,0 +1,110 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurray.arrays import Array, rows
+from recurray.layers import checks, draws
+from recurray.layers.layer import StatelessLayer
+from recurray.selector import get_backend
+
+
+@dataclass(frozen=True)
+class LinearCache:
+    """What Linear's backward reads."""
+
+    x: Array  # (..., in_features)
+    weight: Array
+
+
+class Linear(StatelessLayer):
+    """An affine map of the last axis: y = x weight^T + bias.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of the last axis of x and y.
+    bias : bool
+        Whether there is a bias.
+    backend, dtype, seed, params
+        As in `LSTM`.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        ``weight`` (out_features, in_features) and ``bias`` (out_features,), drawn uniformly from
+        [-1/sqrt(in_features), 1/sqrt(in_features)).
+
+    Raises
+    ------
+    ValueError, TypeError
+        A size, an option or a param is of the wrong kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> linear = rr.Linear(3, 2, seed=0)
+    >>> y, _, cache = linear.forward(np.ones((4, 5, 3), dtype="float32"))
+    >>> y.shape
+    (4, 5, 2)
+    >>> dx, _, grads = linear.backward(cache, np.ones_like(y))
+    >>> float(grads["bias"][0])
+    20.0
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        backend: Any = None,
+        dtype: Any = "float32",
+        seed: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.in_features = checks.size("in_features", in_features)
+        self.out_features = checks.size("out_features", out_features)
+        self.bias = checks.flag("bias", bias)
+        self.dtype = checks.float_dtype(dtype)
+        rng, _ = draws.generators(seed)
+        self.backend = get_backend(backend)
+        bound = 1 / self.in_features**0.5
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if bias:
+            shapes["bias"] = (self.out_features,)
+        self.params = {
+            name: draws.uniform(self.backend, self.dtype, rng, shape, bound) for name, shape in shapes.items()
+        }
+        if params is not None:
+            self.load_state_dict(params)
+
+    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LinearCache]:
+        x = self._floats("x", x, (..., self.in_features))
+        weight = self.params["weight"]
+        y = rows(x) @ weight.T
+        if self.bias:
+            y = y + self.params["bias"]
+        return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
+
+    def _apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        checks.cache(cache, LinearCache)
+        x, xp = cache.x, self.backend.xp
+        dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
+        grads = {"weight": dy.T @ rows(x)}
+        if self.bias:
+            grads["bias"] = xp.sum(dy, axis=0)
+        return xp.reshape(dy @ cache.weight, x.shape), grads
+
+    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return rng.standard_normal((batch, steps, self.in_features))
+
+    def _options(self) -> list[str]:
+        return [str(self.in_features), str(self.out_features), *([] if self.bias else ["bias=False"])]

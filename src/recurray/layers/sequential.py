@@ -1,0 +1,157 @@
+"""Layers one after the other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from recurray.arrays import Array
+from recurray.layers import checks
+from recurray.layers.layer import Layer
+
+
+class Sequential(Layer):
+    """Layers one after the other, each fed with the output of the one before.
+
+    Its state is a tuple with an entry for each layer, None for those that carry nothing.
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one, all of one backend and dtype.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    params : mapping of str to array
+        The layers' own params, read and written through, named by the layer's place: "0.weight_ih_l0".
+
+    Raises
+    ------
+    ValueError, TypeError
+        There are no layers, or they differ in backend or dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> model = rr.Sequential(rr.LSTM(3, 5, seed=0), rr.Last(), rr.Linear(5, 2, seed=1))
+    >>> y, state, cache = model.forward(np.ones((4, 6, 3), dtype="float32"))
+    >>> y.shape
+    (4, 2)
+    >>> dx, dstate, grads = model.backward(cache, np.ones_like(y))
+    >>> sorted(grads)[:2]
+    ['0.bias_hh_l0', '0.bias_ih_l0']
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ValueError("a Sequential needs at least one layer")
+        for place, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layer {place} must be a recurray layer, not {type(layer).__name__}")
+            for what in ("backend", "dtype"):
+                first, own = getattr(layers[0], what), getattr(layer, what)
+                if own != first:
+                    raise ValueError(f"all layers must have one {what}, but layer 0 has {first}, layer {place} {own}")
+        self.layers = tuple(layers)
+        self.backend = layers[0].backend
+        self.dtype = layers[0].dtype
+        self.params = JoinedParams(self.layers)
+
+    @property
+    def streamable(self) -> bool:
+        """Whether input may come in chunks: where every layer allows it."""
+        return all(layer.streamable for layer in self.layers)
+
+    def _forward(
+        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+    ) -> tuple[Array, tuple[Any, ...], tuple[Any, ...] | None]:
+        ends, caches = [], []
+        for layer, start in zip(self.layers, self._by_layer("state", state), strict=True):
+            x, end, cache = layer._forward(x, start, lengths, training=training, rng=rng, keep=keep)
+            ends.append(end)
+            caches.append(cache)
+        return x, tuple(ends), tuple(caches) if keep else None
+
+    def backward(
+        self, cache: tuple[Any, ...], dy: Array, dstate: Any = None
+    ) -> tuple[Array, tuple[Any, ...], dict[str, Array]]:
+        """Gradients of the input, the start states and the params; see `Layer.backward`."""
+        checks.cache(cache, tuple)
+        caches, dends = self._by_layer("cache", cache), self._by_layer("dstate", dstate)
+        dstarts, grads = [], {}
+        for place in reversed(range(len(self.layers))):
+            if dy is None:
+                raise ValueError(f"layer {place} gives no gradient of its input to layer {place - 1}")
+            dy, dstart, own = self.layers[place].backward(caches[place], dy, dends[place])
+            dstarts.append(dstart)
+            grads |= {f"{place}.{name}": value for name, value in own.items()}
+        return dy, tuple(dstarts[::-1]), {name: grads[name] for name in self.params}
+
+    def astype(self, dtype: str) -> Self:
+        """Return a copy of the layers, params and all, that computes in ``dtype`` ("float32" or "float64")."""
+        other = copy.copy(self)
+        other.dtype = checks.float_dtype(dtype)
+        other.layers = tuple(layer.astype(dtype) for layer in self.layers)
+        other.params = JoinedParams(other.layers)
+        return other
+
+    def _by_layer(self, name: str, value: Any) -> Sequence[Any]:
+        if value is None:
+            return (None,) * len(self.layers)
+        if not isinstance(value, tuple) or len(value) != len(self.layers):
+            given = f"{len(value)} entries" if isinstance(value, tuple) else type(value).__name__
+            raise ValueError(
+                f"{name} must be a tuple with an entry for each of the {len(self.layers)} layers, not {given}"
+            )
+        return value
+
+    def __repr__(self) -> str:
+        lines = [f"    {place}: {layer!r}".replace("\n", "\n    ") for place, layer in enumerate(self.layers)]
+        return "\n".join(["Sequential(", *lines, f")  # {self.param_count():,} params"])
+
+    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return self.layers[0].random_input(rng, batch, steps)
+
+    def _options(self) -> list[str]:
+        return []
+
+
+class JoinedParams(MutableMapping[str, Array]):
+    """The params of several layers as one mapping, that reads and writes the layers' own."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+
+    def _find(self, name: str) -> tuple[MutableMapping[str, Array], str]:
+        place, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")
+        if dot and place.isdecimal() and int(place) < len(self._layers) and own in self._layers[int(place)].params:
+            return self._layers[int(place)].params, own
+        raise KeyError(name)
+
+    def __getitem__(self, name: str) -> Array:
+        params, own = self._find(name)
+        return params[own]
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        params, own = self._find(name)
+        params[own] = value
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a layer's params can be replaced but not deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        for place, layer in enumerate(self._layers):
+            for name in layer.params:
+                yield f"{place}.{name}"
+
+    def __len__(self) -> int:
+        return sum(len(layer.params) for layer in self._layers)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

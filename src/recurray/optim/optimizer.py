@@ -1,0 +1,215 @@
+"""What all optimizers share: the params, the checks of the gradients, the step count, and the state to resume from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, MutableMapping
+from typing import Any, ClassVar
+
+from recurray.arrays import Array, device_of, namespace_of, to_numpy
+from recurray.layers import checks
+from recurray.optim import hyperparameters
+
+Moments = dict[str, Array]
+
+
+class Optimizer(ABC):
+    """An update rule for params, and what it keeps of past gradients: its moments.
+
+    To write one of your own, say how the moments of a param start (`_start`), and what a step makes of a param, its
+    gradient and its moments (`_update`). The constructor takes the params, ``lr``, and by keyword the names listed in
+    ``_options``, each of which becomes an attribute before ``super().__init__`` is called.
+
+    Parameters
+    ----------
+    params : mutable mapping of str to array
+        The arrays to be updated, float32 or float64: a model's ``params`` itself, not a copy. A step
+        assigns ``params[name] = new`` and writes to no array.
+    lr : float
+        The learning rate, at least 0.
+    weight_decay : float
+        This times the param is added to its gradient (`AdamW` does otherwise).
+
+    Attributes
+    ----------
+    lr : float
+        The learning rate; may be set at any time, by a schedule say.
+    step_count : int
+        How many steps have been taken.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+    """
+
+    _options: ClassVar[tuple[str, ...]] = ("weight_decay",)  # the constructor's arguments after params and lr
+    _counters: ClassVar[tuple[str, ...]] = ("step_count",)  # numbers that change with every step
+
+    def __init__(self, params: MutableMapping[str, Array], lr: float, weight_decay: float) -> None:
+        if not isinstance(params, MutableMapping):
+            raise TypeError(f"params must be a mutable mapping of names to arrays, not {type(params).__name__}")
+        for name, param in params.items():
+            _check_float_array(name, param)
+        self.params = params
+        self.lr = lr
+        self.weight_decay = hyperparameters.not_negative("weight_decay", weight_decay)
+        self.step_count = 0
+        self._moments: dict[str, Moments] = {name: self._start(param) for name, param in params.items()}
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = hyperparameters.not_negative("lr", value)
+
+    def step(self, grads: Mapping[str, Array]) -> None:
+        """Take a step: replace each param by what the update rule makes of it and its gradient.
+
+        Parameters
+        ----------
+        grads : mapping of str to array
+            The gradients, with exactly the params' names, shapes, dtypes and devices.
+
+        Raises
+        ------
+        ValueError
+            Names, shapes or devices differ; then nothing has been changed.
+        TypeError
+            Array libraries or dtypes differ; then nothing has been changed.
+        """
+        self._check_grads(grads)
+        self._count_step()
+        for name, moments in self._moments.items():
+            param, moments = self._update(self.params[name], grads[name], moments)
+            self._moments[name] = _as_arrays(moments)
+            self.params[name] = namespace_of(param).asarray(param)  # NumPy makes scalars of 0-d arrays
+
+    def _count_step(self) -> None:
+        self.step_count += 1
+
+    @abstractmethod
+    def _start(self, param: Array) -> Moments:
+        """Return the moments of a param before the first step, by their names, each of the param's shape."""
+
+    @abstractmethod
+    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+        """Return the new param and its new moments; ``step_count`` counts this step already."""
+
+    def _with_weight_decay(self, grad: Array, param: Array) -> Array:
+        return grad + self.weight_decay * param if self.weight_decay else grad
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on as if there had been no interruption, bit for bit.
+
+        Returns
+        -------
+        state : dict
+            Under "settings" a dict of plain values, fit for JSON: the optimizer's name, ``lr``, its other
+            hyperparameters, ``step_count``. Under each other key, "<moment>.<name of the param>", a NumPy array: a
+            copy, in C order, fit for safetensors.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import recurray as rr
+        >>> optimizer = rr.optim.SGD({"w": np.array([1.0, 2.0])}, lr=0.5, momentum=0.5)
+        >>> optimizer.step({"w": np.array([1.0, 0.0])})
+        >>> state = optimizer.state_dict()
+        >>> sorted(state)
+        ['settings', 'velocity.w']
+        >>> state["settings"]["optimizer"], state["settings"]["step_count"], state["velocity.w"]
+        ('SGD', 1, array([1., 0.]))
+        """
+        state: dict[str, Any] = {"settings": self._settings()}
+        for name, moments in self._moments.items():
+            for moment, value in moments.items():
+                state[f"{moment}.{name}"] = _numpy_copy(value)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned: moments, step count, ``lr`` and all other hyperparameters.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` makes it, for params of the same names and shapes. Its arrays may be of any
+            library; they are copied to the params' devices, and converted to their dtypes.
+
+        Raises
+        ------
+        ValueError
+            It is the state of another kind of optimizer, a setting or an array is missing, unknown or out of its
+            range, or a shape differs; then nothing has been changed.
+        TypeError
+            Something in it isn't of the kind that it should be; then nothing has been changed.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping, not {type(state).__name__}")
+        settings = state.get("settings")
+        if not isinstance(settings, Mapping):
+            raise ValueError("state must have its settings, a mapping, under the key 'settings'")
+        kind = type(self).__name__
+        if settings.get("optimizer") != kind:
+            raise ValueError(f"the state is that of the optimizer {settings.get('optimizer')!r}, not of {kind}")
+        _check_names("settings", self._settings(), settings)
+        counters = {name: _checked_counter(name, settings[name], getattr(self, name)) for name in self._counters}
+
+        # A new optimizer, made with these settings, checks them and knows which arrays belong to them.
+        fresh = type(self)(self.params, **{name: settings[name] for name in ("lr", *self._options)})
+        wanted = {f"{m}.{name}": value for name, moments in fresh._moments.items() for m, value in moments.items()}
+        given = {name: value for name, value in state.items() if name != "settings"}
+        _check_names("arrays", wanted, given)
+        moments = {
+            name: {
+                moment: _loaded(f"{moment}.{name}", given[f"{moment}.{name}"], value) for moment, value in own.items()
+            }
+            for name, own in fresh._moments.items()
+        }
+
+        for name in ("lr", *self._options):
+            setattr(self, name, getattr(fresh, name))
+        for name, value in counters.items():
+            setattr(self, name, value)
+        self._moments = moments
+
+    def _settings(self) -> dict[str, Any]:
+        """All but the arrays, as plain values that JSON can hold."""
+        settings: dict[str, Any] = {"optimizer": type(self).__name__}
+        for name in ("lr", *self._options, *self._counters):
+            value = getattr(self, name)
+            settings[name] = list(value) if isinstance(value, tuple) else value
+        return settings
+
+    def _check_grads(self, grads: Mapping[str, Array]) -> None:
+        if not isinstance(grads, Mapping):
+            raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
+        if set(self.params) != set(self._moments):
+            _check_names("params since the optimizer was made", self._moments, self.params)
+        _check_names("grads", self._moments, grads)
+        for name, param in self.params.items():
+            grad = grads[name]
+            _check_float_array(f"the gradient of {name}", grad)
+            if namespace_of(grad) is not namespace_of(param):
+                raise TypeError(
+                    f"the gradient of {name!r} must be an array of its param's library, "
+                    f"{namespace_of(param).__name__}, not of {namespace_of(grad).__name__}"
+                )
+            if grad.dtype != param.dtype:
+                raise TypeError(f"the gradient of {name!r} must be {param.dtype} like its param, not {grad.dtype}")
+            if tuple(grad.shape) != tuple(param.shape):
+                raise ValueError(
+                    f"the gradient of {name!r} must have the shape {checks.in_words(param.shape)}, "
+                    f"not {checks.in_words(grad.shape)}"
+                )
+            if device_of(grad) != device_of(param):
+                raise ValueError(
+                    f"the gradient of {name!r} must be on the device {device_of(param)}, not {device_of(grad)}"
+                )
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self._options))
+        return f"{type(self).__name__}({options})  # {self.step_count} steps, {len(self._moments)} params"

@@ -1,0 +1,59 @@
+"""A model fed chunk after chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recurray.arrays import Array
+from recurray.layers.layer import Layer
+
+
+class Streaming:
+    """A model whose state is carried from call to call.
+
+    However a sequence is cut into chunks, of length 0 and 1 too, the outputs are those of the uncut sequence, to
+    rounding. It isn't for several threads at once; the model itself may be shared.
+
+    Parameters
+    ----------
+    model : Layer
+        A layer or `Sequential` that has no reverse direction.
+
+    Attributes
+    ----------
+    state
+        What is carried, None before the first call; it may be saved and set.
+
+    Raises
+    ------
+    ValueError
+        The model needs the end of a sequence before its start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> stream = rr.Streaming(rr.LSTM(3, 5, dtype="float64", seed=0))
+    >>> x = np.ones((1, 4, 3))
+    >>> chunks = [stream(x[:, :1]), stream(x[:, 1:])]
+    >>> stream.reset()
+    >>> bool(np.allclose(np.concatenate(chunks, axis=1), stream(x), rtol=0, atol=1e-12))
+    True
+    """
+
+    def __init__(self, model: Layer) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"model must be a recurray layer, not {type(model).__name__}")
+        if not model.streamable:
+            raise ValueError("a bidirectional model can't be streamed: it needs the end of a sequence before its start")
+        self.model = model
+        self.state: Any = None
+
+    def __call__(self, x: Array, lengths: Any = None) -> Array:
+        """Run the model on the next chunk, in inference, and return its output."""
+        y, self.state = self.model(x, self.state, lengths)
+        return y
+
+    def reset(self) -> None:
+        """Forget the state: the next chunk starts a new sequence."""
+        self.state = None
