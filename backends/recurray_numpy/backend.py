@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from recurray.backend import Backend
+from recurray.cells.cell import Cell, Weights
+from recurray.recording import RecordingError
+from recurray_numpy import scan
 
 
 class NumpyBackend(Backend):
     """NumPy on the CPU.
+
+    Cells are recorded and run as ufunc calls into preallocated buffers, with one product a step; see
+    `recurray_numpy.scan`. A cell that can't be recorded runs by the reference path, after a warning.
 
     Parameters
     ----------
@@ -23,3 +31,39 @@ class NumpyBackend(Backend):
             raise ValueError(f"NumPy's only device is 'cpu', not {device!r}")
         super().__init__(np)
         self.name = "numpy"
+
+    def scan_forward(
+        self,
+        cell: Cell,
+        weights: Weights,
+        x: Any,
+        start: tuple[Any, ...],
+        *,
+        lengths: Sequence[int] | None,
+        reverse: bool,
+        keep: bool,
+    ) -> tuple[Any, tuple[Any, ...], Any]:
+        """Run a cell over time; see `recurray.scan.forward`."""
+        try:
+            scan.compiled(cell)
+        except RecordingError as error:
+            warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=2)
+            return super().scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+        return scan.forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+
+    def scan_backward(
+        self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
+    ) -> tuple[Any, tuple[Any, ...], Weights]:
+        """Backward through time; see `recurray.scan.backward`."""
+        if not isinstance(cache, scan.ScanCache):
+            return super().scan_backward(cell, cache, dy, dend)
+        return scan.backward(cell, cache, dy, dend)
+
+    def sum_rows(self, values: Any, index: Any, count: int) -> Any:
+        """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""
+        result = np.zeros((count, values.shape[1]), values.dtype)
+        if len(index):
+            order = np.argsort(index, kind="stable")
+            present, first = np.unique(index[order], return_index=True)
+            result[present] = np.add.reduceat(values[order], first, axis=0)
+        return result

@@ -1,0 +1,146 @@
+"""How the NumPy backend runs a cell: which products its gates come from, and the loops written for it.
+
+S steps of a run, n rows of the batch in it, I input, H hidden units, R size of the output. Arrays are feature-major,
+(steps, features, rows), so that gates are contiguous blocks of rows and BLAS multiplies fastest. Gates stand in
+three blocks, each with its product:
+
+    hoisted   from the input alone: one product for all steps, ahead of the loop
+    merged    x.k + h.k, never used apart: one product a step with [x; 1; h]
+    apart     from the output before alone: one product a step with [1; h]
+
+Among the merged gates, those whose first use is the logistic function come first, then tanh: one tanh call serves
+all, because logistic(a) = 0.5 tanh(0.5 a) + 0.5 and the inner 0.5, a power of two, is exact in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from recurray.cells.cell import Cell
+from recurray.recording import Program, Recording, Value, record
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A cell's gates by the product that they come from, in the order of the rows here."""
+
+    hoisted: tuple[str, ...]
+    logistic: tuple[str, ...]  # merged
+    tanh: tuple[str, ...]  # merged
+    other: tuple[str, ...]  # merged
+    apart: tuple[str, ...]
+
+    @cached_property
+    def merged(self) -> tuple[str, ...]:
+        """All merged gates."""
+        return self.logistic + self.tanh + self.other
+
+    @cached_property
+    def of_input(self) -> tuple[str, ...]:
+        """All gates with a product with the input."""
+        return self.hoisted + self.merged
+
+    @cached_property
+    def of_output(self) -> tuple[str, ...]:
+        """All gates with a product with the output before."""
+        return self.merged + self.apart
+
+
+class Plan:
+    """What is known of a cell before any array is.
+
+    Attributes
+    ----------
+    gates : Gates
+    step, step_backward : Program
+        The cell's programs; in `step` the inputs "z.k" stand for the merged sums.
+    activated : dict of int to str
+        The values of `step` that the joint activation computes, and their gates.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        recording = record(cell)
+        self.cell = cell
+        self.step_backward = recording.step_backward
+        merged = _merged(cell, recording)
+        self.step = _with_sums(recording.step, merged)
+        self.activated: dict[int, str] = {}
+        kinds: dict[str, list[str]] = {"logistic": [], "tanh": [], "other": []}
+        for gate in merged:
+            value, operation = self._first_use(gate)
+            kinds[operation].append(gate)
+            if operation != "other":
+                self.activated[value] = gate
+        self.gates = Gates(
+            hoisted=tuple(gate for gate in cell.input_gates if gate not in merged),
+            logistic=tuple(kinds["logistic"]),
+            tanh=tuple(kinds["tanh"]),
+            other=tuple(kinds["other"]),
+            apart=tuple(gate for gate in cell.recurrent_gates if gate not in merged),
+        )
+
+    def _first_use(self, gate: str) -> tuple[int, str]:
+        """The value and the kind of a merged gate's only use, if that is an activation whose result stays a gate."""
+        place = find(self.step, f"z.{gate}")
+        users = [k for k, value in enumerate(self.step.values) if place in value.operands]
+        if len(users) == 1 and place not in self.step.outputs.values():
+            operation = self.step.values[users[0]].operation
+            is_state = any(self.step.outputs[f"after.{state}"] == users[0] for state in self.cell.states)
+            if operation in ("logistic", "tanh") and not is_state:
+                return users[0], operation
+        return place, "other"
+
+
+def find(program: Program, name: str) -> int:
+    """Return the place of an input, -1 if the program has none of that name."""
+    return next((k for k, value in enumerate(program.values) if value.name == name), -1)
+
+
+def operations(program: Program) -> list[int]:
+    """Return the places of the values that are computed."""
+    return [k for k, value in enumerate(program.values) if value.operation != "input"]
+
+
+def dependents(program: Program, sources: Iterable[int]) -> set[int]:
+    """Return the values that depend on ``sources``, themselves included."""
+    found = set(sources)
+    for k, value in enumerate(program.values):
+        if any(operand in found for operand in value.operands if isinstance(operand, int)):
+            found.add(k)
+    return found
+
+
+def needed(program: Program, results: Iterable[int]) -> set[int]:
+    """Return the values that ``results`` need, themselves included."""
+    found = set(results)
+    for k in reversed(range(len(program.values))):
+        if k in found:
+            found |= {operand for operand in program.values[k].operands if isinstance(operand, int)}
+    return found
+
+
+def _merged(cell: Cell, recording: Recording) -> tuple[str, ...]:
+    """The gates whose two products are only ever added up, forward, and have one gradient, backward."""
+    step, outputs = recording.step, recording.step_backward.outputs
+    uses = step.uses()
+    merged = []
+    for gate in cell.input_gates:
+        if gate not in cell.recurrent_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:
+            continue
+        x, h = find(step, f"x.{gate}"), find(step, f"h.{gate}")
+        added = any(value.operation == "add" and set(value.operands) == {x, h} for value in step.values)
+        if added and uses[x] == uses[h] == 1 and not {x, h} & set(step.outputs.values()):
+            merged.append(gate)
+    return tuple(merged)
+
+
+def _with_sums(step: Program, merged: tuple[str, ...]) -> Program:
+    """The program with an input "z.k" in place of each sum x.k + h.k."""
+    values = list(step.values)
+    for gate in merged:
+        terms = {find(step, f"x.{gate}"), find(step, f"h.{gate}")}
+        place = next(k for k, value in enumerate(values) if value.operation == "add" and set(value.operands) == terms)
+        values[place] = Value("input", name=f"z.{gate}")
+    return replace(step, values=tuple(values))

@@ -1,0 +1,246 @@
+"""Recording a cell: called once with symbolic arrays, its step becomes a straight-line program of elementwise operations.
+
+A backend turns the program into code of its own kind, so every cell, a user's too, runs as fast as the built-in ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recurray.cells.cell import Cell, named
+
+UNARY = ("negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic")
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
+COMPARISON = ("greater", "greater_equal", "less", "less_equal", "logical_and")  # their results are for `where` alone
+TERNARY = ("where",)
+
+FLAGS = frozenset(COMPARISON)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number in a program. A class of its own, because 1.0 would equal the index 1."""
+
+    number: float
+
+
+Operand = int | Constant  # an int is the index of a value
+
+
+class RecordingError(TypeError):
+    """A cell's step does something other than elementwise arithmetic on its arguments."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a program: an input by its name, or an operation on earlier values and constants."""
+
+    operation: str  # "input" or one of the words above
+    operands: tuple[Operand, ...] = ()
+    name: str = ""  # of an input
+
+
+@dataclass(frozen=True)
+class Program:
+    """A straight line of elementwise operations.
+
+    Attributes
+    ----------
+    values : tuple of Value
+        In an order in which each needs only earlier ones; an int operand is a place in this tuple.
+    outputs : dict of str to Operand
+        The results by dotted name.
+    """
+
+    values: tuple[Value, ...]
+    outputs: Mapping[str, Operand]
+
+    def uses(self) -> list[int]:
+        """How many operands refer to each value."""
+        counts = [0] * len(self.values)
+        for value in self.values:
+            for operand in value.operands:
+                if isinstance(operand, int):
+                    counts[operand] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a cell does.
+
+    Attributes
+    ----------
+    step : Program
+        Inputs "x.<gate>", "h.<gate>", "before.<state>", "params.<name>.<row>"; outputs "after.<state>", "saved.<name>".
+    step_backward : Program
+        Inputs "d.<state>", "saved.<name>", "before.<state>", "params.<name>.<row>"; outputs as `CellGradients`:
+        "x.<gate>", "h.<gate>", "before.<state>", "params.<name>.<row>".
+    """
+
+    step: Program
+    step_backward: Program
+
+
+def record(cell: Cell) -> Recording:
+    """Record what ``cell`` does.
+
+    Raises
+    ------
+    RecordingError
+        The cell branches on values, reduces, indexes, or calls a function that isn't elementwise.
+    ValueError
+        What the cell returns doesn't have the names that the cell declares.
+    """
+    tape = _Tape()
+    before = tape.inputs("before", cell.states)
+    params = _params(tape, cell)
+    after, saved = cell.step(tape.inputs("x", cell.input_gates), tape.inputs("h", cell.recurrent_gates), before, params)
+    _check_names(cell, "step", "the states after it", after, cell.states)
+    step = tape.program({"after": after, "saved": saved})
+
+    tape = _Tape()
+    d = tape.inputs("d", cell.states)
+    kept = tape.inputs("saved", tuple(saved))
+    grads = cell.step_backward(d, kept, tape.inputs("before", cell.states), _params(tape, cell))
+    _check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
+    _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
+    _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, all_of_them=False)
+    _check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
+    for name, row_names in cell.pointwise.items():
+        _check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
+    outputs = {"x": grads.x, "h": grads.h, "before": grads.before}
+    outputs |= {f"params.{name}": rows for name, rows in grads.params.items()}
+    return Recording(step, tape.program(outputs))
+
+
+def _params(tape: _Tape, cell: Cell) -> Any:
+    rows = (tape.inputs(f"params.{name}", row_names) for name, row_names in cell.pointwise.items())
+    return named(tuple(cell.pointwise))(*rows)
+
+
+def _check_names(
+    cell: Cell, method: str, what: str, given: Any, names: tuple[str, ...], *, all_of_them: bool = True
+) -> None:
+    missing = set(names) - set(given) if all_of_them else set()
+    unknown = set(given) - set(names)
+    if missing or unknown:
+        raise ValueError(
+            f"{type(cell).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
+        )
+
+
+class _Tape:
+    """Collects values; equal operations on equal operands are one value."""
+
+    def __init__(self) -> None:
+        self.values: dict[Value, int] = {}
+
+    def add(self, value: Value) -> Symbol:
+        return Symbol(self, self.values.setdefault(value, len(self.values)))
+
+    def inputs(self, group: str, names: tuple[str, ...]) -> Any:
+        return named(names)(*(self.add(Value("input", name=f"{group}.{name}")) for name in names))
+
+    def operand(self, thing: Any) -> Operand:
+        if isinstance(thing, Symbol):
+            if thing.tape is not self:
+                raise RecordingError("a value from another call was used: a cell must keep nothing between calls")
+            return thing.index
+        if isinstance(thing, (int, float)) and not isinstance(thing, bool):
+            return Constant(float(thing))
+        raise RecordingError(f"a step may combine its arguments with numbers alone, not with {type(thing).__name__}")
+
+    def program(self, outputs: Mapping[str, Mapping[str, Any]]) -> Program:
+        found = {
+            f"{group}.{name}": self.operand(value)
+            for group, members in outputs.items()
+            for name, value in members.items()
+        }
+        return Program(tuple(self.values), found)
+
+
+class Symbol:
+    """Stands for an array while a cell is recorded."""
+
+    __slots__ = ("index", "tape")
+    __array_ufunc__ = None  # NumPy's numbers leave arithmetic with it to this class
+
+    def __init__(self, tape: _Tape, index: int) -> None:
+        self.tape = tape
+        self.index = index
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:  # noqa: PLW3201 - the standard's name
+        return SYMBOLIC
+
+    def __bool__(self) -> bool:
+        raise RecordingError("a step can't branch on values: use where(condition, a, b)")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RecordingError(f"a step is elementwise arithmetic: it can't use an array's {name!r}")
+
+    def __getitem__(self, key: Any) -> Any:
+        raise RecordingError("a step is elementwise arithmetic: it can't index")
+
+    def __neg__(self) -> Symbol:
+        return _apply("negative", self)
+
+    def __abs__(self) -> Symbol:
+        return _apply("abs", self)
+
+    def __pow__(self, exponent: Any) -> Symbol:
+        if exponent != 2:
+            raise RecordingError(f"of the powers a step may use ** 2 alone, not ** {exponent!r}")
+        return _apply("multiply", self, self)
+
+
+def _apply(operation: str, *operands: Any) -> Symbol:
+    tape = next(operand.tape for operand in operands if isinstance(operand, Symbol))
+    return tape.add(Value(operation, tuple(tape.operand(operand) for operand in operands)))
+
+
+def _function(operation: str) -> Callable[..., Any]:
+    return lambda *operands: _apply(operation, *operands)
+
+
+def _clip(a: Symbol, least: Any, most: Any) -> Symbol:
+    return _apply("minimum", _apply("maximum", a, least), most)
+
+
+class _Namespace:
+    """The functions of the array API that a step may use."""
+
+    def __init__(self) -> None:
+        for name in (*UNARY, *BINARY, *COMPARISON, *TERNARY):
+            setattr(self, name, _function(name))
+        self.clip = _clip
+        self.square = lambda a: _apply("multiply", a, a)
+        self.zeros_like = lambda a: 0.0
+        self.ones_like = lambda a: 1.0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sigmoid":
+            raise RecordingError("use recurray.arrays.sigmoid")
+        raise RecordingError(f"a step is elementwise arithmetic: it can't call {name!r}")
+
+
+SYMBOLIC = _Namespace()
+
+for _method, _operation in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "and": "logical_and",
+}.items():
+    setattr(Symbol, f"__{_method}__", lambda self, other, operation=_operation: _apply(operation, self, other))
+    if _operation in BINARY:
+        setattr(Symbol, f"__r{_method}__", lambda self, other, operation=_operation: _apply(operation, other, self))
