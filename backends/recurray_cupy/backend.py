@@ -82,6 +82,6 @@ class CupyBackend(Backend):
             return super().scan_backward(*args, **kwargs)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
-        """Add up the rows of ``values`` by ``index``, in a fixed order (no atomic additions: equal calls, equal bits)."""
+        """Add up the rows of ``values`` by ``index``, without atomic additions: equal calls give equal bits."""
         with self.device:
             return super().sum_rows(values, index, count)

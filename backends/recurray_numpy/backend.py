@@ -11,14 +11,16 @@ import numpy as np
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
-from recurray_numpy import scan
+from recurray_numpy.backward import backward
+from recurray_numpy.compiled import compiled
+from recurray_numpy.forward import ScanCache, forward
 
 
 class NumpyBackend(Backend):
     """NumPy on the CPU.
 
     Cells are recorded and run as ufunc calls into preallocated buffers, with one product a step; see
-    `recurray_numpy.scan`. A cell that can't be recorded runs by the reference path, after a warning.
+    `recurray_numpy.forward`. A cell that can't be recorded runs by the reference path, after a warning.
 
     Parameters
     ----------
@@ -45,19 +47,19 @@ class NumpyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
         try:
-            scan.compiled(cell)
+            compiled(cell)
         except RecordingError as error:
             warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=2)
             return super().scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
-        return scan.forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+        return forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
-        if not isinstance(cache, scan.ScanCache):
+        if not isinstance(cache, ScanCache):
             return super().scan_backward(cell, cache, dy, dend)
-        return scan.backward(cell, cache, dy, dend)
+        return backward(cell, cache, dy, dend)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""

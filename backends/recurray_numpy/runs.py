@@ -1,4 +1,4 @@
-"""Cutting a ragged batch into runs: stretches of time in which the same rows are valid, so that no padding is computed."""
+"""Cutting a ragged batch into runs, in each of which the same rows are valid, so that no padding is computed."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ class Runs:
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
 
+    def parts(self) -> list[slice]:
+        """The columns of each run, where the steps of all runs stand side by side."""
+        ends = np.cumsum([run.steps * run.rows for run in self.runs], dtype=int).tolist()
+        return [slice(end - run.steps * run.rows, end) for run, end in zip(self.runs, ends, strict=True)]
+
+    def side_by_side(self, features: int, dtype: Any) -> Any:
+        """Make an array (features, N) for the steps of all runs."""
+        count = sum(run.steps * run.rows for run in self.runs)
+        # One row's steps come as (S, features): then that is how they stand in memory.
+        return np.empty((count, features), dtype).T if self._is_vector else np.empty((features, count), dtype)
+
+    def joined(self, arrays: list[Any], features: int, dtype: Any) -> Any:
+        """Put the runs' arrays (S, features, n) side by side, (features, N)."""
+        if self._is_vector:
+            return arrays[0].T
+        result = self.side_by_side(features, dtype)
+        for part, array in zip(self.parts(), arrays, strict=True):
+            put_columns(result[:, part], array)
+        return result
+
+    @property
+    def _is_vector(self) -> bool:
+        return len(self.runs) == 1 and self.runs[0].rows == 1
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array (T, B, n) that `write` will fill: with zeros where there is padding, which it leaves out."""
+        return np.empty(shape, dtype) if self.order is None else np.zeros(shape, dtype)
+
     def rows_of(self, run: Run) -> Any:
         """The index of a run's rows."""
         return slice(None) if self.order is None else self.order[: run.rows]
@@ -55,6 +83,11 @@ class Runs:
         """The inverse of `read`: put a run's (steps, n, rows) into (T, B, n)."""
         part = part[::-1] if self.reverse else part
         a[run.first : run.last, self.rows_of(run)] = part.transpose(0, 2, 1)
+
+
+def put_columns(into: Any, steps: Any) -> None:
+    """Write (S, features, n), or (S, features), into (features, S * n)."""
+    into.reshape(len(into), len(steps), -1)[...] = steps.reshape(*steps.shape[:2], -1).transpose(1, 0, 2)
 
 
 def cut(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool) -> Runs:

@@ -135,7 +135,7 @@ def check_gradients(
     return GradientReport(rows, tolerance)
 
 
-# A problem is: the loss as a function of named NumPy arrays, the arrays, and the gradients that backward gives for them.
+# The loss as a function of named NumPy arrays, the arrays, and the gradients that backward gives for them.
 Problem = tuple[Callable[[dict[str, Any]], float], dict[str, Any], dict[str, Any]]
 
 

@@ -1,6 +1,6 @@
-"""Recording a cell: called once with symbolic arrays, its step becomes a straight-line program of elementwise operations.
+"""Recording a cell: called once with symbolic arrays, its step becomes a program of elementwise operations.
 
-A backend turns the program into code of its own kind, so every cell, a user's too, runs as fast as the built-in ones.
+A program is a straight line; a backend turns it into code of its own kind, so every cell, a user's too, runs as fast as the built-in ones.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Symbol:
         self.tape = tape
         self.index = index
 
-    def __array_namespace__(self, api_version: str | None = None) -> Any:  # noqa: PLW3201 - the standard's name
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
         return SYMBOLIC
 
     def __bool__(self) -> bool:

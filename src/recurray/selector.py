@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -90,12 +90,12 @@ def _automatic(device: Any) -> Backend:
     return _named("numpy", device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _announced() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _named(name: str, device: Any) -> Backend:
     announced = _announced()
     if name not in announced:
@@ -109,6 +109,6 @@ def _named(name: str, device: Any) -> Backend:
     return backend
 
 
-@lru_cache(maxsize=None)
+@cache
 def _on_namespace(namespace: Any, device: Any) -> Backend:
     return Backend(namespace, device)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 from recurray.arrays import Array
@@ -41,7 +41,8 @@ class CellGradients:
 class Cell(ABC):
     """The pointwise mathematics of one time step and its derivative.
 
-    A cell is written in plain arithmetic on arrays and the functions of `recurray.arrays`, elementwise
+    A cell without options, or a frozen dataclass of them, compares by value, so that layers share what a backend
+    makes of it. A cell is written in plain arithmetic on arrays and the functions of `recurray.arrays`, elementwise
     alone, without branching on values. So a backend can run it as it stands, or record it once and
     generate faster code from what it does.
 
@@ -57,10 +58,22 @@ class Cell(ABC):
         Params that the cell reads itself: their names, and the names of their rows of H numbers.
     """
 
-    input_gates: tuple[str, ...]
-    recurrent_gates: tuple[str, ...]
-    states: ClassVar[tuple[str, ...]]
-    pointwise: Mapping[str, tuple[str, ...]]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+
+    @property
+    @abstractmethod
+    def input_gates(self) -> tuple[str, ...]:
+        """Blocks of the input product."""
+
+    @property
+    def recurrent_gates(self) -> tuple[str, ...]:
+        """Blocks of the recurrent product."""
+        return ()
+
+    @property
+    def pointwise(self) -> Mapping[str, tuple[str, ...]]:
+        """The cell's own params and the names of their rows."""
+        return {}
 
     @abstractmethod
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -99,7 +112,7 @@ class Cell(ABC):
         """
 
 
-@lru_cache(maxsize=None)
+@cache
 def named(names: tuple[str, ...]) -> Any:
     """Return a named tuple type with the fields ``names``."""
     return namedtuple("named", names)  # noqa: PYI024 - the fields are known only at run time

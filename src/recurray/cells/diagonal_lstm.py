@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from recurray.arrays import Array, sigmoid, tanh
@@ -11,6 +12,7 @@ from recurray.cells.lstm import lstm_update, lstm_update_backward
 GATES = ("i", "f", "g", "o")
 
 
+@dataclass(frozen=True)
 class DiagonalLSTMCell(Cell):
     """An LSTM with diagonal recurrent weights: each unit sees only its own past.
 
@@ -28,13 +30,19 @@ class DiagonalLSTMCell(Cell):
     Danieli et al., "ParaRNN: Unlocking parallel training of nonlinear RNNs for large language models", 2025.
     """
 
-    recurrent_gates = ()
+    shared: bool
+
     states = ("h", "c")
 
-    def __init__(self, shared: bool) -> None:
-        self.shared = shared
-        self.input_gates = ("z",) if shared else GATES
-        self.pointwise = {name: GATES for name in (("u", "w", "b") if shared else ("w", "b"))}
+    @property
+    def input_gates(self) -> tuple[str, ...]:
+        """One product for all gates, or one for each."""
+        return ("z",) if self.shared else GATES
+
+    @property
+    def pointwise(self) -> dict[str, tuple[str, ...]]:
+        """The weights of the input (where the gates share a product), of the recurrence, and the biases."""
+        return dict.fromkeys(("u", "w", "b") if self.shared else ("w", "b"), GATES)
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step from h and c to h and c."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from recurray.arrays import Array, sigmoid, tanh
 from recurray.cells.cell import Cell, CellGradients
 
 
+@dataclass(frozen=True)
 class LSTMCell(Cell):
     """Long short-term memory, gates i f g o as in PyTorch.
 
@@ -19,7 +21,6 @@ class LSTMCell(Cell):
 
     input_gates = recurrent_gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    pointwise: dict[str, tuple[str, ...]] = {}
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step from c, by way of the gates, to h and c."""

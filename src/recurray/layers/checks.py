@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
@@ -36,7 +37,7 @@ def probability(name: str, value: Any) -> float:
 
 def number(name: str, value: Any) -> float:
     """Check a real number."""
-    if isinstance(value, bool) or not hasattr(value, "__float__") or hasattr(value, "shape") and value.shape != ():
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
     return float(value)
 
@@ -106,12 +107,12 @@ def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
     """Check the rows' lengths and bring them to the host as integers."""
     if value is None:
         return None
-    numbers = to_numpy(value)
-    if numbers.ndim != 1 or numbers.shape[0] != batch:
-        raise ValueError(f"lengths must have the shape ({batch},), one for each row, not {in_words(numbers.shape)}")
-    if batch and numbers.dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers, not {numbers.dtype}")
-    result = [int(length) for length in numbers]
+    given = to_numpy(value)
+    if given.ndim != 1 or given.shape[0] != batch:
+        raise ValueError(f"lengths must have the shape ({batch},), one for each row, not {in_words(given.shape)}")
+    if batch and given.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, not {given.dtype}")
+    result = [int(length) for length in given]
     for row, length in enumerate(result):
         if not 0 <= length <= steps:
             raise ValueError(f"lengths must be between 0 and the {steps} time steps, but row {row} has {length}")

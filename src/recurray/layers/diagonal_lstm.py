@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.layers import checks
@@ -64,7 +64,7 @@ class DiagonalLSTM(RecurrentLayer):
     ((2, 7, 5), (1, 2, 5))
     """
 
-    _names = {"input": "weight_in"}
+    _names: ClassVar[Mapping[str, str]] = {"input": "weight_in"}
 
     def __init__(
         self,

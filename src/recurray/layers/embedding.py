@@ -83,7 +83,7 @@ class Embedding(StatelessLayer):
         if not xp.isdtype(x.dtype, "integral"):
             raise TypeError(f"x must be integers, not {x.dtype}")
         index = xp.reshape(x, (-1,))
-        if index.shape[0] and not (0 <= int(xp.min(index)) and int(xp.max(index)) < self.num_embeddings):
+        if index.shape[0] and not (int(xp.min(index)) >= 0 and int(xp.max(index)) < self.num_embeddings):
             raise ValueError(
                 f"x must be between 0 and {self.num_embeddings - 1}, "
                 f"but goes from {int(xp.min(index))} to {int(xp.max(index))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
+from types import EllipsisType
 from typing import Any, Self
 
 import numpy as np
@@ -182,5 +183,5 @@ class StatelessLayer(Layer):
         if value is not None:
             raise ValueError(f"{name} must be None: {type(self).__name__} carries no state, got {type(value).__name__}")
 
-    def _floats(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Array:
+    def _floats(self, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
         return checks.floats(self.backend, self.dtype, name, value, shape)

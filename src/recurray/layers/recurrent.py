@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class RecurrentLayer(Layer):
     """
 
     # The params' names by the field of `Weights` that they fill; the cell's pointwise params keep their own.
-    _names: Mapping[str, str] = {
+    _names: ClassVar[Mapping[str, str]] = {
         "input": "weight_ih",
         "recurrent": "weight_hh",
         "input_bias": "bias_ih",
@@ -110,7 +110,9 @@ class RecurrentLayer(Layer):
         rng = draws.generator(rng, self.rng)
 
         xp = self.backend.xp
-        scans, kept, ends = [], [], []
+        scans: list[list[Any]] = []
+        kept: list[Array | None] = []
+        ends: list[tuple[Array, ...]] = []
         for layer in range(self.num_layers):
             kept.append(None)
             if training and self.dropout and layer > 0:
@@ -216,7 +218,7 @@ class RecurrentLayer(Layer):
     # State -----------------------------------------------------------------------------------------------------------
 
     def _split_state(self, name: str, state: Any, batch: int, *, optional: bool) -> list[tuple[Array, ...]]:
-        """Check a state, or its gradient; return, by layer and direction, the arrays (B, size) that the cell carries."""
+        """Check a state, or its gradient; return by layer and direction what the cell carries, arrays (B, size)."""
         xp, states = self.backend.xp, self.cell.states
         count = self.num_layers * self.directions
         if state is None:

@@ -83,7 +83,8 @@ class Sequential(Layer):
         """Gradients of the input, the start states and the params; see `Layer.backward`."""
         checks.cache(cache, tuple)
         caches, dends = self._by_layer("cache", cache), self._by_layer("dstate", dstate)
-        dstarts, grads = [], {}
+        dstarts: list[Any] = []
+        grads: dict[str, Array] = {}
         for place in reversed(range(len(self.layers))):
             if dy is None:
                 raise ValueError(f"layer {place} gives no gradient of its input to layer {place - 1}")

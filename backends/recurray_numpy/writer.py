@@ -1,6 +1,6 @@
 """Writing a stretch of a recorded program as NumPy calls into buffers that are there already.
 
-The text that is written is ordinary Python, one ufunc call a line: ``multiply(f, c_prev, t0)``. Values live in places,
+What is written is ordinary Python, one ufunc call a line: ``multiply(f, c_prev, t0)``. Values live in places,
 which are names of arrays; a place whose value has had its last use is written over where that is allowed.
 """
 
@@ -94,7 +94,9 @@ class Writer:
             dead = [place for place in dead if place in reusable and not is_live(place)]
             target = targets.get(value)
             # `where` is two calls: what the second reads must not be written over by the first.
-            in_the_way = operation == "where" and target in [stretch.places.get(operand) for operand in operands[:2]]
+            in_the_way = operation == "where" and target in [
+                stretch.places[operand] for operand in operands[:2] if isinstance(operand, int)
+            ]
             if target is not None and not is_live(target) and not in_the_way:
                 place = target
             else:

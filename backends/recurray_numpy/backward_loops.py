@@ -1,0 +1,124 @@
+"""Writing a cell's backward.
+
+What doesn't depend on the gradients that are carried from step to step is computed ahead of the loop for many steps
+at once; what no step waits for, after it. Only the rest is in the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from recurray.recording import Constant, Operand
+from recurray_numpy.code import Code, as_loop, at_once
+from recurray_numpy.names import lines_of, places_of_inputs, targets_of
+from recurray_numpy.plan import Plan, dependents, find, needed, operations
+from recurray_numpy.writer import Writer
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The parts of backward for a chunk of steps."""
+
+    ahead: Code
+    loop: Code
+    after: Code
+    sums: dict[tuple[str, str], str]  # by pointwise param and row: the timed array whose sum is the gradient
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Which values are computed where, in order."""
+
+    ahead: list[int]
+    loop: list[int]
+    after: list[int]
+
+
+def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected: bool) -> Backward:
+    """Write backward.
+
+    Parameters
+    ----------
+    plan : Plan
+    homes : dict of str to str
+        Where forward left what backward reads.
+    vector, projected : bool
+        As in `forward_loop`.
+    """
+    program, gates, states = plan.step_backward, plan.gates, plan.cell.states
+    outputs = program.outputs
+    parts = _parts(plan)
+    places = places_of_inputs(program, states="before")
+    for k, read in enumerate(program.values):
+        if read.name.startswith("saved."):
+            places[k] = homes[read.name.removeprefix("saved.")]
+    carried = {find(program, f"d.{state}"): f"d_{state}" for state in states[1:]}
+    carried[find(program, "d.h")] = "d_output" if projected else "dh"
+    carried.pop(-1, None)  # a state whose gradient isn't read
+    places |= carried
+
+    param_gradients = {name: value for name, value in outputs.items() if name.startswith("params.")}
+    results = _indices(param_gradients.values())
+    read_later = _indices(operand for k in parts.loop + parts.after for operand in program.values[k].operands)
+    read_later |= _indices(outputs.values())
+    ahead = Writer(program, "a").write(parts.ahead, places, kept=read_later & set(parts.ahead))
+
+    # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
+    gate_goals = [(outputs[f"x.{gate}"], f"{'dz' if gate in gates.merged else 'dx'}_{gate}") for gate in gates.of_input]
+    gate_goals += [(outputs[f"h.{gate}"], f"dh_{gate}") for gate in gates.apart]
+    goals = [(value, place) for value, place in gate_goals if value not in parts.after]
+    goals += [(outputs.get(f"before.{state}", Constant(0.0)), f"d_{state}") for state in states[1:]]
+    direct = outputs.get("before.h", Constant(0.0))
+    if not gates.of_output:
+        goals.append((direct, "dh"))
+    elif direct != Constant(0.0):
+        goals.append((direct, "direct"))
+    targets, copies = targets_of(goals)
+    read_after = _indices(operand for k in parts.after for operand in program.values[k].operands) | results
+    for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
+        targets[kept] = f"kept{k}"
+    loop = Writer(program, "t").write(parts.loop, ahead.places, reusable=carried.values(), targets=targets)
+    lines = ["add(dh, dy, dh)"]
+    if projected:
+        lines.append("copyto(dprojected, dh)")
+        lines.append("dot(dh, w_projection, d_output)" if vector else "matmul(w_projection, dh, d_output)")
+    lines += [*loop.lines, *lines_of(copies, loop)]
+    if gates.of_output:
+        lines.append("dot(dstepwise, w_hidden, dh)" if vector else "matmul(w_hidden, dstepwise, dh)")
+        if direct != Constant(0.0):
+            lines.append("add(dh, direct, dh)")
+    shared = ["dh", "direct", "d_output", "w_hidden", "w_projection", *(f"d_{state}" for state in states[1:])]
+
+    targets, copies = targets_of((value, place) for value, place in gate_goals if value in parts.after)
+    after = Writer(program, "b").write(parts.after, loop.places, targets=targets, kept=results)
+    after.lines += lines_of(copies, after)
+    sums = {}
+    for name, value in param_gradients.items():
+        if isinstance(value, int):
+            _, param, row = name.split(".")
+            sums[param, row] = after.places[value]
+    return Backward(at_once(ahead), as_loop(lines, loop, shared), at_once(after), sums)
+
+
+def _parts(plan: Plan) -> _Parts:
+    """Split backward by what waits for what."""
+    program, gates, states = plan.step_backward, plan.gates, plan.cell.states
+    outputs = program.outputs
+    carried = {find(program, f"d.{state}") for state in states} - {-1}
+    dependent = dependents(program, carried)
+    wanted = needed(program, _indices(outputs.values()))
+    for_step_before = {f"before.{state}" for state in states} | {f"h.{gate}" for gate in gates.of_output}
+    results = _indices(value for name, value in outputs.items() if name in for_step_before)
+    results |= {k for k in wanted if carried & set(program.values[k].operands)}  # to be read before it is carried on
+    in_loop = needed(program, results) & dependent
+    order = [k for k in operations(program) if k in wanted]
+    return _Parts(
+        ahead=[k for k in order if k not in dependent],
+        loop=[k for k in order if k in in_loop],
+        after=[k for k in order if k in dependent and k not in in_loop],
+    )
+
+
+def _indices(operands: Iterable[Operand]) -> set[int]:
+    return {operand for operand in operands if isinstance(operand, int)}

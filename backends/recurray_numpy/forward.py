@@ -1,0 +1,155 @@
+"""The scan forward: buffers made beforehand, and the loop that is written for the cell run over them.
+
+T time, B batch, S steps of a run, n its rows, I input, H hidden units, R size of the output. A run's buffers are
+feature-major, (S, features, n), or (S, features) where n is 1; see `recurray_numpy.names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurray.cells.cell import Cell, Weights
+from recurray_numpy.compiled import Compiled, compiled
+from recurray_numpy.plan import Plan
+from recurray_numpy.prepared import Prepared, prepare
+from recurray_numpy.runs import Run, Runs, cut
+
+
+@dataclass(frozen=True)
+class ScanCache:
+    """All that backward reads."""
+
+    prepared: Prepared
+    has_bias: bool
+    runs: Runs
+    arrays: list[dict[str, Any]]  # of each run, by the names of the loops
+    shape: tuple[int, int, int]  # of the input, (T, B, I)
+
+
+def forward(
+    cell: Cell,
+    weights: Weights,
+    x: Any,
+    start: tuple[Any, ...],
+    *,
+    lengths: Sequence[int] | None,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
+    """Run a cell over time; see `recurray.scan.forward`."""
+    ready = compiled(cell)
+    prepared = prepare(ready.plan, weights)
+    steps, batch, _ = x.shape
+    runs = cut(steps, batch, lengths, reverse)
+    state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
+    y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
+    kept = []
+    for run in runs:
+        arrays = _forward_run(ready, prepared, runs.read(x, run), state, run, keep)
+        runs.write(y, run, arrays["h_next"].reshape(run.steps, -1, run.rows))
+        kept.append(arrays)
+    end = tuple(by_row(state[name], runs) for name in cell.states)
+    cache = ScanCache(prepared, weights.input_bias is not None, runs, kept, x.shape) if keep else None
+    return y, end, cache
+
+
+def _forward_run(
+    ready: Compiled, prepared: Prepared, x: Any, state: dict[str, Any], run: Run, keep: bool
+) -> dict[str, Any]:
+    """Run the loop over x (S, I, n), and bring ``state``, arrays (size, B) by name, to what it is after it."""
+    states, dtype, size = ready.plan.cell.states, x.dtype, prepared.size
+    vector, projected = run.rows == 1, prepared.projection is not None
+    columns = () if vector else (run.rows,)
+
+    arrays = prepared.params_for(vector=vector)
+    arrays |= _operand(x, state["h"], run, columns)
+    arrays |= _gates(ready.plan, prepared, arrays["operand"], columns, each_step=keep or vector)
+    if projected:
+        arrays["w_projection"] = np.ascontiguousarray(prepared.projection.T) if vector else prepared.projection
+        arrays["output"] = np.empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
+    for name in states[1:]:
+        now = state[name][:, : run.rows].reshape(size, *columns)
+        if keep:
+            trajectory = np.empty((run.steps + 1, size, *columns), dtype)
+            trajectory[0] = now
+            arrays |= {f"before_{name}": trajectory[:-1], f"after_{name}": trajectory[1:]}
+        else:
+            arrays[f"state_{name}"] = now.copy()
+
+    code = ready.forward(training=keep, vector=vector, projected=projected)
+    arrays |= {name: np.empty((size, *columns), dtype) for name in code.loop.temporaries}
+    arrays |= {name: np.empty((size, *columns), bool) for name in code.loop.flags}
+    arrays |= {
+        name: np.empty((run.steps, size, *columns), dtype) for name in code.loop.timed if name.startswith("saved_")
+    }
+    ready.function(code.loop, dtype)(**{name: arrays[name] for name in code.loop.names})
+
+    for name in states:
+        after = "h_next" if name == "h" else f"after_{name}"
+        last = arrays[after][-1] if after in arrays else arrays[f"state_{name}"]
+        state[name][:, : run.rows] = last.reshape(-1, run.rows)
+    if not keep:
+        return {"h_next": arrays["h_next"]}
+    wanted = {"operand", "h_prev", "h_next", "output", *(f"before_{name}" for name in states), *code.homes.values()}
+    return {name: array for name, array in arrays.items() if name in wanted}
+
+
+def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...]) -> dict[str, Any]:
+    """What the products are with: for each step [x; 1; h], h being the output before it, and one more h at the end."""
+    features, output = x.shape[1], len(h)
+    both = np.empty((run.steps + 1, features + 1 + output, *columns), x.dtype)
+    both[:-1, :features] = x.reshape(run.steps, features, *columns)
+    both[:, features] = 1
+    both[0, features + 1 :] = h[:, : run.rows].reshape(output, *columns)
+    return {
+        "operand": both[:-1],
+        "operand_h": both[:-1, features:],
+        "h_prev": both[:-1, features + 1 :],
+        "h_next": both[1:, features + 1 :],
+    }
+
+
+def _gates(
+    plan: Plan, prepared: Prepared, operand: Any, columns: tuple[int, ...], *, each_step: bool
+) -> dict[str, Any]:
+    """The gates' buffers, filled with what is computed for all steps at once, and the weights for what isn't."""
+    gates, size, one = plan.gates, prepared.size, prepared.features + 1
+    x = operand[:, :one]  # with the 1 for the bias
+    stepwise = np.empty(((len(x),) if each_step else ()) + (len(gates.of_output) * size, *columns), x.dtype)
+    merged = len(gates.merged) * size
+    if columns:
+        hoisted = np.matmul(prepared.hoisted, x)
+        arrays = {"w_merged": prepared.merged, "w_apart": prepared.apart}
+    else:
+        hoisted = np.matmul(x, prepared.hoisted.T)
+        np.matmul(x, prepared.merged[:, :one].T, out=stepwise[:, :merged])
+        stepwise[:, merged:] = prepared.apart[:, 0]
+        across = np.concatenate([prepared.merged[:, one:], prepared.apart[:, 1:]])
+        arrays = {"w_hidden": np.ascontiguousarray(across.T), "product": np.empty(stepwise.shape[1:], x.dtype)}
+
+    def rows(first: int, last: int) -> Any:
+        return stepwise[:, first:last] if each_step else stepwise[first:last]
+
+    arrays |= {"stepwise": stepwise, "merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
+    arrays |= {"logistic": rows(0, prepared.halved), "activated": rows(0, len(gates.logistic + gates.tanh) * size)}
+    for k, gate in enumerate(gates.hoisted):
+        arrays[f"x_{gate}"] = hoisted[:, k * size : (k + 1) * size]
+    for k, gate in enumerate(gates.of_output):
+        arrays[f"{'z' if gate in gates.merged else 'h'}_{gate}"] = rows(k * size, (k + 1) * size)
+    return arrays
+
+
+def by_length(state: Any, runs: Runs) -> Any:
+    """(B, size) -> a copy (size, B), rows by falling length."""
+    return np.array((state if runs.order is None else state[runs.order]).T, order="C")
+
+
+def by_row(state: Any, runs: Runs) -> Any:
+    """The inverse of `by_length`."""
+    result = np.empty(state.shape[::-1], state.dtype)
+    result[slice(None) if runs.order is None else runs.order] = state.T
+    return result
