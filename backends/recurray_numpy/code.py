@@ -76,7 +76,7 @@ def at_once(stretch: Stretch) -> Code:
 
 def _code(lines: Iterable[str], stretch: Stretch, shared: set[str], *, is_loop: bool) -> Code:
     lines = tuple(lines)
-    known = {*FUNCTIONS, *stretch.constants.values(), "where"}
+    known = {*FUNCTIONS, *stretch.constants.values(), "out", "where"}
     mentioned: dict[str, None] = {}  # in the order in which they come
     for line in lines:
         words = line.translate(str.maketrans("(),=", "    ")).split()

@@ -6,9 +6,9 @@ which are names of arrays; a place whose value has had its last use is written o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,12 @@ NAMES = {"abs": "absolute"}  # what NumPy calls otherwise
 FUNCTIONS = {
     name: getattr(np, name)
     for name in (
-        "absolute", "add", "copyto", "divide", "dot", "exp", "expm1", "greater", "greater_equal", "less", "less_equal",
-        "log", "log1p", "logical_and", "matmul", "maximum", "minimum", "multiply", "negative", "sqrt", "subtract", "tanh",
+        *("absolute", "exp", "expm1", "log", "log1p", "negative", "sqrt", "tanh"),
+        *("add", "divide", "maximum", "minimum", "multiply", "subtract"),
+        *("greater", "greater_equal", "less", "less_equal", "logical_and"),
+        *("copyto", "dot", "matmul"),
     )
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -75,44 +77,29 @@ class Writer:
             Values that must still be where they are at the end.
         """
         order, targets = list(order), dict(targets or {})
-        kept = set(kept) | set(targets)
         stretch = Stretch(places=dict(places))
-        reusable = set(reusable)
-        left = self._uses_within(order)
-        holder = {place: value for value, place in places.items()}  # the last value that each place holds
-        moves: list[tuple[int, str]] = []
-
-        def is_live(place: str) -> bool:
-            return place in holder and (left.get(holder[place], 0) > 0 or holder[place] in kept)
-
+        room = _Room(self, stretch, order, set(reusable), {*kept, *targets})
+        moves = [(value, target) for value, target in targets.items() if value not in order]  # handed on as they are
         for value in order:
-            operation = self.program.values[value].operation
-            operands = self.program.values[value].operands
-            for operand in {operand for operand in operands if isinstance(operand, int)}:
-                left[operand] -= sum(operand == other for other in operands if isinstance(other, int))
-            dead = [stretch.places[operand] for operand in operands if isinstance(operand, int)]
-            dead = [place for place in dead if place in reusable and not is_live(place)]
-            target = targets.get(value)
-            # `where` is two calls: what the second reads must not be written over by the first.
-            in_the_way = operation == "where" and target in [
-                stretch.places[operand] for operand in operands[:2] if isinstance(operand, int)
+            operation, operands = self.program.values[value].operation, self.program.values[value].operands
+            names = [
+                constant(operand.number, stretch) if isinstance(operand, Constant) else stretch.places[operand]
+                for operand in operands
             ]
-            if target is not None and not is_live(target) and not in_the_way:
+            in_two_calls = operation == "where"  # what the second reads, the first must not write over
+            if not in_two_calls:
+                room.spend(operands)
+            target = targets.get(value)
+            if target is not None and not room.is_live(target):
                 place = target
             else:
+                place = room.find(flag=operation in FLAGS, preferred=() if in_two_calls else names)
                 if target is not None:
-                    moves.append((value, target))  # for now elsewhere
-                if operation in FLAGS:
-                    place = self._new(stretch.flags, f"{self.prefix}_flag", reusable, is_live)
-                elif operation != "where" and any(place not in stretch.flags for place in dead):
-                    place = next(place for place in dead if place not in stretch.flags)
-                else:
-                    place = self._new(stretch.temporaries, self.prefix, reusable, is_live)
-            names = [self._name(operand, stretch) for operand in operands]
+                    moves.append((value, target))
+            if in_two_calls:
+                room.spend(operands)
+            room.put(value, place)
             stretch.lines += _calls(operation, names, place, stretch)
-            stretch.places[value] = place
-            holder[place] = value
-        moves += [(value, target) for value, target in targets.items() if value not in order]  # handed on as they are
         self._move(moves, stretch)
         return stretch
 
@@ -130,28 +117,46 @@ class Writer:
                 stretch.lines.append(f"copyto({target}, {stretch.places[value]})")
                 stretch.places[value] = target
 
-    def _uses_within(self, order: list[int]) -> dict[int, int]:
-        left: dict[int, int] = {}
-        for value in order:
-            for operand in self.program.values[value].operands:
-                if isinstance(operand, int):
-                    left[operand] = left.get(operand, 0) + 1
-        return left
 
-    @staticmethod
-    def _new(pool: list[str], prefix: str, reusable: set[str], is_live: Any) -> str:
-        for place in pool:
-            if not is_live(place):
+class _Room:
+    """Which places hold values that are still wanted, while a stretch is written."""
+
+    def __init__(self, writer: Writer, stretch: Stretch, order: list[int], reusable: set[str], kept: set[int]) -> None:
+        self.prefix = writer.prefix
+        self.stretch = stretch
+        self.reusable = reusable
+        self.kept = kept
+        self.holder = {place: value for value, place in stretch.places.items()}
+        operands = (operand for value in order for operand in writer.program.values[value].operands)
+        self.uses_left = Counter(operand for operand in operands if isinstance(operand, int))
+
+    def spend(self, operands: Iterable[Operand]) -> None:
+        """Note that operands have been used once more."""
+        self.uses_left.subtract(operand for operand in operands if isinstance(operand, int))
+
+    def is_live(self, place: str) -> bool:
+        """Whether the value in a place is still wanted."""
+        value = self.holder.get(place)
+        return value is not None and (self.uses_left[value] > 0 or value in self.kept)
+
+    def find(self, *, flag: bool, preferred: Iterable[str]) -> str:
+        """Find a place that may be written: a preferred one, one that has been in use, or a new one."""
+        pool = self.stretch.flags if flag else self.stretch.temporaries
+        others = self.stretch.temporaries if flag else self.stretch.flags
+        for place in preferred:
+            if place in self.reusable and place not in others and not flag and not self.is_live(place):
                 return place
-        pool.append(f"{prefix}{len(pool)}")
-        reusable.add(pool[-1])
+        for place in pool:
+            if not self.is_live(place):
+                return place
+        pool.append(f"{self.prefix}_flag{len(pool)}" if flag else f"{self.prefix}{len(pool)}")
+        self.reusable.add(pool[-1])
         return pool[-1]
 
-    @staticmethod
-    def _name(operand: Operand, stretch: Stretch) -> str:
-        if isinstance(operand, Constant):
-            return constant(operand.number, stretch)
-        return stretch.places[operand]
+    def put(self, value: int, place: str) -> None:
+        """Note that a place holds a value."""
+        self.stretch.places[value] = place
+        self.holder[place] = value
 
 
 def constant(number: float, stretch: Stretch) -> str:
@@ -171,4 +176,6 @@ def _calls(operation: str, names: list[str], place: str, stretch: Stretch) -> li
     if operation == "where":
         condition, chosen, other = names
         return [f"copyto({place}, {other})", f"copyto({place}, {chosen}, where={condition})"]
+    if operation in ("maximum", "minimum"):  # NumPy wants their output named
+        place = f"out={place}"
     return [f"{NAMES.get(operation, operation)}({', '.join([*names, place])})"]

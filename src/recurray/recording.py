@@ -1,6 +1,7 @@
 """Recording a cell: called once with symbolic arrays, its step becomes a program of elementwise operations.
 
-A program is a straight line; a backend turns it into code of its own kind, so every cell, a user's too, runs as fast as the built-in ones.
+A program is a straight line. A backend turns it into code of its own kind, so every cell, a user's too, runs as fast
+as the built-in ones.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def probability(name: str, value: Any) -> float:
     value = number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
-    return value
+    return float(value)
 
 
 def number(name: str, value: Any) -> float:

@@ -1,0 +1,9 @@
+"""What is timed side by side: recurray, its reference path, PyTorch, onnxruntime, and the machine's own product."""
+
+from recurray.benchmarks.contenders.base import Contender, Job
+from recurray.benchmarks.contenders.onnx_runtime import OnnxRuntime
+from recurray.benchmarks.contenders.own import Own, Reference
+from recurray.benchmarks.contenders.product import product
+from recurray.benchmarks.contenders.pytorch import PyTorch
+
+__all__ = ["Contender", "Job", "OnnxRuntime", "Own", "PyTorch", "Reference", "product"]

@@ -1,0 +1,137 @@
+"""onnxruntime on the CPU: ONNX's LSTM operator, one node for a layer, forward only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recurray.benchmarks.contenders.base import Contender, Job
+from recurray.benchmarks.problems import Data, Problem
+
+_OPSET, _IR_VERSION = 17, 8  # not the newest: what older onnxruntime releases read as well
+
+
+class OnnxRuntime(Contender):
+    """onnxruntime on the CPU."""
+
+    name = "onnxruntime"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """onnxruntime, and onnx to write the model with."""
+        return ("onnxruntime", "onnx")
+
+    def describe(self) -> str:
+        """Return the version."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    def refuses(self, problem: Problem, mode: str) -> str | None:
+        """Refuse all but an LSTM's forward in float32."""
+        if problem.layer != "lstm":
+            return f"ONNX has no operator for the layer {problem.layer!r}"
+        if mode != "forward":
+            return "it has no backward"
+        if problem.dtype != "float32":
+            return f"its LSTM isn't implemented in {problem.dtype}"
+        return None
+
+    def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
+        """Build the model and its session, with its own threads."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        model = make_model(problem, data).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        layers, outputs = range(problem.layers), [output.name for output in session.get_outputs()]
+        feed = {"x": data.x}
+        if data.lengths is not None:
+            feed["lengths"] = np.array(data.lengths, dtype=np.int32)
+        if data.h is not None:
+            feed |= {
+                f"start_{name}{k}": part
+                for name, value in (("h", data.h), ("c", data.c))
+                for k, part in enumerate(np.split(value, problem.layers))
+            }
+        carried = [f"{name}{k}" for k in layers for name in "hc"] if problem.carried else []
+
+        def forward() -> Any:
+            results = dict(zip(outputs, session.run(outputs, feed), strict=True))
+            for name in carried:
+                feed[f"start_{name}"] = results[name]
+            return results
+
+        def numbers(results: Any) -> dict[str, Any]:
+            ends = {name: np.concatenate([results[f"{name}{k}"] for k in layers]) for name in "hc"}
+            return {"y": results["y"], **ends}
+
+        return Job(forward, numbers)
+
+
+def make_model(problem: Problem, data: Data) -> Any:
+    """Return an ONNX model of the layers, with the params in it.
+
+    Its inputs are x (T, B, I), lengths (B,) where ragged, start_h0, start_c0, ... (D, B, H) where state is carried;
+    its outputs y (T, B, D * H) and, for each layer, h0, c0, ... (D, B, H).
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    batch, steps, hidden, directions = problem.batch, problem.steps, problem.hidden, problem.directions
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (steps, batch, problem.inputs))]
+    if problem.ragged:
+        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, (batch,)))
+    # How Y (T, D, B, H) becomes (T, B, D * H): by dropping the axis of directions, or by reshaping (0 keeps a size).
+    change = np.array([0, 0, -1] if problem.bidirectional else [1], dtype=np.int64)
+    constants = [numpy_helper.from_array(change, "change")]
+    nodes, outputs = [], []
+    below = "x"
+    for k in range(problem.layers):
+        for name, value in _params(problem, data, k).items():
+            constants.append(numpy_helper.from_array(value, f"{name}{k}"))
+        starts = [f"start_{name}{k}" for name in "hc"] if problem.carried else []
+        inputs += [helper.make_tensor_value_info(n, TensorProto.FLOAT, (directions, batch, hidden)) for n in starts]
+        above = "y" if k == problem.layers - 1 else f"x{k + 1}"
+        lstm = helper.make_node(
+            "LSTM",
+            [below, f"W{k}", f"R{k}", f"B{k}", "lengths" if problem.ragged else "", *starts],
+            [f"Y{k}", f"h{k}", f"c{k}"],
+            hidden_size=hidden,
+            direction="bidirectional" if problem.bidirectional else "forward",
+        )
+        if problem.bidirectional:
+            join = [
+                helper.make_node("Transpose", [f"Y{k}"], [f"by_row{k}"], perm=[0, 2, 1, 3]),
+                helper.make_node("Reshape", [f"by_row{k}", "change"], [above]),
+            ]
+        else:
+            join = [helper.make_node("Squeeze", [f"Y{k}", "change"], [above])]
+        nodes += [lstm, *join]
+        outputs += [
+            helper.make_tensor_value_info(f"{name}{k}", TensorProto.FLOAT, (directions, batch, hidden)) for name in "hc"
+        ]
+        below = above
+    outputs.insert(0, helper.make_tensor_value_info("y", TensorProto.FLOAT, (steps, batch, directions * hidden)))
+    graph = helper.make_graph(nodes, "layers", inputs, outputs, constants)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="recurray"
+    )
+
+
+def _params(problem: Problem, data: Data, layer: int) -> dict[str, Any]:
+    """One layer's W (D, 4H, features), R (D, 4H, H) and B (D, 8H), gates i o f c in place of i f g o."""
+
+    def gates(name: str, suffix: str) -> Any:
+        i, f, g, o = np.split(data.params[f"{name}_l{layer}{suffix}"], 4)
+        return np.concatenate([i, o, f, g])
+
+    suffixes = ("", "_reverse")[: problem.directions]
+    both = [np.concatenate([gates("bias_ih", suffix), gates("bias_hh", suffix)]) for suffix in suffixes]
+    return {
+        "W": np.stack([gates("weight_ih", suffix) for suffix in suffixes]),
+        "R": np.stack([gates("weight_hh", suffix) for suffix in suffixes]),
+        "B": np.stack(both),
+    }

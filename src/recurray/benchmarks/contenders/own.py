@@ -1,0 +1,71 @@
+"""recurray itself, and its reference path."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import recurray as rr
+from recurray.benchmarks.contenders.base import Contender, Job
+from recurray.benchmarks.kinds import KINDS
+from recurray.benchmarks.problems import Data, Problem
+
+
+class Own(Contender):
+    """recurray's layers on one of its backends.
+
+    Parameters
+    ----------
+    backend : Backend
+    name : str
+    """
+
+    def __init__(self, backend: rr.Backend, name: str = "recurray") -> None:
+        self.name = name
+        self.backend = backend
+
+    def threads(self, count: int) -> AbstractContextManager[Any]:
+        """Return a context in which NumPy's BLAS, and any other pool that the process has, uses ``count`` threads."""
+        from threadpoolctl import threadpool_limits
+
+        limits: AbstractContextManager[Any] = threadpool_limits(limits=count)
+        return limits
+
+    def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
+        """Make the layer and put its numbers on the backend."""
+        backend, dtype = self.backend, problem.dtype
+        layer = KINDS[problem.layer].make(problem, backend, params=data.params)
+        x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
+        state = None
+        if data.h is not None:
+            state = rr.State(*(None if part is None else backend.asarray(part, dtype) for part in (data.h, data.c)))
+
+        def forward() -> Any:
+            nonlocal state
+            y, end = layer(x, state, data.lengths)
+            if problem.carried:
+                state = end
+            return {"y": y, "h": end.h, "c": end.c}
+
+        def training() -> Any:
+            y, _, cache = layer.forward(x, state, data.lengths)
+            dx, _, grads = layer.backward(cache, dy)
+            return {"y": y, "dx": dx, **grads}
+
+        def numbers(results: Any) -> dict[str, Any]:
+            return {name: backend.to_numpy(value) for name, value in results.items() if value is not None}
+
+        return Job({"forward": forward, "training": training}[mode], numbers, synchronize=backend.synchronize)
+
+
+class Reference(Own):
+    """The reference path, written for any array library, on the namespace of a backend."""
+
+    def __init__(self, backend: rr.Backend) -> None:
+        super().__init__(rr.get_backend(backend.xp), "reference")
+        self._waits = backend
+
+    def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
+        """Make the layer and put its numbers on the backend."""
+        job = super().prepare(problem, mode, data, threads)
+        return Job(job.call, job.numbers, synchronize=self._waits.synchronize)  # its own has nothing to wait for

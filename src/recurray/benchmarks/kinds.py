@@ -1,0 +1,65 @@
+"""The kinds of layer that can be timed: how recurray makes each, and what its products cost.
+
+Another kind needs an entry here, and a maker in each contender that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import recurray as rr
+
+if TYPE_CHECKING:
+    from recurray.benchmarks.problems import Problem
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(problem, backend, **options)`` returns recurray's layer, time-major.
+    flops : callable
+        ``flops(features, hidden)``: operations of the matrix products of one step of one row.
+    stacks : bool
+        Whether it has several layers and directions.
+    has_c : bool
+        Whether its state has a ``c``.
+    products_dominate : bool
+        Whether its time is the products' time, so that a share of the machine's product rate says something.
+    """
+
+    make: Callable[..., rr.Layer]
+    flops: Callable[[int, int], int]
+    stacks: bool = True
+    has_c: bool = True
+    products_dominate: bool = True
+
+
+def _lstm(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
+    return rr.LSTM(
+        problem.inputs,
+        problem.hidden,
+        problem.layers,
+        bidirectional=problem.bidirectional,
+        batch_first=False,
+        dtype=problem.dtype,
+        backend=backend,
+        **options,
+    )
+
+
+def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
+    return rr.DiagonalLSTM(
+        problem.inputs, problem.hidden, batch_first=False, dtype=problem.dtype, backend=backend, **options
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "lstm": Kind(_lstm, lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
+    "diagonal": Kind(_diagonal, lambda features, hidden: 2 * hidden * features, stacks=False, products_dominate=False),
+}

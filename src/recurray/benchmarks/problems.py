@@ -1,0 +1,232 @@
+"""The problems that are timed, as data: sizes, and what of a recurrent layer each exercises.
+
+T time, B batch, I input, H hidden units, D directions. Arrays are time-major, (T, B, features), for every
+library: it is the layout in which none of them has to move anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from recurray.benchmarks.kinds import KINDS
+
+MODES = ("forward", "training")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A layer and what it is fed with.
+
+    Attributes
+    ----------
+    batch, steps, inputs, hidden : int
+        B, T, I, H.
+    layers : int
+    bidirectional : bool
+    ragged : bool
+        Whether rows end early, so that half of all steps are padding.
+    carried : bool
+        Whether each call starts with the state that the one before ended with.
+    dtype : str
+        "float32" or "float64".
+    layer : str
+        The kind of layer, a name in `KINDS`.
+
+    Examples
+    --------
+    >>> from recurray.benchmarks.problems import Problem
+    >>> problem = Problem(32, 100, 128, 256, layers=2, bidirectional=True)
+    >>> problem.name
+    '32x100x128x256 2 layers both directions'
+    >>> problem.flops("training") == 3 * problem.flops("forward")
+    True
+    """
+
+    batch: int
+    steps: int
+    inputs: int
+    hidden: int
+    layers: int = 1
+    bidirectional: bool = False
+    ragged: bool = False
+    carried: bool = False
+    dtype: str = "float32"
+    layer: str = "lstm"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        words = [f"{self.batch}x{self.steps}x{self.inputs}x{self.hidden}"]
+        if self.layers > 1:
+            words.append(f"{self.layers} layers")
+        words += ["both directions"] if self.bidirectional else []
+        words += ["ragged"] if self.ragged else []
+        words += ["state carried"] if self.carried else []
+        words += [self.dtype] if self.dtype != "float32" else []
+        words += [self.layer] if self.layer != "lstm" else []
+        return " ".join(words)
+
+    @property
+    def directions(self) -> int:
+        """1, or 2 where bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that make sense: a state carried from call to call is a matter of inference."""
+        return MODES[:1] if self.carried else MODES
+
+    def lengths(self) -> list[int] | None:
+        """How many steps of each row are valid, longest row first (PyTorch's quick case); None where all are.
+
+        Examples
+        --------
+        >>> from recurray.benchmarks.problems import Problem
+        >>> Problem(3, 9, 4, 4, ragged=True).lengths()
+        [9, 5, 1]
+        """
+        if not self.ragged:
+            return None
+        return [round(float(length)) for length in np.linspace(self.steps, 1, self.batch)]
+
+    def flops(self, mode: str) -> int:
+        """Floating-point operations of the matrix products over valid steps; 3 times the forward's for training.
+
+        Examples
+        --------
+        >>> from recurray.benchmarks.problems import Problem
+        >>> Problem(2, 3, 5, 7).flops("forward") == 2 * 3 * 2 * 4 * 7 * (5 + 7)
+        True
+        """
+        lengths = self.lengths()
+        rows = self.batch * self.steps if lengths is None else sum(lengths)
+        count, features = 0, self.inputs
+        for _ in range(self.layers):
+            count += self.directions * rows * KINDS[self.layer].flops(features, self.hidden)
+            features = self.directions * self.hidden
+        return count * (3 if mode == "training" else 1)
+
+
+_MIDDLE = Problem(32, 100, 128, 256)
+
+# By the names that --sizes takes.
+PROBLEMS: dict[str, Problem] = {
+    "step": Problem(1, 1, 64, 128),
+    "stream": Problem(1, 1, 64, 128, carried=True),
+    "1x100x64x128": Problem(1, 100, 64, 128),
+    "1x512x64x256": Problem(1, 512, 64, 256),
+    "32x50x128x128": Problem(32, 50, 128, 128),
+    "32x100x128x256": _MIDDLE,
+    "64x100x256x512": Problem(64, 100, 256, 512),
+    "128x50x512x1024": Problem(128, 50, 512, 1024),
+    "bidirectional": replace(_MIDDLE, layers=2, bidirectional=True),
+    "stack": replace(_MIDDLE, layers=4),
+    "ragged": replace(_MIDDLE, ragged=True),
+    "float64": replace(_MIDDLE, dtype="float64"),
+}
+QUICK = ("stream", "1x100x64x128", "32x50x128x128", "32x100x128x256")
+
+
+def select(wanted: Sequence[str], layer: str = "lstm", dtype: str | None = None) -> list[Problem]:
+    """Return the problems that ``--sizes`` asks for, each once.
+
+    Parameters
+    ----------
+    wanted : sequence of str
+        Names, their numbers from 1, "quick", "all", or sizes as "B,T,I,H".
+    layer : str
+        The kind of layer; problems that it can't be given (a stack of what doesn't stack) are left out.
+    dtype : str, optional
+        In place of the problems' own.
+
+    Raises
+    ------
+    ValueError
+        Nothing is called that, or nothing is left.
+
+    Examples
+    --------
+    >>> from recurray.benchmarks.problems import select
+    >>> [problem.name for problem in select(["ragged", "5", "8,20,16,32"])]
+    ['32x100x128x256 ragged', '32x50x128x128', '8x20x16x32']
+    """
+    found: list[Problem] = []
+    for word in wanted:
+        found += _find(word)
+    result = []
+    for problem in found:
+        problem = replace(problem, layer=layer, dtype=dtype or problem.dtype)
+        stacked = problem.layers > 1 or problem.bidirectional
+        if problem not in result and (KINDS[layer].stacks or not stacked):
+            result.append(problem)
+    if not result:
+        raise ValueError(f"none of the sizes {', '.join(map(repr, wanted))} can be had with the layer {layer!r}")
+    return result
+
+
+def _find(word: str) -> list[Problem]:
+    names = list(PROBLEMS)
+    if word == "all":
+        return list(PROBLEMS.values())
+    if word == "quick":
+        return [PROBLEMS[name] for name in QUICK]
+    if word in PROBLEMS:
+        return [PROBLEMS[word]]
+    if word.isdecimal() and 1 <= int(word) <= len(names):
+        return [PROBLEMS[names[int(word) - 1]]]
+    parts = word.replace("x", ",").strip("()").split(",")
+    if len(parts) == 4 and all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        batch, steps, inputs, hidden = (int(part) for part in parts)
+        return [Problem(batch, steps, inputs, hidden)]
+    known = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
+    raise ValueError(f"there is no size {word!r}; there are {known}, quick, all, and any B,T,I,H of whole numbers")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A problem's numbers, as NumPy arrays.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        Named as recurray's layers name them (PyTorch's names for an LSTM).
+    x, dy : array, (T, B, features)
+        The input, and the gradient of the output.
+    h, c : array, (layers * D, B, H), or None
+        The start state where it is carried; None stands for zeros.
+    lengths : list of int or None
+    """
+
+    params: dict[str, Any]
+    x: Any
+    dy: Any
+    h: Any
+    c: Any
+    lengths: list[int] | None
+
+
+def make_data(problem: Problem, seed: int = 0) -> Data:
+    """Draw a problem's numbers."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(problem.dtype)
+
+    outputs = problem.directions * problem.hidden
+    places = problem.directions * problem.layers
+    h, c = (
+        0.5 * draw(places, problem.batch, problem.hidden) if problem.carried and wanted else None
+        for wanted in (True, KINDS[problem.layer].has_c)
+    )
+    return Data(
+        params=KINDS[problem.layer].make(problem, "numpy", seed=seed).state_dict(),
+        x=draw(problem.steps, problem.batch, problem.inputs),
+        dy=draw(problem.steps, problem.batch, outputs),
+        h=h,
+        c=c,
+        lengths=problem.lengths(),
+    )

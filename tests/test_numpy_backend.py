@@ -1,0 +1,166 @@
+"""The NumPy backend's written code gives the reference path's numbers, for any cell, batch and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from random_cell import RandomCell
+from recurray_numpy.backend import NumpyBackend
+from recurray_numpy.compiled import compiled
+from recurray_numpy.runs import Run, cut
+
+import recurray as rr
+from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell, Weights
+
+FAST, REFERENCE = NumpyBackend(), rr.get_backend(np)
+
+
+def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True):
+    """Random weights, input, start state and lengths."""
+    output = projection or size
+
+    def draw(*shape):
+        return rng.standard_normal(shape)
+
+    gates_in, gates_across = len(cell.input_gates) * size, len(cell.recurrent_gates) * size
+    weights = Weights(
+        input=draw(gates_in, features),
+        recurrent=draw(gates_across, output) if gates_across else None,
+        input_bias=draw(gates_in) if bias else None,
+        recurrent_bias=draw(gates_across) if bias and gates_across else None,
+        projection=draw(projection, size) if projection else None,
+        pointwise={name: draw(len(rows), size) for name, rows in cell.pointwise.items()},
+    )
+    start = tuple(draw(batch, output if name == "h" else size) for name in cell.states)
+    lengths = rng.integers(0, steps + 1, batch).tolist() if ragged else None
+    return weights, draw(steps, batch, features), start, lengths
+
+
+def both_ways(cell, weights, x, start, lengths, *, reverse, rng):
+    """Run a cell forward (for inference too) and backward on both paths, and compare everything."""
+    results = []
+    dy_rng = rng.integers(1 << 30)
+    for backend in (FAST, REFERENCE):
+        kept = backend.scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=True)
+        y, end, cache = kept
+        plain = backend.scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=False)
+        assert plain[2] is None
+        draws = np.random.default_rng(dy_rng)
+        dy, dend = draws.standard_normal(y.shape), tuple(draws.standard_normal(s.shape) for s in end)
+        dx, dstart, grads = backend.scan_backward(cell, cache, dy, dend)
+        again = backend.scan_backward(cell, cache, dy, dend)  # a cache can be used twice
+        np.testing.assert_array_equal(again[0], dx)
+        named = {"y": y, "plain y": plain[0], "dx": dx}
+        named |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
+        named |= {f"dstart {k}": a for k, a in enumerate(dstart)}
+        named |= {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
+        results.append(named | dict(grads.pointwise))
+    fast, reference = results
+    assert fast.keys() == reference.keys()
+    for name, expected in reference.items():
+        if expected is None:
+            assert fast[name] is None
+        else:
+            assert fast[name].shape == expected.shape, name
+            scale = max(1.0, float(np.abs(expected).max(initial=0)))
+            np.testing.assert_allclose(fast[name], expected, rtol=0, atol=1e-11 * scale, err_msg=name)
+
+
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+
+
+@pytest.mark.parametrize("cell", [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)], ids=repr)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_built_in_cells_equal_the_reference(cell, ragged, reverse):
+    rng = np.random.default_rng(7)
+    for batch, steps in SIZES:
+        both_ways(cell, *problem(cell, rng, batch=batch, steps=steps, ragged=ragged), reverse=reverse, rng=rng)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_projection_equals_the_reference(bias, batch):
+    rng = np.random.default_rng(8)
+    cell = LSTMCell()
+    arguments = problem(cell, rng, batch=batch, steps=6, projection=2, bias=bias)
+    both_ways(cell, *arguments, reverse=False, rng=rng)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_cells_equal_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    cell = RandomCell(seed)
+    batch, steps = SIZES[seed % len(SIZES)]
+    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    with np.errstate(all="ignore"):
+        both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 700, 100))
+def test_many_random_cells_equal_the_reference(first):
+    for seed in range(first, first + 100):
+        test_random_cells_equal_the_reference(seed)
+
+
+def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
+    monkeypatch.setattr("recurray_numpy.backward.CHUNK", 4000)
+    rng = np.random.default_rng(9)
+    for cell in (LSTMCell(), DiagonalLSTMCell(True)):
+        for batch in (1, 3):
+            both_ways(cell, *problem(cell, rng, batch=batch, steps=50), reverse=False, rng=rng)
+
+
+def test_runs_cover_every_valid_step_once():
+    rng = np.random.default_rng(10)
+    for reverse in (False, True):
+        for _ in range(50):
+            steps, batch = rng.integers(0, 7), rng.integers(0, 6)
+            lengths = rng.integers(0, steps + 1, batch).tolist()
+            seen = np.zeros((steps, batch), int)
+            runs = cut(steps, batch, lengths, reverse)
+            for run in runs:
+                seen[run.first : run.last, runs.rows_of(run)] += 1
+            np.testing.assert_array_equal(seen, np.arange(steps)[:, None] < np.array(lengths, int)[None, :])
+
+
+def test_full_rows_are_one_run():
+    assert cut(5, 2, [5, 5], reverse=False).runs == (Run(0, 5, 2),)
+    assert cut(5, 2, [5, 5], reverse=False).order is None
+
+
+def test_sigmoid_gates_of_the_lstm_share_one_activation():
+    plan = compiled(LSTMCell()).plan
+    assert plan.gates.logistic == ("i", "f", "o")
+    assert plan.gates.tanh == ("g",)
+    calls = compiled(LSTMCell()).forward(training=True, vector=False, projected=False).loop.lines
+    assert len(calls) == 9, calls
+
+
+def test_equal_cells_are_compiled_once():
+    assert compiled(LSTMCell()) is compiled(LSTMCell())
+    assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
+
+
+class Averaging(Cell):
+    """A cell that reduces, which can't be recorded."""
+
+    input_gates = ("x",)
+
+    def step(self, x, h, before, params):
+        after = 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)
+        return {"h": after}, {}
+
+    def step_backward(self, d, saved, before, params):
+        dx = d.h - np.mean(d.h, axis=-1, keepdims=True)
+        return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})
+
+
+def test_a_cell_that_cannot_be_recorded_runs_by_the_reference_with_a_warning():
+    rng = np.random.default_rng(11)
+    weights, x, start, lengths = problem(Averaging(), rng, batch=2, steps=5)
+    with pytest.warns(UserWarning, match="Averaging runs slowly"):
+        both_ways(Averaging(), weights, x, start, lengths, reverse=False, rng=rng)
