@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recurray.arrays import namespace_of, sigmoid, tanh
+from recurray.arrays import mean_over_units, namespace_of, sigmoid, tanh
 from recurray.cells import Cell, CellGradients
 
 
@@ -23,6 +23,11 @@ class RandomCell(Cell):
         self._recurrent_gates = tuple(rng.permutation(gates)[: rng.integers(0, 5)].tolist())
         rows = {"u": ("a", "b"), "w": ("a",)}
         self._pointwise = {name: rows[name] for name in ("u", "w")[: rng.integers(0, 3)]}
+        self._inner_gates = ()
+        if self._recurrent_gates and rng.random() < 0.4:
+            self._inner_gates = self._recurrent_gates[: rng.integers(1, 3)]
+        self._draws = {"m": 0.3} if rng.random() < 0.4 else {}
+        self.means = rng.random() < 0.4
         self.sums = rng.random() < 0.7  # whether gates come as x.k + h.k where they can
 
     @property
@@ -34,8 +39,25 @@ class RandomCell(Cell):
         return self._recurrent_gates
 
     @property
+    def inner_gates(self):
+        return self._inner_gates
+
+    @property
+    def draws(self):
+        return self._draws
+
+    @property
     def pointwise(self):
         return self._pointwise
+
+    def inner(self, x, h, before, params):
+        first = getattr(x, self.input_gates[0])
+        return tanh(first * before[0] + (h[0] if h else before[-1]))
+
+    def inner_backward(self, d, saved, before, params):
+        first = self.input_gates[0]
+        dh = {} if not self.outer_gates else {self.outer_gates[0]: d * saved[0]}
+        return CellGradients(x={first: d * before[0]}, h=dh, before={"h": tanh(d)})
 
     def step(self, x, h, before, params):
         rng = np.random.default_rng([self.seed, 1])
@@ -51,7 +73,11 @@ class RandomCell(Cell):
                 pool.append(getattr(h, gate))
             pool.append(value)
         pool += [getattr(h, gate) for gate in self.recurrent_gates if gate not in self.input_gates]
+        if self.draws:
+            pool += [x.m * before[0] + (1 - x.m) * pool[-1]]
         pool += [row for param in params for row in param]
+        if self.means:
+            pool += [pool[len(self.states)] - mean_over_units(pool[len(self.states)])]
         saved_inputs = pool[rng.integers(len(self.states))]
         _grow(pool, rng, 12)
         after = {name: tanh(pool[-1 - rng.integers(6)] + before[0]) for name in self.states}
@@ -60,17 +86,24 @@ class RandomCell(Cell):
         saved = {f"s{k}": tanh(pool[-1 - rng.integers(len(pool) // 2)] + before[0]) for k in range(rng.integers(1, 4))}
         saved |= {"s_state": after["h"], "s_before": saved_inputs}
         saved["s_gate"] = pool[len(self.states)] * 1.0
+        if self.means:
+            saved["s_mean"] = 1 / (1.5 + tanh(mean_over_units(pool[-1] + before[0])))
         return after, saved
 
     def step_backward(self, d, saved, before, params):
         rng = np.random.default_rng([self.seed, 2])
         fixed = [*saved, *before, *(row for param in params for row in param)]
+        if self.means:
+            fixed += [fixed[0] * mean_over_units(fixed[1] + before[0])]
         _grow(fixed, rng, 5)
         pool = [*d, *fixed]
         _grow(pool, rng, 10)
 
         def some():  # zero where d is, as derivatives are
             return tanh(pool[-1 - rng.integers(9)]) * (d[0] if rng.random() < 0.5 else d[-1]) * before[0]
+
+        if self.means:
+            pool.append(d[0] - mean_over_units(d[0] * pool[len(d)]))
 
         dz = {gate: some() for gate in dict.fromkeys(self.input_gates + self.recurrent_gates)}
         dx = {gate: dz[gate] for gate in self.input_gates}

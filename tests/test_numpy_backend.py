@@ -38,21 +38,28 @@ def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=T
     return weights, draw(steps, batch, features), start, lengths
 
 
-def both_ways(cell, weights, x, start, lengths, *, reverse, rng):
+def both_ways(cell, weights, x, start, lengths, *, reverse, rng, masked=False):
     """Run a cell forward (for inference too) and backward on both paths, and compare everything."""
     results = []
+    size = len(weights.input) // len(cell.input_gates)
+    shape = (x.shape[0], x.shape[1], size)
+    draws = {name: (rng.random(shape) < p).astype(x.dtype) for name, p in cell.draws.items()}
+    means = dict(cell.draws)
+    options = {"lengths": lengths, "reverse": reverse}
+    if masked:
+        options["output_mask"] = (rng.random(start[0].shape) < 0.5) * 2.0
     dy_rng = rng.integers(1 << 30)
     for backend in (FAST, REFERENCE):
-        kept = backend.scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=True)
-        y, end, cache = kept
-        plain = backend.scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=False)
+        y, end, cache = backend.scan_forward(cell, weights, x, start, keep=True, draws=draws, **options)
+        plain = backend.scan_forward(cell, weights, x, start, keep=False, draws=draws, **options)
+        mean, _, _ = backend.scan_forward(cell, weights, x, start, keep=False, draws=means, **options)
         assert plain[2] is None
-        draws = np.random.default_rng(dy_rng)
-        dy, dend = draws.standard_normal(y.shape), tuple(draws.standard_normal(s.shape) for s in end)
+        later = np.random.default_rng(dy_rng)
+        dy, dend = later.standard_normal(y.shape), tuple(later.standard_normal(s.shape) for s in end)
         dx, dstart, grads = backend.scan_backward(cell, cache, dy, dend)
         again = backend.scan_backward(cell, cache, dy, dend)  # a cache can be used twice
         np.testing.assert_array_equal(again[0], dx)
-        named = {"y": y, "plain y": plain[0], "dx": dx}
+        named = {"y": y, "plain y": plain[0], "mean y": mean, "dx": dx}
         named |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
         named |= {f"dstart {k}": a for k, a in enumerate(dstart)}
         named |= {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
@@ -95,8 +102,7 @@ def test_random_cells_equal_the_reference(seed):
     cell = RandomCell(seed)
     batch, steps = SIZES[seed % len(SIZES)]
     arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
-    with np.errstate(all="ignore"):
-        both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng)
+    both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
 @pytest.mark.slow
@@ -136,7 +142,7 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
     plan = compiled(LSTMCell()).plan
     assert plan.gates.logistic == ("i", "f", "o")
     assert plan.gates.tanh == ("g",)
-    calls = compiled(LSTMCell()).forward(training=True, vector=False, projected=False).loop.lines
+    calls = compiled(LSTMCell()).forward(training=True, vector=False, projected=False, masked=False).loop.lines
     assert len(calls) == 9, calls
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,23 +34,15 @@ class NumpyBackend(Backend):
         self.name = "numpy"
 
     def scan_forward(
-        self,
-        cell: Cell,
-        weights: Weights,
-        x: Any,
-        start: tuple[Any, ...],
-        *,
-        lengths: Sequence[int] | None,
-        reverse: bool,
-        keep: bool,
+        self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
         try:
             compiled(cell)
         except RecordingError as error:
             warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=2)
-            return super().scan_forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
-        return forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+            return super().scan_forward(cell, weights, x, start, **options)
+        return forward(cell, weights, x, start, **options)
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]

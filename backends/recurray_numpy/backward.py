@@ -14,10 +14,11 @@ import numpy as np
 from recurray.cells.cell import Cell, Weights
 from recurray_numpy.code import Code
 from recurray_numpy.compiled import Compiled, compiled
-from recurray_numpy.forward import ScanCache, by_length, by_row
+from recurray_numpy.forward import ScanCache, by_length, by_row, work_array
 from recurray_numpy.plan import Gates
 from recurray_numpy.prepared import in_cells_order
 from recurray_numpy.runs import Run, put_columns
+from recurray_numpy.writer import FLOATS
 
 CHUNK = 512 * 1024  # bytes of work space
 
@@ -26,8 +27,9 @@ CHUNK = 512 * 1024  # bytes of work space
 class Columns:
     """What the weights' gradients are products of, the steps of all runs side by side."""
 
-    dgates: Any  # (gates * H, N): hoisted, merged, apart
+    dgates: Any  # (gates * H, N): hoisted, merged, apart, inner
     operand: Any  # (I + 1 + R, N): [x; 1; h]
+    inner: Any  # (H, N): what the inner gates' product is with, or None
     dprojected: Any  # (R, N), or None
     output: Any  # (H, N), or None
 
@@ -52,13 +54,17 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
 def _columns(gates: Gates, cache: ScanCache, *, output: int, dtype: Any) -> Columns:
     """Gather what forward has kept, and make room for the rest."""
     prepared, runs = cache.prepared, cache.runs
-    rows = len(gates.hoisted + gates.of_output) * prepared.size
     projected = prepared.projection is not None
+
+    def joined(name: str, features: int) -> Any:
+        return runs.joined([arrays[name] for arrays in cache.arrays], features, dtype)
+
     return Columns(
-        dgates=runs.side_by_side(rows, dtype),
-        operand=runs.joined([arrays["operand"] for arrays in cache.arrays], prepared.features + 1 + output, dtype),
+        dgates=runs.side_by_side(len(gates.all) * prepared.size, dtype),
+        operand=joined("operand", prepared.features + 1 + output),
+        inner=joined("inner_operand", prepared.size) if gates.inner else None,
         dprojected=runs.side_by_side(output, dtype) if projected else None,
-        output=runs.joined([arrays["output"] for arrays in cache.arrays], prepared.size, dtype) if projected else None,
+        output=joined("output", prepared.size) if projected else None,
     )
 
 
@@ -75,13 +81,19 @@ def _backward_run(
     """Run backward over dy (S, R, n): fill ``into``, add to ``sums``, bring ``dstate`` to what it is before the run."""
     states, prepared = ready.plan.cell.states, cache.prepared
     vector, projected = run.rows == 1, prepared.projection is not None
-    code = ready.backward(vector=vector, projected=projected)
+    masked = cache.output_mask is not None
+    code = ready.backward(vector=vector, projected=projected, masked=masked)
     rows = run.rows
     carried = {"dh" if name == "h" else f"d_{name}": dstate[name][:, :rows] for name in states}
     carried = {name: np.array(value[:, 0] if vector else value, order="C") for name, value in carried.items()}
     shared = carried | prepared.params_for(vector=vector)
     w_hidden = prepared.recurrent()
     shared["w_hidden"] = w_hidden if vector else np.ascontiguousarray(w_hidden.T)
+    w_inner = prepared.inner[:, 1:]
+    shared["w_inner"] = np.ascontiguousarray(w_inner if vector else w_inner.T)
+    if masked:
+        mask = cache.output_mask[:, :rows]
+        shared["output_mask"] = np.array(mask[:, 0] if vector else mask, order="C")
     if projected:
         shared["w_projection"] = prepared.projection if vector else np.ascontiguousarray(prepared.projection.T)
     work = _work_space(ready, code.ahead, code.loop, code.after, dy, run, prepared.size, shared)
@@ -118,21 +130,20 @@ def _work_space(
     gates, dtype = ready.plan.gates, dy.dtype
     output, rows = dy.shape[1:]
     columns = () if rows == 1 else (rows,)
-    of_chunk = {*ahead.temporaries, *after.temporaries, *(name for name in loop.timed if name.startswith("kept"))}
-    features = (len(of_chunk) + len(gates.hoisted + gates.of_output)) * size + output
+    of_chunk = ahead.work | after.work | {name: FLOATS for name in loop.timed if name.startswith("kept")}
+    features = (len(of_chunk) + len(gates.all)) * size + output
     chunk = max(1, min(run.steps, CHUNK // (features * rows * dtype.itemsize)))
 
-    work = {name: np.empty((chunk, size, *columns), dtype) for name in of_chunk}
-    work |= {name: np.empty((chunk, size, *columns), bool) for name in (*ahead.flags, *after.flags)}
+    work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in of_chunk.items()}
     work |= {name: np.empty((chunk, output, *columns), dtype) for name in ("dy", "dprojected")}
-    dgates = work["dgates"] = np.empty((chunk, len(gates.hoisted + gates.of_output) * size, *columns), dtype)
-    for k, gate in enumerate((*gates.hoisted, *gates.of_output)):
-        kind = "dh" if k >= len(gates.of_input) else "dz" if k >= len(gates.hoisted) else "dx"
-        work[f"{kind}_{gate}"] = dgates[:, k * size : (k + 1) * size]
-    work["dstepwise"] = dgates[:, len(gates.hoisted) * size :]
-    shared |= {name: np.empty((size, *columns), dtype) for name in (*loop.temporaries, "d_output")}
-    shared |= {name: np.empty((size, *columns), bool) for name in loop.flags}
-    shared["direct"] = np.empty((output, *columns), dtype)
+    dgates = work["dgates"] = np.empty((chunk, len(gates.all) * size, *columns), dtype)
+    names = [f"dx_{gate}" for gate in gates.hoisted] + [f"dz_{gate}" for gate in gates.merged]
+    names += [f"dh_{gate}" for gate in gates.apart + gates.inner]
+    work |= {name: dgates[:, k * size : (k + 1) * size] for k, name in enumerate(names)}
+    hoisted, of_output = len(gates.hoisted) * size, len(gates.of_output) * size
+    work |= {"dstepwise": dgates[:, hoisted : hoisted + of_output], "dinner": dgates[:, hoisted + of_output :]}
+    shared |= {name: work_array(kind, (), size, columns, dtype) for name, kind in loop.work.items()}
+    shared |= {"d_output": np.empty((size, *columns), dtype), "direct": np.empty((output, *columns), dtype)}
     return work
 
 
@@ -152,10 +163,15 @@ def _weight_gradients(cell: Cell, gates: Gates, cache: ScanCache, columns: Colum
     dx_gates = columns.dgates[: len(gates.of_input) * size]
     dinput = in_cells_order(np.matmul(dx_gates, columns.operand[: features + 1].T), gates.of_input, cell.input_gates)
     grads = {"input": dinput[:, :features], "input_bias": dinput[:, features] if cache.has_bias else None}
-    if gates.of_output:
-        dh_gates = columns.dgates[len(gates.hoisted) * size :]
-        product = np.matmul(dh_gates, columns.operand[features:].T)  # (gates * H, 1 + R)
-        drecurrent = in_cells_order(product, gates.of_output, cell.recurrent_gates)
+    if cell.recurrent_gates:
+        first, last = len(gates.hoisted) * size, len(gates.hoisted + gates.of_output) * size
+        product = np.matmul(columns.dgates[first:last], columns.operand[features:].T)  # (gates * H, 1 + R)
+        if gates.inner:
+            dinner = columns.dgates[last:]
+            product = np.concatenate(
+                [product, np.column_stack([dinner.sum(axis=1), np.matmul(dinner, columns.inner.T)])]
+            )
+        drecurrent = in_cells_order(product, gates.of_output + gates.inner, cell.recurrent_gates)
         grads |= {"recurrent": drecurrent[:, 1:], "recurrent_bias": drecurrent[:, 0] if cache.has_bias else None}
     if columns.dprojected is not None:
         grads["projection"] = np.matmul(columns.dprojected, columns.output.T)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recurray.recording import Constant, Operand
+from recurray.recording import INNER_BACKWARD, Constant, Operand
 from recurray_numpy.code import Code, as_loop, at_once
+from recurray_numpy.forward_loop import Forward
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
 from recurray_numpy.plan import Plan, dependents, find, needed, operations
-from recurray_numpy.writer import Writer
+from recurray_numpy.writer import ROW, Writer
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class _Parts:
     after: list[int]
 
 
-def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected: bool) -> Backward:
+def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
     """Write backward.
 
     Parameters
     ----------
     plan : Plan
-    homes : dict of str to str
+    forward : Forward
         Where forward left what backward reads.
-    vector, projected : bool
+    vector, projected, masked : bool
         As in `forward_loop`.
     """
     program, gates, states = plan.step_backward, plan.gates, plan.cell.states
@@ -52,7 +53,8 @@ def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected
     places = places_of_inputs(program, states="before")
     for k, read in enumerate(program.values):
         if read.name.startswith("saved."):
-            places[k] = homes[read.name.removeprefix("saved.")]
+            places[k] = forward.homes[read.name.removeprefix("saved.")]
+    rows = [k for k, place in places.items() if forward.kinds.get(place) == ROW]
     carried = {find(program, f"d.{state}"): f"d_{state}" for state in states[1:]}
     carried[find(program, "d.h")] = "d_output" if projected else "dh"
     carried.pop(-1, None)  # a state whose gradient isn't read
@@ -62,11 +64,13 @@ def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected
     results = _indices(param_gradients.values())
     read_later = _indices(operand for k in parts.loop + parts.after for operand in program.values[k].operands)
     read_later |= _indices(outputs.values())
-    ahead = Writer(program, "a").write(parts.ahead, places, kept=read_later & set(parts.ahead))
+    ahead = Writer(program, "a", vector=vector, rows=rows).write(
+        parts.ahead, places, kept=read_later & set(parts.ahead)
+    )
 
     # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
     gate_goals = [(outputs[f"x.{gate}"], f"{'dz' if gate in gates.merged else 'dx'}_{gate}") for gate in gates.of_input]
-    gate_goals += [(outputs[f"h.{gate}"], f"dh_{gate}") for gate in gates.apart]
+    gate_goals += [(outputs[f"h.{gate}"], f"dh_{gate}") for gate in gates.apart + gates.inner]
     goals = [(value, place) for value, place in gate_goals if value not in parts.after]
     goals += [(outputs.get(f"before.{state}", Constant(0.0)), f"d_{state}") for state in states[1:]]
     direct = outputs.get("before.h", Constant(0.0))
@@ -78,7 +82,9 @@ def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected
     read_after = _indices(operand for k in parts.after for operand in program.values[k].operands) | results
     for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
         targets[kept] = f"kept{k}"
-    loop = Writer(program, "t").write(parts.loop, ahead.places, reusable=carried.values(), targets=targets)
+    loop = Writer(program, "t", vector=vector, rows=rows).write(
+        parts.loop, ahead.places, reusable=carried.values(), targets=targets
+    )
     lines = ["add(dh, dy, dh)"]
     if projected:
         lines.append("copyto(dprojected, dh)")
@@ -86,12 +92,25 @@ def backward_loops(plan: Plan, homes: dict[str, str], *, vector: bool, projected
     lines += [*loop.lines, *lines_of(copies, loop)]
     if gates.of_output:
         lines.append("dot(dstepwise, w_hidden, dh)" if vector else "matmul(w_hidden, dstepwise, dh)")
+        if masked:
+            lines.append("multiply(dh, output_mask, dh)")
         if direct != Constant(0.0):
             lines.append("add(dh, direct, dh)")
-    shared = ["dh", "direct", "d_output", "w_hidden", "w_projection", *(f"d_{state}" for state in states[1:])]
+    shared = [
+        "dh",
+        "direct",
+        "d_output",
+        "w_hidden",
+        "w_inner",
+        "w_projection",
+        "output_mask",
+        *(f"d_{state}" for state in states[1:]),
+    ]
 
     targets, copies = targets_of((value, place) for value, place in gate_goals if value in parts.after)
-    after = Writer(program, "b").write(parts.after, loop.places, targets=targets, kept=results)
+    after = Writer(program, "b", vector=vector, rows=rows).write(
+        parts.after, loop.places, targets=targets, kept=results
+    )
     after.lines += lines_of(copies, after)
     sums = {}
     for name, value in param_gradients.items():
@@ -108,8 +127,10 @@ def _parts(plan: Plan) -> _Parts:
     carried = {find(program, f"d.{state}") for state in states} - {-1}
     dependent = dependents(program, carried)
     wanted = needed(program, _indices(outputs.values()))
-    for_step_before = {f"before.{state}" for state in states} | {f"h.{gate}" for gate in gates.of_output}
+    for_step_before = {f"before.{state}" for state in states}
+    for_step_before |= {f"h.{gate}" for gate in gates.of_output + gates.inner}
     results = _indices(value for name, value in outputs.items() if name in for_step_before)
+    results |= {k for k in wanted if program.values[k].operation == INNER_BACKWARD}  # a product of one step
     results |= {k for k in wanted if carried & set(program.values[k].operands)}  # to be read before it is carried on
     in_loop = needed(program, results) & dependent
     order = [k for k in operations(program) if k in wanted]

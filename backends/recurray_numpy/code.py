@@ -23,8 +23,8 @@ class Code:
         The arrays with the steps along the first axis; a loop takes them apart.
     shared : tuple of str
         The arrays that are the same for every step.
-    temporaries, flags : tuple of str
-        Which of the arrays are mere work space, of the dtype and of booleans.
+    work : dict of str to str
+        Which of the arrays are mere work space, and their kind.
     constants : dict of float to str
         Numbers by the names that stand for them.
     is_loop : bool
@@ -34,8 +34,7 @@ class Code:
     lines: tuple[str, ...]
     timed: tuple[str, ...]
     shared: tuple[str, ...]
-    temporaries: tuple[str, ...]
-    flags: tuple[str, ...]
+    work: dict[str, str]
     constants: dict[float, str]
     is_loop: bool
 
@@ -66,7 +65,7 @@ class Code:
 
 def as_loop(lines: Iterable[str], stretch: Stretch, shared: Iterable[str]) -> Code:
     """Make the lines a loop over time; ``shared`` are the arrays, of those that the lines name, that aren't timed."""
-    return _code(lines, stretch, {*shared, *stretch.temporaries, *stretch.flags}, is_loop=True)
+    return _code(lines, stretch, {*shared, *stretch.work}, is_loop=True)
 
 
 def at_once(stretch: Stretch) -> Code:
@@ -86,8 +85,7 @@ def _code(lines: Iterable[str], stretch: Stretch, shared: set[str], *, is_loop: 
         lines=lines,
         timed=tuple(name for name in mentioned if not is_shared[name]),
         shared=tuple(name for name in mentioned if is_shared[name]),
-        temporaries=tuple(stretch.temporaries),
-        flags=tuple(stretch.flags),
+        work=stretch.work,
         constants=stretch.constants,
         is_loop=is_loop,
     )

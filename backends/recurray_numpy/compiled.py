@@ -22,19 +22,18 @@ class Compiled:
         self._backward: dict[Any, Backward] = {}
         self._functions: dict[Any, Callable[..., None]] = {}
 
-    def forward(self, *, training: bool, vector: bool, projected: bool) -> Forward:
+    def forward(self, *, training: bool, **options: bool) -> Forward:
         """The forward loop; see `forward_loop`."""
-        key = training, vector, projected
+        key = training, *sorted(options.items())
         if key not in self._forward:
-            self._forward[key] = forward_loop(self.plan, training=training, vector=vector, projected=projected)
+            self._forward[key] = forward_loop(self.plan, training=training, **options)
         return self._forward[key]
 
-    def backward(self, *, vector: bool, projected: bool) -> Backward:
+    def backward(self, **options: bool) -> Backward:
         """The parts of backward; see `backward_loops`."""
-        key = vector, projected
+        key = tuple(sorted(options.items()))
         if key not in self._backward:
-            homes = self.forward(training=True, vector=vector, projected=projected).homes
-            self._backward[key] = backward_loops(self.plan, homes, vector=vector, projected=projected)
+            self._backward[key] = backward_loops(self.plan, self.forward(training=True, **options), **options)
         return self._backward[key]
 
     def function(self, code: Code, dtype: Any) -> Callable[..., None]:

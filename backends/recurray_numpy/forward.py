@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from recurray.cells.cell import Cell, Weights
+from recurray.cells.cell import Cell, Draws, Weights
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.plan import Plan
 from recurray_numpy.prepared import Prepared, prepare
 from recurray_numpy.runs import Run, Runs, cut
+from recurray_numpy.writer import FLAG, ROW
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ScanCache:
 
     prepared: Prepared
     has_bias: bool
+    output_mask: Any  # (R, B), rows by falling length, or None
     runs: Runs
     arrays: list[dict[str, Any]]  # of each run, by the names of the loops
     shape: tuple[int, int, int]  # of the input, (T, B, I)
@@ -36,9 +38,11 @@ def forward(
     x: Any,
     start: tuple[Any, ...],
     *,
-    lengths: Sequence[int] | None,
-    reverse: bool,
-    keep: bool,
+    lengths: Sequence[int] | None = None,
+    reverse: bool = False,
+    keep: bool = True,
+    draws: Draws | None = None,
+    output_mask: Any = None,
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
     """Run a cell over time; see `recurray.scan.forward`."""
     ready = compiled(cell)
@@ -46,27 +50,37 @@ def forward(
     steps, batch, _ = x.shape
     runs = cut(steps, batch, lengths, reverse)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
+    mask = None if output_mask is None else by_length(output_mask, runs)
     y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
     kept = []
     for run in runs:
-        arrays = _forward_run(ready, prepared, runs.read(x, run), state, run, keep)
+        drawn = {f"x_{name}": _drawn(value, runs, run, x.dtype) for name, value in (draws or {}).items()}
+        arrays = _forward_run(ready, prepared, runs.read(x, run), state, run, keep, drawn, mask)
         runs.write(y, run, arrays["h_next"].reshape(run.steps, -1, run.rows))
         kept.append(arrays)
     end = tuple(by_row(state[name], runs) for name in cell.states)
-    cache = ScanCache(prepared, weights.input_bias is not None, runs, kept, x.shape) if keep else None
+    cache = ScanCache(prepared, weights.input_bias is not None, mask, runs, kept, x.shape) if keep else None
     return y, end, cache
 
 
 def _forward_run(
-    ready: Compiled, prepared: Prepared, x: Any, state: dict[str, Any], run: Run, keep: bool
+    ready: Compiled,
+    prepared: Prepared,
+    x: Any,
+    state: dict[str, Any],
+    run: Run,
+    keep: bool,
+    drawn: dict[str, Any],
+    mask: Any,
 ) -> dict[str, Any]:
     """Run the loop over x (S, I, n), and bring ``state``, arrays (size, B) by name, to what it is after it."""
     states, dtype, size = ready.plan.cell.states, x.dtype, prepared.size
     vector, projected = run.rows == 1, prepared.projection is not None
     columns = () if vector else (run.rows,)
 
-    arrays = prepared.params_for(vector=vector)
-    arrays |= _operand(x, state["h"], run, columns)
+    arrays = prepared.params_for(vector=vector) | drawn
+    arrays |= _operand(x, state["h"], run, columns, mask)
+    arrays |= _inner_gates(ready.plan, prepared, run.steps, columns, x.dtype, each_step=keep)
     arrays |= _gates(ready.plan, prepared, arrays["operand"], columns, each_step=keep or vector)
     if projected:
         arrays["w_projection"] = np.ascontiguousarray(prepared.projection.T) if vector else prepared.projection
@@ -80,12 +94,9 @@ def _forward_run(
         else:
             arrays[f"state_{name}"] = now.copy()
 
-    code = ready.forward(training=keep, vector=vector, projected=projected)
-    arrays |= {name: np.empty((size, *columns), dtype) for name in code.loop.temporaries}
-    arrays |= {name: np.empty((size, *columns), bool) for name in code.loop.flags}
-    arrays |= {
-        name: np.empty((run.steps, size, *columns), dtype) for name in code.loop.timed if name.startswith("saved_")
-    }
+    code = ready.forward(training=keep, vector=vector, projected=projected, masked=mask is not None)
+    arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
+    arrays |= {name: work_array(kind, (run.steps,), size, columns, dtype) for name, kind in code.kinds.items()}
     ready.function(code.loop, dtype)(**{name: arrays[name] for name in code.loop.names})
 
     for name in states:
@@ -94,23 +105,58 @@ def _forward_run(
         state[name][:, : run.rows] = last.reshape(-1, run.rows)
     if not keep:
         return {"h_next": arrays["h_next"]}
-    wanted = {"operand", "h_prev", "h_next", "output", *(f"before_{name}" for name in states), *code.homes.values()}
+    wanted = {
+        "operand",
+        "inner_operand",
+        "h_prev",
+        "h_next",
+        "output",
+        *(f"before_{name}" for name in states),
+        *code.homes.values(),
+    }
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
-def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...]) -> dict[str, Any]:
-    """What the products are with: for each step [x; 1; h], h being the output before it, and one more h at the end."""
+def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> dict[str, Any]:
+    """What the products are with: for each step [x; 1; h], h being the output before it, and one more h at the end.
+
+    Where the output is masked on its way there, it is kept apart, unmasked.
+    """
     features, output = x.shape[1], len(h)
-    both = np.empty((run.steps + 1, features + 1 + output, *columns), x.dtype)
+    one = features + 1
+    both = np.empty((run.steps + 1, one + output, *columns), x.dtype)
     both[:-1, :features] = x.reshape(run.steps, features, *columns)
     both[:, features] = 1
-    both[0, features + 1 :] = h[:, : run.rows].reshape(output, *columns)
-    return {
-        "operand": both[:-1],
-        "operand_h": both[:-1, features:],
-        "h_prev": both[:-1, features + 1 :],
-        "h_next": both[1:, features + 1 :],
-    }
+    now = h[:, : run.rows].reshape(output, *columns)
+    both[0, one:] = now
+    arrays = {"operand": both[:-1], "operand_h": both[:-1, features:], "h_operand": both[:-1, one:]}
+    if mask is None:
+        return arrays | {"h_prev": both[:-1, one:], "h_next": both[1:, one:]}
+    unmasked = np.empty((run.steps + 1, output, *columns), x.dtype)
+    unmasked[0] = now
+    arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(output, *columns), order="C")
+    both[0, one:] *= arrays["output_mask"]
+    return arrays | {"h_prev": unmasked[:-1], "h_next": unmasked[1:], "h_masked": both[1:, one:]}
+
+
+def _inner_gates(
+    plan: Plan, prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool
+) -> dict[str, Any]:
+    """The inner gates' buffers and weights."""
+    gates, size = plan.gates.inner, prepared.size
+    if not gates:
+        return {}
+    lead = (steps,) if each_step else ()
+    inner = np.empty((*lead, len(gates) * size, *columns), dtype)
+    weight = prepared.inner[:, 1:]
+    arrays = {"inner": inner, "w_inner": np.ascontiguousarray(weight if columns else weight.T)}
+    arrays["b_inner"] = prepared.inner[:, :1] if columns else prepared.inner[:, 0]
+    if each_step:
+        arrays["inner_operand"] = np.empty((steps, size, *columns), dtype)
+    for k, gate in enumerate(gates):
+        rows = slice(k * size, (k + 1) * size)
+        arrays[f"h_{gate}"] = inner[:, rows] if each_step else inner[rows]
+    return arrays
 
 
 def _gates(
@@ -141,6 +187,20 @@ def _gates(
     for k, gate in enumerate(gates.of_output):
         arrays[f"{'z' if gate in gates.merged else 'h'}_{gate}"] = rows(k * size, (k + 1) * size)
     return arrays
+
+
+def work_array(kind: str, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
+    """Make work space of a kind, with the axes ``lead`` in front."""
+    return np.empty((*lead, 1 if kind == ROW else size, *columns), bool if kind == FLAG else dtype)
+
+
+def _drawn(value: Any, runs: Runs, run: Run, dtype: Any) -> Any:
+    """A cell's draws for a run, (S, H, n), or their mean with one number for all."""
+    columns = () if run.rows == 1 else (run.rows,)
+    if isinstance(value, float):
+        return np.broadcast_to(np.asarray(value, dtype), (run.steps, 1, *(1 for _ in columns)))
+    part = runs.read(value, run)
+    return np.array(part.reshape(run.steps, -1, *columns), order="C")
 
 
 def by_length(state: Any, runs: Runs) -> Any:

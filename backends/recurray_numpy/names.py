@@ -4,16 +4,20 @@ S steps, n rows of the batch, H hidden units. Each array is either timed, with t
 shared by all steps. Where n is 1 there is no axis for it.
 
     operand, operand_h       timed   [x; 1; h] before the step, (I + 1 + R, n), and its part [1; h]
+    h_operand, h_masked      timed   the h in it, and the one in the next step's; it is multiplied by output_mask
     h_prev, h_next           timed   the output before and after the step, (R, n)
+    output_mask              shared
     before_c, after_c        timed   any other state before and after it, (H, n), where all steps are kept
     state_c                  shared  the same in one place, where they are not
-    stepwise                 timed   the gates that have a product each step, their parts being
+    stepwise                 timed   the gates that have a product with the output before, their parts being
     merged, apart                    by product,
     logistic, activated              by what the joint activation does,
-    x_k, z_k, h_k                    and each gate: hoisted, merged or apart
+    x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
+    inner, inner_operand     timed   the inner gates, and what their product is with
+    x_m                      timed   a draw of the cell
     saved_k                  timed   what else backward reads
     output                   timed   the cell's h where the layer's output is its projection
-    dstepwise                timed   the gradients of the gates with a product each step, and
+    dstepwise, dinner        timed   the gradients of stepwise and of inner, and
     dx_k, dz_k, dh_k                 of each gate
     dy, dprojected           timed   the gradient of the output: what came in, and with what was carried
     dh, d_c, d_output        shared  the gradients of the states, and of the cell's h where it is projected

@@ -2,11 +2,12 @@
 
 S steps of a run, n rows of the batch in it, I input, H hidden units, R size of the output. Arrays are feature-major,
 (steps, features, rows), so that gates are contiguous blocks of rows and BLAS multiplies fastest. Gates stand in
-three blocks, each with its product:
+four blocks, each with its product:
 
     hoisted   from the input alone: one product for all steps, ahead of the loop
     merged    x.k + h.k, never used apart: one product a step with [x; 1; h]
     apart     from the output before alone: one product a step with [1; h]
+    inner     from what the cell computes in the step: one product amid the step with that
 
 Among the merged gates, those whose first use is the logistic function come first, then tanh: one tanh call serves
 all, because logistic(a) = 0.5 tanh(0.5 a) + 0.5 and the inner 0.5, a power of two, is exact in the weights.
@@ -31,6 +32,7 @@ class Gates:
     tanh: tuple[str, ...]  # merged
     other: tuple[str, ...]  # merged
     apart: tuple[str, ...]
+    inner: tuple[str, ...]
 
     @cached_property
     def merged(self) -> tuple[str, ...]:
@@ -46,6 +48,11 @@ class Gates:
     def of_output(self) -> tuple[str, ...]:
         """All gates with a product with the output before."""
         return self.merged + self.apart
+
+    @cached_property
+    def all(self) -> tuple[str, ...]:
+        """All blocks of gates' gradients; a gate that comes both from the input and apart or inner is there twice."""
+        return self.hoisted + self.merged + self.apart + self.inner
 
 
 class Plan:
@@ -78,7 +85,8 @@ class Plan:
             logistic=tuple(kinds["logistic"]),
             tanh=tuple(kinds["tanh"]),
             other=tuple(kinds["other"]),
-            apart=tuple(gate for gate in cell.recurrent_gates if gate not in merged),
+            apart=tuple(gate for gate in cell.outer_gates if gate not in merged),
+            inner=cell.inner_gates,
         )
 
     def _first_use(self, gate: str) -> tuple[int, str]:
@@ -127,7 +135,7 @@ def _merged(cell: Cell, recording: Recording) -> tuple[str, ...]:
     uses = step.uses()
     merged = []
     for gate in cell.input_gates:
-        if gate not in cell.recurrent_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:
+        if gate not in cell.outer_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:
             continue
         x, h = find(step, f"x.{gate}"), find(step, f"h.{gate}")
         added = any(value.operation == "add" and set(value.operands) == {x, h} for value in step.values)

@@ -21,6 +21,7 @@ class Prepared:
     hoisted: Any  # (hoisted gates * H, I + 1), for [x; 1]
     merged: Any  # (merged gates * H, I + 1 + R), for [x; 1; h]; the logistic gates' rows are halved
     apart: Any  # (apart gates * H, 1 + R), for [1; h]
+    inner: Any  # (inner gates * H, 1 + H), for [1; what the cell computes]
     projection: Any  # (R, H), or None
     params: dict[str, Any]  # the rows of the cell's own params by their names in the loops, (H, 1)
     size: int  # H
@@ -71,6 +72,7 @@ def prepare(plan: Plan, weights: Weights) -> Prepared:
         hoisted=gathered(gates.hoisted, x=True, h=False),
         merged=gathered(gates.merged, x=True, h=True),
         apart=gathered(gates.apart, x=False, h=True),
+        inner=gathered(gates.inner, x=False, h=True),
         projection=weights.projection,
         params={
             f"param_{name}_{row}": weights.pointwise[name][k][:, None]

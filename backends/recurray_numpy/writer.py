@@ -9,12 +9,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from recurray.recording import FLAGS, Constant, Operand, Program
+from recurray.recording import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 
 NAMES = {"abs": "absolute"}  # what NumPy calls otherwise
+FLOATS, FLAG, ROW = "floats", "flags", "rows"  # kinds of places: (H, n), the same of booleans, and (1, n)
+
+
+def mean_over_units(a: Any, out: Any) -> None:
+    """Mean over the units of (..., H, n): (..., 1, n)."""
+    np.add.reduce(a, axis=-2, out=out, keepdims=True)
+    np.multiply(out, 1 / a.shape[-2], out)
+
+
+def mean_over_vector(a: Any, out: Any) -> None:
+    """Mean over the units of (..., H): (..., 1)."""
+    np.add.reduce(a, axis=-1, out=out, keepdims=True)
+    np.multiply(out, 1 / a.shape[-1], out)
+
+
 FUNCTIONS = {
     name: getattr(np, name)
     for name in (
@@ -23,7 +39,7 @@ FUNCTIONS = {
         *("greater", "greater_equal", "less", "less_equal", "logical_and"),
         *("copyto", "dot", "matmul"),
     )
-}
+} | {"mean_over_units": mean_over_units, "mean_over_vector": mean_over_vector}
 
 
 @dataclass
@@ -32,9 +48,9 @@ class Stretch:
 
     lines: list[str] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)  # where each value is
-    temporaries: list[str] = field(default_factory=list)  # places of floats to be provided
-    flags: list[str] = field(default_factory=list)  # places of booleans to be provided
+    work: dict[str, str] = field(default_factory=dict)  # places to be provided, and their kind
     constants: dict[float, str] = field(default_factory=dict)  # their names
+    has_inner: bool = False  # whether the inner gates' product is among the lines
 
 
 class Writer:
@@ -44,12 +60,18 @@ class Writer:
     ----------
     program : Program
     prefix : str
-        What the names of the temporaries begin with.
+        What the names of the places that it makes begin with.
+    vector : bool
+        Whether the batch is one row, so that places are vectors.
+    rows : iterable of int
+        Inputs of the kind ROW.
     """
 
-    def __init__(self, program: Program, prefix: str) -> None:
+    def __init__(self, program: Program, prefix: str, *, vector: bool, rows: Iterable[int] = ()) -> None:
         self.program = program
         self.prefix = prefix
+        self.vector = vector
+        self.kinds = kinds(program, rows)
 
     def write(
         self,
@@ -86,20 +108,22 @@ class Writer:
                 constant(operand.number, stretch) if isinstance(operand, Constant) else stretch.places[operand]
                 for operand in operands
             ]
-            in_two_calls = operation == "where"  # what the second reads, the first must not write over
-            if not in_two_calls:
+            in_one_call = operation not in ("where", INNER, INNER_BACKWARD, MEAN)
+            if in_one_call:  # elsewhere a later call would read what an earlier one has written over
                 room.spend(operands)
             target = targets.get(value)
-            if target is not None and not room.is_live(target):
+            if operation == INNER:
+                place = f"h_{self.program.values[value].name}"
+            elif target is not None and not room.is_live(target):
                 place = target
             else:
-                place = room.find(flag=operation in FLAGS, preferred=() if in_two_calls else names)
-                if target is not None:
-                    moves.append((value, target))
-            if in_two_calls:
+                place = room.find(self.kinds[value], preferred=names if in_one_call else ())
+            if target not in (None, place):
+                moves.append((value, target))
+            if not in_one_call:
                 room.spend(operands)
-            room.put(value, place)
-            stretch.lines += _calls(operation, names, place, stretch)
+            room.put(value, place, self.kinds[value])
+            stretch.lines += self._calls(self.program.values[value], names, place, stretch)
         self._move(moves, stretch)
         return stretch
 
@@ -109,13 +133,43 @@ class Writer:
         for value, target in moves:
             source = stretch.places[value]
             if source in goals and source != target:
-                stretch.temporaries.append(f"{self.prefix}{len(stretch.temporaries)}")
-                stretch.lines.append(f"copyto({stretch.temporaries[-1]}, {source})")
-                stretch.places[value] = stretch.temporaries[-1]
+                aside = f"{self.prefix}{len(stretch.work)}"
+                stretch.work[aside] = self.kinds[value]
+                stretch.lines.append(f"copyto({aside}, {source})")
+                stretch.places[value] = aside
         for value, target in moves:
             if stretch.places[value] != target:
                 stretch.lines.append(f"copyto({target}, {stretch.places[value]})")
                 stretch.places[value] = target
+
+    def _calls(self, value: Value, names: list[str], place: str, stretch: Stretch) -> list[str]:
+        operation = value.operation
+        if operation == "logistic":  # 0.5 tanh(0.5 a) + 0.5, which never overflows
+            half = constant(0.5, stretch)
+            return [
+                f"multiply({names[0]}, {half}, {place})",
+                f"tanh({place}, {place})",
+                f"multiply({place}, {half}, {place})",
+                f"add({place}, {half}, {place})",
+            ]
+        if operation == "where":
+            condition, chosen, other = names
+            return [f"copyto({place}, {other})", f"copyto({place}, {chosen}, where={condition})"]
+        if operation == MEAN:
+            return [f"mean_over_{'vector' if self.vector else 'units'}({names[0]}, {place})"]
+        if operation == INNER:  # all inner gates in one product, when the first is wanted
+            if stretch.has_inner:
+                return []
+            stretch.has_inner = True
+            product = f"dot({names[0]}, w_inner, inner)" if self.vector else f"matmul(w_inner, {names[0]}, inner)"
+            return [product, "add(inner, b_inner, inner)"]
+        if operation == INNER_BACKWARD:
+            rows = [f"dh_{gate}" for gate in value.name.split()]
+            copies = [f"copyto({row}, {name})" for row, name in zip(rows, names, strict=True) if name != row]
+            return [*copies, f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"]
+        if operation in ("maximum", "minimum"):  # NumPy wants their output named
+            place = f"out={place}"
+        return [f"{NAMES.get(operation, operation)}({', '.join([*names, place])})"]
 
 
 class _Room:
@@ -127,6 +181,7 @@ class _Room:
         self.reusable = reusable
         self.kept = kept
         self.holder = {place: value for value, place in stretch.places.items()}
+        self.kinds = {place: writer.kinds[value] for value, place in stretch.places.items()}
         operands = (operand for value in order for operand in writer.program.values[value].operands)
         self.uses_left = Counter(operand for operand in operands if isinstance(operand, int))
 
@@ -139,43 +194,38 @@ class _Room:
         value = self.holder.get(place)
         return value is not None and (self.uses_left[value] > 0 or value in self.kept)
 
-    def find(self, *, flag: bool, preferred: Iterable[str]) -> str:
-        """Find a place that may be written: a preferred one, one that has been in use, or a new one."""
-        pool = self.stretch.flags if flag else self.stretch.temporaries
-        others = self.stretch.temporaries if flag else self.stretch.flags
-        for place in preferred:
-            if place in self.reusable and place not in others and not flag and not self.is_live(place):
+    def find(self, kind: str, *, preferred: Iterable[str]) -> str:
+        """Find a place of a kind that may be written: a preferred one, one that has been in use, or a new one."""
+        for place in [*(place for place in preferred if place in self.reusable), *self.stretch.work]:
+            if self.kinds.get(place) == kind and not self.is_live(place):
                 return place
-        for place in pool:
-            if not self.is_live(place):
-                return place
-        pool.append(f"{self.prefix}_flag{len(pool)}" if flag else f"{self.prefix}{len(pool)}")
-        self.reusable.add(pool[-1])
-        return pool[-1]
+        place = f"{self.prefix}{len(self.stretch.work)}"
+        self.stretch.work[place] = self.kinds[place] = kind
+        self.reusable.add(place)
+        return place
 
-    def put(self, value: int, place: str) -> None:
+    def put(self, value: int, place: str, kind: str) -> None:
         """Note that a place holds a value."""
         self.stretch.places[value] = place
         self.holder[place] = value
+        self.kinds.setdefault(place, kind)
+
+
+def kinds(program: Program, rows: Iterable[int] = ()) -> list[str]:
+    """Return the kind of place that each value wants; ``rows`` are the inputs that are ROW."""
+    rows = set(rows)
+    found: list[str] = []
+    for k, value in enumerate(program.values):
+        kinds_of_operands = {found[operand] for operand in value.operands if isinstance(operand, int)}
+        if value.operation in FLAGS:
+            found.append(FLAG)
+        elif value.operation == MEAN or k in rows or kinds_of_operands == {ROW}:
+            found.append(ROW)
+        else:
+            found.append(FLOATS)
+    return found
 
 
 def constant(number: float, stretch: Stretch) -> str:
     """Return the name of a constant, an array of no dimensions: NumPy takes that faster than a Python number."""
     return stretch.constants.setdefault(number, f"constant{len(stretch.constants)}")
-
-
-def _calls(operation: str, names: list[str], place: str, stretch: Stretch) -> list[str]:
-    if operation == "logistic":  # 0.5 tanh(0.5 a) + 0.5, which never overflows
-        half = constant(0.5, stretch)
-        return [
-            f"multiply({names[0]}, {half}, {place})",
-            f"tanh({place}, {place})",
-            f"multiply({place}, {half}, {place})",
-            f"add({place}, {half}, {place})",
-        ]
-    if operation == "where":
-        condition, chosen, other = names
-        return [f"copyto({place}, {other})", f"copyto({place}, {chosen}, where={condition})"]
-    if operation in ("maximum", "minimum"):  # NumPy wants their output named
-        place = f"out={place}"
-    return [f"{NAMES.get(operation, operation)}({', '.join([*names, place])})"]

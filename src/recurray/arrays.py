@@ -67,3 +67,13 @@ def rows(a: Array) -> Array:
     for size in a.shape[:-1]:
         count *= size
     return namespace_of(a).reshape(a, (count, a.shape[-1]))  # no -1: it can't be inferred when n is 0
+
+
+def mean_over_units(a: Array) -> Array:
+    """Mean over the last axis, the units, which is kept with size 1: (B, H) -> (B, 1).
+
+    In a cell's step this is the one operation that is not elementwise.
+    """
+    xp = namespace_of(a)
+    own = getattr(xp, "mean_over_units", None)
+    return xp.mean(a, axis=-1, keepdims=True) if own is None else own(a)

@@ -7,7 +7,7 @@ from typing import Any
 
 from recurray import scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
-from recurray.cells.cell import Cell, Weights
+from recurray.cells.cell import Cell, Draws, Weights
 
 
 class BackendUnavailableError(RuntimeError):
@@ -98,12 +98,24 @@ class Backend:
         x: Array,
         start: tuple[Array, ...],
         *,
-        lengths: Sequence[int] | None,
-        reverse: bool,
-        keep: bool,
+        lengths: Sequence[int] | None = None,
+        reverse: bool = False,
+        keep: bool = True,
+        draws: Draws | None = None,
+        output_mask: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...], Any]:
         """Run ``cell`` over time; see `recurray.scan.forward`, which this calls and any replacement must equal."""
-        return scan.forward(cell, weights, x, start, lengths=lengths, reverse=reverse, keep=keep)
+        return scan.forward(
+            cell,
+            weights,
+            x,
+            start,
+            lengths=lengths,
+            reverse=reverse,
+            keep=keep,
+            draws=draws,
+            output_mask=output_mask,
+        )
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Array, dend: tuple[Array, ...]

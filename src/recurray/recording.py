@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recurray.cells.cell import Cell, named
+from recurray.cells.cell import Cell, added, named
 
 UNARY = ("negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 COMPARISON = ("greater", "greater_equal", "less", "less_equal", "logical_and")  # their results are for `where` alone
 TERNARY = ("where",)
+# What isn't elementwise, and stands in a program where a backend has to do something else:
+MEAN = "mean_over_units"  # of one operand; one number for each row of the batch
+INNER = "inner"  # the product of an inner gate, named by `Value.name`, with the operand
+INNER_BACKWARD = "inner_backward"  # the gradients of the inner gates' products, the operands, taken back through it
 
 FLAGS = frozenset(COMPARISON)
 
@@ -40,7 +44,7 @@ class Value:
 
     operation: str  # "input" or one of the words above
     operands: tuple[Operand, ...] = ()
-    name: str = ""  # of an input
+    name: str = ""  # of an input, an inner gate, or all of them
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Recording:
     Attributes
     ----------
     step : Program
-        Inputs "x.<gate>", "h.<gate>", "before.<state>", "params.<name>.<row>"; outputs "after.<state>", "saved.<name>".
+        Inputs "x.<gate or draw>", "h.<outer gate>", "before.<state>", "params.<name>.<row>"; outputs "after.<state>",
+        "saved.<name>", and "inner" where there are inner gates.
     step_backward : Program
         Inputs "d.<state>", "saved.<name>", "before.<state>", "params.<name>.<row>"; outputs as `CellGradients`:
         "x.<gate>", "h.<gate>", "before.<state>", "params.<name>.<row>".
@@ -96,19 +101,30 @@ def record(cell: Cell) -> Recording:
         What the cell returns doesn't have the names that the cell declares.
     """
     tape = _Tape()
-    before = tape.inputs("before", cell.states)
-    params = _params(tape, cell)
-    after, saved = cell.step(tape.inputs("x", cell.input_gates), tape.inputs("h", cell.recurrent_gates), before, params)
+    before, params = tape.inputs("before", cell.states), _params(tape, cell)
+    x = tape.inputs("x", (*cell.input_gates, *cell.draws))
+    h = tape.inputs("h", cell.outer_gates)
+    inner = {}
+    if cell.inner_gates:
+        inner["inner"] = cell.inner(x, h, before, params)
+        products = {gate: tape.add(Value(INNER, (tape.operand(inner["inner"]),), gate)) for gate in cell.inner_gates}
+        h = named((*cell.outer_gates, *cell.inner_gates))(*h, *products.values())
+    after, saved = cell.step(x, h, before, params)
     _check_names(cell, "step", "the states after it", after, cell.states)
-    step = tape.program({"after": after, "saved": saved})
+    step = tape.program({"after": after, "saved": saved, "": inner})
 
     tape = _Tape()
-    d = tape.inputs("d", cell.states)
-    kept = tape.inputs("saved", tuple(saved))
-    grads = cell.step_backward(d, kept, tape.inputs("before", cell.states), _params(tape, cell))
+    d, kept = tape.inputs("d", cell.states), tape.inputs("saved", tuple(saved))
+    before, params = tape.inputs("before", cell.states), _params(tape, cell)
+    grads = cell.step_backward(d, kept, before, params)
+    if cell.inner_gates:
+        _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.inner_gates, others=True)
+        operands = tuple(tape.operand(grads.h[gate]) for gate in cell.inner_gates)
+        back = tape.add(Value(INNER_BACKWARD, operands, " ".join(cell.inner_gates)))
+        grads = added(grads, cell.inner_backward(back, kept, before, params))
     _check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
     _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
-    _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, all_of_them=False)
+    _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, some=True)
     _check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
     for name, row_names in cell.pointwise.items():
         _check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
@@ -123,10 +139,10 @@ def _params(tape: _Tape, cell: Cell) -> Any:
 
 
 def _check_names(
-    cell: Cell, method: str, what: str, given: Any, names: tuple[str, ...], *, all_of_them: bool = True
+    cell: Cell, method: str, what: str, given: Any, names: tuple[str, ...], *, some: bool = False, others: bool = False
 ) -> None:
-    missing = set(names) - set(given) if all_of_them else set()
-    unknown = set(given) - set(names)
+    missing = set() if some else set(names) - set(given)
+    unknown = set() if others else set(given) - set(names)
     if missing or unknown:
         raise ValueError(
             f"{type(cell).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
@@ -156,7 +172,7 @@ class _Tape:
 
     def program(self, outputs: Mapping[str, Mapping[str, Any]]) -> Program:
         found = {
-            f"{group}.{name}": self.operand(value)
+            f"{group}.{name}".removeprefix("."): self.operand(value)
             for group, members in outputs.items()
             for name, value in members.items()
         }
@@ -216,7 +232,7 @@ class _Namespace:
     """The functions of the array API that a step may use."""
 
     def __init__(self) -> None:
-        for name in (*UNARY, *BINARY, *COMPARISON, *TERNARY):
+        for name in (*UNARY, *BINARY, *COMPARISON, *TERNARY, MEAN):
             setattr(self, name, _function(name))
         self.clip = _clip
         self.square = lambda a: _apply("multiply", a, a)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recurray.arrays import Array, device_of, namespace_of, rows
-from recurray.cells.cell import Cell, Weights, named
+from recurray.cells.cell import Cell, Draws, Weights, added, named
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class ScanCache:
     states: dict[str, list[Array]]  # T + 1 arrays (B, size) each; the first is the start state
     outputs: list[Array]  # T arrays (B, H): the cell's h, before any projection
     saved: list[Any]  # T named tuples of arrays (B, H)
+    inner: list[Array]  # T arrays (B, H): what the inner gates' product is with; empty if there are none
     valid: Array | None  # (T, B, 1): whether the step is within the row's length
     reverse: bool
+    output_mask: Array | None  # (B, R)
 
 
 def forward(
@@ -33,9 +35,11 @@ def forward(
     x: Array,
     start: tuple[Array, ...],
     *,
-    lengths: Sequence[int] | None,
-    reverse: bool,
-    keep: bool,
+    lengths: Sequence[int] | None = None,
+    reverse: bool = False,
+    keep: bool = True,
+    draws: Draws | None = None,
+    output_mask: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...], ScanCache | None]:
     """Run ``cell`` over time.
 
@@ -52,6 +56,10 @@ def forward(
         Whether time runs backwards, from each row's last valid step.
     keep : bool
         Whether to return a cache.
+    draws : mapping of str to array, (T, B, H), or float
+        The cell's draws, or in inference their mean.
+    output_mask : array, (B, R), optional
+        What the output is multiplied by on its way into the recurrent product, the same at each step.
 
     Returns
     -------
@@ -63,20 +71,30 @@ def forward(
     """
     xp = namespace_of(x)
     steps, batch, _ = x.shape
+    draws = draws or {}
     valid = None if lengths is None else valid_steps(lengths, x)
     if valid is not None:
         x = xp.where(valid, x, xp.zeros_like(x))  # padding may hold anything, NaN included
     x_gates = _affine(rows(x), weights.input, weights.input_bias)  # every step in one product
     x_gates = xp.reshape(x_gates, (steps, batch, x_gates.shape[-1]))
+    outer, inner = (_of_gates(cell, weights, gates) for gates in (cell.outer_gates, cell.inner_gates))
     params = _pointwise(cell, weights)
 
     now = dict(zip(cell.states, start, strict=True))
     states = {name: [value] for name, value in now.items()}
-    outputs, saved, ys = [], [], []
+    outputs, saved, inners, ys = [], [], [], []
     for t in reversed(range(steps)) if reverse else range(steps):
+        before = named(cell.states)(**now)
         x_t = _split(cell.input_gates, x_gates[t, ...])
-        h_t = None if weights.recurrent is None else _affine(now["h"], weights.recurrent, weights.recurrent_bias)
-        after, saved_t = cell.step(x_t, _split(cell.recurrent_gates, h_t), named(cell.states)(**now), params)
+        x_t |= {name: value if isinstance(value, float) else value[t, ...] for name, value in draws.items()}
+        x_t = named(tuple(x_t))(**x_t)
+        h_t = {}
+        if outer is not None:
+            h_t = _split(cell.outer_gates, _affine(_masked(before.h, output_mask), *outer))
+        if inner is not None:
+            inners.append(cell.inner(x_t, named(tuple(h_t))(**h_t), before, params))
+            h_t |= _split(cell.inner_gates, _affine(inners[-1], *inner))
+        after, saved_t = cell.step(x_t, named(tuple(h_t))(**h_t), before, params)
         output = y = after["h"]
         if weights.projection is not None:
             y = output @ weights.projection.T
@@ -93,7 +111,8 @@ def forward(
                 states[name].append(now[name])
     y = _stack(ys[::-1] if reverse else ys, like=start[0])
     end = tuple(now[name] for name in cell.states)
-    return y, end, ScanCache(weights, x, states, outputs, saved, valid, reverse) if keep else None
+    cache = ScanCache(weights, x, states, outputs, saved, inners, valid, reverse, output_mask) if keep else None
+    return y, end, cache
 
 
 def backward(
@@ -123,9 +142,10 @@ def backward(
     xp = namespace_of(x)
     steps = x.shape[0]
     params = _pointwise(cell, weights)
+    outer, inner = (_of_gates(cell, weights, gates) for gates in (cell.outer_gates, cell.inner_gates))
 
     carried = dict(zip(cell.states, dend, strict=True))
-    da_x, da_h, dprojected = [], [], []  # gradients of the products, by step
+    da_x, da_outer, da_inner, dprojected = [], [], [], []  # gradients of the products, by step
     dparams = {name: [xp.zeros_like(row) for row in getattr(params, name)] for name in cell.pointwise}
     for k in reversed(range(steps)):
         t = steps - 1 - k if reverse else k
@@ -137,12 +157,15 @@ def backward(
             d["h"] = d["h"] @ weights.projection
         before = named(cell.states)(**{name: cache.states[name][k] for name in cell.states})
         grads = cell.step_backward(named(cell.states)(**d), cache.saved[k], before, params)
+        if inner is not None:
+            da_inner.append(_join(cell.inner_gates, grads.h))
+            grads = added(grads, cell.inner_backward(da_inner[-1] @ inner[0], cache.saved[k], before, params))
 
         da_x.append(_join(cell.input_gates, grads.x))
         dbefore = {name: grads.before.get(name, xp.zeros_like(carried[name])) for name in cell.states}
-        if weights.recurrent is not None:
-            da_h.append(_join(cell.recurrent_gates, grads.h))
-            dbefore["h"] = dbefore["h"] + da_h[-1] @ weights.recurrent
+        if outer is not None:
+            da_outer.append(_join(cell.outer_gates, grads.h))
+            dbefore["h"] = dbefore["h"] + _masked(da_outer[-1] @ outer[0], cache.output_mask)
         for name, row_names in cell.pointwise.items():
             dparams[name] = [
                 total + xp.sum(grads.params[name][row], axis=0)
@@ -160,10 +183,23 @@ def backward(
         pointwise={name: xp.stack(value) for name, value in dparams.items()},
     )
     if weights.recurrent is not None:
-        da_h = rows(_stack(da_h[::-1], like=_row(x, weights.recurrent)))
-        h_prev = rows(_stack(cache.states["h"][:steps], like=dend[0]))
-        bias = None if weights.recurrent_bias is None else xp.sum(da_h, axis=0)
-        dweights = replace(dweights, recurrent=da_h.T @ h_prev, recurrent_bias=bias)
+        blocks: dict[str, Array] = {}
+        bias_blocks: dict[str, Array] = {}
+        h_prev = [_masked(h, cache.output_mask) for h in cache.states["h"][:steps]]
+        for gates, part, da, operands in (
+            (cell.outer_gates, outer, da_outer, h_prev),
+            (cell.inner_gates, inner, da_inner, cache.inner),
+        ):
+            if part is not None:
+                da = rows(_stack(da[::-1], like=_row(x, part[0])))
+                product = da.T @ rows(_stack(operands, like=dend[0]))
+                blocks |= _split_rows(gates, product)
+                bias_blocks |= _split_rows(gates, xp.sum(da, axis=0))
+        recurrent = xp.concat([blocks[gate] for gate in cell.recurrent_gates], axis=0)
+        bias = xp.concat([bias_blocks[gate] for gate in cell.recurrent_gates], axis=0)
+        dweights = replace(
+            dweights, recurrent=recurrent, recurrent_bias=None if weights.recurrent_bias is None else bias
+        )
     if weights.projection is not None:
         projected = rows(_stack(dprojected[::-1], like=dend[0]))
         outputs = rows(_stack(cache.outputs, like=_row(x, weights.projection.T)))
@@ -186,12 +222,34 @@ def _affine(a: Array, weight: Array, bias: Array | None) -> Array:
     return product if bias is None else product + bias
 
 
-def _split(gates: tuple[str, ...], a: Array | None) -> Any:
-    """(B, gates * H) -> a named tuple of (B, H)."""
-    if a is None:
-        return named(())()
+def _masked(a: Array, mask: Array | None) -> Array:
+    return a if mask is None else a * mask
+
+
+def _of_gates(cell: Cell, weights: Weights, gates: tuple[str, ...]) -> tuple[Array, Array | None] | None:
+    """The rows of the recurrent weight, and of its bias, that belong to ``gates``; None if there are none."""
+    if not gates or weights.recurrent is None:
+        return None
+    if gates == cell.recurrent_gates:
+        return weights.recurrent, weights.recurrent_bias
+    xp = namespace_of(weights.recurrent)
+    parts = []
+    for a in (weights.recurrent, weights.recurrent_bias):
+        blocks = None if a is None else _split_rows(cell.recurrent_gates, a)
+        parts.append(None if blocks is None else xp.concat([blocks[gate] for gate in gates], axis=0))
+    return parts[0], parts[1]
+
+
+def _split(gates: tuple[str, ...], a: Array) -> dict[str, Array]:
+    """(B, gates * H) -> by gate (B, H)."""
     size = a.shape[-1] // len(gates)
-    return named(gates)(*(a[..., k * size : (k + 1) * size] for k in range(len(gates))))
+    return {gate: a[..., k * size : (k + 1) * size] for k, gate in enumerate(gates)}
+
+
+def _split_rows(gates: tuple[str, ...], a: Array) -> dict[str, Array]:
+    """(gates * H, ...) -> by gate (H, ...)."""
+    size = a.shape[0] // len(gates)
+    return {gate: a[k * size : (k + 1) * size, ...] for k, gate in enumerate(gates)}
 
 
 def _join(gates: tuple[str, ...], parts: Mapping[str, Array]) -> Array:

@@ -1,7 +1,8 @@
 """What a cell is: the pointwise mathematics of one time step and its derivative, on arrays of any library.
 
 B batch, I input, H hidden units, R size of the output (H, or the projection's). The scan that runs a cell over
-time does everything that is not pointwise: the products with the weights, the loop, masks, sums.
+time does everything that is not pointwise: the products with the weights, the loop, masks, sums. (One operation across
+the units is allowed in a step, their mean, for layer normalisation.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cache
 from typing import Any, ClassVar
 
 from recurray.arrays import Array
+
+Draws = Mapping[str, "Array | float"]  # a cell's draws by name: (T, B, H) of 0 and 1, or the mean of them
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,13 @@ class Cell(ABC):
         The like for the product with the previous output; empty if the cell has none.
     states : tuple of str
         What is carried from step to step; the first is "h", the output.
+    inner_gates : tuple of str
+        Those of the recurrent gates whose product isn't with the previous output but with what `inner` returns.
     pointwise : dict of str to tuple of str
         Params that the cell reads itself: their names, and the names of their rows of H numbers.
+    draws : dict of str to float
+        Random numbers that come with the input, and their probability: each element is 1 with that probability, else
+        0, in training; in inference it is the probability itself.
     """
 
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -71,6 +79,21 @@ class Cell(ABC):
         return ()
 
     @property
+    def inner_gates(self) -> tuple[str, ...]:
+        """Blocks of the recurrent product that are with what `inner` returns."""
+        return ()
+
+    @property
+    def outer_gates(self) -> tuple[str, ...]:
+        """Blocks of the recurrent product that are with the previous output."""
+        return tuple(gate for gate in self.recurrent_gates if gate not in self.inner_gates)
+
+    @property
+    def draws(self) -> Mapping[str, float]:
+        """Random numbers that come with the input, and the probability that one is 1."""
+        return {}
+
+    @property
     def pointwise(self) -> Mapping[str, tuple[str, ...]]:
         """The cell's own params and the names of their rows."""
         return {}
@@ -82,7 +105,7 @@ class Cell(ABC):
         Parameters
         ----------
         x, h : named tuple of array, each (B, H)
-            The input's and the recurrent product, by gate, biases included.
+            The input's and the recurrent product, by gate, biases included; with x come the draws.
         before : named tuple of array, each (B, H)
             The states before the step.
         params : named tuple of named tuple of array, each (H,)
@@ -110,6 +133,38 @@ class Cell(ABC):
         saved, before, params : named tuple
             As in `step`.
         """
+
+    def inner(self, x: Any, h: Any, before: Any, params: Any) -> Array:
+        """What the product of the inner gates is with, (B, H).
+
+        Parameters are those of `step`, without the inner gates in ``h``.
+        """
+        raise TypeError(f"{type(self).__name__} has inner gates {self.inner_gates} but no method inner")
+
+    def inner_backward(self, d: Array, saved: Any, before: Any, params: Any) -> CellGradients:
+        """Gradients of what went into `inner`, given that of its result; to be added to `step_backward`'s.
+
+        Parameters
+        ----------
+        d : array, (B, H)
+            The gradient of what `inner` returned.
+        saved, before, params : named tuple
+            As in `step_backward`.
+        """
+        raise TypeError(f"{type(self).__name__} has inner gates {self.inner_gates} but no method inner_backward")
+
+
+def added(first: CellGradients, second: CellGradients) -> CellGradients:
+    """Add up two results, name by name."""
+
+    def sums(a: Mapping[str, Array], b: Mapping[str, Array]) -> dict[str, Array]:
+        return {**a, **b, **{name: a[name] + b[name] for name in a if name in b}}
+
+    params = {
+        name: sums(first.params.get(name, {}), second.params.get(name, {}))
+        for name in {**first.params, **second.params}
+    }
+    return CellGradients(sums(first.x, second.x), sums(first.h, second.h), sums(first.before, second.before), params)
 
 
 @cache

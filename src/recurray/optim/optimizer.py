@@ -50,7 +50,7 @@ class Optimizer(ABC):
         if not isinstance(params, MutableMapping):
             raise TypeError(f"params must be a mutable mapping of names to arrays, not {type(params).__name__}")
         for name, param in params.items():
-            _check_float_array(name, param)
+            check_float_array(f"the param {name!r}", param)
         self.params = params
         self.lr = lr
         self.weight_decay = hyperparameters.not_negative("weight_decay", weight_decay)
@@ -192,7 +192,7 @@ class Optimizer(ABC):
         _check_names("grads", self._moments, grads)
         for name, param in self.params.items():
             grad = grads[name]
-            _check_float_array(f"the gradient of {name}", grad)
+            check_float_array(f"the gradient of {name!r}", grad)
             if namespace_of(grad) is not namespace_of(param):
                 raise TypeError(
                     f"the gradient of {name!r} must be an array of its param's library, "
@@ -213,3 +213,53 @@ class Optimizer(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self._options))
         return f"{type(self).__name__}({options})  # {self.step_count} steps, {len(self._moments)} params"
+
+
+def _as_arrays(moments: Moments) -> Moments:
+    """Turn the scalars that NumPy makes of 0-d arrays back into arrays."""
+    return {name: namespace_of(value).asarray(value) for name, value in moments.items()}
+
+
+def check_float_array(name: str, value: Any) -> None:
+    """Check a float32 or float64 array of any array library."""
+    try:
+        xp = namespace_of(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an array of an array library, not {type(value).__name__}") from None
+    if not any(value.dtype == dtype for dtype in (xp.float32, xp.float64)):
+        raise TypeError(f"{name} must be float32 or float64, not {value.dtype}")
+
+
+def _check_names(what: str, wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    if missing or unknown:
+        problems = [
+            f"{problem} {', '.join(sorted(map(repr, names)))}"
+            for problem, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
+        raise ValueError(f"the names of the {what} don't fit: {'; '.join(problems)}")
+
+
+def _checked_counter(name: str, value: Any, own: float) -> float:
+    return checks.size(name, value, least=0) if isinstance(own, int) else hyperparameters.not_negative(name, value)
+
+
+def _numpy_copy(value: Array) -> Any:
+    import numpy as np
+
+    return np.array(to_numpy(value), order="C")  # safetensors scrambles arrays in another order
+
+
+def _loaded(name: str, value: Any, like: Array) -> Array:
+    """Return a copy of ``value`` with the library, the dtype and the device of ``like``, whose shape it must have."""
+    import numpy as np
+
+    array = np.array(to_numpy(value))
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name!r} must be floating-point numbers, not {array.dtype}")
+    if array.shape != tuple(like.shape):
+        raise ValueError(
+            f"{name!r} must have the shape {checks.in_words(like.shape)}, not {checks.in_words(array.shape)}"
+        )
+    return namespace_of(like).asarray(array, dtype=like.dtype, device=device_of(like))

@@ -1,0 +1,87 @@
+"""Gradient clipping by the norm of all gradients together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from recurray.arrays import Array, namespace_of
+from recurray.layers import checks
+from recurray.optim.optimizer import check_float_array
+
+
+def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], Array]:
+    """Scale gradients down together so that their norm is at most ``max_norm`` [1]_.
+
+    The norm is the root of the sum of all squares in all arrays. As in PyTorch the
+    gradients are multiplied by min(1, max_norm / (norm + 1e-6)); a factor of 1 leaves every bit as it is.
+
+    Parameters
+    ----------
+    grads : mapping of str to array
+        The gradients, all of one library and on one device; they aren't changed.
+    max_norm : float
+        The largest norm wanted, at least 0; infinity to learn the norm and clip nothing.
+
+    Returns
+    -------
+    clipped : dict of str to array
+        New arrays, by the same names.
+    norm : array, 0-d
+        The norm before clipping, on the gradients' device: the host waits for it only where it is
+        looked at, by ``float(norm)`` say. (The float 0.0 where ``grads`` holds no numbers at all.)
+
+    Raises
+    ------
+    ValueError
+        ``max_norm`` is negative or NaN.
+    TypeError
+        ``max_norm`` is no number, or ``grads`` is no mapping of floating-point arrays.
+
+    Notes
+    -----
+    The gradients are divided by the largest of them before they are squared, so the norm is right however large or
+    small they are; it is inf only where it is beyond the dtype's largest number.
+
+    Gradients that aren't finite are PyTorch's business as usual: if one holds NaN, the norm is NaN and so is every
+    clipped gradient; if one holds infinity, the norm is inf, the infinities become NaN and all else 0. Look at
+    ``norm`` before the step where that may happen.
+
+    References
+    ----------
+    .. [1] R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
+       arXiv:1211.5063, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> clipped, norm = rr.optim.clip_grad_norm({"w": np.array([3.0, 0.0]), "b": np.array([-4.0])}, max_norm=1.0)
+    >>> print(norm, clipped["w"].round(3), clipped["b"].round(3))
+    5.0 [0.6 0. ] [-0.8]
+    """
+    max_norm = checks.number("max_norm", max_norm)
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm must be at least 0, not {max_norm!r}")
+    if not isinstance(grads, Mapping):
+        raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
+    for name, grad in grads.items():
+        check_float_array(f"the gradient of {name!r}", grad)
+    filled = [grad for grad in grads.values() if math.prod(grad.shape)]
+    if not filled:
+        return dict(grads), 0.0
+    xp = namespace_of(filled[0])
+    largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(grad))) for grad in filled]))
+    limit = float(xp.finfo(largest.dtype).max)
+    scale = xp.minimum(largest, xp.full_like(largest, limit))  # finite even where a gradient isn't; NaN stays NaN
+    scale = xp.where(scale == 0, xp.ones_like(scale), scale)
+    total = xp.zeros_like(scale)
+    for grad in filled:
+        part = grad / scale
+        total = total + xp.sum(part * part)
+    norm = scale * xp.sqrt(total)
+
+    max_norm = min(max_norm, limit)
+    factor = xp.asarray(max_norm / xp.maximum(norm + 1e-6, xp.full_like(norm, max_norm)))  # at most 1
+    clipped = {name: xp.asarray(grad * xp.astype(factor, grad.dtype)) for name, grad in grads.items()}
+    return clipped, xp.asarray(norm)
