@@ -2,6 +2,7 @@
 
 from recurray import losses, optim, schedules
 from recurray.backend import Backend, BackendUnavailableError
+from recurray.cells import Cell, CellGradients
 from recurray.gradient_check import GradientReport, check_gradients
 from recurray.layers import (
     LSTM,
@@ -13,6 +14,7 @@ from recurray.layers import (
     Layer,
     LayerNorm,
     Linear,
+    Recurrent,
     Sequential,
 )
 from recurray.selector import available_backends, get_backend
@@ -26,6 +28,8 @@ __all__ = [
     "Activation",
     "Backend",
     "BackendUnavailableError",
+    "Cell",
+    "CellGradients",
     "DiagonalLSTM",
     "Dropout",
     "Embedding",
@@ -34,6 +38,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "Recurrent",
     "Sequential",
     "State",
     "Streaming",

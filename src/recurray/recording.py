@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from recurray.cells.cell import Cell, added, named
@@ -90,6 +91,7 @@ class Recording:
     step_backward: Program
 
 
+@lru_cache(maxsize=256)
 def record(cell: Cell) -> Recording:
     """Record what ``cell`` does.
 

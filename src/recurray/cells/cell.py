@@ -89,6 +89,11 @@ class Cell(ABC):
         return tuple(gate for gate in self.recurrent_gates if gate not in self.inner_gates)
 
     @property
+    def recurrent_params(self) -> tuple[str, ...]:
+        """Those of the pointwise params that are recurrent weights, in place of a recurrent product's."""
+        return ()
+
+    @property
     def draws(self) -> Mapping[str, float]:
         """Random numbers that come with the input, and the probability that one is 1."""
         return {}

@@ -44,6 +44,11 @@ class DiagonalLSTMCell(Cell):
         """The weights of the input (where the gates share a product), of the recurrence, and the biases."""
         return dict.fromkeys(("u", "w", "b") if self.shared else ("w", "b"), GATES)
 
+    @property
+    def recurrent_params(self) -> tuple[str, ...]:
+        """The weights of the recurrence."""
+        return ("w",)
+
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step from h and c to h and c."""
         w, b = params.w, params.b

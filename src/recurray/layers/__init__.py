@@ -9,6 +9,7 @@ from recurray.layers.layer import Layer
 from recurray.layers.layer_norm import LayerNorm
 from recurray.layers.linear import Linear
 from recurray.layers.lstm import LSTM
+from recurray.layers.recurrent import Recurrent
 from recurray.layers.sequential import Sequential
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "Recurrent",
     "Sequential",
 ]

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.layers import checks
-from recurray.layers.recurrent import RecurrentLayer
+from recurray.layers.recurrent import Recurrent
 
 
-class DiagonalLSTM(RecurrentLayer):
+class DiagonalLSTM(Recurrent):
     r"""An LSTM each of whose units recurs on itself only.
 
     The pre-activation of gate k in i, f, g, o is

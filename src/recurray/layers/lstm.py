@@ -7,10 +7,10 @@ from typing import Any
 
 from recurray.cells.lstm import LSTMCell
 from recurray.layers import checks
-from recurray.layers.recurrent import RecurrentLayer
+from recurray.layers.recurrent import Recurrent
 
 
-class LSTM(RecurrentLayer):
+class LSTM(Recurrent):
     r"""Long short-term memory over a batch of sequences.
 
     For each step of each row, with the logistic sigmoid :math:`\sigma` and elementwise products,
@@ -131,8 +131,7 @@ class LSTM(RecurrentLayer):
             seed=seed,
         )
         if forget_bias is not None:
-            for layer, direction in self._places():
-                for field, value in (("input_bias", forget_bias), ("recurrent_bias", 0.0)):
-                    self._fill_gate(self._name(field, layer, direction), self.cell.input_gates, "f", value)
+            self._fill_gate("input_bias", self.cell.input_gates, "f", forget_bias)
+            self._fill_gate("recurrent_bias", self.cell.recurrent_gates, "f", 0.0)
         if params is not None:
             self.load_state_dict(params)

@@ -6,36 +6,143 @@ Inside, arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from recurray.arrays import Array, namespace_of
-from recurray.cells.cell import Cell, Weights
-from recurray.layers import checks, draws
+from recurray.cells.cell import Cell, Weights, named
+from recurray.layers import checks, draws, initial
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
+from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
+
+
+@dataclass(frozen=True)
+class DirectionCache:
+    """What one direction of one layer keeps for backward."""
+
+    scan: Any  # what the backend's scan keeps
+    weights_kept: dict[str, Array]  # by param, which of the recurrent weights weight dropout kept
 
 
 @dataclass(frozen=True)
 class RecurrentCache:
     """All that the stack's backward reads."""
 
-    scans: list[list[Any]]  # by layer and direction, what the backend's scan keeps
+    directions: list[list[DirectionCache]]  # by layer and direction
     kept: list[Array | None]  # by layer, which elements of its input dropout kept, (T, B, features)
     steps: int
     batch: int
+    state_given: bool
 
 
-class RecurrentLayer(Layer):
-    """Layers and directions of one cell, with dropout between layers, projection, ragged rows and carried state.
+class Recurrent(Layer):
+    """Layers and directions of any cell, with dropout, projection, ragged rows and carried state.
 
-    Subclasses say which cell, and how their params are named and initialised.
+    `LSTM`, `GRU` and the other recurrent layers are this with their cell; with a cell of your own it gives that cell
+    everything that they have.
+
+    Parameters
+    ----------
+    cell : Cell
+        The mathematics of a step.
+    input_size : int
+        Features of the input.
+    hidden_size : int
+        Hidden units, H.
+    num_layers : int
+        Layers, each fed with the output of the one below.
+    bidirectional : bool
+        Whether each layer also runs from the end to the start; its output is then both directions' side by side.
+    bias : bool
+        Whether the products with the input and the output before have biases.
+    dropout : float
+        The probability that an element of the input of a layer above the first is dropped, in training.
+    recurrent_dropout : float
+        The probability that an element of the output is dropped on its way into the recurrent product, in training:
+        the same elements at each step of a sequence (Gal & Ghahramani 2016).
+    weight_dropout : float
+        The probability that a recurrent weight is dropped, in training: the same for all rows and steps of a call
+        (Merity, Keskar & Socher 2018, after Wan et al. 2013).
+    proj_size : int
+        If not 0, the output is projected to this many features, fewer than ``hidden_size``.
+    learned_state : bool
+        Whether the start state, where none is given, is a param, zero at first, rather than zero.
+    recurrent_init : {"uniform", "orthogonal"}
+        How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix
+        (Saxe, McClelland & Ganguli 2014).
+    batch_first : bool
+        Whether arrays are (batch, time, features) rather than (time, batch, features).
+    backend : str, Backend, namespace or None
+        See `recurray.get_backend`.
+    dtype : {"float32", "float64"}
+        The precision of params and computation.
+    seed : int or sequence of int, optional
+        Makes the params' and all dropout's draws repeatable; equal on every backend.
+    params : mapping of str to array, optional
+        The params to start with, in place of drawn ones.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        ``weight_ih_l0`` (input gates * H, I), ``weight_hh_l0`` (recurrent gates * H, R), ``bias_ih_l0``,
+        ``bias_hh_l0``, ``weight_hr_l0`` (R, H) where projected, the cell's own, (rows, H), by its names, and
+        ``start_h_l0`` and so on where the start state is learned; the layer's number, and ``_reverse`` for the second
+        direction, at the end. Drawn uniformly from [-1/sqrt(H), 1/sqrt(H)).
+    rng : numpy.random.Generator
+        Where dropout's and the cell's draws come from unless ``forward`` is given another; its
+        ``bit_generator.state`` can be saved and set.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A size, an option or a param is of the wrong kind, or the cell doesn't return what it declares.
+    BackendUnavailableError
+        The backend can't run on this machine.
+
+    References
+    ----------
+    Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016; Merity,
+    Keskar & Socher, "Regularizing and optimizing LSTM language models", 2018; Saxe, McClelland & Ganguli, "Exact
+    solutions to the nonlinear dynamics of learning in deep linear neural networks", 2014.
+
+    Examples
+    --------
+    A cell of one's own, a leaky integrator h = h_prev + p (tanh(x + U h_prev) - h_prev) with a rate p for each unit:
+
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> from recurray.arrays import tanh
+    >>> class LeakyCell(rr.Cell):
+    ...     input_gates = recurrent_gates = ("a",)
+    ...     pointwise = {"rate": ("p",)}
+    ...
+    ...     def step(self, x, h, before, params):
+    ...         new, p = tanh(x.a + h.a), params.rate.p
+    ...         return {"h": before.h + p * (new - before.h)}, {"new": new}
+    ...
+    ...     def step_backward(self, d, saved, before, params):
+    ...         new, p = saved.new, params.rate.p
+    ...         da = d.h * (p * (1 - new * new))
+    ...         return rr.CellGradients(
+    ...             x={"a": da},
+    ...             h={"a": da},
+    ...             before={"h": d.h * (1 - p)},
+    ...             params={"rate": {"p": d.h * (new - before.h)}},
+    ...         )
+    >>> layer = rr.Recurrent(LeakyCell(), 3, 5, num_layers=2, bidirectional=True, seed=0)
+    >>> y, state = layer(np.ones((2, 7, 3), dtype="float32"), lengths=[7, 4])
+    >>> y.shape, state.h.shape
+    ((2, 7, 10), (4, 2, 5))
+    >>> rr.check_gradients(layer).ok
+    True
     """
 
     # The params' names by the field of `Weights` that they fill; the cell's pointwise params keep their own.
@@ -57,12 +164,19 @@ class RecurrentLayer(Layer):
         bidirectional: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         proj_size: int = 0,
+        learned_state: bool = False,
+        recurrent_init: str = "uniform",
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
         seed: Any = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(cell, Cell):
+            raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
         self.cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
@@ -70,19 +184,44 @@ class RecurrentLayer(Layer):
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.bias = checks.flag("bias", bias)
         self.dropout = checks.probability("dropout", dropout)
+        self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
+        self.weight_dropout = checks.probability("weight_dropout", weight_dropout)
         self.proj_size = checks.size("proj_size", proj_size, least=0)
-        if self.proj_size >= self.hidden_size:
-            raise ValueError(f"proj_size must be below hidden_size {self.hidden_size}, not {self.proj_size}")
+        self.learned_state = checks.flag("learned_state", learned_state)
+        self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dtype = checks.float_dtype(dtype)
+        self._check_cell()
         params_rng, self.rng = draws.generators(seed)
         self.backend = get_backend(backend)
-        bound = 1 / self.hidden_size**0.5
-        self.params = {
-            self._name(field, layer, direction): draws.uniform(self.backend, self.dtype, params_rng, shape, bound)
-            for layer, direction in self._places()
-            for field, shape in self._shapes(layer).items()
-        }
+        self.params = {}
+        for layer, direction in self._places():
+            for field, shape in self._shapes(layer).items():
+                value = self._initial(field, shape, params_rng)
+                self.params[self._name(field, layer, direction)] = self.backend.asarray(value, self.dtype)
+        if params is not None:
+            self.load_state_dict(params)
+
+    def _check_cell(self) -> None:
+        """Check that the cell returns what it declares, and that the options suit it."""
+        reads_output = False
+        with contextlib.suppress(RecordingError):  # such a cell runs by the reference path
+            step = record(self.cell).step
+            reads_output = any(
+                value.operation == "input" and value.name == "before.h" and uses
+                for value, uses in zip(step.values, step.uses(), strict=True)
+            )
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(f"proj_size must be below hidden_size {self.hidden_size}, not {self.proj_size}")
+        if self.proj_size and (reads_output or self.cell.inner_gates):
+            raise ValueError(
+                f"{type(self.cell).__name__} computes with the output before, element by element, "
+                "so the output can't be projected to another size"
+            )
+        if self.recurrent_dropout and not self.cell.outer_gates:
+            raise ValueError(f"{type(self.cell).__name__} has no recurrent product for recurrent_dropout")
+        if self.weight_dropout and not self._recurrent_weights():
+            raise ValueError(f"{type(self.cell).__name__} has no recurrent weights for weight_dropout")
 
     @property
     def directions(self) -> int:
@@ -99,6 +238,11 @@ class RecurrentLayer(Layer):
         """Whether input may come in chunks: not where a direction starts at the end."""
         return not self.bidirectional
 
+    @property
+    def state_type(self) -> Any:
+        """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
+        return State if set(self.cell.states) <= set(State._fields) else named(self.cell.states)
+
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
@@ -106,41 +250,43 @@ class RecurrentLayer(Layer):
         x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
         lengths = checks.lengths(lengths, batch, steps)
-        starts = self._split_state("state", state, batch, optional=False)
-        rng = draws.generator(rng, self.rng)
+        starts = self._start_states(batch) if state is None else self._split_state("state", state, batch)
+        rng = draws.generator(rng, self.rng) if training else None
 
-        xp = self.backend.xp
-        scans: list[list[Any]] = []
+        caches: list[list[DirectionCache]] = []
         kept: list[Array | None] = []
         ends: list[tuple[Array, ...]] = []
         for layer in range(self.num_layers):
             kept.append(None)
-            if training and self.dropout and layer > 0:
+            if rng is not None and self.dropout and layer > 0:
                 kept[layer] = draws.kept(self.backend, rng, x.shape, self.dropout)
                 x = dropped(self.backend, x, kept[layer], self.dropout)
-            outputs, caches = [], []
+            outputs = []
+            caches.append([])
             for direction in range(self.directions):
-                y, end, cache = self.backend.scan_forward(
+                weights, weights_kept = self._weights_in_use(layer, direction, rng)
+                y, end, scan = self.backend.scan_forward(
                     self.cell,
-                    self._weights(layer, direction),
+                    weights,
                     x,
                     starts[layer * self.directions + direction],
                     lengths=lengths,
                     reverse=direction == 1,
                     keep=keep,
+                    output_mask=self._output_mask(batch, rng),
+                    draws=self._cell_draws(steps, batch, rng),
                 )
                 outputs.append(y)
                 ends.append(end)
-                caches.append(cache)
-            scans.append(caches)
-            x = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=-1)
-        cache = RecurrentCache(scans, kept, steps, batch) if keep else None
+                caches[layer].append(DirectionCache(scan, weights_kept))
+            x = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=-1)
+        cache = RecurrentCache(caches, kept, steps, batch, state is not None) if keep else None
         return self._time_major(x), self._join_state(ends), cache
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
 
-        A gradient of the final state may leave ``h`` or ``c`` None for zeros.
+        A gradient of the final state may leave fields None for zeros.
         """
         checks.cache(cache, RecurrentCache)
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
@@ -155,11 +301,11 @@ class RecurrentLayer(Layer):
             for direction in range(self.directions):
                 part = dy[:, :, direction * self.output_size : (direction + 1) * self.output_size]
                 place = layer * self.directions + direction
-                dx_part, dstarts[place], dweights = self.backend.scan_backward(
-                    self.cell, cache.scans[layer][direction], part, dends[place]
-                )
+                own = cache.directions[layer][direction]
+                dx_part, dstarts[place], dweights = self.backend.scan_backward(self.cell, own.scan, part, dends[place])
                 dx = dx_part if dx is None else dx + dx_part
-                grads |= self._named_grads(dweights, layer, direction)
+                grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
+                grads |= self._start_grads(dstarts[place], layer, direction, cache.state_given)
             dy = dx if cache.kept[layer] is None else dropped(self.backend, dx, cache.kept[layer], self.dropout)
         return self._time_major(dy), self._join_state(dstarts), {name: grads[name] for name in self.params}
 
@@ -196,51 +342,142 @@ class RecurrentLayer(Layer):
                 shapes["recurrent_bias"] = (across,)
         if self.proj_size:
             shapes["projection"] = (self.proj_size, hidden)
-        return shapes | {name: (len(row_names), hidden) for name, row_names in cell.pointwise.items()}
+        shapes |= {name: (len(row_names), hidden) for name, row_names in cell.pointwise.items()}
+        if self.learned_state:
+            shapes |= {f"start_{name}": (self._state_size(name),) for name in cell.states}
+        return shapes
+
+    def _initial(self, field: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+        """Draw a param."""
+        if field.startswith("start_") and self.learned_state:
+            return np.zeros(shape)
+        if field == "recurrent" and self.recurrent_init == "orthogonal":
+            return initial.orthogonal_blocks(rng, shape, self.hidden_size)
+        bound = 1 / self.hidden_size**0.5
+        return rng.uniform(-bound, bound, shape)
 
     def _weights(self, layer: int, direction: int) -> Weights:
         values = {field: self.params[self._name(field, layer, direction)] for field in self._shapes(layer)}
-        pointwise = {name: values.pop(name) for name in self.cell.pointwise}
-        return Weights(**values, pointwise=pointwise)
+        own = {name: values.pop(name) for name in self.cell.pointwise}
+        return Weights(**{field: a for field, a in values.items() if not field.startswith("start_")}, pointwise=own)
 
-    def _named_grads(self, grads: Weights, layer: int, direction: int) -> dict[str, Array]:
+    def _recurrent_weights(self) -> tuple[str, ...]:
+        """The fields and pointwise names that weight dropout is for."""
+        return ("recurrent",) if self.cell.recurrent_gates else tuple(self.cell.recurrent_params)
+
+    def _weights_in_use(
+        self, layer: int, direction: int, rng: np.random.Generator | None
+    ) -> tuple[Weights, dict[str, Array]]:
+        """The weights after weight dropout, and what it kept."""
+        weights = self._weights(layer, direction)
+        if rng is None or not self.weight_dropout:
+            return weights, {}
+        kept, own = {}, dict(weights.pointwise)
+        for name in self._recurrent_weights():
+            value: Array = weights.recurrent if name == "recurrent" else own[name]
+            kept[name] = draws.kept(self.backend, rng, tuple(value.shape), self.weight_dropout)
+            value = dropped(self.backend, value, kept[name], self.weight_dropout)
+            if name == "recurrent":
+                weights = replace(weights, recurrent=value)
+            else:
+                own[name] = value
+        return replace(weights, pointwise=own), kept
+
+    def _named_grads(
+        self, grads: Weights, layer: int, direction: int, weights_kept: dict[str, Array]
+    ) -> dict[str, Array]:
         values = {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
         values |= grads.pointwise
-        return {self._name(field, layer, direction): values[field] for field in self._shapes(layer)}
+        for name, kept in weights_kept.items():
+            values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)
+        return {self._name(field, layer, direction): values[field] for field in self._shapes(layer) if field in values}
 
-    def _fill_gate(self, name: str, gates: tuple[str, ...], gate: str, value: float) -> None:
-        """Set one gate's block of a bias, (gates * H,) or (gates, H), to a value."""
-        xp, param = self.backend.xp, self.params[name]
+    def _fill_gate(self, field: str, gates: tuple[str, ...], gate: str, value: float) -> None:
+        """Set one gate's block of a bias, (gates * H,) or (gates, H), to a value, in all layers and directions."""
+        xp = self.backend.xp
         chosen = xp.asarray([[other == gate] for other in gates], device=self.backend.device)
-        blocks = xp.reshape(param, (len(gates), self.hidden_size))
-        self.params[name] = xp.reshape(xp.where(chosen, xp.full_like(blocks, value), blocks), param.shape)
+        for layer, direction in self._places():
+            name = self._name(field, layer, direction)
+            blocks = xp.reshape(self.params[name], (len(gates), self.hidden_size))
+            filled = xp.where(chosen, xp.full_like(blocks, value), blocks)
+            self.params[name] = xp.reshape(filled, self.params[name].shape)
+
+    # Draws -----------------------------------------------------------------------------------------------------------
+
+    def _output_mask(self, batch: int, rng: np.random.Generator | None) -> Array | None:
+        """Recurrent dropout's factors of the output, (B, R)."""
+        if rng is None or not self.recurrent_dropout:
+            return None
+        xp = self.backend.xp
+        kept = draws.kept(self.backend, rng, (batch, self.output_size), self.recurrent_dropout)
+        return xp.astype(kept, getattr(xp, self.dtype)) / (1 - self.recurrent_dropout)
+
+    def _cell_draws(self, steps: int, batch: int, rng: np.random.Generator | None) -> dict[str, Array | float]:
+        """What the cell draws: numbers 0 and 1, (T, B, H), in training, and their mean in inference."""
+        if rng is None:
+            return dict(self.cell.draws)
+        xp, shape = self.backend.xp, (steps, batch, self.hidden_size)
+        return {
+            name: xp.astype(draws.kept(self.backend, rng, shape, 1 - probability), getattr(xp, self.dtype))
+            for name, probability in self.cell.draws.items()
+        }
 
     # State -----------------------------------------------------------------------------------------------------------
 
-    def _split_state(self, name: str, state: Any, batch: int, *, optional: bool) -> list[tuple[Array, ...]]:
+    def _state_size(self, name: str) -> int:
+        return self.output_size if name == "h" else self.hidden_size
+
+    def _start_states(self, batch: int) -> list[tuple[Array, ...]]:
+        """The start state where none is given, by layer and direction: zeros, or what has been learned."""
+        if not self.learned_state:
+            return self._split_state("state", None, batch, optional=True)
+        xp = self.backend.xp
+        shapes = {name: (batch, self._state_size(name)) for name in self.cell.states}
+        return [
+            tuple(
+                xp.broadcast_to(self.params[self._name(f"start_{name}", *place)], shape)
+                for name, shape in shapes.items()
+            )
+            for place in self._places()
+        ]
+
+    def _start_grads(
+        self, dstart: tuple[Array, ...], layer: int, direction: int, state_given: bool
+    ) -> dict[str, Array]:
+        """The gradients of the learned start state, zero where another was given."""
+        if not self.learned_state:
+            return {}
+        xp = self.backend.xp
+        totals = [xp.sum(d, axis=0) for d in dstart]
+        return {
+            self._name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
+            for name, total in zip(self.cell.states, totals, strict=True)
+        }
+
+    def _split_state(self, name: str, state: Any, batch: int, *, optional: bool = False) -> list[tuple[Array, ...]]:
         """Check a state, or its gradient; return by layer and direction what the cell carries, arrays (B, size)."""
-        xp, states = self.backend.xp, self.cell.states
+        xp, states, kind = self.backend.xp, self.cell.states, self.state_type
         count = self.num_layers * self.directions
         if state is None:
-            state = State(*[None] * 2)
-            optional = True
-        elif not isinstance(state, State):
-            raise TypeError(f"{name} must be a recurray.State or None, not {type(state).__name__}")
+            state = kind(*(None for _ in kind._fields))
+        elif not isinstance(state, kind):
+            expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
+            raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}")
         arrays = []
-        for field in State._fields:
+        for field in kind._fields:
             value, label = getattr(state, field), f"{name}.{field}"
             if field not in states:
                 if value is not None:
                     raise ValueError(f"{label} must be None: {type(self).__name__} has no state {field!r}")
                 continue
-            shape = (count, batch, self.output_size if field == "h" else self.hidden_size)
+            shape = (count, batch, self._state_size(field))
             if value is None and optional:
                 value = xp.zeros(shape, dtype=getattr(xp, self.dtype), device=self.backend.device)
             arrays.append(checks.floats(self.backend, self.dtype, label, value, shape))
         return [tuple(value[place, ...] for value in arrays) for place in range(count)]
 
-    def _join_state(self, ends: list[tuple[Array, ...]]) -> State:
-        return State(*(self.backend.xp.stack(list(values)) for values in zip(*ends, strict=True)))
+    def _join_state(self, ends: list[tuple[Array, ...]]) -> Any:
+        return self.state_type(*(self.backend.xp.stack(list(values)) for values in zip(*ends, strict=True)))
 
     # Arrays ----------------------------------------------------------------------------------------------------------
 
@@ -250,12 +487,18 @@ class RecurrentLayer(Layer):
 
     def _options(self) -> list[str]:
         options = [str(self.input_size), str(self.hidden_size)]
+        if type(self) is Recurrent:
+            options.insert(0, repr(self.cell) if is_dataclass(self.cell) else f"{type(self.cell).__name__}()")
         for name, default in (
             ("num_layers", 1),
             ("bidirectional", False),
             ("bias", True),
             ("dropout", 0.0),
+            ("recurrent_dropout", 0.0),
+            ("weight_dropout", 0.0),
             ("proj_size", 0),
+            ("learned_state", False),
+            ("recurrent_init", "uniform"),
             ("batch_first", True),
         ):
             if getattr(self, name) != default:
