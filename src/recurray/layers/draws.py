@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,35 @@ def generator(rng: Any, default: np.random.Generator) -> np.random.Generator:
     return rng
 
 
-def uniform(backend: Backend, dtype: str, rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Array:
-    """Draw numbers uniformly from [-bound, bound)."""
-    return backend.asarray(rng.uniform(-bound, bound, shape), dtype)
-
-
 def kept(backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], drop: float) -> Array:
     """Draw a boolean array: False, with the probability ``drop``, for what is dropped."""
     return backend.asarray(rng.random(shape, dtype=np.float32) >= np.float32(drop))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a recurrent layer draws for a scan. Without a generator, in inference, there is none."""
+
+    backend: Backend
+    dtype: str
+
+    def output_mask(self, rng: np.random.Generator | None, shape: tuple[int, int], drop: float) -> Array | None:
+        """Recurrent dropout's factors of the output, (B, R)."""
+        if rng is None or not drop:
+            return None
+        return self._as_numbers(kept(self.backend, rng, shape, drop)) / (1 - drop)
+
+    def cell_draws(
+        self, rng: np.random.Generator | None, shape: tuple[int, ...], probabilities: Mapping[str, float]
+    ) -> dict[str, Array | float]:
+        """A cell's draws: numbers 0 and 1, (T, B, H), in training, and their mean in inference."""
+        if rng is None:
+            return dict(probabilities)
+        return {
+            name: self._as_numbers(kept(self.backend, rng, shape, 1 - probability))
+            for name, probability in probabilities.items()
+        }
+
+    def _as_numbers(self, flags: Array) -> Array:
+        xp = self.backend.xp
+        return xp.astype(flags, getattr(xp, self.dtype))

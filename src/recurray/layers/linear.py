@@ -80,7 +80,7 @@ class Linear(StatelessLayer):
         if bias:
             shapes["bias"] = (self.out_features,)
         self.params = {
-            name: draws.uniform(self.backend, self.dtype, rng, shape, bound) for name, shape in shapes.items()
+            name: self.backend.asarray(rng.uniform(-bound, bound, shape), self.dtype) for name, shape in shapes.items()
         }
         if params is not None:
             self.load_state_dict(params)

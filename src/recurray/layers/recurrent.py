@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from recurray.arrays import Array, namespace_of
-from recurray.cells.cell import Cell, Weights, named
+from recurray.cells.cell import Cell, Weights
 from recurray.layers import checks, draws, initial
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
+from recurray.layers.state_form import StateForm
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
@@ -241,7 +242,7 @@ class Recurrent(Layer):
     @property
     def state_type(self) -> Any:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
-        return State if set(self.cell.states) <= set(State._fields) else named(self.cell.states)
+        return self._state_form.kind
 
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
@@ -250,8 +251,10 @@ class Recurrent(Layer):
         x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
         lengths = checks.lengths(lengths, batch, steps)
-        starts = self._start_states(batch) if state is None else self._split_state("state", state, batch)
+        form = self._state_form
+        starts = self._start_states(batch) if state is None else form.split("state", state, batch)
         rng = draws.generator(rng, self.rng) if training else None
+        noise = draws.Noise(self.backend, self.dtype)
 
         caches: list[list[DirectionCache]] = []
         kept: list[Array | None] = []
@@ -273,15 +276,15 @@ class Recurrent(Layer):
                     lengths=lengths,
                     reverse=direction == 1,
                     keep=keep,
-                    output_mask=self._output_mask(batch, rng),
-                    draws=self._cell_draws(steps, batch, rng),
+                    output_mask=noise.output_mask(rng, (batch, self.output_size), self.recurrent_dropout),
+                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell.draws),
                 )
                 outputs.append(y)
                 ends.append(end)
                 caches[layer].append(DirectionCache(scan, weights_kept))
             x = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=-1)
         cache = RecurrentCache(caches, kept, steps, batch, state is not None) if keep else None
-        return self._time_major(x), self._join_state(ends), cache
+        return self._time_major(x), form.join(ends), cache
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
@@ -292,7 +295,8 @@ class Recurrent(Layer):
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
         dy = checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)
-        dends = self._split_state("dstate", dstate, cache.batch, optional=True)
+        form = self._state_form
+        dends = form.split("dstate", dstate, cache.batch, optional=True)
 
         grads: dict[str, Array] = {}
         dstarts: list[tuple[Array, ...]] = [()] * len(dends)
@@ -307,7 +311,7 @@ class Recurrent(Layer):
                 grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
                 grads |= self._start_grads(dstarts[place], layer, direction, cache.state_given)
             dy = dx if cache.kept[layer] is None else dropped(self.backend, dx, cache.kept[layer], self.dropout)
-        return self._time_major(dy), self._join_state(dstarts), {name: grads[name] for name in self.params}
+        return self._time_major(dy), form.join(dstarts), {name: grads[name] for name in self.params}
 
     def astype(self, dtype: str) -> Self:
         """Return a copy of the layer, params and all, that computes in ``dtype`` ("float32" or "float64")."""
@@ -402,27 +406,12 @@ class Recurrent(Layer):
             filled = xp.where(chosen, xp.full_like(blocks, value), blocks)
             self.params[name] = xp.reshape(filled, self.params[name].shape)
 
-    # Draws -----------------------------------------------------------------------------------------------------------
-
-    def _output_mask(self, batch: int, rng: np.random.Generator | None) -> Array | None:
-        """Recurrent dropout's factors of the output, (B, R)."""
-        if rng is None or not self.recurrent_dropout:
-            return None
-        xp = self.backend.xp
-        kept = draws.kept(self.backend, rng, (batch, self.output_size), self.recurrent_dropout)
-        return xp.astype(kept, getattr(xp, self.dtype)) / (1 - self.recurrent_dropout)
-
-    def _cell_draws(self, steps: int, batch: int, rng: np.random.Generator | None) -> dict[str, Array | float]:
-        """What the cell draws: numbers 0 and 1, (T, B, H), in training, and their mean in inference."""
-        if rng is None:
-            return dict(self.cell.draws)
-        xp, shape = self.backend.xp, (steps, batch, self.hidden_size)
-        return {
-            name: xp.astype(draws.kept(self.backend, rng, shape, 1 - probability), getattr(xp, self.dtype))
-            for name, probability in self.cell.draws.items()
-        }
-
     # State -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _state_form(self) -> StateForm:
+        sizes = {name: self._state_size(name) for name in self.cell.states}
+        return StateForm(sizes, self.num_layers * self.directions, self.backend, self.dtype)
 
     def _state_size(self, name: str) -> int:
         return self.output_size if name == "h" else self.hidden_size
@@ -430,13 +419,12 @@ class Recurrent(Layer):
     def _start_states(self, batch: int) -> list[tuple[Array, ...]]:
         """The start state where none is given, by layer and direction: zeros, or what has been learned."""
         if not self.learned_state:
-            return self._split_state("state", None, batch, optional=True)
+            return self._state_form.split("state", None, batch, optional=True)
         xp = self.backend.xp
-        shapes = {name: (batch, self._state_size(name)) for name in self.cell.states}
         return [
             tuple(
-                xp.broadcast_to(self.params[self._name(f"start_{name}", *place)], shape)
-                for name, shape in shapes.items()
+                xp.broadcast_to(self.params[self._name(f"start_{name}", *place)], (batch, self._state_size(name)))
+                for name in self.cell.states
             )
             for place in self._places()
         ]
@@ -453,31 +441,6 @@ class Recurrent(Layer):
             self._name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
             for name, total in zip(self.cell.states, totals, strict=True)
         }
-
-    def _split_state(self, name: str, state: Any, batch: int, *, optional: bool = False) -> list[tuple[Array, ...]]:
-        """Check a state, or its gradient; return by layer and direction what the cell carries, arrays (B, size)."""
-        xp, states, kind = self.backend.xp, self.cell.states, self.state_type
-        count = self.num_layers * self.directions
-        if state is None:
-            state = kind(*(None for _ in kind._fields))
-        elif not isinstance(state, kind):
-            expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
-            raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}")
-        arrays = []
-        for field in kind._fields:
-            value, label = getattr(state, field), f"{name}.{field}"
-            if field not in states:
-                if value is not None:
-                    raise ValueError(f"{label} must be None: {type(self).__name__} has no state {field!r}")
-                continue
-            shape = (count, batch, self._state_size(field))
-            if value is None and optional:
-                value = xp.zeros(shape, dtype=getattr(xp, self.dtype), device=self.backend.device)
-            arrays.append(checks.floats(self.backend, self.dtype, label, value, shape))
-        return [tuple(value[place, ...] for value in arrays) for place in range(count)]
-
-    def _join_state(self, ends: list[tuple[Array, ...]]) -> Any:
-        return self.state_type(*(self.backend.xp.stack(list(values)) for values in zip(*ends, strict=True)))
 
     # Arrays ----------------------------------------------------------------------------------------------------------
 

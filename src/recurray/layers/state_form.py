@@ -1,0 +1,63 @@
+"""The form of a recurrent layer's state, as users see it and as its scans want it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from recurray.arrays import Array
+from recurray.backend import Backend
+from recurray.cells.cell import named
+from recurray.layers import checks
+from recurray.state import State
+
+
+@dataclass(frozen=True)
+class StateForm:
+    """Which arrays a layer carries, and how large they are.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        The cell's states and the units of each.
+    count : int
+        Layers times directions.
+    """
+
+    sizes: dict[str, int]
+    count: int
+    backend: Backend
+    dtype: str
+
+    @property
+    def kind(self) -> Any:
+        """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
+        return State if set(self.sizes) <= set(State._fields) else named(tuple(self.sizes))
+
+    def split(self, name: str, state: Any, batch: int, *, optional: bool = False) -> list[tuple[Array, ...]]:
+        """Check a state, or a gradient of one; return by layer and direction what the cell carries, (B, size) each.
+
+        Where ``optional``, the state or any of its arrays may be None for zeros.
+        """
+        xp, kind = self.backend.xp, self.kind
+        if state is None:
+            state = kind(*(None for _ in kind._fields))
+        elif not isinstance(state, kind):
+            expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
+            raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}")
+        arrays = []
+        for field in kind._fields:
+            value, label = getattr(state, field), f"{name}.{field}"
+            if field not in self.sizes:
+                if value is not None:
+                    raise ValueError(f"{label} must be None: this layer has no state {field!r}")
+                continue
+            shape = (self.count, batch, self.sizes[field])
+            if value is None and optional:
+                value = xp.zeros(shape, dtype=getattr(xp, self.dtype), device=self.backend.device)
+            arrays.append(checks.floats(self.backend, self.dtype, label, value, shape))
+        return [tuple(value[place, ...] for value in arrays) for place in range(self.count)]
+
+    def join(self, places: list[tuple[Array, ...]]) -> Any:
+        """The inverse of `split`."""
+        return self.kind(*(self.backend.xp.stack(list(values)) for values in zip(*places, strict=True)))
