@@ -6,13 +6,13 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+
+import recurray as rr
 from random_cell import RandomCell
+from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell, Weights
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.compiled import compiled
 from recurray_numpy.runs import Run, cut
-
-import recurray as rr
-from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell, Weights
 
 FAST, REFERENCE = NumpyBackend(), rr.get_backend(np)
 

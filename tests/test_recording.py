@@ -45,7 +45,11 @@ def evaluate(program, inputs):
     return {name: o.number if isinstance(o, Constant) else values[o] for name, o in program.outputs.items()}
 
 
-@pytest.mark.parametrize("cell", [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False), Elman()], ids=repr)
+@pytest.mark.parametrize(
+    "cell",
+    [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False), Elman()],
+    ids=["lstm", "shared diagonal", "per-gate diagonal", "elman"],
+)
 def test_a_program_computes_what_the_cell_computes(cell):
     from recurray.cells.cell import named
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from recurray.backend import Backend, BackendUnavailableError
+from recurray.cells.cell import Cell, Weights
+from recurray.recording import RecordingError
+from recurray_cupy.backward import backward
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward import ScanCache, forward
+from recurray_cupy.library import CompilationError, CupyLibrary, Library
+from recurray_cupy.prelude import REALS
+from recurray_cupy.sum_rows import sum_rows
 
 INSTALL = (
     'install CuPy for your CUDA driver: pip install "recurray[cupy13]" (CUDA 13) or '
@@ -15,7 +24,13 @@ INSTALL = (
 class CupyBackend(Backend):
     """CuPy on one CUDA device.
 
-    Work is queued on CuPy's current stream and returns before it is done, as CuPy's own functions do.
+    Cells are recorded, and kernels written from them: one launch for a step forward, one for a step backward; see
+    `recurray_cupy.forward`. A cell that can't be recorded, or whose kernels don't compile, runs by the reference
+    path, after a warning. Work is queued on CuPy's current stream and returns before it is done, as CuPy's own
+    functions do.
+
+    This has not been run on a GPU yet. Its kernels were compiled for GPUs, and run, with all that surrounds them, as
+    C++ on a CPU.
 
     Parameters
     ----------
@@ -50,6 +65,8 @@ class CupyBackend(Backend):
         self.name = "cupy"
         self.xp = namespace
         self.device = cupy.cuda.Device() if device is None else cupy.cuda.Device(device)
+        self.library: Library = CupyLibrary()
+        self._slow: set[tuple[Cell, str]] = set()  # what has been warned of
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return ``x`` (an array of any library, a list, a number) as a CuPy array on this backend's device."""
@@ -71,17 +88,42 @@ class CupyBackend(Backend):
         with self.device:
             self._cupy.cuda.get_current_stream().synchronize()
 
-    def scan_forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the reference scan with this backend's device as the current one."""
+    def scan_forward(
+        self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
+    ) -> tuple[Any, tuple[Any, ...], Any]:
+        """Run a cell over time; see `recurray.scan.forward`."""
         with self.device:
-            return super().scan_forward(*args, **kwargs)
+            if self._has_kernels(cell, weights, str(x.dtype), keep=options.get("keep", True)):
+                return forward(self.library, cell, weights, x, start, **options)
+            return super().scan_forward(cell, weights, x, start, **options)
 
-    def scan_backward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the reference scan backward with this backend's device as the current one."""
+    def scan_backward(
+        self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
+    ) -> tuple[Any, tuple[Any, ...], Weights]:
+        """Backward through time; see `recurray.scan.backward`."""
         with self.device:
-            return super().scan_backward(*args, **kwargs)
+            if isinstance(cache, ScanCache):
+                return backward(self.library, cell, cache, dy, dend)
+            return super().scan_backward(cell, cache, dy, dend)
+
+    def _has_kernels(self, cell: Cell, weights: Weights, dtype: str, *, keep: bool) -> bool:
+        """Compile a cell's kernels, those of backward too if it is to follow; warn, once, if there are none."""
+        if (cell, dtype) in self._slow:
+            return False
+        try:
+            if dtype not in REALS:
+                raise CompilationError(f"there are kernels for {' and '.join(REALS)}, not for {dtype}")
+            for kernel in compiled(cell).kernels(keep=keep, projected=weights.projection is not None):
+                self.library.function(kernel, dtype)
+        except (RecordingError, CompilationError) as error:
+            self._slow.add((cell, dtype))
+            warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=4)
+            return False
+        return True
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` by ``index``, without atomic additions: equal calls give equal bits."""
         with self.device:
+            if str(values.dtype) in REALS:
+                return sum_rows(self.library, values, index, count)
             return super().sum_rows(values, index, count)

@@ -65,7 +65,9 @@ class Backend:
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
         if not self.owns(x):
-            x = to_numpy(x)
+            import numpy as np
+
+            x = np.array(to_numpy(x))  # a copy: not every library takes memory that is read-only or runs backwards
         result = self.xp.asarray(x, dtype=wanted, device=self.device)
         if wanted is not None and result.dtype != wanted:
             raise TypeError(f"the backend {self.name!r} made {result.dtype} where {dtype} was asked for")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
-from recurray.cells.cell import Cell, named
+from recurray.cells.cell import Cell, CellGradients, added, named
 from recurray.layers import checks
 from recurray.layers.layer import Layer
 from recurray.selector import get_backend
@@ -29,6 +29,7 @@ class GradientRow:
     error: float  # largest difference
     scale: float  # largest element of the finite differences
     ok: bool
+    fault: str = ""  # what is wrong with the gradient apart from its numbers
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class GradientReport:
                 str(row.checked),
                 f"{row.error:.1e}",
                 f"{row.scale:.1e}",
-                "ok" if row.ok else "WRONG",
+                "ok" if row.ok else f"WRONG: {row.fault}" if row.fault else "WRONG",
             )
             for row in self.rows
         ]
@@ -79,6 +80,7 @@ def check_gradients(
 
     The loss is a random linear function of the output and the final state, so that mistakes in either's gradient
     show, and the start state is random. Compared are the gradients of the input, the start state and every param.
+    Shapes are checked too, and that in float32 all is float32.
 
     Parameters
     ----------
@@ -110,6 +112,9 @@ def check_gradients(
     ------
     TypeError
         ``layer_or_cell`` is neither.
+    ValueError
+        It returns other names than it should, or forward returns another shape or dtype (of a gradient, the report
+        says so).
 
     Examples
     --------
@@ -123,27 +128,59 @@ def check_gradients(
     rng = np.random.default_rng(seed)
     checks.size("samples", samples)
     if isinstance(layer_or_cell, Layer):
-        problem = _layer_problem(layer_or_cell.astype("float64"), x, lengths, batch, steps, training, rng, seed)
+        layer = layer_or_cell
+        x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x
+        problem = _layer_problem(layer, to_numpy(x), lengths, training, rng, seed)
     elif isinstance(layer_or_cell, Cell):
         problem = _cell_problem(layer_or_cell, get_backend(backend), checks.size("batch", batch), rng)
     else:
         raise TypeError(f"expected a recurray layer or cell, not {type(layer_or_cell).__name__}")
-    loss, arrays, gradients = problem
-    rows = tuple(
-        _compare(name, loss, arrays, gradients[name], samples, tolerance, rng) for name in arrays if name in gradients
-    )
-    return GradientReport(rows, tolerance)
+    return GradientReport(tuple(_compare(problem, name, samples, tolerance, rng) for name in problem.arrays), tolerance)
 
 
-# The loss as a function of named NumPy arrays, the arrays, and the gradients that backward gives for them.
-Problem = tuple[Callable[[dict[str, Any]], float], dict[str, Any], dict[str, Any]]
+class _Gradient(NamedTuple):
+    """What backward gives for an array."""
+
+    value: Any  # a NumPy array, or None where it can't be compared
+    fault: str = ""
 
 
-def _layer_problem(
-    layer: Layer, x: Any, lengths: Any, batch: int, steps: int, training: bool, rng: np.random.Generator, seed: int
-) -> Problem:
-    backend = layer.backend
-    x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else to_numpy(x)
+class _Problem(NamedTuple):
+    """The loss as a function of named NumPy arrays, the arrays, and the gradients that backward gives for them."""
+
+    loss: Callable[[dict[str, Any]], float]
+    arrays: dict[str, Any]
+    gradients: dict[str, _Gradient]
+
+
+def _gradient(backend: Backend, value: Any, shape: tuple[int, ...], single: Any) -> _Gradient:
+    """See whether a gradient is what it should be; ``single`` is the one of the same computation in float32."""
+    for array, dtype in ((value, "float64"), (single, "float32")):
+        fault = _fault(backend, array, shape, dtype)
+        if fault:
+            return _Gradient(None, fault)
+    found = backend.to_numpy(value)
+    return _Gradient(found, "" if np.isfinite(found).all() else "not all of it is finite")
+
+
+def _fault(backend: Backend, value: Any, shape: tuple[int, ...], dtype: str) -> str:
+    """What is wrong with an array, apart from its numbers; nothing if it is right."""
+    if value is None:
+        return "it is missing"
+    if not backend.owns(value):
+        return f"it is of the type {type(value).__name__}, not an array of the backend {backend.name!r}"
+    if tuple(value.shape) != shape:
+        return f"its shape is {checks.in_words(value.shape)}, not {checks.in_words(shape)}"
+    found = str(value.dtype).rpartition(".")[2]
+    return "" if found == dtype else f"it is {found} where all else is {dtype}"
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+def _layer_problem(given: Layer, x: Any, lengths: Any, training: bool, rng: np.random.Generator, seed: int) -> _Problem:
+    backend = given.backend
+    layer, single = given.astype("float64"), given.astype("float32")
     arrays = {name: backend.to_numpy(value) for name, value in layer.params.items()}
     if x.dtype.kind == "f":
         arrays["x"] = x.astype(np.float64)
@@ -153,93 +190,159 @@ def _layer_problem(
     dend = {name: rng.standard_normal(value.shape) for name, value in _leaves("end", end)}
     arrays |= {name: rng.standard_normal(value.shape) for name, value in _leaves("start", end)}
 
-    def run(values: dict[str, Any]) -> tuple[Array, Any, Any]:
+    def run(layer: Layer, values: dict[str, Any]) -> tuple[Array, Any, Any]:
         for name in layer.params:
-            layer.params[name] = backend.asarray(values[name].copy())
-        start = _rebuilt("start", end, values, backend)
+            layer.params[name] = backend.asarray(values[name].copy(), layer.dtype)
+        start = _rebuilt("start", end, values, backend, layer.dtype)
         again = np.random.default_rng(seed)  # the same elements are dropped in every run
-        return layer.forward(backend.asarray(values.get("x", x).copy()), start, lengths, training, again)
+        x_now = backend.asarray(values["x"].copy(), layer.dtype) if "x" in values else backend.asarray(x.copy())
+        return layer.forward(x_now, start, lengths, training, again)
 
     def loss(values: dict[str, Any]) -> float:
-        y, end, _ = run(values)
+        y, end, _ = run(layer, values)
         ends = sum(np.sum(dend[name] * backend.to_numpy(value)) for name, value in _leaves("end", end))
         return float(np.sum(dy * backend.to_numpy(y)) + ends)
 
-    _, _, cache = run(arrays)
-    dx, dstart, grads = layer.backward(cache, backend.asarray(dy), _rebuilt("end", end, dend, backend))
-    gradients = {name: backend.to_numpy(value) for name, value in grads.items()}
-    gradients |= {name: backend.to_numpy(value) for name, value in _leaves("start", dstart)}
-    if dx is not None:
-        gradients["x"] = backend.to_numpy(dx)
-    return loss, arrays, gradients
+    def gradients(layer: Layer) -> dict[str, Any]:
+        y, end, cache = run(layer, arrays)
+        for name, value in {"y": y, **dict(_leaves("end", end))}.items():
+            fault = _fault(backend, value, np.shape(dy if name == "y" else dend[name]), layer.dtype)
+            if fault:
+                raise ValueError(f"{type(layer).__name__}.forward returned a wrong {name}: {fault}")
+        dend_now = _rebuilt("end", end, dend, backend, layer.dtype)
+        dx, dstart, grads = layer.backward(cache, backend.asarray(dy, layer.dtype), dend_now)
+        _check_names(layer, "backward", "gradients of params", grads, tuple(layer.params), some=True)
+        return {**grads, "x": dx, **dict(_leaves("start", dstart))}
+
+    doubles, singles = gradients(layer), gradients(single)
+    found = {
+        name: _gradient(backend, doubles.get(name), value.shape, singles.get(name)) for name, value in arrays.items()
+    }
+    return _Problem(loss, arrays, found)
 
 
-def _cell_problem(cell: Cell, backend: Backend, batch: int, rng: np.random.Generator) -> Problem:
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
+def _cell_problem(cell: Cell, backend: Backend, batch: int, rng: np.random.Generator) -> _Problem:
     size = 3
-    arrays = {f"x.{gate}": rng.standard_normal((batch, size)) for gate in cell.input_gates}
-    arrays |= {f"h.{gate}": rng.standard_normal((batch, size)) for gate in cell.recurrent_gates}
-    arrays |= {f"before.{name}": rng.standard_normal((batch, size)) for name in cell.states}
+    shape = (batch, size)
+    arrays = {f"x.{gate}": rng.standard_normal(shape) for gate in cell.input_gates}
+    arrays |= {f"h.{gate}": rng.standard_normal(shape) for gate in cell.recurrent_gates}
+    arrays |= {f"before.{name}": rng.standard_normal(shape) for name in cell.states}
     for name, row_names in cell.pointwise.items():
         arrays |= {f"params.{name}.{row}": rng.standard_normal(size) for row in row_names}
-    d = {name: rng.standard_normal((batch, size)) for name in cell.states}
+    d = {name: rng.standard_normal(shape) for name in cell.states}
+    fixed = {f"x.{name}": (rng.random(shape) < p) * 1.0 for name, p in cell.draws.items()}
+    fixed |= {f"weight.{gate}": rng.standard_normal((size, size)) for gate in cell.inner_gates}
 
-    def group(prefix: str, names: tuple[str, ...], values: dict[str, Any]) -> Any:
-        return named(names)(*(backend.asarray(values[f"{prefix}.{name}"]) for name in names))
-
-    def run(values: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Array], Any, Any]:
-        before = group("before", cell.states, values)
-        params = named(tuple(cell.pointwise))(
-            *(group(f"params.{name}", row_names, values) for name, row_names in cell.pointwise.items())
-        )
-        x = group("x", cell.input_gates, values)
-        h = group("h", cell.recurrent_gates, values)
-        return *cell.step(x, h, before, params), before, params
+    def trial(values: Mapping[str, Any], dtype: str) -> _Trial:
+        return _Trial(cell, backend, shape, dtype, {**values, **fixed})
 
     def loss(values: dict[str, Any]) -> float:
-        after = run(values)[0]
+        after = trial(values, "float64").after
         return float(sum(np.sum(d[name] * backend.to_numpy(after[name])) for name in cell.states))
 
-    _, saved, before, params = run(arrays)
-    gradients = cell.step_backward(
-        named(cell.states)(*(backend.asarray(d[name]) for name in cell.states)),
-        named(tuple(saved))(**saved),
-        before,
-        params,
-    )
-    found = {f"x.{gate}": gradients.x[gate] for gate in cell.input_gates}
-    found |= {f"h.{gate}": gradients.h[gate] for gate in cell.recurrent_gates}
-    found |= {f"before.{name}": gradients.before[name] for name in cell.states if name in gradients.before}
-    result = {f"before.{name}": np.zeros((batch, size)) for name in cell.states}
-    result |= {name: backend.to_numpy(value) for name, value in found.items()}
-    for name, row_names in cell.pointwise.items():
-        for row in row_names:
-            result[f"params.{name}.{row}"] = backend.to_numpy(gradients.params[name][row]).sum(axis=0)
-    return loss, arrays, result
+    double, single = (trial(arrays, dtype).backward(d) for dtype in ("float64", "float32"))
+    gradients = {}
+    for name in arrays:
+        found = _gradient(backend, double.get(name), shape, single.get(name))
+        if name.startswith("params.") and found.value is not None:  # the scan adds up what the rows of the batch have
+            found = found._replace(value=found.value.sum(axis=0))
+        gradients[name] = found
+    return _Problem(loss, arrays, gradients)
 
 
-def _compare(
-    name: str,
-    loss: Callable[[dict[str, Any]], float],
-    arrays: dict[str, Any],
-    gradient: Any,
-    samples: int,
-    tolerance: float,
-    rng: np.random.Generator,
-) -> GradientRow:
-    value = arrays[name]
+class _Trial:
+    """One step of a cell, with a check of what it returns.
+
+    An inner gate's product is with a matrix "weight.<gate>"; to that is added what `values` holds for the gate.
+    """
+
+    def __init__(
+        self, cell: Cell, backend: Backend, shape: tuple[int, ...], dtype: str, values: Mapping[str, Any]
+    ) -> None:
+        self.cell, self.backend, self.shape, self.dtype = cell, backend, shape, dtype
+
+        def group(prefix: str, names: tuple[str, ...]) -> Any:
+            return named(names)(*(backend.asarray(values[f"{prefix}.{name}"], dtype) for name in names))
+
+        rows = (group(f"params.{name}", row_names) for name, row_names in cell.pointwise.items())
+        self.params, self.before = named(tuple(cell.pointwise))(*rows), group("before", cell.states)
+        self.weights = group("weight", cell.inner_gates)
+        x, h = group("x", (*cell.input_gates, *cell.draws)), group("h", cell.outer_gates)
+        if cell.inner_gates:
+            inner = cell.inner(x, h, self.before, self.params)
+            self._check("inner", "result", inner)
+            added_to = group("h", cell.inner_gates)
+            products = (inner @ weight + extra for weight, extra in zip(self.weights, added_to, strict=True))
+            h = named((*cell.outer_gates, *cell.inner_gates))(*h, *products)
+        self.after, saved = cell.step(x, h, self.before, self.params)
+        _check_names(cell, "step", "the states after it", self.after, cell.states)
+        for name, value in self.after.items():
+            self._check("step", f"state {name!r}", value)
+        self.saved = named(tuple(saved))(**saved)
+
+    def backward(self, d: Mapping[str, Any]) -> dict[str, Any]:
+        """The gradients, by the names of what they are the gradients of."""
+        cell = self.cell
+        ends = named(cell.states)(*(self.backend.asarray(d[name], self.dtype) for name in cell.states))
+        grads = cell.step_backward(ends, self.saved, self.before, self.params)
+        if cell.inner_gates:
+            grads = added(grads, self._inner_backward(grads))
+        _check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
+        _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
+        _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, some=True)
+        _check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
+        found = {f"x.{gate}": value for gate, value in grads.x.items()}
+        found |= {f"h.{gate}": value for gate, value in grads.h.items()}
+        found |= {f"before.{name}": grads.before.get(name, 0 * value) for name, value in self.before._asdict().items()}
+        for name, row_names in cell.pointwise.items():
+            _check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
+            found |= {f"params.{name}.{row}": value for row, value in grads.params[name].items()}
+        return found
+
+    def _inner_backward(self, grads: CellGradients) -> CellGradients:
+        d_inner = None
+        for gate, weight in self.weights._asdict().items():
+            dh = grads.h.get(gate)
+            self._check("step_backward", f"gradient of the recurrent gate {gate!r}", dh)
+            d_inner = dh @ weight.T if d_inner is None else d_inner + dh @ weight.T
+        return self.cell.inner_backward(d_inner, self.saved, self.before, self.params)
+
+    def _check(self, method: str, what: str, value: Any) -> None:
+        fault = _fault(self.backend, value, self.shape, self.dtype)
+        if fault:
+            raise ValueError(f"{type(self.cell).__name__}.{method} returned a wrong {what}: {fault}")
+
+
+def _check_names(owner: Any, method: str, what: str, given: Any, names: tuple[str, ...], *, some: bool = False) -> None:
+    if set(given) - set(names) or (not some and set(names) - set(given)):
+        raise ValueError(
+            f"{type(owner).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
+        )
+
+
+# Both -----------------------------------------------------------------------------------------------------------------
+
+
+def _compare(problem: _Problem, name: str, samples: int, tolerance: float, rng: np.random.Generator) -> GradientRow:
+    value, gradient = problem.arrays[name], problem.gradients[name]
     chosen = rng.permutation(value.size)[:samples]
+    if gradient.value is None:
+        return GradientRow(name, value.shape, 0, np.inf, 0.0, ok=False, fault=gradient.fault)
     error = scale = 0.0
     for position in chosen:
         ends = []
         for step in (STEP, -STEP):
             moved = value.copy()
             moved.flat[position] += step
-            ends.append(loss(arrays | {name: moved}))
+            ends.append(problem.loss(problem.arrays | {name: moved}))
         difference = (ends[0] - ends[1]) / (2 * STEP)
-        error = np.fmax(error, abs(difference - gradient.flat[position])) if np.isfinite(difference) else np.inf
+        error = np.fmax(error, abs(difference - gradient.value.flat[position])) if np.isfinite(difference) else np.inf
         scale = max(scale, abs(difference))
-    fits = gradient.shape == value.shape and bool(np.isfinite(gradient).all())
-    return GradientRow(name, value.shape, len(chosen), error, scale, fits and error <= tolerance * scale + FLOOR)
+    ok = not gradient.fault and error <= tolerance * scale + FLOOR
+    return GradientRow(name, value.shape, len(chosen), error, scale, ok, gradient.fault)
 
 
 def _leaves(name: str, state: Any) -> Iterator[tuple[str, Array]]:
@@ -252,10 +355,11 @@ def _leaves(name: str, state: Any) -> Iterator[tuple[str, Array]]:
         yield name, state
 
 
-def _rebuilt(name: str, like: Any, values: dict[str, Any], backend: Backend) -> Any:
+def _rebuilt(name: str, like: Any, values: dict[str, Any], backend: Backend, dtype: str) -> Any:
     """The inverse of `_leaves`: a state of the form of ``like`` from arrays by dotted names."""
     if isinstance(like, tuple):
         fields = getattr(like, "_fields", range(len(like)))
-        parts = [_rebuilt(f"{name}.{field}", value, values, backend) for field, value in zip(fields, like, strict=True)]
+        inner = zip(fields, like, strict=True)
+        parts = [_rebuilt(f"{name}.{field}", value, values, backend, dtype) for field, value in inner]
         return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
-    return None if like is None else backend.asarray(values[name].copy())
+    return None if like is None else backend.asarray(values[name].copy(), dtype)

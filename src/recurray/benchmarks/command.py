@@ -10,17 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recurray as rr
-from recurray.benchmarks import compare, machine, plot, record, tables
+from recurray.benchmarks import cells, compare, machine, plot, record, tables
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.measure import measure
-from recurray.benchmarks.problems import MODES, PROBLEMS, select
+from recurray.benchmarks.problems import MODES, PROBLEMS, Problem, select
 from recurray.benchmarks.results import Case, Report
 from recurray.benchmarks.timing import CLOCKS, Budget
 from recurray.command_line import options
 from recurray.command_line.failure import Failure
 
 _AGAINST = ("torch", "onnxruntime", "reference")
+_SIZE_OF_CELLS = "32x100x128x256"
 _INTERRUPTED = 130
 
 
@@ -31,17 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Time recurray's LSTM side by side with other libraries', in one process, on the same numbers.\n"
         "Results are compared first, and only those that agree are timed. Training is a forward pass and\n"
-        "the gradients of the input and of all params. All sizes take about ten minutes."
+        "the gradients of the input and of all params. All sizes take about ten minutes.\n"
+        "\n"
+        "bench cells times every cell and every option of the LSTM beside the plain LSTM instead, at one size\n"
+        "if no other is asked for; that takes about two minutes."
     )
     parser.epilog = "sizes, as B x T x I x H (batch, steps, input, hidden):\n" + "".join(
         f"  {number:2} {name:17} {problem.name}\n" for number, (name, problem) in enumerate(PROBLEMS.items(), start=1)
     )
     parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["layers", "cells"],
+        default="layers",
+        help="layers: a layer against other libraries' (default); cells: recurray's cells against its plain LSTM",
+    )
+    parser.add_argument(
         "--sizes",
         nargs="+",
-        default=["all"],
         metavar="SIZE",
-        help="names or numbers from the list below, quick, all, or B,T,I,H (default: all)",
+        help=f"names or numbers from the list below, quick, all, or B,T,I,H (default: all; for cells {_SIZE_OF_CELLS})",
     )
     parser.add_argument("--mode", choices=[*MODES, "both"], default="both", help="what to time (default: %(default)s)")
     parser.add_argument(
@@ -107,29 +117,21 @@ def run(args: argparse.Namespace) -> int:
     Failure
         An option can't be followed, or a package is missing.
     """
+    sizes = args.sizes or ([_SIZE_OF_CELLS] if args.what == "cells" else ["all"])
     try:
-        problems = select(args.sizes, args.layer, args.dtype)
+        problems = select(sizes, args.layer, args.dtype)
     except ValueError as error:
         raise Failure(f"--sizes: {error}", code=2) from None
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     backend = options.backend(args.backend)
     own = Own(backend)
+    if args.what == "cells":
+        return _run_cells(args, own, problems)
     others, missing = _others(args.against, backend)
     if args.plot is not None and not others:
         raise Failure("--plot: there is nobody to compare with", code=2)
     old = _check_files(args)
-    counts = _threads(args, backend)
-    modes = MODES if args.mode == "both" else (args.mode,)
-    cases = [
-        Case(problem, mode, threads)
-        for problem in problems
-        for mode in modes
-        if mode in problem.modes
-        for threads in counts
-    ]
-    if not cases:
-        raise Failure(f"--sizes: none of {', '.join(args.sizes)} has the mode {args.mode}", code=2)
-
+    cases = _cases(args, problems, backend)
     report = Report(_facts(own, others, args.clock), [])
     sys.stdout.write(tables.heading(report) + "".join(f"{line}\n" for line in missing) + "\n")
     sys.stdout.flush()
@@ -150,6 +152,54 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(result.differs for result in report.results) else 0
 
 
+def _run_cells(args: argparse.Namespace, own: Own, problems: Sequence[Problem]) -> int:
+    """Measure recurray's cells, and print the table."""
+    unfit = [option for option in ("against", "json", "plot", "compare") if getattr(args, option) is not None]
+    unfit += ["layer"] if args.layer != "lstm" else []
+    if unfit:
+        raise Failure(f"bench cells has no --{unfit[0]}", code=2)
+    cases = _cases(args, problems, own.backend, default_threads=[1])
+    sys.stdout.write(tables.heading(Report(_facts(own, [], args.clock), [])) + "\n")
+    sys.stdout.flush()
+    budget = Budget(repeats=args.repeats, seconds=args.seconds, clock=args.clock)
+    results: list[cells.Measured] = []
+    interrupted = False
+    try:
+        for case in cases:
+            for number, variant in enumerate(cells.VARIANTS, start=1):
+                sys.stderr.write(f"{number}/{len(cells.VARIANTS)} {variant.name}: {case}\n")
+                sys.stderr.flush()
+                result = cells.measure(case, variant, own, budget)
+                results += [] if result is None else [result]
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.stdout.write(f"{cells.table(results)}\n{cells.NOTES}")
+    return _INTERRUPTED if interrupted else 0
+
+
+def _cases(
+    args: argparse.Namespace,
+    problems: Sequence[Problem],
+    backend: rr.Backend,
+    default_threads: Sequence[int] | None = None,
+) -> list[Case]:
+    """Return every problem in every mode and with every number of threads that it is wanted in."""
+    modes = MODES if args.mode == "both" else (args.mode,)
+    counts = _threads(args, backend, default_threads)
+    cases = [
+        Case(problem, mode, threads)
+        for problem in problems
+        for mode in modes
+        if mode in problem.modes
+        for threads in counts
+    ]
+    if not cases:
+        names = ", ".join(problem.name for problem in problems)
+        raise Failure(f"--sizes: none of {names} has the mode {args.mode}", code=2)
+    return cases
+
+
 def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Contender], list[str]]:
     """Whom to compare with, and a line for each that is missing."""
     known: dict[str, Contender] = {
@@ -168,11 +218,11 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
     return others, missing
 
 
-def _threads(args: argparse.Namespace, backend: rr.Backend) -> list[int]:
+def _threads(args: argparse.Namespace, backend: rr.Backend, default: Sequence[int] | None = None) -> list[int]:
     """The numbers of threads; on a device one is enough, for what the host does."""
     on_host = backend.name == "numpy"
     several = on_host and args.clock == "wall" and machine.usable_cores() > 1
-    counts = list(dict.fromkeys(args.threads or ([1, 2] if several else [1])))
+    counts = list(dict.fromkeys(args.threads or default or ([1, 2] if several else [1])))
     if args.clock == "cpu" and (counts != [1] or not on_host):
         raise Failure("--clock cpu measures one thread on the CPU: use it with --threads 1 --backend numpy", code=2)
     return counts

@@ -48,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except Failure as failure:
         return _fail(args.command, str(failure), failure.code)
-    except (LanguageModelError, recurray.BackendUnavailableError) as error:
+    except LanguageModelError as error:
         return _fail(args.command, str(error), 1)
+    except recurray.BackendUnavailableError as error:  # the message says what to install
+        return _fail(args.command, str(error), 2)
     except MemoryError as error:
         return _fail(args.command, f"out of memory: {error}" if str(error) else "out of memory", 1)
     except KeyboardInterrupt:

@@ -40,12 +40,12 @@ def backend(name: str | None) -> recurray.Backend:
     Raises
     ------
     Failure
-        It can't be used here, or the environment variable names none.
+        The environment variable names a backend that doesn't exist.
+    recurray.BackendUnavailableError
+        It can't run on this machine.
     """
     try:
         return recurray.get_backend(name)
-    except recurray.BackendUnavailableError as error:
-        raise Failure(str(error), code=2) from None
     except ValueError as error:  # argparse has checked --backend, so it is the variable
         raise Failure(f"RECURRAY_BACKEND: {error}", code=2) from None
 

@@ -69,9 +69,9 @@ def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
     """
     from safetensors.numpy import save as serialize
 
-    # Contiguous copies: safetensors stores the bytes of strided and transposed arrays in the wrong order. And
-    # np.ascontiguousarray would turn a number into an array of one dimension.
-    arrays = {name: np.array(value, order="C") for name, value in tensors.items()}
+    # Contiguous copies: safetensors stores the bytes of strided and transposed arrays in the wrong order. (And
+    # np.ascontiguousarray would turn a number into an array of one dimension.) Little-endian, as in the file.
+    arrays = {name: np.array(value, value.dtype.newbyteorder("<"), order="C") for name, value in tensors.items()}
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES:
             raise TypeError(f"{name}: expected an array of {', '.join(_DTYPES)}, got {array.dtype}")
@@ -130,10 +130,10 @@ def check_writable(path: str | Path) -> None:
         No file can be made there.
     """
     path = _target(Path(path))
-    if path.is_dir():
-        raise CheckpointError(f"can't write the checkpoint {path}: it is a directory")
     temporary = _temporary(path)
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         temporary.touch(exist_ok=False)
         temporary.unlink()
     except OSError as error:
@@ -144,7 +144,9 @@ def _replace(path: Path, data: bytes) -> None:
     """Put ``data`` into the file ``path`` as a whole, or leave it as it was."""
     path = _target(path)
     temporary = _temporary(path)
+    kept = ""
     try:
+        kept = "; the former checkpoint is untouched" if path.exists() else ""
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -155,7 +157,6 @@ def _replace(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        kept = "; the former checkpoint is untouched" if path.exists() else ""
         raise CheckpointError(f"can't write the checkpoint {path}: {error.strerror or error}{kept}") from error
     _flush_directory(path.parent)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from recurray.language_model.text import Vocabulary
 
 FORMAT = "character language model"
 MODEL = "model."  # what the names of the model's arrays in a checkpoint begin with
+LSTM = 1  # the place of the recurrent layers in the model
 
 
 def build(settings: Settings, vocabulary_size: int, backend: Any = None) -> rr.Sequential:
@@ -42,40 +44,50 @@ def build(settings: Settings, vocabulary_size: int, backend: Any = None) -> rr.S
     )
 
 
-def restore(
-    path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any], backend: Any = None
-) -> tuple[rr.Sequential, Vocabulary, Settings]:
-    """Make the model that a checkpoint's contents describe; ``path`` is for messages.
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of its model: enough to make the model again."""
 
-    Raises
-    ------
-    CheckpointError
-        The contents aren't those of a character language model, or don't fit each other.
-    """
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} isn't a checkpoint of a {FORMAT}")
-    try:
-        settings = Settings.from_mapping(metadata["settings"])
-        vocabulary = Vocabulary(metadata["vocabulary"])
-        values = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
-        _check_sizes(settings, len(vocabulary), values)
-        model = build(settings, len(vocabulary), backend)
-        model.load_state_dict(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} doesn't describe a model: {error}") from error
-    return model, vocabulary, settings
+    settings: Settings
+    vocabulary: Vocabulary
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> Description:
+        """Take the description out of a checkpoint's contents; ``path`` is for messages.
+
+        Raises
+        ------
+        CheckpointError
+            The contents aren't those of a character language model, or don't fit each other.
+        """
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} isn't a checkpoint of a {FORMAT}")
+        try:
+            settings = Settings.from_mapping(metadata["settings"])
+            vocabulary = Vocabulary(metadata["vocabulary"])
+            values = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
+            _check_sizes(settings, len(vocabulary), values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} doesn't describe a model: {error}") from error
+        return cls(settings, vocabulary, values)
 
 
-def load(path: str | Path, backend: Any = None) -> tuple[rr.Sequential, Vocabulary, Settings]:
-    """Read a trained model from the checkpoint ``path``.
+def load(path: str | Path, backend: Any = None) -> tuple[rr.Sequential, Vocabulary]:
+    """Read a trained model and its vocabulary from the checkpoint ``path``.
 
     Raises
     ------
     CheckpointError
         The file can't be read, is damaged, or holds something else.
     """
-    tensors, metadata = checkpoint.load(path)
-    return restore(path, tensors, metadata, backend)
+    description = Description.of(path, *checkpoint.load(path))
+    model = build(description.settings, len(description.vocabulary), backend)
+    try:
+        model.load_state_dict(description.values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} doesn't hold the model it describes: {error}") from error
+    return model, description.vocabulary
 
 
 def _check_sizes(settings: Settings, vocabulary_size: int, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Texts for a character language model: reading, the vocabulary, the held-out part, and batches of contiguous streams."""
+"""Texts for a character language model: reading, the vocabulary, the held-out part, and contiguous streams."""
 
 from __future__ import annotations
 
@@ -172,7 +172,8 @@ class Corpus:
         held = int(len(text) * held_out)
         if not 0 < held < len(text):
             raise TextError(
-                f"the text has {len(text)} characters: too short to hold out a share of {held_out:g} and train on the rest"
+                f"the text has {len(text)} characters: "
+                f"too short to hold out a share of {held_out:g} and train on the rest"
             )
         vocabulary = Vocabulary.of(text)
         return cls(vocabulary.encode(text), len(text) - held, vocabulary, digest(text))

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,15 +21,16 @@ import recurray as rr
 from recurray.language_model import checkpoint
 from recurray.language_model.errors import CheckpointError, TrainingError
 from recurray.language_model.evaluation import held_out_bits
-from recurray.language_model.model import FORMAT, MODEL, build, restore
-from recurray.language_model.settings import Settings
-from recurray.language_model.text import Corpus, Streams
+from recurray.language_model.model import FORMAT, LSTM, MODEL, Description, build
+from recurray.language_model.settings import Number, Settings
+from recurray.language_model.text import Corpus, Streams, digest
 
 _OPTIMIZER = "optimizer."
 _STATE = "state."
-_DEFAULT_READ = 10_000_000  # characters, by which the number of epochs is chosen where the user doesn't
+_DEFAULT_READ = 8_000_000  # characters, by which the number of epochs is chosen where the user doesn't
+_MOST_EPOCHS = 50  # which a short text is read by default: more would only learn it by heart
 _WINDOW = 100  # steps over which the training bits and the speed are averaged
-_EVALUATED_SHARE = 0.1  # characters measured on, of those trained on in between, which bounds what measuring costs
+_MEASURED_SHARE = 0.1  # characters measured on, of those trained on in between, which bounds what measuring costs
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,13 @@ class Progress:
 class Training:
     """A training run: the model, its optimizer, and the place in the text.
 
+    Each step reads the next chunk of every stream, carries the model's state on from the last chunk (at an epoch's
+    beginning it is zero), and lets gradients flow back to the chunk's first character.
+
     Parameters
     ----------
-    corpus : Corpus
-        The text.
+    text : str
+        The text; its last part is held out.
     settings : Settings, optional
         What decides the course of the run.
     backend : optional
@@ -78,6 +82,8 @@ class Training:
 
     Attributes
     ----------
+    corpus : Corpus
+        The text, prepared.
     model : Sequential
         The model being trained.
     settings : Settings
@@ -88,47 +94,106 @@ class Training:
     Raises
     ------
     TextError
-        The training text is shorter than one chunk.
+        The text is too short.
 
     Examples
     --------
     >>> from recurray.language_model.settings import Settings
-    >>> from recurray.language_model.text import Corpus
     >>> from recurray.language_model.training import Training
-    >>> corpus = Corpus.of("to be or not to be, that is the question. " * 40)
     >>> settings = Settings(hidden_size=16, embedding_size=8, batch_size=4, steps=20, epochs=3, dropout=0.0)
-    >>> training = Training(corpus, settings, backend="numpy")
+    >>> training = Training("to be or not to be, that is the question. " * 40, settings, backend="numpy")
     >>> for progress in training.run():
     ...     pass
-    >>> progress.step, progress.step == training.steps
-    (54, True)
+    >>> progress.step, progress.steps
+    (54, 54)
     >>> progress.training_bits < 4
     True
     """
 
-    def __init__(self, corpus: Corpus, settings: Settings | None = None, backend: Any = None) -> None:
-        settings = _with_epochs(settings or Settings(), corpus)
-        self._prepare(corpus, settings, build(settings, len(corpus.vocabulary), backend))
-
-    def _prepare(self, corpus: Corpus, settings: Settings, model: rr.Sequential) -> None:
-        self.corpus, self.settings, self.model = corpus, settings, model
-        self._streams = Streams(corpus.training, settings.batch_size, settings.steps)
-        assert settings.epochs is not None
-        self.step, self.steps = 0, max(1, round(settings.epochs * self._streams.chunks))
-        self._optimizer = rr.optim.Adam(model.params, lr=settings.lr)
+    def __init__(self, text: str, settings: Settings | None = None, backend: Any = None) -> None:
+        settings = settings or Settings()
+        self.corpus = Corpus.of(text, settings.held_out)
+        self._streams = Streams(self.corpus.training, settings.batch_size, settings.steps)
+        epochs = settings.epochs if settings.epochs is not None else _default_epochs(len(self.corpus.training))
+        self.settings = settings = dataclasses.replace(settings, epochs=epochs)
+        self.step, self.steps = 0, max(1, round(epochs * self._streams.chunks))
+        self.model = build(settings, len(self.corpus.vocabulary), backend)
+        self._optimizer = rr.optim.Adam(self.model.params, lr=settings.lr)
         self._schedule = rr.schedules.Cosine(settings.lr, self.steps)
-        self._rng = np.random.default_rng(settings.seed)
+        self._rng = np.random.default_rng(settings.seed)  # of the streams' offsets and of dropout
         self._offset = 0
         self._state: Any = None
 
+    @classmethod
+    def resume(cls, path: str | Path, text: str, backend: Any = None) -> Self:
+        """Go on from a checkpoint.
+
+        On the same machine, with as many threads, the run ends in the same numbers as if it hadn't been interrupted.
+
+        Parameters
+        ----------
+        path : path-like
+            The checkpoint that `save` wrote.
+        text : str
+            The text that the run began with.
+        backend : optional
+            See `recurray.get_backend`.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint can't be read, is damaged, holds something else, or is of another text.
+        """
+        tensors, metadata = checkpoint.load(path)
+        description = Description.of(path, tensors, metadata)
+        if metadata.get("text_sha256") != digest(text):
+            raise CheckpointError(f"{path} is of another text; to go on it needs the text it began with")
+        training = cls(text, description.settings, backend)
+        try:
+            training.model.load_state_dict(description.values)
+            training._load_position(tensors, metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} isn't a state to go on from: {error}") from error
+        return training
+
+    def save(self, path: str | Path) -> None:
+        """Write all that resuming needs into one file; see `recurray.language_model.checkpoint.save`.
+
+        To be called between steps: before `run`, while it has yielded, or after it.
+
+        Raises
+        ------
+        CheckpointError
+            The file can't be written; a former one is untouched.
+        """
+        optimizer = self._optimizer.state_dict()
+        metadata = {
+            "format": FORMAT,
+            "settings": self.settings.as_dict(),
+            "vocabulary": self.corpus.vocabulary.characters,
+            "text_sha256": self.corpus.digest,
+            "step": self.step,
+            "offset": self._offset,
+            "generator": self._rng.bit_generator.state,
+            "optimizer": optimizer.pop("settings"),
+        }
+        tensors = {MODEL + name: value for name, value in self.model.state_dict().items()}
+        tensors |= {_OPTIMIZER + name: value for name, value in optimizer.items()}
+        for place, state in enumerate(self._state or ()):
+            if state is not None:
+                for part, value in state._asdict().items():
+                    tensors[f"{_STATE}{place}.{part}"] = self.model.backend.to_numpy(value)
+        checkpoint.save(path, tensors, metadata)
+
     def run(self, measure_every: int = 100) -> Iterator[Progress]:
-        """Train to the end of the run, yielding after every step; what was yielded last can be saved and resumed.
+        """Train to the end of the run, yielding after every step.
 
         Parameters
         ----------
         measure_every : int
-            How many steps lie between two measurements on held-out text. A measurement reads at most a tenth of
-            the characters that were trained on in between, and doesn't influence the training.
+            How many steps lie between two measurements on held-out text. A measurement reads a tenth of the
+            characters that were trained on in between, or all held-out text if that is less; it doesn't influence
+            the training.
 
         Raises
         ------
@@ -145,19 +210,19 @@ class Training:
             window.append((bits, time.perf_counter() - start))
             measured = self.step % measure_every == 0 or self.step == self.steps
             if measured:
-                held_out = self.measure(math.ceil(measure_every * characters * _EVALUATED_SHARE))
-            all_bits, all_seconds = zip(*window, strict=True)
+                held_out = self.measure(math.ceil(measure_every * characters * _MEASURED_SHARE))
             yield Progress(
                 step=self.step,
                 steps=self.steps,
                 epoch=self.step / self._streams.chunks,
-                training_bits=sum(all_bits) / len(window),
+                training_bits=sum(bits for bits, _ in window) / len(window),
                 held_out_bits=held_out,
                 measured=measured,
-                characters_per_second=len(window) * characters / sum(all_seconds),
+                characters_per_second=len(window) * characters / sum(seconds for _, seconds in window),
                 seconds_left=(time.perf_counter() - begin) / (self.step - first) * (self.steps - self.step),
             )
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def measure(self, characters: int | None = None) -> float:
         """Return the bits per held-out character, of about so many characters or of all.
 
@@ -166,35 +231,53 @@ class Training:
         TrainingError
             The model's output isn't finite any more.
         """
-        bits = held_out_bits(self.model, self.corpus, characters)
-        self._check_finite(bits, "loss on held-out text")
-        return bits
+        return self._finite(held_out_bits(self.model, self.corpus, characters))
 
-    def save(self, path: str | Path) -> None:
-        """Write everything that resuming needs, atomically; see `recurray.language_model.checkpoint.save`.
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows ends in a loss that isn't finite
+    def _train_step(self) -> float:
+        """Learn from one chunk; return its loss in nats per character."""
+        backend = self.model.backend
+        chunk = self.step % self._streams.chunks
+        if chunk == 0:
+            self._offset = int(self._rng.integers(len(self.corpus.training)))
+            self._state = None
+        x, target = (backend.asarray(tokens) for tokens in self._streams.chunk(chunk, self._offset))
+        logits, state, cache = self.model.forward(x, self._state, rng=self._rng)
+        loss, dlogits = rr.losses.cross_entropy(logits, target)
+        nats = self._finite(float(loss))
+        _, _, grads = self.model.backward(cache, dlogits)
+        grads, _ = rr.optim.clip_grad_norm(grads, self.settings.clip)
+        self._optimizer.lr = self._schedule(self.step)
+        self._optimizer.step(grads)
+        self._state = state
+        self.step += 1
+        return nats
 
-        Raises
-        ------
-        CheckpointError
-            The file can't be written; a former one is untouched.
-        """
-        tensors = {MODEL + name: value for name, value in self.model.state_dict().items()}
-        optimizer = self._optimizer.state_dict()
-        ...
-        to_numpy = self.model.backend.to_numpy
-        for number, state in enumerate(self._state or ()):
-            for part, value in state._asdict().items() if state is not None else ():
-                tensors[f"{_STATE}{number}.{part}"] = to_numpy(value)
-        checkpoint.save(
-            path,
-            tensors,
-            {
-                "format": FORMAT,
-                "settings": self.settings.as_dict(),
-                "vocabulary": self.corpus.vocabulary.characters,
-                "text_sha256": self.corpus.digest,
-                "step": self.step,
-                "offset": self._offset,
-                "generator": self._rng.bit_generator.state,
-            },
-        )
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss became {loss} after {self.step} steps; a lower learning rate may help")
+        return loss
+
+    def _load_position(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Take over everything but the model's params."""
+        step, offset = metadata["step"], metadata["offset"]
+        Number(int, at_least=0, at_most=self.steps).check("step", step)
+        Number(int, at_least=0, below=len(self.corpus.training)).check("offset", offset)
+        self._rng.bit_generator.state = metadata["generator"]
+        moments = {name.removeprefix(_OPTIMIZER): t for name, t in tensors.items() if name.startswith(_OPTIMIZER)}
+        self._optimizer.load_state_dict({"settings": metadata["optimizer"], **moments})
+        if step > 0:
+            size = (self.settings.layers, self.settings.batch_size, self.settings.hidden_size)
+            h, c = tensors[f"{_STATE}{LSTM}.h"], tensors[f"{_STATE}{LSTM}.c"]
+            if {h.shape, c.shape} != {size} or {h.dtype.name, c.dtype.name} != {self.settings.dtype}:
+                raise ValueError(f"expected a state of shape {size}, got {h.shape} and {c.shape}")
+            backend = self.model.backend
+            states: list[Any] = [None] * len(self.model.layers)
+            states[LSTM] = rr.State(backend.asarray(h), backend.asarray(c))
+            self._state = tuple(states)
+        self.step, self._offset = step, offset
+
+
+def _default_epochs(characters: int) -> float:
+    """So many that a training text of this length is read ``_DEFAULT_READ`` characters long, but not too often."""
+    return float(min(_MOST_EPOCHS, max(1, round(_DEFAULT_READ / characters))))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recurray.activations import FUNCTIONS
+from recurray.activations import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers import checks
 from recurray.layers.layer import StatelessLayer
@@ -18,7 +18,6 @@ from recurray.selector import get_backend
 class ActivationCache:
     """What Activation's backward reads."""
 
-    x: Array
     y: Array
 
 
@@ -27,15 +26,19 @@ class Activation(StatelessLayer):
 
     Parameters
     ----------
-    name : {"tanh", "sigmoid", "relu", "elu", "softplus", "softsign", "hard_sigmoid", "softmax", "log_softmax"}
-        The function, as PyTorch defines it; the last two work along the last axis, the others on each element.
+    name : str
+        The function, as PyTorch defines it where it has it: "tanh", "sigmoid", "relu", "leaky_relu", "thresholded_relu",
+        "elu", "softplus", "softsign", "hard_sigmoid", "scaled_tanh", "affine", "identity", on each element; "softmax",
+        "log_softmax", along the last axis.
+    alpha, beta : float, optional
+        The function's parameters, where it has them; see `recurray.activations.activation` for what they are by default.
     backend, dtype
         As in `LSTM`.
 
     Raises
     ------
-    ValueError
-        No function has that name.
+    ValueError, TypeError
+        No function has that name, or it has no such parameters.
 
     Examples
     --------
@@ -43,29 +46,42 @@ class Activation(StatelessLayer):
     >>> import recurray as rr
     >>> rr.Activation("relu")(np.array([-1.0, 2.0], dtype="float32"))[0].tolist()
     [0.0, 2.0]
+    >>> rr.Activation("leaky_relu", alpha=0.5)(np.array([-1.0, 2.0], dtype="float32"))[0].tolist()
+    [-0.5, 2.0]
     """
 
-    def __init__(self, name: str, *, backend: Any = None, dtype: Any = "float32") -> None:
-        self.name = checks.choice("name", name, tuple(FUNCTIONS))
+    def __init__(
+        self,
+        name: str,
+        *,
+        alpha: float | None = None,
+        beta: float | None = None,
+        backend: Any = None,
+        dtype: Any = "float32",
+    ) -> None:
+        given = {key: value for key, value in {"alpha": alpha, "beta": beta}.items() if value is not None}
+        self.function = function({"name": name, **given}, "name")
+        self.name = self.function.name
         self.dtype = checks.float_dtype(dtype)
         self.backend = get_backend(backend)
         self.params = {}
+        self._parameters = given
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, ActivationCache]:
         x = self._floats("x", x, (...,))
-        if not x.shape and self.name.endswith("softmax"):
+        if not x.shape and self.name not in ELEMENTWISE:
             raise ValueError(f"x must have an axis for {self.name}")
-        y = FUNCTIONS[self.name].forward(x)
-        return y, ActivationCache(x, y)
+        y = self.function.forward(x)
+        return y, ActivationCache(y)
 
     def _apply_backward(self, cache: ActivationCache, dy: Array) -> tuple[Array, dict[str, Array]]:
         checks.cache(cache, ActivationCache)
-        dy = self._floats("dy", dy, tuple(cache.x.shape))
-        return FUNCTIONS[self.name].backward(dy, cache.x, cache.y), {}
+        dy = self._floats("dy", dy, tuple(cache.y.shape))
+        return self.function.backward(dy, cache.y), {}
 
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3))
 
     def _options(self) -> list[str]:
-        return [repr(self.name)]
+        return [repr(self.name), *(f"{key}={value!r}" for key, value in self._parameters.items())]

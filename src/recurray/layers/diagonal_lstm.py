@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
-from recurray.layers import checks
+from recurray.layers import checks, lstm_options
 from recurray.layers.recurrent import Recurrent
 
 
@@ -30,6 +30,19 @@ class DiagonalLSTM(Recurrent):
         Hidden units, H.
     projection : {"shared", "per_gate"}
         Whether the gates share one product with the input.
+    weight_dropout : float
+        The probability that an element of w is dropped, in training: the same for all rows and steps of a call.
+    zoneout_h, zoneout_c, peepholes, coupled, cell_clip, gate_clip
+        As in `LSTM`.
+    layer_norm : bool
+        Whether a row's product with the input is normalised to mean 0 and variance 1: z, so that u becomes its gain;
+        or the products of all gates together, which are then scaled by ``gamma_x``. What a unit remembers isn't
+        normalised, so that it still sees only its own past.
+    gate_activation, cell_activation, output_activation : str, tuple or mapping
+        As in `LSTM`: functions for i, f and o, together or each its own, ``{"i": "relu", "f": "hard_sigmoid"}``; for g;
+        and for c on its way to the output.
+    learned_state : bool
+        Whether the start state, where none is given, is a param, zero at first, rather than zero.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend, dtype, seed, forget_bias, params
@@ -39,7 +52,12 @@ class DiagonalLSTM(Recurrent):
     ----------
     params : dict of str to array
         ``weight_in`` (H, I) shared or (4H, I) per gate, ``u`` (4, H) with the shared projection only, ``w`` (4, H),
-        ``b`` (4, H); gates i f g o. Drawn uniformly from [-1/sqrt(H), 1/sqrt(H)).
+        ``b`` (4, H); gates i f g o. Where coupled, 3 takes the place of 4, the gates being i g o. Drawn uniformly from
+        [-1/sqrt(H), 1/sqrt(H)).
+
+        With peepholes ``peephole`` (3, H), rows i f o, or (2, H), rows i o, where coupled, drawn likewise. With layer
+        normalisation and a projection per gate ``gamma_x`` (4, H), ones. With learned start states ``start_h`` and
+        ``start_c`` (H,), zeros.
 
     Raises
     ------
@@ -62,6 +80,8 @@ class DiagonalLSTM(Recurrent):
     >>> y, state = layer(np.ones((2, 7, 3), dtype="float32"))
     >>> y.shape, state.c.shape
     ((2, 7, 5), (1, 2, 5))
+    >>> rr.DiagonalLSTM(3, 5, coupled=True, output_activation="relu", seed=0)  # doctest: +ELLIPSIS
+    DiagonalLSTM(3, 5, projection='shared', coupled=True, output_activation='relu', ...
     """
 
     _names: ClassVar[Mapping[str, str]] = {"input": "weight_in"}
@@ -72,28 +92,57 @@ class DiagonalLSTM(Recurrent):
         hidden_size: int,
         *,
         projection: str = "shared",
+        weight_dropout: float = 0.0,
+        zoneout_h: float = 0.0,
+        zoneout_c: float = 0.0,
+        peepholes: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        gate_clip: float | None = None,
+        layer_norm: bool = False,
+        gate_activation: Any = "sigmoid",
+        cell_activation: Any = "tanh",
+        output_activation: Any = "tanh",
+        forget_bias: float | None = None,
+        learned_state: bool = False,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
         seed: Any = None,
-        forget_bias: float | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.projection = checks.choice("projection", projection, ("shared", "per_gate"))
+        self._given = {
+            "peepholes": peepholes,
+            "coupled": coupled,
+            "cell_clip": cell_clip,
+            "gate_clip": gate_clip,
+            "layer_norm": layer_norm,
+            "zoneout_h": zoneout_h,
+            "zoneout_c": zoneout_c,
+            "gate_activation": gate_activation,
+            "cell_activation": cell_activation,
+            "output_activation": output_activation,
+        }
+        cell = lstm_options.make_cell(DiagonalLSTMCell, self._given, shared=projection == "shared")
         if forget_bias is not None:
             forget_bias = checks.number("forget_bias", forget_bias)
         super().__init__(
-            DiagonalLSTMCell(shared=projection == "shared"),
+            cell,
             input_size,
             hidden_size,
             bias=False,  # the cell has its own, b
+            weight_dropout=weight_dropout,
+            learned_state=learned_state,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,
             seed=seed,
         )
+        lstm_options.start_neutral(self.params)
         if forget_bias is not None:
-            self._fill_gate("b", self.cell.pointwise["b"], "f", forget_bias)
+            gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
+            self._fill_gate("b", self.cell.pointwise["b"], gate, value)
         if params is not None:
             self.load_state_dict(params)
 
@@ -101,5 +150,6 @@ class DiagonalLSTM(Recurrent):
         return self._names.get(field, field)
 
     def _options(self) -> list[str]:
-        options = [str(self.input_size), str(self.hidden_size), f"projection={self.projection!r}"]
-        return options if self.batch_first else [*options, "batch_first=False"]
+        sizes, others = super()._options()[:2], super()._options()[2:]
+        others = [option for option in others if option != "bias=False"]
+        return [*sizes, f"projection={self.projection!r}", *others, *lstm_options.in_words(self._given)]

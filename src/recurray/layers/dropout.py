@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,14 @@ from recurray.backend import Backend
 from recurray.layers import checks, draws
 from recurray.layers.layer import StatelessLayer
 from recurray.selector import get_backend
+
+
+@dataclass(frozen=True)
+class DropoutCache:
+    """What Dropout's backward reads."""
+
+    kept: Array | None  # the input's shape; None where nothing was dropped
+    shape: tuple[int, ...]  # of the input
 
 
 class Dropout(StatelessLayer):
@@ -57,17 +66,18 @@ class Dropout(StatelessLayer):
         self.backend = get_backend(backend)
         self.params = {}
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, Array | None]:
+    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, DropoutCache]:
         x = self._floats("x", x, (...,))
         rng = draws.generator(rng, self.rng)
         if not training or self.p == 0:
-            return x, None
+            return x, DropoutCache(None, tuple(x.shape))
         kept = draws.kept(self.backend, rng, x.shape, self.p)
-        return dropped(self.backend, x, kept, self.p), kept
+        return dropped(self.backend, x, kept, self.p), DropoutCache(kept, tuple(x.shape))
 
-    def _apply_backward(self, cache: Array | None, dy: Array) -> tuple[Array, dict[str, Array]]:
-        dy = self._floats("dy", dy, (...,) if cache is None else tuple(cache.shape))
-        return dy if cache is None else dropped(self.backend, dy, cache, self.p), {}
+    def _apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        checks.cache(cache, DropoutCache)
+        dy = self._floats("dy", dy, cache.shape)
+        return dy if cache.kept is None else dropped(self.backend, dy, cache.kept, self.p), {}
 
     def astype(self, dtype: str) -> Self:
         """Return a copy of the layer that computes in ``dtype`` ("float32" or "float64")."""

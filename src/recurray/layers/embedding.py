@@ -82,7 +82,7 @@ class Embedding(StatelessLayer):
         checks.array(self.backend, "x", x)
         if not xp.isdtype(x.dtype, "integral"):
             raise TypeError(f"x must be integers, not {x.dtype}")
-        index = xp.reshape(x, (-1,))
+        index = xp.astype(xp.reshape(x, (-1,)), xp.int64)
         if index.shape[0] and not (int(xp.min(index)) >= 0 and int(xp.max(index)) < self.num_embeddings):
             raise ValueError(
                 f"x must be between 0 and {self.num_embeddings - 1}, "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recurray.cells.lstm import LSTMCell
-from recurray.layers import checks
+from recurray.layers import checks, lstm_options
 from recurray.layers.recurrent import Recurrent
 
 
@@ -21,7 +21,8 @@ class LSTM(Recurrent):
         c_t &= f c_{t-1} + i g \\
         h_t &= o \tanh(c_t)
 
-    and, where ``proj_size`` is given, :math:`h_t = W_{hr}\, (o \tanh(c_t))`.
+    and, where ``proj_size`` is given, :math:`h_t = W_{hr}\, (o \tanh(c_t))`. The options that change this formula can
+    be combined as you like.
 
     Parameters
     ----------
@@ -37,8 +38,43 @@ class LSTM(Recurrent):
         Whether there are biases.
     dropout : float
         The probability that an element of the input of a layer above the first is dropped, in training.
+    recurrent_dropout : float
+        The probability that an element of the output is dropped on its way into the recurrent product, in training:
+        the same elements at each step of a sequence [1]_.
+    weight_dropout : float
+        The probability that a recurrent weight is dropped, in training: the same for all rows and steps of a call [2]_.
+    zoneout_h, zoneout_c : float
+        The probabilities that a unit keeps its h, and its c, of the step before, in training, drawn anew for each unit,
+        row and step; in inference it takes the mean of the old and the new in that ratio. The new h comes from the new
+        c [3]_.
     proj_size : int
-        If not 0, the output is projected to this many features, fewer than ``hidden_size``.
+        If not 0, the output is projected to this many features, fewer than ``hidden_size`` [4]_.
+    peepholes : bool
+        Whether the gates see the memory, each unit its own: :math:`p_i c_{t-1}`, :math:`p_f c_{t-1}` and
+        :math:`p_o c_t` are added within :math:`\sigma` [5]_.
+    coupled : bool
+        Whether :math:`f = 1 - i`. There are then three gates, i g o, and no weights for f [6]_.
+    cell_clip : float, optional
+        The bound of c: what is beyond it, either way, is set to it.
+    gate_clip : float, optional
+        The bound of what goes into every activation, that is of the gates' sums, and of c on its way to the output
+        (itself it stays as it is): what ONNX calls clip.
+    layer_norm : bool
+        Whether both products, that of all gates with the input and that with the output before, are normalised in each
+        row to mean 0 and variance 1, then scaled by ``gamma_x`` and ``gamma_h``, and so is c on its way to the output,
+        which becomes :math:`o \tanh(\gamma_c N(c_t) + \beta_c)` [7]_. The bias is then added after the normalisation.
+    gate_activation : str, tuple or mapping
+        What takes the place of :math:`\sigma`: the name of a function, or its name and parameters, as in
+        ``("leaky_relu", 0.1)``; see `recurray.activations.activation`. For single gates: ``{"i": "hard_sigmoid"}``.
+    cell_activation, output_activation : str or tuple
+        What takes the place of the first and the second :math:`\tanh`.
+    forget_bias : float, optional
+        What the forget gate's biases add up to at the start; a drawn value if omitted. A positive one makes the
+        cell remember before it has learned what to forget. Where coupled, the input gate's add up to the negative.
+    learned_state : bool
+        Whether the start state, where none is given, is a param, zero at first, rather than zero.
+    recurrent_init : {"uniform", "orthogonal"}
+        How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix [8]_.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -46,10 +82,7 @@ class LSTM(Recurrent):
     dtype : {"float32", "float64"}
         The precision of params and computation.
     seed : int or sequence of int, optional
-        Makes the params' and dropout's draws repeatable; equal on every backend.
-    forget_bias : float, optional
-        What the forget gate's biases add up to at the start; a drawn value if omitted. A positive one makes the
-        cell remember before it has learned what to forget.
+        Makes the params' and all dropout's draws repeatable; equal on every backend.
     params : mapping of str to array, optional
         The params to start with, in place of drawn ones.
 
@@ -58,8 +91,13 @@ class LSTM(Recurrent):
     params : dict of str to array
         PyTorch's names, shapes and gate order (i f g o): ``weight_ih_l0`` (4H, I), ``weight_hh_l0`` (4H, R),
         ``bias_ih_l0`` and ``bias_hh_l0`` (4H,), ``weight_hr_l0`` (R, H) where projected; the layer's number, and
-        ``_reverse`` for the second direction, at the end. R is ``proj_size`` or H. Drawn uniformly from
-        [-1/sqrt(H), 1/sqrt(H)).
+        ``_reverse`` for the second direction, at the end. R is ``proj_size`` or H. Where coupled, 3 takes the place of
+        4, the gates being i g o. Drawn uniformly from [-1/sqrt(H), 1/sqrt(H)).
+
+        With peepholes ``peephole_l0`` (3, H), rows i f o, or (2, H), rows i o, where coupled, drawn likewise. With
+        layer normalisation, in place of the biases, ``gamma_x_l0``, ``gamma_h_l0`` (4, H), ones, ``bias_l0`` (4, H),
+        drawn likewise, ``gamma_c_l0`` (1, H), ones, and ``beta_c_l0`` (1, H), zeros. With learned start states
+        ``start_h_l0`` (R,), ``start_c_l0`` (H,), zeros.
     rng : numpy.random.Generator
         Where dropout's draws come from unless ``forward`` is given another; its ``bit_generator.state`` can be
         saved and set.
@@ -73,10 +111,21 @@ class LSTM(Recurrent):
 
     References
     ----------
-    Hochreiter & Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997; the forget gate: Gers,
-    Schmidhuber & Cummins, "Learning to forget", Neural Computation 12(10), 2000; the projection: Sak, Senior &
-    Beaufays, "Long short-term memory based recurrent neural network architectures for large vocabulary speech
-    recognition", 2014.
+    The LSTM: Hochreiter & Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997; its forget gate: Gers,
+    Schmidhuber & Cummins, "Learning to forget", Neural Computation 12(10), 2000.
+
+    .. [1] Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+    .. [2] Merity, Keskar & Socher, "Regularizing and optimizing LSTM language models", 2018; after Wan et al.,
+       "Regularization of neural networks using DropConnect", 2013.
+    .. [3] Krueger et al., "Zoneout: Regularizing RNNs by randomly preserving hidden activations", 2017.
+    .. [4] Sak, Senior & Beaufays, "Long short-term memory based recurrent neural network architectures for large
+       vocabulary speech recognition", 2014.
+    .. [5] Gers & Schmidhuber, "Recurrent nets that time and count", 2000.
+    .. [6] Greff et al., "LSTM: A search space odyssey", IEEE Transactions on Neural Networks and Learning Systems
+       28(10), 2017.
+    .. [7] Ba, Kiros & Hinton, "Layer normalization", 2016.
+    .. [8] Saxe, McClelland & Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+       networks", 2014.
 
     Examples
     --------
@@ -93,6 +142,14 @@ class LSTM(Recurrent):
     >>> dx, dstate, grads = lstm.backward(cache, np.ones_like(y))
     >>> dx.shape, grads["weight_ih_l0"].shape
     ((2, 7, 3), (20, 3))
+
+    With options:
+
+    >>> lstm = rr.LSTM(3, 5, peepholes=True, layer_norm=True, gate_activation="hard_sigmoid", zoneout_c=0.1, seed=0)
+    >>> lstm.params["peephole_l0"].shape, lstm.params["gamma_x_l0"].shape
+    ((3, 5), (4, 5))
+    >>> rr.check_gradients(lstm).ok
+    True
     """
 
     def __init__(
@@ -104,34 +161,77 @@ class LSTM(Recurrent):
         bidirectional: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout_h: float = 0.0,
+        zoneout_c: float = 0.0,
         proj_size: int = 0,
+        peepholes: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        gate_clip: float | None = None,
+        layer_norm: bool = False,
+        gate_activation: Any = "sigmoid",
+        cell_activation: Any = "tanh",
+        output_activation: Any = "tanh",
+        forget_bias: float | None = None,
+        learned_state: bool = False,
+        recurrent_init: str = "uniform",
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
         seed: Any = None,
-        forget_bias: float | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
+        self._given = {
+            "peepholes": peepholes,
+            "coupled": coupled,
+            "cell_clip": cell_clip,
+            "gate_clip": gate_clip,
+            "layer_norm": layer_norm,
+            "zoneout_h": zoneout_h,
+            "zoneout_c": zoneout_c,
+            "gate_activation": gate_activation,
+            "cell_activation": cell_activation,
+            "output_activation": output_activation,
+        }
+        cell = lstm_options.make_cell(LSTMCell, self._given)
         if forget_bias is not None:
             forget_bias = checks.number("forget_bias", forget_bias)
             if not bias:
                 raise ValueError("forget_bias needs bias=True")
+        if layer_norm and not checks.flag("bias", bias):
+            raise ValueError("layer_norm needs bias=True")
         super().__init__(
-            LSTMCell(),
+            cell,
             input_size,
             hidden_size,
             num_layers,
             bidirectional=bidirectional,
-            bias=bias,
+            bias=bias and not layer_norm,
             dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            weight_dropout=weight_dropout,
             proj_size=proj_size,
+            learned_state=learned_state,
+            recurrent_init=recurrent_init,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,
             seed=seed,
         )
+        lstm_options.start_neutral(self.params)
         if forget_bias is not None:
-            self._fill_gate("input_bias", self.cell.input_gates, "f", forget_bias)
-            self._fill_gate("recurrent_bias", self.cell.recurrent_gates, "f", 0.0)
+            gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
+            gates = self.cell.input_gates
+            if layer_norm:
+                self._fill_gate("bias", gates, gate, value)
+            else:
+                self._fill_gate("input_bias", gates, gate, value)
+                self._fill_gate("recurrent_bias", gates, gate, 0.0)
         if params is not None:
             self.load_state_dict(params)
+
+    def _options(self) -> list[str]:
+        options = [option for option in super()._options() if option != "bias=False" or not self._given["layer_norm"]]
+        return options + lstm_options.in_words(self._given)

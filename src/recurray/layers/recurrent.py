@@ -23,6 +23,7 @@ from recurray.layers.state_form import StateForm
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
+from recurray.trace import Trace, trace
 
 
 @dataclass(frozen=True)
@@ -323,6 +324,10 @@ class Recurrent(Layer):
         """Return a random input, a NumPy array, that the layer takes."""
         sizes = (batch, steps) if self.batch_first else (steps, batch)
         return rng.standard_normal((*sizes, self.input_size))
+
+    def trace(self, x: Array, state: Any = None, lengths: Any = None) -> Trace:
+        """Run the layer in inference and return every gate and state over time, by name; see `recurray.trace.trace`."""
+        return trace(self, x, state, lengths)
 
     # Params ----------------------------------------------------------------------------------------------------------
 

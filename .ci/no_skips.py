@@ -1,0 +1,28 @@
+"""A pytest plugin: a test that would be skipped fails, unless what it lacks is a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _refused((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _refused((yield))
+
+
+def _refused(report: Report) -> Report:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if report.skipped and not hasattr(report, "wasxfail") and "CUDA" not in reason and "CuPy" not in reason:
+        report.outcome = "failed"
+        report.longrepr = f"may not be skipped here: {reason}"
+    return report

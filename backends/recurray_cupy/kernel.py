@@ -1,0 +1,117 @@
+"""A kernel: the text of a CUDA function, and what it is called with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from recurray_cupy.prelude import ROW_BLOCK, prelude
+
+ELEMENT_BLOCK = 128  # threads of a block where each thread has an element: few, to spread small layers over the GPU
+MOST_BLOCKS = 2**31 - 1  # of a grid's first axis
+
+# The last arguments of every kernel.
+#   batch, units   rows B, and H, or whatever else the features are
+#   reverse        1 where time runs from the end, else 0
+#   first          the step that `x_gates` begins with
+#   start, steps   the step to start with, and how many there are
+INTEGERS = ("batch", "units", "reverse", "first", "start", "steps")
+
+OTHER_TYPES = {"lengths": "int", "order": "long long", "ends": "long long"}  # of arrays that aren't of real numbers
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a kernel: an array where ``type`` ends with a star, else a number."""
+
+    type: str
+    name: str
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array."""
+        return self.type.endswith("*")
+
+    @property
+    def element(self) -> str:
+        """Its type without const and star."""
+        return self.type.removeprefix("const ").removesuffix("*")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel.
+
+    Attributes
+    ----------
+    name : str
+    lines : tuple of str
+        The body of the function.
+    arguments : tuple of Argument
+    by_row : bool
+        Whether each block has a row of the batch; else each thread has an element of it.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+    by_row: bool
+
+    def source(self, dtype: str) -> str:
+        """The whole text for elements of ``dtype``, "float32" or "float64"."""
+        # What is only read is no place that is written to, so its loads may be moved ahead of the stores. Places that
+        # are written to may be read as well, the states in inference for one.
+        restricted = (
+            f"{argument.type} __restrict__ {argument.name}"
+            if argument.is_array and argument.type.startswith("const ")
+            else f"{argument.type} {argument.name}"
+            for argument in self.arguments
+        )
+        body = "\n".join(f"    {line}" for line in self.lines)
+        most = ROW_BLOCK if self.by_row else ELEMENT_BLOCK
+        head = f'extern "C" __global__ void __launch_bounds__({most}) {self.name}(\n    '
+        sums = "block_sums" in body
+        return f"{prelude(dtype, sums=sums)}\n{head}" + ",\n    ".join(restricted) + f")\n{{\n{body}\n}}\n"
+
+
+def kernel(name: str, lines: Iterable[str], written: Collection[str], *, by_row: bool = False) -> Kernel:
+    """Make a kernel of lines, its arguments being what they mention; ``written`` are the arrays that they write to."""
+    lines = tuple(lines)
+    text = "\n".join(lines)
+    arrays = [name for name in dict.fromkeys(re.findall(r"([A-Za-z_]\w*)\[", text)) if not re.match(r"sums\d", name)]
+    means = dict.fromkeys(re.findall(r"\bmean_\w+", text))
+    arguments = [
+        Argument(f"{'' if name in written else 'const '}{OTHER_TYPES.get(name, 'real')}*", name) for name in arrays
+    ]
+    arguments += [Argument("real", name) for name in means]
+    arguments += [Argument("int", name) for name in INTEGERS]
+    return Kernel(name, lines, tuple(arguments), by_row)
+
+
+def grid_of(by_row: bool, batch: int, units: int) -> tuple[int, int]:
+    """Return how many blocks a launch over (batch, units) has, and of how many threads.
+
+    Examples
+    --------
+    >>> grid_of(False, 3, 100)
+    (3, 128)
+    >>> grid_of(True, 3, 100)
+    (3, 128)
+    >>> grid_of(True, 3, 1000)
+    (3, 256)
+
+    Raises
+    ------
+    ValueError
+        There is nothing to launch, or more than a grid can hold.
+    """
+    if batch < 1 or units < 1:
+        raise ValueError(f"a launch over ({batch}, {units}) has no elements")
+    if by_row:
+        blocks, threads = batch, min(ROW_BLOCK, 32 * -(-units // 32))
+    else:
+        blocks, threads = -(-batch * units // ELEMENT_BLOCK), ELEMENT_BLOCK
+    if blocks > MOST_BLOCKS:
+        raise ValueError(f"a launch over ({batch}, {units}) is more than a grid of {MOST_BLOCKS} blocks can hold")
+    return blocks, threads

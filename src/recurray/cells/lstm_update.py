@@ -1,0 +1,170 @@
+"""What the LSTM's cells share: a memory c, the gates before it, and the output behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from recurray.activations import Elementwise, Sigmoid, Tanh
+from recurray.arrays import Array, namespace_of
+from recurray.cells.cell import Cell
+
+Grads = dict[str, dict[str, Array]]  # of pointwise params, by name and row
+
+
+class Activations(NamedTuple):
+    """The functions of the gates i, f, g, o, and the one that c goes through on its way out."""
+
+    i: Elementwise = Sigmoid()
+    f: Elementwise = Sigmoid()
+    g: Elementwise = Tanh()
+    o: Elementwise = Sigmoid()
+    out: Elementwise = Tanh()
+
+
+USUAL = Activations()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MemoryCell(Cell):
+    """A cell with a memory behind gates. Its subclasses say what the gates' pre-activations are.
+
+    From the pre-activations a, with the activations φ,
+
+    - i = φ_i(a_i + p_i c_prev), f = φ_f(a_f + p_f c_prev), g = φ_g(a_g),
+    - c = f c_prev + i g,
+    - o = φ_o(a_o + p_o c), h = o φ_out(c).
+
+    Parameters
+    ----------
+    activations : Activations
+        The functions φ.
+    peepholes : bool
+        Whether the gates see the memory: i and f the one before the step, o the one after it. The weights are the
+        param ``peephole``, rows i f o (without f where coupled); without peepholes they are zero.
+    coupled : bool
+        Whether f is 1 - i. There is no gate f then, nor are there weights for it.
+    cell_clip : float, optional
+        The bound of c: what goes beyond it, either way, is set to it.
+    gate_clip : float, optional
+        The bound of what goes into φ: the sums above, and, in the last one, c (which itself stays as it is).
+
+    Notes
+    -----
+    What is set to a bound has no gradient.
+    """
+
+    activations: Activations = USUAL
+    peepholes: bool = False
+    coupled: bool = False
+    cell_clip: float | None = None
+    gate_clip: float | None = None
+
+    states = ("h", "c")
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that have weights."""
+        return ("i", "g", "o") if self.coupled else ("i", "f", "g", "o")
+
+    @property
+    def pointwise(self) -> dict[str, tuple[str, ...]]:
+        """The peepholes' weights."""
+        return {"peephole": self._peepers} if self.peepholes else {}
+
+    # The update of c and h
+
+    def update(self, a: Mapping[str, Array], before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
+        """From the pre-activations by gate to the states; returns what `Cell.step` does."""
+        c_prev, saved = before.c, dict[str, Array]()
+        a = self._peeping(a, ("i", "f"), c_prev, params)
+        i = self._gate("i", a["i"], saved)
+        f = 1 - i if self.coupled else self._gate("f", a["f"], saved)
+        g = self._gate("g", a["g"], saved)
+        c = f * c_prev + i * g
+        if self.cell_clip is not None:
+            c = clip(c, self.cell_clip)
+        if self.peepholes or self.cell_clip is not None:
+            saved["c"] = c
+        a = self._peeping(a, ("o",), c, params)
+        o = self._gate("o", a["o"], saved)
+        out = self._gate("out", self._seen(c, params, saved), saved)
+        return {"h": o * out, "c": c}, saved
+
+    def update_backward(self, d: Any, saved: Any, before: Any, params: Any) -> tuple[dict[str, Array], Array, Grads]:
+        """From the gradients of h and c to those of the pre-activations, of c before the step, and of the params."""
+        c_prev, i, g, o, out = before.c, saved.i, saved.g, saved.o, saved.out
+        # How far h or c moves with what is behind it. None of it depends on d.
+        h_by_seen = self._gate_backward("out", o, saved)
+        c_by = {"i": self._gate_backward("i", g - c_prev if self.coupled else g, saved)}
+        if not self.coupled:
+            c_by["f"] = self._gate_backward("f", c_prev, saved)
+        c_by["g"] = self._gate_backward("g", i, saved)
+        h_by_o = self._gate_backward("o", out, saved)
+
+        dc_seen, grads = self._seen_backward(d.h, h_by_seen, saved, params)
+        dc = d.c + dc_seen
+        if self.peepholes:
+            dc = dc + d.h * (h_by_o * params.peephole.o)
+        if self.cell_clip is not None:
+            dc = dc * within(saved.c, self.cell_clip)
+        da = {gate: dc * slope for gate, slope in c_by.items()} | {"o": d.h * h_by_o}
+
+        c_by_c = 1 - i if self.coupled else saved.f
+        if self.peepholes:
+            seen = {gate: saved.c if gate == "o" else c_prev for gate in self._peepers}
+            grads["peephole"] = {gate: da[gate] * c for gate, c in seen.items()}
+            for gate in self._peepers[:-1]:
+                c_by_c = c_by_c + c_by[gate] * getattr(params.peephole, gate)
+        return da, dc * c_by_c, grads
+
+    # Peepholes
+
+    @property
+    def _peepers(self) -> tuple[str, ...]:
+        """The gates with peepholes, of which the last sees c after the step."""
+        return tuple(gate for gate in self.gates if gate != "g") if self.peepholes else ()
+
+    def _peeping(self, a: Mapping[str, Array], gates: tuple[str, ...], c: Array, params: Any) -> Mapping[str, Array]:
+        """The pre-activations, those of ``gates`` with what they see of c."""
+        return {**a, **{gate: a[gate] + getattr(params.peephole, gate) * c for gate in gates if gate in self._peepers}}
+
+    # A gate: its activation, of its pre-activation within bounds
+
+    def _gate(self, name: str, a: Array, saved: dict[str, Array]) -> Array:
+        if self.gate_clip is not None:
+            a = saved[f"a_{name}"] = clip(a, self.gate_clip)
+        y = saved[name] = getattr(self.activations, name).forward(a)
+        return y
+
+    def _gate_backward(self, name: str, dy: Array, saved: Any) -> Array:
+        da = getattr(self.activations, name).backward(dy, getattr(saved, name))
+        return da if self.gate_clip is None else da * within(getattr(saved, f"a_{name}"), self.gate_clip)
+
+    # What the output sees of c: c itself, where a subclass doesn't say otherwise
+
+    def _seen(self, c: Array, params: Any, saved: dict[str, Array]) -> Array:
+        return c
+
+    def _seen_backward(self, dh: Array, slope: Array, saved: Any, params: Any) -> tuple[Array, Grads]:
+        """From the gradient of h, and the slope of h by what it sees of c, to the gradients of c and of params."""
+        return dh * slope, {}
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        options = [
+            f"{field.name}={given[field.name]!r}" for field in fields(self) if given[field.name] != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(options)})"
+
+
+def clip(a: Array, bound: float) -> Array:
+    """What of a is beyond the bound, either way, set to it."""
+    return namespace_of(a).clip(a, -bound, bound)
+
+
+def within(a: Array, bound: float) -> Array:
+    """The derivative of `clip`, from what came out of it: 1 within the bound, else 0."""
+    xp = namespace_of(a)
+    return xp.where(xp.abs(a) < bound, xp.ones_like(a), xp.zeros_like(a))

@@ -1,0 +1,118 @@
+"""``recurray info``: what runs here, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+import recurray
+from recurray.selector import backend_names, why_unavailable
+
+_OPTIONAL = {  # package: (what it is for, the extra that installs it)
+    "safetensors": ("checkpoints of recurray train and recurray sample", "train"),
+    "rich": ("the live display of recurray train", "train"),
+    "torch": ("comparisons of recurray bench", "bench"),
+    "threadpoolctl": ("the BLAS kernels shown here, and thread counts in recurray bench", "bench"),
+}
+_AVX2_KERNELS = ("Haswell", "Zen", "Excavator")  # what OpenBLAS calls kernels without AVX-512
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments: there are none."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print everything, and return the exit code."""
+    blas = _blas()
+    sections = {
+        "": _versions(blas),
+        "Backends": _backends(),
+        "CUDA devices": _cuda_devices(),
+        "Optional packages": _packages(),
+        "Advice": list(_advice(blas)),
+    }
+    for title, rows in sections.items():
+        if rows:
+            sys.stdout.write(f"\n{title}\n" if title else "")
+            for name, value in rows:
+                sys.stdout.write(f"{'  ' if title else ''}{name:<14}{value}\n")
+    return 0
+
+
+def _versions(blas: dict[str, Any]) -> list[tuple[str, str]]:
+    kernels = f"{blas['kernels']} kernels, {blas['threads']} threads" if blas["kernels"] else "kernels unknown"
+    return [
+        ("recurray", recurray.__version__),
+        ("Python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
+        ("NumPy", f"{np.__version__}, BLAS {blas['name']} {blas['version']}, {kernels}"),
+    ]
+
+
+def _backends() -> list[tuple[str, str]]:
+    rows = []
+    for name in backend_names():
+        reason = why_unavailable(name)
+        rows.append((name, f"works, on {recurray.get_backend(name).device}" if reason is None else f"no: {reason}"))
+    return rows
+
+
+def _cuda_devices() -> list[tuple[str, str]]:
+    if "cupy" not in backend_names() or why_unavailable("cupy") is not None:
+        return [("none", "that the cupy backend can use")]
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    rows = []
+    for number in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(number)
+        memory = properties["totalGlobalMem"] / 2**30
+        capability = f"{properties['major']}.{properties['minor']}"
+        rows.append((str(number), f"{properties['name'].decode()}, {memory:.0f} GiB, compute capability {capability}"))
+    return rows
+
+
+def _packages() -> list[tuple[str, str]]:
+    rows = []
+    for name, (purpose, extra) in _OPTIONAL.items():
+        version = _version(name)
+        missing = f'missing: pip install "recurray[{extra}]"'
+        rows.append((name, f"{version or missing}  ({purpose})"))
+    return rows
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _blas() -> dict[str, Any]:
+    """What NumPy multiplies matrices with: name and version, and the kernels and threads in use where known."""
+    build: Any = np.show_config(mode="dicts")
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    found = {"name": blas.get("name", "unknown"), "version": blas.get("version", ""), "kernels": None, "threads": None}
+    simd = build.get("SIMD Extensions", {})
+    found["avx512"] = any(name.startswith("AVX512") or name == "X86_V4" for name in simd.get("found", []))
+    if _version("threadpoolctl") is not None:
+        from threadpoolctl import threadpool_info
+
+        for pool in threadpool_info():
+            if pool["user_api"] == "blas" and "numpy" in pool["filepath"]:
+                found["kernels"], found["threads"] = pool.get("architecture"), pool["num_threads"]
+    return found
+
+
+def _advice(blas: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if blas["avx512"] and blas["kernels"] in _AVX2_KERNELS:
+        advice = (
+            f"this CPU has AVX-512, but OpenBLAS uses its {blas['kernels']} kernels, which don't: set "
+            "OPENBLAS_CORETYPE=SkylakeX before Python starts for faster products of large matrices"
+        )
+        yield "BLAS", advice

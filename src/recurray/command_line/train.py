@@ -1,0 +1,169 @@
+"""``recurray train``: a character language model from a text."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recurray.command_line import display, options
+from recurray.command_line.display import Baselines, Display
+from recurray.command_line.failure import Failure
+from recurray.command_line.signals import StopRequest
+from recurray.language_model import checkpoint
+from recurray.language_model.ngram import WittenBell
+from recurray.language_model.settings import Choice, Number, Settings
+from recurray.language_model.text import DEFAULT_TEXT, Corpus, default_text, read_text
+from recurray.language_model.training import Training
+
+_DEFAULT_OUT = "model.safetensors"
+_ORDERS = (3, 5)  # of the n-gram models to compare with
+_MOST_COUNTED = 20_000_000  # characters of training text up to which n-grams are counted in seconds and little memory
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument(
+        "text", nargs="?", metavar="TEXT", help=f"a UTF-8 text file (default: Python's help topics, {DEFAULT_TEXT})"
+    )
+    parser.add_argument(
+        "--out", metavar="PATH", help=f"the checkpoint to write (default: {_DEFAULT_OUT}, or the one resumed)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="PATH",
+        help="go on from this checkpoint, with its settings; to be given with the TEXT that it began with",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        type=options.number(Number(float, above=0)),
+        default=60.0,
+        help="seconds between checkpoints (default: 60)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show only the result")
+    options.add_backend(parser)
+    course = parser.add_argument_group("settings that decide the course of the training")
+    for setting in dataclasses.fields(Settings):
+        allowed = setting.metadata["allowed"]
+        meaning = setting.metadata["meaning"]
+        if setting.default is not None:
+            meaning += f" (default: {setting.default})"
+        kind: dict[str, Any] = (
+            {"choices": allowed.names}
+            if isinstance(allowed, Choice)
+            else {"type": options.number(allowed), "metavar": "N" if allowed.kind is int else "X"}
+        )
+        # Suppressed defaults leave only what the user gave, which can't be changed when resuming.
+        course.add_argument(_option(setting.name), default=argparse.SUPPRESS, help=meaning, **kind)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and return the exit code."""
+    options.need("safetensors", "train", "training")
+    given = {
+        setting.name: getattr(args, setting.name) for setting in dataclasses.fields(Settings) if setting.name in args
+    }
+    if args.resume and given:
+        names = ", ".join(_option(name) for name in given)
+        raise Failure(f"a resumed run keeps the settings it began with: leave out {names}", code=2)
+    backend = options.backend(args.backend)
+    out = args.out or args.resume or _DEFAULT_OUT
+    text = default_text() if args.text is None else read_text(args.text)
+    training = (
+        Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
+    )
+    checkpoint.check_writable(out)
+
+    baselines = _baselines(training.corpus)
+    view = display.choose(args.quiet, baselines)
+    for line in _header(args, out, training, baselines):
+        view.note(line)
+    if not _train(training, out, args.checkpoint_every, view):
+        raise Failure(
+            f"stopped after step {training.step:,} of {training.steps:,}; the checkpoint is {out}. To go on:\n"
+            f"    {_resume_command(args, out)}",
+            code=130,
+        )
+    bits = training.measure()
+    training.save(out)
+    for line in _result(bits, baselines, training.corpus, out):
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+def _train(training: Training, out: str, every: float, view: Display) -> bool:
+    """Train to the end, or to the end of the step in which a signal comes: then save, and return False."""
+    saved = time.monotonic()
+    with StopRequest() as stop, view:
+        for progress in training.run():
+            try:
+                view.update(progress)
+            except BrokenPipeError:  # nobody looks on any more
+                stop.received = True
+            if stop.received and progress.step < progress.steps:
+                training.save(out)
+                return False
+            if time.monotonic() - saved >= every:
+                training.save(out)
+                saved = time.monotonic()
+    return True
+
+
+def _baselines(corpus: Corpus) -> Baselines:
+    """Bits per held-out character of n-gram models, in the same split and vocabulary."""
+    if len(corpus.training) > _MOST_COUNTED:
+        return {}
+    return {
+        order: WittenBell(corpus.training, len(corpus.vocabulary), order).bits(corpus.held_out, before=corpus.training)
+        for order in _ORDERS
+        if order <= len(corpus.training)
+    }
+
+
+def _header(args: argparse.Namespace, out: str, training: Training, baselines: Baselines) -> Iterator[str]:
+    corpus, settings, model = training.corpus, training.settings, training.model
+    yield (
+        f"Text: {args.text or DEFAULT_TEXT}, {len(corpus.training):,} characters to train on, "
+        f"{len(corpus.held_out):,} held out, {len(corpus.vocabulary)} different ones"
+    )
+    yield (
+        f"Model: {settings.layers} LSTM layer{'s' * (settings.layers > 1)} of {settings.hidden_size} units, "
+        f"{model.param_count():,} params, {settings.dtype}, backend {model.backend.name} on {model.backend.device}"
+    )
+    yield f"Run: {settings.epochs:g} epochs, {training.steps:,} steps" + (
+        f", resumed after step {training.step:,}" if args.resume else ""
+    )
+    if baselines:
+        yield "Held out, bits per character: " + ", ".join(
+            f"{order}-gram model {bits:.3f}" for order, bits in baselines.items()
+        )
+    if Path(out).exists() and out != args.resume:
+        yield f"Note: {out} exists, and is replaced by this run's first checkpoint"
+
+
+def _result(bits: float, baselines: Baselines, corpus: Corpus, out: str) -> Iterator[str]:
+    yield f"Bits per character on all {len(corpus.held_out):,} held-out characters:"
+    rows = {"this model": bits} | {f"{order}-gram model": value for order, value in baselines.items()}
+    for name, value in rows.items():
+        yield f"    {name:<13} {value:.3f}"
+    if not baselines:
+        yield f"    (n-gram models are left out for more than {_MOST_COUNTED:,} characters)"
+    yield f"The checkpoint is {out}. To write text with it:"
+    yield f"    recurray sample {shlex.quote(out)} --length 500"
+
+
+def _resume_command(args: argparse.Namespace, out: str) -> str:
+    words = ["recurray", "train", *([args.text] if args.text else []), "--resume", out]
+    if args.backend:
+        words += ["--backend", args.backend]
+    return shlex.join(words)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,176 @@
+"""Looking inside: every gate and state of a recurrent layer over time, by name.
+
+T time, B batch, H hidden units, R size of the output (H, or the projection's).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from recurray.arrays import Array, namespace_of
+from recurray.backend import Backend
+
+if TYPE_CHECKING:
+    from recurray.cells.cell import Cell
+    from recurray.layers.recurrent import Recurrent
+    from recurray.scan import ScanCache
+
+
+@dataclass(frozen=True)
+class DirectionTrace(Mapping[str, Array]):
+    """What one direction of one layer computed: a mapping of names to arrays.
+
+    Attributes
+    ----------
+    layer : int
+        The layer's number.
+    reverse : bool
+        Whether time ran from the end to the start. The arrays are in the order of the input all the same.
+    gates, states : tuple of str
+        Which of the names are gates of the cell, and which are states, as they were after each step.
+    arrays : mapping of str to array, (batch, time, H)
+        All of it; (time, batch, H) where the layer has ``batch_first=False``. Zero past a row's length.
+    """
+
+    layer: int
+    reverse: bool
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+    arrays: Mapping[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __repr__(self) -> str:
+        return f"<trace of layer {self.layer}{' in reverse' if self.reverse else ''}: {', '.join(self.arrays)}>"
+
+
+@dataclass(frozen=True)
+class Trace(Sequence[DirectionTrace]):
+    """What every layer and direction computed: a sequence in the order of the state's first axis.
+
+    The trace of a layer with one direction can be asked for values by name, as its only part can.
+
+    Attributes
+    ----------
+    parts : tuple of DirectionTrace
+        Layer by layer, the reverse direction after the forward one.
+    lengths : tuple of int or None
+        How many steps of each row are valid; None where all are.
+    batch_first : bool
+        Whether arrays are (batch, time, features) rather than (time, batch, features).
+    """
+
+    parts: tuple[DirectionTrace, ...]
+    lengths: tuple[int, ...] | None
+    batch_first: bool
+
+    @overload
+    def __getitem__(self, place: int) -> DirectionTrace: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[DirectionTrace, ...]: ...
+    @overload
+    def __getitem__(self, place: str) -> Array: ...
+    def __getitem__(self, place: int | slice | str) -> Any:
+        if not isinstance(place, str):
+            return self.parts[place]
+        if len(self.parts) != 1:
+            raise KeyError(f"there are {len(self.parts)} layers and directions: say which, trace[0][{place!r}]")
+        return self.parts[0][place]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(repr(part).strip('<>') for part in self.parts)}>"
+
+
+def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) -> Trace:
+    """Run a recurrent layer in inference and return every gate and state over time.
+
+    The layer's own numbers, to rounding, but computed by the reference path, which is slower.
+
+    Parameters
+    ----------
+    layer : Recurrent
+        An `LSTM`, a `GRU` or any other.
+    x : array
+        The input, of the layer's backend.
+    state : optional
+        The start state; zeros if omitted.
+    lengths : sequence or array of int, shape (batch,), optional
+        How many steps of each row are valid; all if omitted.
+
+    Returns
+    -------
+    Trace
+        By layer and direction and name: what the cell keeps for backward, which are its gates by their names
+        and maybe more, and the states after each step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``layer`` isn't recurrent, or an argument is of the wrong kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> lstm = rr.LSTM(3, 5, seed=0)
+    >>> x = np.ones((2, 7, 3), dtype="float32")
+    >>> seen = lstm.trace(x)
+    >>> seen[0].gates, seen[0].states
+    (('i', 'f', 'g', 'o'), ('h', 'c'))
+    >>> seen["f"].shape
+    (2, 7, 5)
+    >>> bool(np.allclose(seen["h"], lstm(x)[0]))
+    True
+    """
+    if not hasattr(layer, "cell"):
+        raise TypeError(f"only a recurrent layer has gates to trace, not {type(layer).__name__}")
+    slow = copy.copy(layer)
+    slow.backend = Backend(layer.backend.xp, layer.backend.device)
+    y, _, cache = slow.forward(x, state, lengths, training=False)
+    time = 1 if layer.batch_first else 0
+    steps = y.shape[time]
+    if not steps:  # what the cell saves is known only after a step: take one that isn't shown
+        shape = [1 if axis == time else size for axis, size in enumerate(x.shape)]
+        one_step = layer.backend.xp.zeros(shape, dtype=y.dtype, device=layer.backend.device)
+        _, _, cache = slow.forward(one_step, state, training=False)
+    parts = tuple(
+        _direction(layer.cell, number, direction.scan, steps, layer.batch_first)
+        for number, directions in enumerate(cache.directions)
+        for direction in directions
+    )
+    return Trace(parts, None if lengths is None else tuple(int(length) for length in lengths), layer.batch_first)
+
+
+def _direction(cell: Cell, number: int, scan: ScanCache, steps: int, batch_first: bool) -> DirectionTrace:
+    """Put together what the scan has kept of one direction."""
+    known = {*cell.input_gates, *cell.recurrent_gates, *(row for rows in cell.pointwise.values() for row in rows)}
+    shape = tuple(scan.outputs[0].shape)
+    saved = {name: [getattr(step, name) for step in scan.saved] for name in scan.saved[0]._fields}
+    lists = {name: values for name, values in saved.items() if tuple(getattr(values[0], "shape", ())) == shape}
+    lists = {name: values for name, values in lists.items() if name not in cell.states}
+    gates = tuple(name for name in lists if name in known)
+    lists |= {name: scan.states[name][1:] for name in cell.states}
+
+    def over_time(values: list[Array]) -> Array:
+        xp = namespace_of(values[0])
+        result = xp.stack(values[::-1] if scan.reverse else values)[:steps, ...]
+        if scan.valid is not None:
+            result = xp.where(scan.valid, result, xp.zeros_like(result))
+        return xp.permute_dims(result, (1, 0, 2)) if batch_first else result
+
+    return DirectionTrace(
+        number, scan.reverse, gates, tuple(cell.states), {name: over_time(values) for name, values in lists.items()}
+    )

@@ -1,0 +1,28 @@
+"""The `backend` fixture: a test that takes it runs on every backend there is. See `harness.platforms`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest.register_assert_rewrite("harness")
+
+from harness import here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
+from recurray.backend import Backend  # noqa: E402
+
+
+@pytest.fixture(params=here())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn."""
+    return obtain(request.param)
+
+
+def pytest_report_header() -> list[str]:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return []
+    lines = [f"backends under test: {', '.join(here())}"]
+    lines += [f"not here: {name}: {reason}" for name in platforms() if (reason := why_absent(name)) is not None]
+    if required():
+        lines.append(f"must be here: {', '.join(required())}")
+    return lines

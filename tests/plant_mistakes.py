@@ -1,0 +1,661 @@
+"""Makes mistakes on purpose and sees whether the tests catch them: ``python tests/plant_mistakes.py [words]``.
+
+Each mistake is planted in a copy of the library by replacing a few words of its text, and its tests are run on the
+copy. The words replaced must occur exactly once, so that this script notices when the code moves. It prints a table of
+mistakes and the tests that caught them, and ends with an error if one wasn't caught.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKERS = min(4, os.cpu_count() or 1)
+
+# Runs pytest after making sure that the library under test is the copy in the current folder.
+RUN = """
+import os, sys, pytest, recurray, recurray_numpy
+for module in (recurray, recurray_numpy):
+    assert module.__file__.startswith(os.getcwd() + os.sep), module.__file__
+raise SystemExit(pytest.main(["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow", *sys.argv[1:]]))
+"""
+
+LISTED = "tests/test_mistakes.py::"
+EVERY = "tests/test_every_layer.py::"
+FORMULA = (f"{EVERY}test_results_are_those_of_the_formula",)
+DIFFERENCES = (f"{EVERY}test_gradients_are_those_of_finite_differences",)
+PADDING = (f"{EVERY}test_padding_reaches_nothing",)
+REVERSE = ("tests/test_lstm.py::test_backwards_in_time_is_forwards_on_turned_rows",)
+LARGE = ("tests/test_layers.py::test_activation_of_large_numbers",)
+DROPS = ("tests/test_layers.py::test_dropout_drops_and_scales",)
+ONE_BY_ONE = ("tests/test_layers.py::test_sequential_is_its_layers_one_by_one",)
+BAD = ("tests/test_bad_input.py",)
+CHECK = ("tests/test_gradient_check.py",)
+BACKENDS = ("tests/test_backends.py",)
+
+SCAN = "src/recurray/scan.py"
+LSTM_CELL = "src/recurray/cells/lstm.py"
+DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
+RECURRENT = "src/recurray/layers/recurrent.py"
+LAST = "src/recurray/layers/last.py"
+SEQUENTIAL = "src/recurray/layers/sequential.py"
+LAYER = "src/recurray/layers/layer.py"
+CHECKS = "src/recurray/layers/checks.py"
+NORM = "src/recurray/layers/layer_norm.py"
+ACTIVATIONS = "src/recurray/activations.py"
+GRADIENT_CHECK = "src/recurray/gradient_check.py"
+ARRAYS = "src/recurray/arrays.py"
+BACKEND = "src/recurray/backend.py"
+DROPOUT = "src/recurray/layers/dropout.py"
+EMBEDDING = "src/recurray/layers/embedding.py"
+LINEAR = "src/recurray/layers/linear.py"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake: a replacement of text in a file, and the tests that should catch it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    backends: str = "reference"  # what the tests run on
+
+
+def listed(test: str) -> tuple[str, ...]:
+    """The test that `test_mistakes` has for a mistake."""
+    return (f"{LISTED}test_{test}",)
+
+
+MISTAKES = [
+    # Those that hand-written LSTMs are known to make
+    Mistake(
+        "gates are split along the batch",
+        SCAN,
+        "return {gate: a[..., k * size : (k + 1) * size] for k, gate in enumerate(gates)}",
+        "return dict(zip(gates, namespace_of(a).reshape(a, (len(gates), a.shape[0], size)), strict=True))",
+        listed("gates_split_along_the_batch"),
+    ),
+    Mistake(
+        "no recurrence",
+        SCAN,
+        "        now = after\n",
+        "",
+        listed("a_step_reads_its_own_state_instead_of_the_one_before"),
+    ),
+    Mistake(
+        "the output is never written",
+        SCAN,
+        "ys.append(y)",
+        "ys.append(xp.zeros_like(y))",
+        listed("the_output_is_never_written"),
+    ),
+    Mistake(
+        "the caller's state is written to",
+        SCAN,
+        "        now = after\n",
+        "        for name in cell.states:\n            now[name][...] = after[name]\n",
+        listed("the_callers_state_is_written_to"),
+    ),
+    Mistake(
+        "the incoming gradient is taken for the gates",
+        LSTM_CELL,
+        "i, f, g, o, tanh_c = saved.i, saved.f, saved.g, saved.o, saved.tanh_c",
+        "i, f, g, o, tanh_c = d.h, d.h, d.h, d.h, saved.tanh_c",
+        listed("backward_takes_the_incoming_gradient_for_the_gates"),
+    ),
+    Mistake(
+        "input and state change places backward",
+        SCAN,
+        "dx = xp.reshape(da_x @ weights.input, x.shape)",
+        "square = weights.recurrent is not None and weights.recurrent.shape == weights.input.shape\n"
+        "    dx = xp.reshape(da_x @ (weights.recurrent if square else weights.input), x.shape)",
+        listed("input_and_state_are_stacked_in_one_order_forward_and_another_backward"),
+    ),
+    Mistake(
+        "index -1 at the first step, backward",
+        SCAN,
+        "{name: cache.states[name][k] for name in cell.states}",
+        "{name: cache.states[name][k - 1 if k == 0 else k] for name in cell.states}",
+        listed("index_minus_1_at_the_first_step"),
+    ),
+    Mistake(
+        "index -1 at the first step, forward",
+        SCAN,
+        "now = dict(zip(cell.states, start, strict=True))",
+        "now = {name: xp.zeros_like(value) for name, value in zip(cell.states, start, strict=True)}",
+        listed("index_minus_1_at_the_first_step"),
+    ),
+    Mistake(
+        "the next step's dh is dropped",
+        SCAN,
+        '{"h": carried["h"] + dy[t, ...]}',
+        '{"h": dy[t, ...]}',
+        listed("the_gradient_of_the_next_step_is_dropped"),
+    ),
+    Mistake(
+        "the next step's dc is dropped",
+        LSTM_CELL,
+        "dc = d.c + d.h * (",
+        "dc = d.h * (",
+        listed("the_gradient_of_the_next_step_is_dropped"),
+    ),
+    Mistake(
+        "a bias gets another's gradient",
+        SCAN,
+        "input_bias=None if weights.input_bias is None else xp.sum(da_x, axis=0)",
+        "input_bias=None if weights.input_bias is None else xp.roll(xp.sum(da_x, axis=0), 1)",
+        listed("a_bias_gets_anothers_gradient"),
+    ),
+    Mistake(
+        "rows are taken for time",
+        RECURRENT,
+        "return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a",
+        "return a",
+        listed("rows_are_taken_for_time"),
+    ),
+    Mistake(
+        "state leaks from call to call",
+        RECURRENT,
+        'starts = self._start_states(batch) if state is None else form.split("state", state, batch)',
+        'starts = self._start_states(batch) if state is None else form.split("state", state, batch)\n'
+        '        starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
+        "        self.leaked = [tuple(a + 0.1 for a in start) for start in starts]",
+        listed("state_leaks_from_call_to_call"),
+    ),
+    Mistake(
+        "an optimizer step for each sample",
+        "src/recurray/language_model/training.py",
+        "        self._optimizer.step(grads)\n",
+        "        for _ in range(self.settings.batch_size):\n            self._optimizer.step(grads)\n",
+        listed("an_optimizer_step_for_each_sample"),
+    ),
+    Mistake(
+        "the sigmoid overflows",
+        ARRAYS,
+        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
+        "return 1 / (1 + xp.exp(-a))",
+        listed("the_sigmoid_overflows"),
+    ),
+    Mistake(
+        "float32 becomes float64",
+        ARRAYS,
+        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
+        "return xp.asarray(0.5) * xp.tanh(0.5 * a) + 0.5",
+        listed("float32_becomes_float64"),
+    ),
+    Mistake(
+        "tests with zero states",
+        "tests/harness/problems.py",
+        "start={name: rng.standard_normal(value.shape)",
+        "start={name: 0 * rng.standard_normal(value.shape)",
+        listed("tests_with_zero_states_and_gradients_alone"),
+    ),
+    Mistake(
+        "tests with zero gradients of the final state",
+        "tests/harness/problems.py",
+        "dend={name: rng.standard_normal(value.shape)",
+        "dend={name: 0 * rng.standard_normal(value.shape)",
+        listed("tests_with_zero_states_and_gradients_alone"),
+    ),
+    # The LSTM's mathematics
+    Mistake("gates in another order", LSTM_CELL, '= ("i", "f", "g", "o")', '= ("i", "f", "o", "g")', FORMULA),
+    Mistake("c without forgetting", LSTM_CELL, "c = f * c_prev + i * g", "c = c_prev + i * g", FORMULA),
+    Mistake("h without tanh", LSTM_CELL, '{"h": o * tanh_c, "c": c}', '{"h": o * c, "c": c}', FORMULA),
+    Mistake("di without 1 - i", LSTM_CELL, "dc * (g * (i * (1 - i)))", "dc * (g * i)", FORMULA),
+    Mistake("df with c for c_prev", LSTM_CELL, "dc * (c_prev * (f", "dc * ((f * c_prev + i * g) * (f", FORMULA),
+    Mistake("dg with g for its square", LSTM_CELL, "(1 - g * g)", "(1 - g)", FORMULA),
+    Mistake("do from dc", LSTM_CELL, "d.h * (tanh_c * (o", "dc * (tanh_c * (o", FORMULA),
+    Mistake("dtanh of c", LSTM_CELL, "(1 - tanh_c * tanh_c)", "(1 - tanh_c)", FORMULA),
+    Mistake("dc_prev without f", LSTM_CELL, "return da, dc * f", "return da, dc", FORMULA),
+    # The diagonal LSTM's
+    Mistake("a gate missing from dh", DIAGONAL_CELL, ' + da["o"] * w.o\n', "\n", FORMULA),
+    Mistake("a gate missing from dz", DIAGONAL_CELL, ' + da["f"] * u.f', "", FORMULA),
+    Mistake("dw from h after the step", DIAGONAL_CELL, "da[k] * before.h", "da[k] * (saved.o * saved.tanh_c)", FORMULA),
+    Mistake("du without z", DIAGONAL_CELL, "da[k] * saved.z", "da[k]", FORMULA),
+    Mistake("no bias", DIAGONAL_CELL, "(w[k] * before.h + b[k])", "(w[k] * before.h)", FORMULA),
+    # The scan
+    Mistake(
+        "the recurrent bias is left out",
+        SCAN,
+        "return weights.recurrent, weights.recurrent_bias",
+        "return weights.recurrent, None",
+        FORMULA,
+    ),
+    Mistake(
+        "outputs past the length", SCAN, "            y = xp.where(valid[t, ...], y, xp.zeros_like(y))\n", "", FORMULA
+    ),
+    Mistake(
+        "the state moves on past the length",
+        SCAN,
+        "after = {name: xp.where(valid[t, ...], after[name], now[name]) for name in cell.states}",
+        "after = {name: after[name] for name in cell.states}",
+        FORMULA,
+    ),
+    Mistake("the first padded step counts", SCAN, "return time < xp.reshape(", "return time <= xp.reshape(", FORMULA),
+    Mistake(
+        "padding of x gets in",
+        SCAN,
+        "x = xp.where(valid, x, xp.zeros_like(x))",
+        "x = xp.where(valid, x, x)",
+        PADDING,
+    ),
+    Mistake(
+        "padding of dy gets in",
+        SCAN,
+        "d = {name: xp.where(valid[t, ...], value, xp.zeros_like(value)) for name, value in d.items()}",
+        "d = dict(d)",
+        PADDING,
+    ),
+    Mistake(
+        "padding of dy times zero gets in",
+        SCAN,
+        "d = {name: xp.where(valid[t, ...], value, xp.zeros_like(value)) for name, value in d.items()}",
+        "d = {name: xp.astype(valid[t, ...], value.dtype) * value for name, value in d.items()}",
+        PADDING,
+    ),
+    Mistake(
+        "the gradient stops at padding",
+        SCAN,
+        "dbefore = {name: xp.where(valid[t, ...], dbefore[name], carried[name]) for name in cell.states}",
+        "dbefore = dict(dbefore)",
+        FORMULA,
+    ),
+    Mistake(
+        "no direction runs backwards",
+        SCAN,
+        "in reversed(range(steps)) if reverse else range(steps):",
+        "in range(steps):",
+        REVERSE,
+    ),
+    Mistake("reverse outputs in the order of the loop", SCAN, "ys[::-1] if reverse else ys", "ys", REVERSE),
+    Mistake("backward of reverse takes the wrong steps", SCAN, "t = steps - 1 - k if reverse else k", "t = k", REVERSE),
+    Mistake("dW of reverse in the wrong order", SCAN, "da_x if reverse else da_x[::-1]", "da_x[::-1]", REVERSE),
+    Mistake("dU with h after the step", SCAN, 'cache.states["h"][:steps]', 'cache.states["h"][-steps:]', FORMULA),
+    Mistake("dU in the wrong order", SCAN, "_stack(da[::-1], like", "_stack(da, like", FORMULA),
+    Mistake(
+        "the projection's gradient in the wrong order", SCAN, "_stack(dprojected[::-1]", "_stack(dprojected", FORMULA
+    ),
+    Mistake("pointwise gradients of one step alone", SCAN, "total + xp.sum(grads", "0 * total + xp.sum(grads", FORMULA),
+    # The layer around the scan
+    Mistake(
+        "dropout before the first layer",
+        RECURRENT,
+        "self.dropout and layer > 0",
+        "self.dropout and layer >= 0",
+        ("tests/test_lstm.py::test_dropout_stands_between_the_layers",),
+    ),
+    Mistake(
+        "dropout in inference",
+        RECURRENT,
+        "draws.generator(rng, self.rng) if training else None",
+        "draws.generator(rng, self.rng)",
+        (f"{EVERY}test_rows_do_not_know_of_each_other", "tests/test_lstm.py"),
+    ),
+    Mistake(
+        "no dropout backward",
+        RECURRENT,
+        "dy = dx if cache.kept[layer] is None else dropped(",
+        "dy = dx if True else dropped(",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "the given generator is ignored",
+        RECURRENT,
+        "draws.generator(rng, self.rng) if training",
+        "self.rng if training",
+        ("tests/test_lstm.py",),
+    ),
+    Mistake("one direction's dx alone", RECURRENT, "dx_part if dx is None else dx + dx_part", "dx_part", FORMULA),
+    Mistake(
+        "directions change places in the gradients",
+        RECURRENT,
+        "self._named_grads(dweights, layer, direction, ",
+        "self._named_grads(dweights, layer, self.directions - 1 - direction, ",
+        FORMULA,
+    ),
+    Mistake(
+        "both directions start from one state",
+        RECURRENT,
+        "starts[layer * self.directions + direction]",
+        "starts[layer * self.directions]",
+        FORMULA,
+    ),
+    Mistake(
+        "upper layers don't know the lengths",
+        RECURRENT,
+        "lengths=lengths,",
+        "lengths=None if layer else lengths,",
+        FORMULA,
+    ),
+    Mistake(
+        "the forget bias counts twice",
+        RECURRENT.replace("recurrent", "lstm"),
+        '"f", 0.0)',
+        '"f", forget_bias)',
+        ("tests/test_lstm.py::test_forget_bias",),
+    ),
+    Mistake(
+        "recurrent dropout forward alone",
+        SCAN,
+        "_masked(da_outer[-1] @ outer[0], cache.output_mask)",
+        "da_outer[-1] @ outer[0]",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "dU without recurrent dropout",
+        SCAN,
+        "_masked(h, cache.output_mask) for h in",
+        "h for h in",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "weight dropout forward alone",
+        RECURRENT,
+        "values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)",
+        "values[name] = values[name] / (1 - self.weight_dropout)",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "a learned start state without a gradient",
+        RECURRENT,
+        "xp.zeros_like(total) if state_given else total",
+        "xp.zeros_like(total)",
+        DIFFERENCES,
+    ),
+    # The other layers
+    Mistake("last takes the step before", LAST, "device=device) - 1\n", "device=device) - 2\n", FORMULA),
+    Mistake(
+        "last ignores the lengths",
+        LAST,
+        "if lengths is None else lengths, dtype",
+        "if True else lengths, dtype",
+        FORMULA,
+    ),
+    Mistake("last by a product", LAST, "xp.where(chosen, x, zero)", "xp.astype(chosen, x.dtype) * x", PADDING),
+    Mistake("last forgets the state", LAST, "        y = xp.where(carried, before, y)\n", "", FORMULA),
+    Mistake(
+        "last forgets dstate", LAST, 'dy = dy + self._state("dstate", ', 'dy = dy + 0 * self._state("dstate", ', FORMULA
+    ),
+    Mistake("last passes dstart on for all rows", LAST, "xp.where(cache.carried, dy, zero)", "dy + zero", FORMULA),
+    Mistake(
+        "layer norm without the mean's gradient", NORM, "(d - along_mean - along_scale)", "(d - along_scale)", FORMULA
+    ),
+    Mistake(
+        "layer norm without the scale's gradient", NORM, "(d - along_mean - along_scale)", "(d - along_mean)", FORMULA
+    ),
+    Mistake("layer norm's gradient without the weight", NORM, "d = dy * cache.weight", "d = dy", FORMULA),
+    Mistake(
+        "eps outside the root",
+        NORM,
+        "keepdims=True) + self.eps)",
+        "keepdims=True)) + self.eps",
+        ("tests/test_layers.py::test_layer_norm_of_what_does_not_vary",),
+    ),
+    Mistake("linear's bias gets the mean", LINEAR, "xp.sum(dy, axis=0)", "xp.mean(dy, axis=0)", FORMULA),
+    Mistake("dropout without scaling", DROPOUT, "xp.where(kept, a / (1 - p),", "xp.where(kept, a,", DROPS),
+    Mistake(
+        "dropout drops the others", "src/recurray/layers/draws.py", ">= np.float32(drop)", "< np.float32(drop)", DROPS
+    ),
+    Mistake(
+        "dropout draws anew backward",
+        DROPOUT,
+        "return dy if cache is None else dropped(",
+        "return dy if True else dropped(",
+        DIFFERENCES,
+    ),
+    Mistake("embedding's range is one too far", EMBEDDING, "< self.num_embeddings)", "<= self.num_embeddings)", BAD),
+    Mistake(
+        "embedding adds repeated integers once",
+        BACKEND,
+        "return one_hot @ values",
+        "return (one_hot / xp.maximum(xp.sum(one_hot, axis=1, keepdims=True), 1)) @ values",
+        FORMULA,
+    ),
+    Mistake("sigmoid's derivative", ACTIVATIONS, "dy * (y * (1 - y))", "dy * y", FORMULA),
+    Mistake(
+        "softmax's sum",
+        ACTIVATIONS,
+        "y * (dy - namespace_of(x).sum(dy * y, axis=-1, keepdims=True))",
+        "y * dy",
+        FORMULA,
+    ),
+    Mistake(
+        "log_softmax overflows", ACTIVATIONS, "shifted = x - xp.max(x, axis=-1, keepdims=True)", "shifted = x", LARGE
+    ),
+    Mistake(
+        "softplus overflows",
+        ACTIVATIONS,
+        "return _relu(x) + xp.log1p(xp.exp(-xp.abs(x)))",
+        "return xp.log1p(xp.exp(x))",
+        LARGE,
+    ),
+    Mistake(
+        "sequential keeps the lengths to itself",
+        SEQUENTIAL,
+        "layer._forward(x, start, lengths,",
+        "layer._forward(x, start, None,",
+        ONE_BY_ONE,
+    ),
+    Mistake(
+        "sequential forgets dstate",
+        SEQUENTIAL,
+        "caches[place], dy, dends[place])",
+        "caches[place], dy, None)",
+        ONE_BY_ONE,
+    ),
+    Mistake(
+        "sequential is always training",
+        SEQUENTIAL,
+        "training=training, rng=rng",
+        "training=True, rng=rng",
+        (f"{EVERY}test_inference_is_forward_without_dropout",),
+    ),
+    # What is kept, given out and taken in
+    Mistake(
+        "state_dict gives the params themselves",
+        BACKEND,
+        "return np.array(to_numpy(a))",
+        "return to_numpy(a)",
+        (f"{EVERY}test_state_dict_holds_copies",),
+    ),
+    Mistake(
+        "loading keeps the caller's arrays",
+        CHECKS,
+        "backend.asarray(value.copy(), dtype)",
+        "backend.asarray(value, dtype)",
+        (f"{EVERY}test_state_dict_holds_copies",),
+    ),
+    Mistake(
+        "loading stops half way",
+        CHECKS,
+        "        loaded[name] = backend.asarray(value.copy(), dtype)",
+        "        loaded[name] = own[name] = backend.asarray(value.copy(), dtype)",
+        BAD,
+    ),
+    Mistake("params missing on load are kept", CHECKS, "    if missing or unknown:", "    if unknown:", BAD),
+    Mistake("wrong shapes pass", CHECKS, "isinstance(w, int) and h != w", "isinstance(w, int) and h < w", BAD),
+    Mistake("lengths too large pass", CHECKS, "if not 0 <= length <= steps:", "if not 0 <= length:", BAD),
+    Mistake("integers pass for floats", CHECKS, 'value.dtype, "real floating"', 'value.dtype, "numeric"', BAD),
+    Mistake(
+        "other devices pass",
+        CHECKS,
+        "if not backend.on_device(value):",
+        "if False:",
+        BAD,
+        backends="array-api-strict,device1",
+    ),
+    Mistake(
+        "backward takes the params of now",
+        LINEAR,
+        "dy @ cache.weight, x.shape",
+        'dy @ self.params["weight"], x.shape',
+        (f"{EVERY}test_backward_goes_with_the_params_of_its_forward",),
+    ),
+    Mistake(
+        "copies share their params",
+        LAYER,
+        "xp.astype(value, getattr(xp, dtype)) for",
+        "value for",
+        (f"{EVERY}test_a_copy_in_another_precision_stands_alone",),
+    ),
+    Mistake(
+        "streaming forgets the state",
+        "src/recurray/streaming.py",
+        "y, self.state = self.model(",
+        "y, _ = self.model(",
+        ("tests/test_streaming.py",),
+    ),
+    Mistake(
+        "streaming ignores the lengths",
+        "src/recurray/streaming.py",
+        "(x, self.state, lengths)",
+        "(x, self.state)",
+        ("tests/test_streaming.py",),
+    ),
+    # Finding backends
+    Mistake(
+        "the environment is ignored",
+        "src/recurray/selector.py",
+        'os.environ.get(VARIABLE) or "numpy"',
+        '"numpy"',
+        BACKENDS,
+    ),
+    Mistake(
+        "auto is always numpy",
+        "src/recurray/selector.py",
+        'if "cupy" in _announced() and why',
+        "if False and why",
+        BACKENDS,
+    ),
+    Mistake(
+        "everything is imported",
+        ARRAYS,
+        "from typing import Any\n",
+        "from typing import Any\n\nimport array_api_compat\n",
+        BACKENDS,
+    ),
+    Mistake(
+        "a device is left behind",
+        BACKEND,
+        "dtype=wanted, device=self.device)",
+        "dtype=wanted)",
+        BACKENDS,
+        backends="device1",
+    ),
+    # The gradient check
+    Mistake("the check passes all", GRADIENT_CHECK, "fits and error <= tolerance * scale + FLOOR", "fits", CHECK),
+    Mistake("the check passes NaN", GRADIENT_CHECK, "and bool(np.isfinite(gradient).all())", "", CHECK),
+    Mistake(
+        "copies share their generator",
+        DROPOUT,
+        "other.rng = copy.deepcopy(self.rng)",
+        "other.rng = self.rng",
+        ("tests/test_layers.py::test_dropout_from_a_given_generator",),
+    ),
+    Mistake(
+        "the check draws anew in every run",
+        GRADIENT_CHECK,
+        "np.random.default_rng(seed)  # the same",
+        "rng  # not the same",
+        CHECK,
+    ),
+]
+
+
+@contextmanager
+def planted(tree: Path, mistake: Mistake) -> Iterator[None]:
+    """Make the mistake in a copy of the library, for as long as this is open."""
+    path = tree / mistake.file
+    text, times = path.read_text(), path.stat()
+    if text.count(mistake.old) != 1:
+        raise LookupError(f"{mistake.file} has {text.count(mistake.old)} times, not once: {mistake.old}")
+    try:
+        path.write_text(text.replace(mistake.old, mistake.new))
+        os.utime(path, (times.st_atime, times.st_mtime + 1000))  # so that what was compiled before isn't taken for it
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, (times.st_atime, times.st_mtime))
+
+
+def run(tree: Path, tests: list[str], backends: str, compiled: bool = False) -> tuple[int, str]:
+    """Run tests on the copy; return pytest's exit status and the first test that failed, or the last lines.
+
+    What Python compiles is kept if ``compiled``: not of a planted mistake, which it would outlive.
+    """
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in ("src", "backends")),
+        "PYTHONDONTWRITEBYTECODE": "" if compiled else "1",
+        "RECURRAY_TEST_BACKENDS": backends,
+    }
+    for variable in ("RECURRAY_TEST_REQUIRE", "RECURRAY_BACKEND", "PYTEST_ADDOPTS"):
+        environment.pop(variable, None)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *tests], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    failed = [line.removeprefix("FAILED ").split(" - ")[0] for line in lines if line.startswith("FAILED ")]
+    return done.returncode, failed[0] if failed else "\n".join(lines[-15:])
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy the library and its tests, and what has been compiled of them."""
+    for part in ("src", "backends", "tests"):
+        shutil.copytree(source / part, target / part)
+    shutil.copy(source / "pyproject.toml", target)
+    return target
+
+
+def main(words: list[str]) -> int:
+    """Plant the mistakes whose names have all the words."""
+    chosen = [mistake for mistake in MISTAKES if all(word in mistake.name for word in words)]
+    width = max((len(mistake.name) for mistake in chosen), default=0)
+    began = time.perf_counter()
+    caught = 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
+        first = copy(ROOT, Path(folder).resolve() / "0")
+        for backends in sorted({mistake.backends for mistake in chosen}):
+            tests = sorted({test for mistake in chosen if mistake.backends == backends for test in mistake.tests})
+            status, found = run(first, tests, backends, compiled=True)
+            if status != 0:
+                print(f"The tests fail without a mistake: {found}")
+                return 1
+        free: Queue[Path] = Queue()
+        free.put(first)
+        for number in range(1, WORKERS):
+            free.put(copy(first, first.with_name(str(number))))
+
+        def attempt(mistake: Mistake) -> tuple[int, str]:
+            tree = free.get()
+            try:
+                with planted(tree, mistake):
+                    return run(tree, list(mistake.tests), mistake.backends)
+            except LookupError as error:
+                return -1, str(error)
+            finally:
+                free.put(tree)
+
+        for mistake, (status, found) in zip(chosen, pool.map(attempt, chosen), strict=True):
+            missed = f"NOT CAUGHT by {', '.join(mistake.tests)}"
+            outcome = {0: missed, 1: found}.get(status, f"COULD NOT BE TRIED: {found}")
+            print(f"{mistake.name:{width}}  {outcome}", flush=True)
+            caught += status == 1
+    print(f"{caught} of {len(chosen)} mistakes caught in {time.perf_counter() - began:.0f} s")
+    return 0 if chosen and caught == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
