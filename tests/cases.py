@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import cells
 import recurray as rr
 from harness import Case, formulas
 from recurray.cells import LSTMCell
@@ -78,6 +79,7 @@ RECURRENT = [
         batch=4,
         batch_axis=1,
     ),
+    *cells.CASES,
 ]
 
 STATELESS = [

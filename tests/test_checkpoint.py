@@ -264,7 +264,7 @@ def test_every_flipped_bit_is_refused_or_changes_nothing(path, written):
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_damage_never_raises_anything_else(path, written, data):
     damaged = bytearray(written)
     for _ in range(data.draw(st.integers(1, 6))):

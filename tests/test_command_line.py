@@ -180,7 +180,7 @@ def write(name: str, content: bytes) -> None:
         (b"", ["missing.txt"], "can't read missing.txt: No such file or directory"),
         (b"", ["."], "can't read .: Is a directory"),
         (b"", ["text.txt", "--resume", "missing"], "can't read the checkpoint missing: No such file or directory"),
-        (b"", ["text.txt", "--resume", "text.txt"], "text.txt isn't a checkpoint"),
+        (b"abc", ["text.txt", "--resume", "bad.txt"], "bad.txt isn't a checkpoint"),
         (b"", ["text.txt", *SMALL, "--out", "missing/x"], "missing/x: No such file or directory"),
         (b"", ["text.txt", *SMALL, "--out", "."], "Is a directory"),
         (b"", ["text.txt", *SMALL[4:], "--embedding-size", "1", "--hidden-size", "1048576"], "out of memory"),
@@ -197,6 +197,13 @@ def test_files_that_cannot_be_used_are_explained(content, arguments, message, ca
     assert files(folder) == before
 
 
+def test_the_text_itself_is_not_overwritten(capsys, folder):
+    before = (folder / "text.txt").read_bytes()
+    assert main(["train", "text.txt", *SMALL, "--out", str(folder / "text.txt")]) == 2
+    assert "is the text itself" in capsys.readouterr().err
+    assert (folder / "text.txt").read_bytes() == before
+
+
 def test_resuming_with_another_text_is_refused(capsys):
     assert main(["train", "text.txt", *SMALL, "--epochs", "0.1", "--out", "a"]) == 0
     capsys.readouterr()
@@ -207,7 +214,8 @@ def test_resuming_with_another_text_is_refused(capsys):
 def test_a_learning_rate_that_explodes_is_explained(capsys, folder):
     assert main(["train", "text.txt", *SMALL, "--lr", "1e38", "--epochs", "3"]) == 1
     err = capsys.readouterr().err
-    assert re.fullmatch(r"recurray train: the loss became \S+ after \d+ steps; a lower learning rate may help\n", err)
+    assert re.match(r"recurray train: the (loss|gradient's norm) became \S+ after \d+ steps; a lower learning", err)
+    assert err.count("\n") == 1
     assert files(folder) == ["text.txt"]
 
 
@@ -356,6 +364,13 @@ def test_a_closed_pipe_ends_sampling_quietly(folder):
         process.stdout.close()
         assert process.wait(timeout=30) == 1
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_explained():
+    with open("/dev/full", "w") as full, started("info", stdout=full) as process:  # noqa: PTH123
+        assert process.wait(timeout=30) == 1
+        assert process.stderr.read() == "recurray info: [Errno 28] No space left on device\n"
 
 
 @posix

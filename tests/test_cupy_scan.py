@@ -1,37 +1,28 @@
 """The CuPy backend's scan gives the reference path's numbers.
 
-Kernels run as C++ on the CPU, see `host_cpp`; all the rest is what runs on a GPU. The tests marked `gpu` are the same
-comparisons on a GPU; they have not been run on one yet.
+Kernels run as C++ on the CPU, see `host_cpp`; all the rest is what runs on a GPU.
 """
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from dataclasses import fields
 from functools import partial
 
 import numpy as np
 import pytest
-from harness import obtain
+
+from compare_scans import Normalised, Squared, both_ways, problem
 from host_cpp import HostLibrary, compiler
 from random_cell import RandomCell
-from recurray_cupy import CupyBackend
+from recurray import scan
+from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.library import CompilationError
 from recurray_cupy.sum_rows import sum_rows
-
-import recurray as rr
-from recurray import scan
-from recurray.arrays import mean_over_units
-from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell, Weights
 
 BUILT_IN = [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)]
 SEEDS = range(40)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
-TOLERANCE = {"float64": 1e-11, "float32": 2e-4}
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
@@ -41,7 +32,9 @@ def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
     library = HostLibrary(tmp_path_factory.mktemp("kernels"))
     texts = [compiled(cell) for cell in (*BUILT_IN, *map(RandomCell, SEEDS), Normalised())]
-    kernels = [kernel for text in texts for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)]
+    kernels = [
+        kernel for text in texts for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)
+    ]
     for keep in (True, False):
         kernels += compiled(LSTMCell()).kernels(keep=keep, projected=True)
         kernels += compiled(Squared()).kernels(keep=keep, projected=True)
@@ -49,86 +42,10 @@ def library(tmp_path_factory):
     return library
 
 
-def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True, dtype="float64"):
-    """Random weights, input, start state and lengths."""
-    output = projection or size
-
-    def draw(*shape):
-        return rng.standard_normal(shape).astype(dtype)
-
-    gates_in, gates_across = len(cell.input_gates) * size, len(cell.recurrent_gates) * size
-    weights = Weights(
-        input=draw(gates_in, features),
-        recurrent=draw(gates_across, output) if gates_across else None,
-        input_bias=draw(gates_in) if bias else None,
-        recurrent_bias=draw(gates_across) if bias and gates_across else None,
-        projection=draw(projection, size) if projection else None,
-        pointwise={name: draw(len(rows), size) for name, rows in cell.pointwise.items()},
-    )
-    start = tuple(draw(batch, output if name == "h" else size) for name in cell.states)
-    lengths = rng.integers(0, steps + 1, batch).tolist() if ragged else None
-    x = draw(steps, batch, features)
-    if lengths is not None:
-        x[np.arange(steps)[:, None] >= np.array(lengths, int)] = np.nan  # padding may hold anything
-    return weights, x, start, lengths
-
-
-def run(scan_forward, scan_backward, cell, weights, x, start, **options):
-    """Forward, for training and for inference, and backward; everything that comes out, by name."""
-    drawn, means = options.pop("draws"), dict(cell.draws)
-    y, end, cache = scan_forward(cell, weights, x, start, keep=True, draws=drawn, **options)
-    plain = scan_forward(cell, weights, x, start, keep=False, draws=drawn, **options)
-    assert plain[2] is None
-    mean = scan_forward(cell, weights, x, start, keep=False, draws=means, **options)[0]
-    later = np.random.default_rng(5)
-    like = weights.input if isinstance(weights.input, np.ndarray) else np.empty(0, str(x.dtype))
-    make = partial(_like, weights.input, like.dtype)
-    dy, dend = make(later.standard_normal(y.shape)), tuple(make(later.standard_normal(s.shape)) for s in end)
-    kept = [np.array(a) for a in (dy, *dend)] if isinstance(dy, np.ndarray) else []
-    dx, dstart, grads = scan_backward(cell, cache, dy, dend)
-    again = scan_backward(cell, cache, dy, dend)  # a cache can be used twice
-    for before, after in zip(kept, (dy, *dend), strict=False):
-        np.testing.assert_array_equal(before, after)
-    results = {"y": y, "plain y": plain[0], "mean y": mean, "dx": dx, "dx again": again[0]}
-    results |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
-    results |= {f"dstart {k}": a for k, a in enumerate(dstart)}
-    results |= {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
-    return results | dict(grads.pointwise)
-
-
-def _like(weight, dtype, a):
-    a = a.astype(dtype)
-    return a if isinstance(weight, np.ndarray) else type(weight)(a)
-
-
-def compare(found, expected, dtype):
-    assert found.keys() == expected.keys()
-    for name, right in expected.items():
-        if right is None:
-            assert found[name] is None
-            continue
-        assert found[name].shape == right.shape, name
-        assert found[name].dtype == right.dtype == dtype, name
-        scale = max(1.0, float(np.abs(right).max(initial=0)))
-        np.testing.assert_allclose(found[name], right, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=name)
-
-
-def both_ways(library, cell, weights, x, start, lengths, *, rng, reverse=False, masked=False):
-    """Run a cell by the kernels and by the reference, and compare everything."""
-    size = len(weights.input) // len(cell.input_gates)
-    options = {"lengths": lengths, "reverse": reverse}
-    options["draws"] = {
-        name: (rng.random((*x.shape[:2], size)) < p).astype(x.dtype) for name, p in cell.draws.items()
-    }
-    if masked:
-        options["output_mask"] = ((rng.random(start[0].shape) < 0.5) * 2.0).astype(x.dtype)
-    given = [a.copy() for a in (x, *start)]
-    found = run(partial(forward, library), partial(backward, library), cell, weights, x, start, **options)
-    for before, after in zip(given, (x, *start), strict=True):
-        np.testing.assert_array_equal(before, after)
+def on_host(library, *arguments, **options):
+    """`both_ways` with kernels on the CPU."""
+    both_ways(partial(forward, library), partial(backward, library), *arguments, **options)
     library.xp.check_guards()
-    expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
-    compare(found, expected, str(x.dtype))
 
 
 @needs_compiler
@@ -139,7 +56,7 @@ def test_built_in_cells_equal_the_reference(library, cell, ragged, reverse):
     rng = np.random.default_rng(7)
     for batch, steps in SIZES:
         arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged)
-        both_ways(library, cell, *arguments, reverse=reverse, rng=rng)
+        on_host(library, cell, *arguments, reverse=reverse, rng=rng)
 
 
 @needs_compiler
@@ -149,31 +66,140 @@ def test_random_cells_equal_the_reference(library, seed):
     cell = RandomCell(seed)
     batch, steps = SIZES[seed % len(SIZES)]
     arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
-    both_ways(library, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+    on_host(library, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
-class Squared(Cell):
-    """A cell that reads the output before the step, elementwise."""
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 500, 100))
+def test_many_random_cells_equal_the_reference(first, tmp_path):
+    library = HostLibrary(tmp_path)
+    texts = [compiled(RandomCell(seed)) for seed in range(first, first + 100)]
+    library.prepare(
+        [k for text in texts for keep in (True, False) for k in text.kernels(keep=keep, projected=False)], "float64"
+    )
+    for seed in range(first, first + 100):
+        test_random_cells_equal_the_reference(library, seed)
 
-    input_gates = recurrent_gates = ("a",)
 
-    def step(self, x, h, before, params):
-        return {"h": before.h * before.h * 0.1 + x.a + h.a}, {}
+@needs_compiler
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_projection_equals_the_reference(library, ragged, reverse, masked):
+    rng = np.random.default_rng(8)
+    for batch, steps in SIZES:
+        arguments = problem(LSTMCell(), rng, batch=batch, steps=steps, projection=2, ragged=ragged, bias=batch != 2)
+        on_host(library, LSTMCell(), *arguments, reverse=reverse, masked=masked, rng=rng)
 
-    def step_backward(self, d, saved, before, params):
-        return CellGradients(x={"a": d.h}, h={"a": d.h}, before={"h": d.h * before.h * 0.2})
+
+@needs_compiler
+def test_projection_of_a_cell_that_reads_its_output(library):
+    rng = np.random.default_rng(9)
+    on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=4), rng=rng)
+    with pytest.raises(ValueError, match=r"Squared combines .* its 4 units, so it can't be projected to 2"):
+        on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=2), rng=rng)
 
 
-class Normalised(Cell):
-    """A cell of means alone, without a product with the output before."""
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+def test_input_products_in_parts_equal_the_reference(library, monkeypatch, reverse):
+    monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 3 or 5 steps of these cells
+    rng = np.random.default_rng(10)
+    for cell in (LSTMCell(), DiagonalLSTMCell(False), DiagonalLSTMCell(True), Normalised()):
+        on_host(library, cell, *problem(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)
 
-    input_gates = ("a",)
 
-    def step(self, x, h, before, params):
-        after = before.h * 0.5 + x.a
-        centred = after - mean_over_units(after)
-        return {"h": centred}, {}
+@needs_compiler
+@pytest.mark.parametrize("cell", BUILT_IN, ids=repr)
+def test_float32_equals_the_reference(library, cell):
+    library.prepare(
+        [k for keep in (True, False) for k in compiled(cell).kernels(keep=keep, projected=False)], "float32"
+    )
+    rng = np.random.default_rng(11)
+    on_host(library, cell, *problem(cell, rng, batch=3, steps=6, dtype="float32"), rng=rng)
 
-    def step_backward(self, d, saved, before, params):
-        da = d.h - mean_over_units(d.h)
-        return CellGradients(x={"a": da}, h={}, before={"h": da * 0.5})
+
+@needs_compiler
+def test_arrays_that_are_not_contiguous(library):
+    rng = np.random.default_rng(12)
+    cell = LSTMCell()
+    weights, x, start, _ = problem(cell, rng, batch=3, steps=6, ragged=False)
+    weights = Weights(np.asfortranarray(weights.input), np.asfortranarray(weights.recurrent))
+    x = np.asfortranarray(x)
+    dy = np.asfortranarray(rng.standard_normal((6, 3, 4)))
+    _, _, cache = forward(library, cell, weights, x, tuple(np.asfortranarray(a) for a in start))
+    _, _, expected = scan.forward(cell, weights, x, start)
+    found = backward(library, cell, cache, dy, start)
+    right = scan.backward(cell, expected, dy, start)
+    np.testing.assert_allclose(found[0], right[0], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(found[2].recurrent, right[2].recurrent, rtol=1e-11, atol=1e-12)
+
+
+@needs_compiler
+def test_a_step_is_one_launch(library):
+    rng = np.random.default_rng(13)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, ragged=False)
+    library.launched.clear()
+    _, _, cache = forward(library, LSTMCell(), weights, x, start)
+    assert library.launched == ["LSTMCell_forward"] * 6
+    library.launched.clear()
+    forward(library, LSTMCell(), weights, x, start, keep=False, lengths=[6, 1, 0])
+    assert library.launched == ["LSTMCell_inference"] * 6
+    library.launched.clear()
+    backward(library, LSTMCell(), cache, np.zeros((6, 3, 4)), start)
+    assert library.launched == ["LSTMCell_backward"] * 6
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", [DiagonalLSTMCell(True), DiagonalLSTMCell(False), Normalised()], ids=repr)
+def test_all_steps_are_one_launch_where_units_do_not_wait_for_each_other(library, cell):
+    rng = np.random.default_rng(14)
+    weights, x, start, lengths = problem(cell, rng, batch=3, steps=6)
+    library.launched.clear()
+    _, _, cache = forward(library, cell, weights, x, start, lengths=lengths)
+    backward(library, cell, cache, np.zeros((6, 3, 4)), start)
+    name = type(cell).__name__
+    assert library.launched == [f"{name}_forward", f"{name}_backward"]
+
+
+def test_means_take_no_launch_and_a_product_amid_the_step_takes_one_more():
+    for seed in SEEDS:
+        cell = RandomCell(seed)
+        for launches in (compiled(cell).forward(keep=True, projected=False), compiled(cell).backward(projected=False)):
+            assert len(launches.kernels) == (2 if cell.inner_gates else 1)
+    assert compiled(Normalised()).forward(keep=True, projected=False).kernels[0].by_row
+
+
+def test_equal_cells_are_compiled_once():
+    assert compiled(LSTMCell()) is compiled(LSTMCell())
+    assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
+
+
+@needs_compiler
+def test_sum_rows_equals_one_hot_product(library):
+    rng = np.random.default_rng(15)
+    for rows, count, features in [(20, 5, 3), (4, 300, 2), (0, 3, 2), (3, 0, 2), (1, 1, 1), (6, 3, 0)]:
+        index = rng.integers(max(count, 1), size=rows).astype(np.int16)
+        if not count:
+            index = index[:0]
+        values = rng.standard_normal((len(index), features))
+        expected = (np.arange(count)[:, None] == index) @ values
+        np.testing.assert_allclose(sum_rows(library, values, index, count), expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+def test_cupy_has_the_functions_that_the_scan_uses(tmp_path):
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    library = HostLibrary(tmp_path)
+    rng = np.random.default_rng(18)
+    cells = [LSTMCell(), RandomCell(4), RandomCell(47)]
+    for cell in cells:
+        on_host(library, cell, *problem(cell, rng, batch=3, steps=6), masked=True, rng=rng)
+    on_host(library, LSTMCell(), *problem(LSTMCell(), rng, batch=3, steps=6, projection=2), masked=True, rng=rng)
+    sum_rows(library, np.ones((3, 2)), np.array([1, 0, 1]), 2)
+    assert library.xp.used > {"where", "concatenate", "argsort"}
+    for name in library.xp.used:
+        assert hasattr(cupy, name), name
+    assert cupy.cuda.compiler.CompileException
+    assert cupy.cuda.driver.CUDADriverError

@@ -316,6 +316,21 @@ def test_a_loss_that_is_not_finite_ends_the_run(english):
         training.measure()
 
 
+def test_a_gradient_that_is_not_finite_does_not_reach_the_params(english, monkeypatch):
+    training = Training(english, SMALL)
+    backward = training.model.backward
+
+    def broken(cache, dy):
+        dx, dstate, grads = backward(cache, dy)
+        return dx, dstate, grads | {"3.bias": grads["3.bias"] * np.float32("inf")}
+
+    monkeypatch.setattr(training.model, "backward", broken)
+    before = training.model.state_dict()
+    with pytest.raises(TrainingError, match="the gradient's norm became"):
+        next(training.run())
+    assert all((training.model.params[name] == value).all() for name, value in before.items())
+
+
 def test_progress_says_where_the_run_stands(english):
     records = list(Training(english, SMALL).run(measure_every=20))
     assert [p.step for p in records] == list(range(1, len(records) + 1))
@@ -403,9 +418,9 @@ def test_draws_follow_the_softmax():
     p = np.array([0.2, 0.5, 0.3])
     model.load_state_dict(zero | {"3.bias": np.log(p)})
     for temperature, expected in ((1.0, p), (2.0, np.sqrt(p) / np.sqrt(p).sum())):
-        text = "".join(sample(model, vocabulary, "a", 4000, temperature, np.random.default_rng(0)))
-        shares = [text.count(character) / 4000 for character in "abc"]
-        np.testing.assert_allclose(shares, expected, atol=0.03)
+        text = "".join(sample(model, vocabulary, "a", 1500, temperature, np.random.default_rng(0)))
+        shares = [text.count(character) / 1500 for character in "abc"]
+        np.testing.assert_allclose(shares, expected, atol=0.05)
     assert set(sample(model, vocabulary, "a", 50, 1e-300)) == {"b"}  # no overflow either
 
 

@@ -196,16 +196,29 @@ def test_layer_norm_of_what_does_not_vary(eps: float, backend: Backend) -> None:
 # Activation -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", formulas.ACTIVATIONS)
+PYTORCH_FUNCTIONS = {
+    "tanh": ("tanh", {}),
+    "sigmoid": ("sigmoid", {}),
+    "relu": ("relu", {}),
+    "leaky_relu": ("leaky_relu", {}),
+    "thresholded_relu": ("threshold", {"threshold": 1, "value": 0}),
+    "elu": ("elu", {}),
+    "softplus": ("softplus", {"threshold": 500}),
+    "softsign": ("softsign", {}),
+    "hard_sigmoid": ("hardsigmoid", {}),
+    "softmax": ("softmax", {"dim": -1}),
+    "log_softmax": ("log_softmax", {"dim": -1}),
+}
+
+
+@pytest.mark.parametrize("name", PYTORCH_FUNCTIONS)
 def test_activation_is_that_of_pytorch(name: str) -> None:
     """In value and gradient, also far from zero and at the corners."""
     torch = pytest.importorskip("torch")
-    functions = {"hard_sigmoid": torch.nn.functional.hardsigmoid, "softplus": torch.nn.functional.softplus}
-    function = functions.get(name) or getattr(torch.nn.functional, name)
-    arguments = {"dim": -1} if name.endswith("softmax") else {"threshold": 500} if name == "softplus" else {}
+    function, arguments = PYTORCH_FUNCTIONS[name]
     x = np.array([[-1000.0, -30.0, -3.0, -1e-3], [0.0, -0.0, 1e-3, 1.0], [3.0, 20.0, 30.0, 1000.0]])
     given = torch.tensor(x, requires_grad=True)
-    expected = function(given, **arguments)
+    expected = getattr(torch.nn.functional, function)(given, **arguments)
     dy = draw(3, 4)
     expected.backward(torch.tensor(dy))
     layer = rr.Activation(name, dtype="float64")

@@ -45,7 +45,8 @@ def _arrays(xp: Any, texts: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any
         return xp.empty(shape, dtype=dtype)
 
     arrays = cache.prepared.arrays | cache.arrays
-    arrays |= {f"d_{identifier(name)}": xp.array(value, dtype=dtype) for name, value in zip(cell.states, dend, strict=True)}
+    for name, value in zip(cell.states, dend, strict=True):  # copies, in which the kernels write
+        arrays[f"d_{identifier(name)}"] = xp.array(value, dtype=dtype, order="C")
     arrays |= {
         "dy": xp.ascontiguousarray(dy, dtype=dtype),
         "dx_gates": empty(steps * batch, len(cell.input_gates) * size),
@@ -101,7 +102,7 @@ def _weight_gradients(xp: Any, cell: Cell, cache: ScanCache, arrays: dict[str, A
     steps, batch, features = cache.x.shape
     count = steps * batch
     dx_gates = arrays["dx_gates"]
-    dinput_bias = dx_gates.sum(axis=0) if weights.input_bias is not None else None
+    dinput_bias: Any = None if weights.input_bias is None else dx_gates.sum(axis=0)
 
     recurrent, recurrent_bias = [], []  # by part of the gates
     if cell.outer_gates:

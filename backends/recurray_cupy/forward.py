@@ -124,7 +124,7 @@ def _arrays(
             arrays[place] = empty(steps + 1, *value.shape)
             arrays[place][steps if reverse else 0] = value
         else:
-            arrays[place] = xp.array(value, dtype=x.dtype)  # a copy, in which the kernels write
+            arrays[place] = xp.array(value, dtype=x.dtype, order="C")  # a copy, in which the kernels write
     return arrays
 
 

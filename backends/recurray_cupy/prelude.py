@@ -14,17 +14,17 @@ TEXT = f"""
 #define INFINITE (-log((real)0))
 
 // As NumPy's: a NaN in either operand is the result.
-static __device__ inline real maximum(real a, real b) {{ return a > b || a != a ? a : b; }}
-static __device__ inline real minimum(real a, real b) {{ return a < b || a != a ? a : b; }}
+__device__ inline real maximum(real a, real b) {{ return a > b || a != a ? a : b; }}
+__device__ inline real minimum(real a, real b) {{ return a < b || a != a ? a : b; }}
 
 // 1 / (1 + exp(-a)), by tanh because exp(-a) overflows.
-static __device__ inline real logistic(real a) {{ return (real)0.5 * tanh((real)0.5 * a) + (real)0.5; }}
+__device__ inline real logistic(real a) {{ return (real)0.5 * tanh((real)0.5 * a) + (real)0.5; }}
 
 // Replaces each value by its sum over the threads of the block, the same bits in every thread and every run.
 // In two rounds: a few threads each add up a part, then all add up the parts. Its own barriers suffice between calls:
 // `all` is read for the last time before the second, `parts` before the first of the next call.
 template <int COUNT>
-static __device__ void block_sums(real (&values)[COUNT]) {{
+__device__ void block_sums(real (&values)[COUNT]) {{
     __shared__ real all[COUNT][{ROW_BLOCK}];
     __shared__ real parts[COUNT][16];
     const int threads = blockDim.x, thread = threadIdx.x, some = threads < 16 ? threads : 16;

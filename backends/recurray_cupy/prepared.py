@@ -57,7 +57,7 @@ def joined(xp: Any, gates: tuple[str, ...], parts: list[tuple[tuple[str, ...], A
     """Bring blocks of rows, given in parts with their gates, into the order ``gates``."""
     if len(parts) == 1 and parts[0][0] == gates:
         return parts[0][1]
-    blocks = {}
+    blocks: dict[str, Any] = {}
     for names, a in parts:
         size = a.shape[0] // len(names)
         blocks |= {gate: a[k * size : (k + 1) * size] for k, gate in enumerate(names)}

@@ -60,17 +60,19 @@ def save(cell: Cell, step: Program, *, projected: bool) -> Saved:
             if group == "before":
                 there[k] = before(name)
     for state in cell.states:
-        there.setdefault(step.outputs[f"after.{state}"], timed("output") if projected and state == "h" else after(state))
+        there.setdefault(
+            step.outputs[f"after.{state}"], timed("output") if projected and state == "h" else after(state)
+        )
 
     rows = rows_of(step, set())
     wanted = {name.removeprefix("saved."): value for name, value in step.outputs.items() if name.startswith("saved.")}
     stored = [value for value in dict.fromkeys(wanted.values()) if isinstance(value, int) and value not in there]
     by_row = [value for value in stored if value in rows]
     by_element = [value for value in stored if value not in rows]
-    for k, value in enumerate(by_element):
-        there[value] = f"saved[((long long)t * {len(by_element)} + {k}) * n + e]"
-    for k, value in enumerate(by_row):
-        there[value] = f"saved_rows[((long long)t * {len(by_row)} + {k}) * batch + b]"
+    for k, place in enumerate(by_element):
+        there[place] = f"saved[((long long)t * {len(by_element)} + {k}) * n + e]"
+    for k, place in enumerate(by_row):
+        there[place] = f"saved_rows[((long long)t * {len(by_row)} + {k}) * batch + b]"
     return Saved(
         places={
             name: literal(value.number) if isinstance(value, Constant) else there[value]

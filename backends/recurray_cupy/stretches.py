@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from recurray.recording import MEAN, Constant, Operand
-from recurray_cupy.expressions import ELEMENTWISE, expression, flags_of, literal
+from recurray_cupy.expressions import ELEMENTWISE, expression, flags_of, identifier, literal
 from recurray_cupy.schedule import schedule
 from recurray_cupy.step import PRODUCTS, Goal, Step
 
@@ -142,5 +142,6 @@ class _Writer:
         else:
             text = self.all._home(operand)
         kind = "bool" if operand in self.all._flags else "real"
-        self.stretch.lines.append(f"const {kind} {name} = {text};")
+        note = f"  // {'.'.join(map(identifier, value.name.split('.')))}" if value.name else ""
+        self.stretch.lines.append(f"const {kind} {name} = {text};{note}")
         return name

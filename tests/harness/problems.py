@@ -168,4 +168,4 @@ def state_like(layer: rr.Layer, values: dict[str, Any]) -> Any:
             own = {name.partition(".")[2]: a for name, a in values.items() if name.partition(".")[0] == str(place)}
             parts.append(state_like(inner, own))
         return tuple(parts)
-    return rr.State(**values) if values else None
+    return getattr(layer, "state_type", rr.State)(**values) if values else None

@@ -8,7 +8,7 @@ from typing import Any
 from recurray.arrays import Array, namespace_of, sigmoid, tanh
 from recurray.cells.cell import Cell, CellGradients
 
-FAR = 50.0  # exp(-FAR) is nothing beside 1, in float64 too; smaller ones would only underflow
+FAR = 50.0  # exp(-FAR) is nothing beside 1, in float64 too; what is smaller would only underflow
 
 
 @dataclass(frozen=True)
@@ -64,47 +64,46 @@ class SLSTMCell(Cell):
         xp = namespace_of(z)
         zero, one = xp.zeros_like(z), xp.ones_like(z)
 
-        m_kept = (_log_sigmoid(a_f) if self.forget_gate == "sigmoid" else a_f) + before.m
-        smaller = _exp_of_negative(-xp.abs(m_kept - a_i))
-        kept_leads, empty = m_kept >= a_i, before.n <= 0
-        i = xp.where(empty, one, xp.where(kept_leads, smaller, one))
-        f = xp.where(empty, zero, xp.where(kept_leads, one, smaller))
-        m = xp.where(empty, a_i, xp.maximum(m_kept, a_i))
+        kept = (_log_sigmoid(a_f) if self.forget_gate == "sigmoid" else a_f) + before.m
+        lead = xp.where(before.n > 0, kept - a_i, zero - 2 * FAR)  # of what is kept over what comes in
+        smaller = xp.where(xp.abs(lead) < FAR, _decay(xp.abs(lead)), zero)
+        i, f = xp.where(lead >= 0, smaller, one), xp.where(lead >= 0, one, smaller)
+        m = xp.where(lead >= 0, kept, a_i)
 
         c, n = f * before.c + i * z, f * before.n + i
         mean = c / n
         saved = {"i": i, "f": f, "z": z, "o": o, "n": n, "mean": mean}
         if self.forget_gate == "sigmoid":
-            saved["slope"] = sigmoid(-a_f)  # of log f
+            saved["a_f"] = a_f
         return {"h": o * mean, "c": c, "n": n, "m": m}, saved
 
     def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
         """Gradients of the gates' pre-activations and of c, n, m before the step.
 
-        One of i and f is 1, whatever the pre-activations are; the other is exp(-abs(m_kept - a_i)).
+        One of i and f is 1, whatever the pre-activations are; the other is exp(-abs(lead)).
         """
         i, f, z, o, n, mean = saved.i, saved.f, saved.z, saved.o, saved.n, saved.mean
         dc = d.c + d.h * (o / n)
         dn = d.n - d.h * (o * (mean / n))
         by_i = dc * (i * z) + dn * i
         by_f = dc * (f * before.c) + dn * (f * before.n)
-        dm_kept = namespace_of(f).where(f >= 1, d.m - by_i, by_f)
+        dkept = namespace_of(f).where(f >= 1, d.m - by_i, by_f)
         da = {
-            "i": d.m - dm_kept,
-            "f": dm_kept * saved.slope if self.forget_gate == "sigmoid" else dm_kept,
+            "i": d.m - dkept,
+            "f": dkept * sigmoid(-saved.a_f) if self.forget_gate == "sigmoid" else dkept,
             "z": dc * (i * (1 - z * z)),
             "o": d.h * (mean * (o * (1 - o))),
         }
-        return CellGradients(x=da, h=da, before={"c": dc * f, "n": dn * f, "m": dm_kept})
-
-
-def _exp_of_negative(a: Array) -> Array:
-    """The exponential of a <= 0, as 0 where it would be next to nothing."""
-    xp = namespace_of(a)
-    return xp.where(a > -FAR, xp.exp(xp.clip(a, -FAR, 0.0)), xp.zeros_like(a))
+        return CellGradients(x=da, h=da, before={"c": dc * f, "n": dn * f, "m": dkept})
 
 
 def _log_sigmoid(a: Array) -> Array:
     """Logarithm of the logistic function, without overflow."""
     xp = namespace_of(a)
-    return xp.minimum(a, xp.zeros_like(a)) - xp.log1p(_exp_of_negative(-xp.abs(a)))
+    return xp.minimum(a, xp.zeros_like(a)) - xp.log1p(_decay(xp.abs(a)))
+
+
+def _decay(distance: Array) -> Array:
+    """The exponential of minus a distance, which from FAR on stays what it is."""
+    xp = namespace_of(distance)
+    return xp.exp(-xp.minimum(distance, xp.zeros_like(distance) + FAR))

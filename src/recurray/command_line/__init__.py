@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or something to install first, 130 i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -56,10 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args.command, f"out of memory: {error}" if str(error) else "out of memory", 1)
     except KeyboardInterrupt:
         return _fail(args.command, "interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read the output has had enough. Python flushes stdout once more at its end: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has had enough
+        _drop_output()
         return 1
+    except OSError as error:  # the output can't be written: to a full disk, say
+        _drop_output()
+        return _fail(args.command, str(error), 1)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -75,6 +78,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser.parse_args(arguments)
+
+
+def _drop_output() -> None:
+    """Send what is left in stdout's buffer nowhere, or Python would fail once more when it flushes it at its end."""
+    with contextlib.suppress(OSError):  # a stdout that isn't a file has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(command: str, message: str, code: int) -> int:

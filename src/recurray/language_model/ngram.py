@@ -67,7 +67,7 @@ class WittenBell:
     >>> from recurray.language_model.ngram import WittenBell
     >>> model = WittenBell(np.array([0, 1, 0, 1, 0, 1, 2]), vocabulary_size=3, order=2)
     >>> model.probabilities([0]).round(3).tolist()  # 0 was followed by 1, three times of three
-    [0.099, 0.849, 0.052]
+    [0.1, 0.85, 0.05]
     >>> float(model.probabilities([0]).sum())
     1.0
     """

@@ -135,7 +135,7 @@ class Settings:
     epochs: float | None = _setting(
         None,
         Number(float, above=0),
-        "times the text is read, fractions allowed (default: so many that about 8 million characters are read)",
+        "times the text is read, fractions allowed (default: so many that about 6 million characters are read)",
     )
     lr: float = _setting(0.01, Number(float, above=0), "Adam's learning rate, which falls to 0 along a cosine")
     clip: float = _setting(1.0, Number(float, above=0), "largest norm of the gradient")

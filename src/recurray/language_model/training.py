@@ -27,7 +27,7 @@ from recurray.language_model.text import Corpus, Streams, digest
 
 _OPTIMIZER = "optimizer."
 _STATE = "state."
-_DEFAULT_READ = 8_000_000  # characters, by which the number of epochs is chosen where the user doesn't
+_DEFAULT_READ = 6_000_000  # characters, by which the number of epochs is chosen where the user doesn't
 _MOST_EPOCHS = 50  # which a short text is read by default: more would only learn it by heart
 _WINDOW = 100  # steps over which the training bits and the speed are averaged
 _MEASURED_SHARE = 0.1  # characters measured on, of those trained on in between, which bounds what measuring costs
@@ -198,7 +198,7 @@ class Training:
         Raises
         ------
         TrainingError
-            The loss isn't finite any more.
+            The loss or the gradient isn't finite any more.
         """
         characters = self.settings.batch_size * self.settings.steps
         begin, first = time.perf_counter(), self.step
@@ -231,7 +231,7 @@ class Training:
         TrainingError
             The model's output isn't finite any more.
         """
-        return self._finite(held_out_bits(self.model, self.corpus, characters))
+        return self._finite("loss", held_out_bits(self.model, self.corpus, characters))
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows ends in a loss that isn't finite
     def _train_step(self) -> float:
@@ -244,19 +244,20 @@ class Training:
         x, target = (backend.asarray(tokens) for tokens in self._streams.chunk(chunk, self._offset))
         logits, state, cache = self.model.forward(x, self._state, rng=self._rng)
         loss, dlogits = rr.losses.cross_entropy(logits, target)
-        nats = self._finite(float(loss))
         _, _, grads = self.model.backward(cache, dlogits)
-        grads, _ = rr.optim.clip_grad_norm(grads, self.settings.clip)
+        grads, norm = rr.optim.clip_grad_norm(grads, self.settings.clip)
+        nats = self._finite("loss", float(loss))
+        self._finite("gradient's norm", float(norm))
         self._optimizer.lr = self._schedule(self.step)
         self._optimizer.step(grads)
         self._state = state
         self.step += 1
         return nats
 
-    def _finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} after {self.step} steps; a lower learning rate may help")
-        return loss
+    def _finite(self, name: str, value: float) -> float:
+        if not math.isfinite(value):
+            raise TrainingError(f"the {name} became {value} after {self.step} steps; a lower learning rate may help")
+        return value
 
     def _load_position(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Take over everything but the model's params."""

@@ -1,0 +1,148 @@
+"""The cells' recurrences once more, slowly, one number at a time; see `harness.formulas`, which has the LSTM's.
+
+The numbers may be complex. What is larger is told by the real part.
+"""
+
+from __future__ import annotations
+
+import cmath
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from harness.formulas import Results, Row, dot, sigmoid
+
+# What a step is given: the input's products by gate, the product of a gate with any row of numbers, the states before,
+# and the cell's own params by name, each a list of rows.
+Step = Callable[[dict[str, Row], Callable[[str, Row], Row], dict[str, Row], dict[str, list[Row]]], dict[str, Row]]
+
+
+def tanh(a: Any) -> Any:
+    return cmath.tanh(a)
+
+
+def relu(a: Any) -> Any:
+    return a if a.real > 0 else 0.0
+
+
+def recurrent(step: Step, gates: str, across: str, states: tuple[str, ...] = ("h",), own: tuple[str, ...] = ()) -> Any:
+    """A formula, for all layers and directions that the params' names tell of, from one step of one row.
+
+    ``gates`` are those of the input, ``across`` those of the product with the output before.
+    """
+
+    def formula(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
+        layers = sum(name.startswith("weight_ih") and not name.endswith("reverse") for name in params)
+        directions = 2 if "weight_ih_l0_reverse" in params else 1
+        batch, steps = x.shape[:2]
+        lengths = [steps] * batch if lengths is None else lengths
+        x = x.tolist()
+        ends: dict[str, list[list[Row]]] = {name: [] for name in states}
+        for layer in range(layers):
+            below, x = x, [[[] for _ in range(steps)] for _ in range(batch)]
+            for direction in range(directions):
+                suffix = f"_l{layer}" + "_reverse" * direction
+                rows = {name: params[f"{name}{suffix}"].tolist() for name in own}
+                place, last = layer * directions + direction, {name: [] for name in states}
+                for row in range(batch):
+                    now = {name: start[name][place, row].tolist() for name in states}
+                    outputs = {}
+                    order = range(lengths[row])
+                    for t in order[::-1] if direction else order:
+                        into = {k: product(params, "ih", suffix, gates, k, below[row][t]) for k in gates}
+                        now = step(into, lambda k, a, s=suffix: product(params, "hh", s, across, k, a), now, rows)
+                        outputs[t] = now["h"]
+                    for name in states:
+                        last[name].append(now[name])
+                    for t in range(steps):
+                        x[row][t] = x[row][t] + outputs.get(t, [0.0] * len(now["h"]))
+                for name in states:
+                    ends[name].append(last[name])
+        return np.asarray(x), {name: np.asarray(value) for name, value in ends.items()}
+
+    return formula
+
+
+def product(params: dict[str, np.ndarray], kind: str, suffix: str, gates: str, gate: str, a: Row) -> Row:
+    """One gate's block of a weight times a row, and its bias."""
+    weight = params[f"weight_{kind}{suffix}"].tolist()
+    bias = params[f"bias_{kind}{suffix}"].tolist() if f"bias_{kind}{suffix}" in params else [0.0] * len(weight)
+    size, k = len(weight) // len(gates), gates.index(gate)
+    return [dot(weight[k * size + unit], a) + bias[k * size + unit] for unit in range(size)]
+
+
+def gru_step(reset_after: bool) -> Step:
+    def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
+        h = before["h"]
+        r = [sigmoid(a + b) for a, b in zip(into["r"], across("r", h), strict=True)]
+        z = [sigmoid(a + b) for a, b in zip(into["z"], across("z", h), strict=True)]
+        if reset_after:
+            across_n = [a * b for a, b in zip(r, across("n", h), strict=True)]
+        else:
+            across_n = across("n", [a * b for a, b in zip(r, h, strict=True)])
+        n = [tanh(a + b) for a, b in zip(into["n"], across_n, strict=True)]
+        return {"h": [(1 - z[k]) * n[k] + z[k] * h[k] for k in range(len(h))]}
+
+    return step
+
+
+def rnn_step(function: Callable[[Any], Any]) -> Step:
+    def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
+        return {"h": [function(a + b) for a, b in zip(into["a"], across("a", before["h"]), strict=True)]}
+
+    return step
+
+
+def indrnn_step(function: Callable[[Any], Any]) -> Step:
+    def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
+        return {"h": [function(a + u * h) for a, u, h in zip(into["a"], own["u"][0], before["h"], strict=True)]}
+
+    return step
+
+
+def mgu_step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
+    h = before["h"]
+    f = [sigmoid(a + b) for a, b in zip(into["f"], across("f", h), strict=True)]
+    gated = [a * b for a, b in zip(f, h, strict=True)]
+    n = [tanh(a + b) for a, b in zip(into["n"], across("n", gated), strict=True)]
+    return {"h": [(1 - f[k]) * h[k] + f[k] * n[k] for k in range(len(h))]}
+
+
+def slstm_step(forget_gate: str) -> Step:
+    """The equations before they are stabilised: the memory and its normaliser as they are, not divided by exp(m)."""
+
+    def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
+        h_prev = before["h"]
+        a = {k: [p + q for p, q in zip(into[k], across(k, h_prev), strict=True)] for k in "ifzo"}
+        after: dict[str, Row] = {name: [] for name in ("h", "c", "n", "m")}
+        for unit in range(len(h_prev)):
+            c, n, m = (before[name][unit] for name in ("c", "n", "m"))
+            i, z, o = cmath.exp(a["i"][unit]), tanh(a["z"][unit]), sigmoid(a["o"][unit])
+            f = sigmoid(a["f"][unit]) if forget_gate == "sigmoid" else cmath.exp(a["f"][unit])
+            if n.real <= 0:  # holds nothing
+                c = n = 0.0
+                m = a["i"][unit]
+            else:
+                c, n = c * cmath.exp(m), n * cmath.exp(m)
+                kept = cmath.log(f) + m
+                m = kept if kept.real >= a["i"][unit].real else a["i"][unit]
+            c, n = f * c + i * z, f * n + i
+            after["h"].append(o * c / n)
+            after["c"].append(c / cmath.exp(m))
+            after["n"].append(n / cmath.exp(m))
+            after["m"].append(m)
+        return after
+
+    return step
+
+
+gru = recurrent(gru_step(reset_after=True), "rzn", "rzn")
+gru_reset_before = recurrent(gru_step(reset_after=False), "rzn", "rzn")
+rnn = recurrent(rnn_step(tanh), "a", "a")
+rnn_relu = recurrent(rnn_step(relu), "a", "a")
+indrnn = recurrent(indrnn_step(relu), "a", "", own=("u",))
+indrnn_tanh = recurrent(indrnn_step(tanh), "a", "", own=("u",))
+mgu = recurrent(mgu_step, "fn", "fn")
+slstm = recurrent(slstm_step("sigmoid"), "ifzo", "ifzo", ("h", "c", "n", "m"))
+slstm_exponential = recurrent(slstm_step("exponential"), "ifzo", "ifzo", ("h", "c", "n", "m"))

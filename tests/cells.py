@@ -1,0 +1,87 @@
+"""Every built-in cell, for tests that go through them all, and the cases of `test_every_layer` made of them.
+
+A new cell is added to `CELLS`, and to `CASES` with a formula.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import cell_formulas
+import recurray as rr
+from harness import Case, formulas
+from recurray.cells import (
+    Cell,
+    DiagonalLSTMCell,
+    GRUCell,
+    IndRNNCell,
+    LSTMCell,
+    MGUCell,
+    RNNCell,
+    SLSTMCell,
+    ZoneoutCell,
+)
+
+CELLS: list[Cell] = [
+    LSTMCell(),
+    LSTMCell(peepholes=True),
+    LSTMCell(coupled=True),
+    LSTMCell(cell_clip=0.5, gate_clip=0.7),
+    LSTMCell(layer_norm=True),
+    LSTMCell(peepholes=True, coupled=True, cell_clip=0.5, gate_clip=0.7, layer_norm=True),
+    DiagonalLSTMCell(shared=True),
+    DiagonalLSTMCell(shared=False),
+    GRUCell(),
+    GRUCell(reset_after=False),
+    RNNCell(),
+    RNNCell("relu"),
+    RNNCell(("leaky_relu", 0.1)),
+    IndRNNCell(),
+    IndRNNCell("tanh"),
+    MGUCell(),
+    SLSTMCell(),
+    SLSTMCell("exponential"),
+    ZoneoutCell(LSTMCell(), 0.3, 0.2),
+    ZoneoutCell(GRUCell(), 0.3),
+    ZoneoutCell(GRUCell(reset_after=False), 0.3),
+    ZoneoutCell(SLSTMCell(), zoneout_c=0.2),
+]
+
+RAGGED = (3, 0, 5, 1)
+
+
+def case(name: str, make: Any, formula: Any, *, ragged: bool = True, **options: Any) -> Case:
+    """A layer of 2 features and 3 units."""
+    time_first = not options.get("batch_first", True)
+    return Case(
+        name,
+        partial(make, seed=0, **options),
+        formulas.time_first(formula) if time_first and formula else formula,
+        lengths=RAGGED if ragged else None,
+        batch=4 if ragged else 3,
+        batch_axis=1 if time_first else 0,
+    )
+
+
+def of_cell(name: str, cell: Cell, formula: Any, **options: Any) -> Case:
+    """A layer of a cell."""
+    return case(name, partial(rr.Recurrent, cell, 2, 3), formula, **options)
+
+
+CASES = [
+    case("gru", partial(rr.GRU, 2, 3), cell_formulas.gru, num_layers=2, bidirectional=True),
+    case(
+        "gru reset before",
+        partial(rr.GRU, 2, 3, reset_after=False),
+        cell_formulas.gru_reset_before,
+        bidirectional=True,
+        batch_first=False,
+    ),
+    case("rnn", partial(rr.RNN, 2, 3), cell_formulas.rnn, bias=False),
+    case("rnn relu", partial(rr.RNN, 2, 3, 2, nonlinearity="relu"), cell_formulas.rnn_relu, ragged=False),
+    of_cell("indrnn", IndRNNCell(), cell_formulas.indrnn, num_layers=2),
+    of_cell("mgu", MGUCell(), cell_formulas.mgu, bidirectional=True),
+    of_cell("slstm", SLSTMCell(), cell_formulas.slstm, bidirectional=True),
+    of_cell("slstm exponential", SLSTMCell("exponential"), cell_formulas.slstm_exponential, num_layers=2),
+]

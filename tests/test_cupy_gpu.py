@@ -1,0 +1,88 @@
+"""The CuPy backend on a GPU gives the reference path's numbers. These tests have not been run on a GPU yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from compare_scans import Normalised, both_ways, problem
+from harness import obtain
+from random_cell import RandomCell
+from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
+from recurray_cupy.forward import ScanCache
+
+pytestmark = pytest.mark.gpu
+
+BUILT_IN = [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)]
+SEEDS = range(60)
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+
+
+def on_gpu(backend, *arguments, **options):
+    """`both_ways` on a GPU."""
+
+    def there(a):
+        return None if a is None else backend.asarray(a)
+
+    def scan_forward(cell, weights, x, start, *, draws, output_mask=None, **options):
+        matrices = {name: there(a) for name, a in vars(weights).items() if name != "pointwise"}
+        weights = Weights(**matrices, pointwise={name: there(a) for name, a in weights.pointwise.items()})
+        draws = {name: a if isinstance(a, float) else there(a) for name, a in draws.items()}
+        options |= {"draws": draws, "output_mask": there(output_mask)}
+        y, end, cache = backend.scan_forward(cell, weights, there(x), tuple(map(there, start)), **options)
+        return backend.to_numpy(y), tuple(map(backend.to_numpy, end)), cache
+
+    def scan_backward(cell, cache, dy, dend):
+        dx, dstart, grads = backend.scan_backward(cell, cache, there(dy), tuple(map(there, dend)))
+        assert isinstance(cache, ScanCache)  # it had kernels
+        matrices = {name: a for name, a in vars(grads).items() if name != "pointwise"}
+        matrices = {name: None if a is None else backend.to_numpy(a) for name, a in matrices.items()}
+        pointwise = {name: backend.to_numpy(a) for name, a in grads.pointwise.items()}
+        return backend.to_numpy(dx), tuple(map(backend.to_numpy, dstart)), Weights(**matrices, pointwise=pointwise)
+
+    both_ways(scan_forward, scan_backward, *arguments, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [*BUILT_IN, Normalised()], ids=repr)
+def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
+    backend, rng = obtain("cupy"), np.random.default_rng(7)
+    for ragged in (False, True):
+        for batch, steps in SIZES:
+            arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged, dtype=dtype)
+            on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
+    # Several blocks of an uneven number of threads, and several units a thread.
+    arguments = problem(cell, rng, batch=3, steps=4, size=300, features=20, dtype=dtype)
+    arguments = replace(arguments[0], recurrent=_scaled(arguments[0].recurrent)), *arguments[1:]
+    on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
+
+
+def _scaled(weight):
+    return None if weight is None else weight * 0.05
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_cells_on_a_gpu(seed):
+    backend, rng, cell = obtain("cupy"), np.random.default_rng(seed), RandomCell(seed)
+    batch, steps = SIZES[seed % len(SIZES)]
+    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    on_gpu(backend, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_projection_on_a_gpu(ragged):
+    backend, rng = obtain("cupy"), np.random.default_rng(8)
+    for masked in (False, True):
+        arguments = problem(LSTMCell(), rng, batch=3, steps=6, projection=2, ragged=ragged)
+        on_gpu(backend, LSTMCell(), *arguments, masked=masked, rng=rng)
+
+
+def test_sum_rows_on_a_gpu():
+    backend, rng = obtain("cupy"), np.random.default_rng(9)
+    index, values = rng.integers(50, size=1000), rng.standard_normal((1000, 7))
+    found = backend.sum_rows(backend.asarray(values), backend.asarray(index), 60)
+    expected = (np.arange(60)[:, None] == index) @ values
+    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-11, atol=1e-11)
