@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 
 from recurray import scan
-from recurray.arrays import mean_over_units
+from recurray.arrays import mean_over_units, tanh
 from recurray.cells import Cell, CellGradients, Weights
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # relative to the largest element
@@ -56,7 +56,8 @@ def run(scan_forward, scan_backward, cell, weights, x, start, *, draws, **option
     results |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
     results |= {f"dstart {k}": a for k, a in enumerate(dstart)}
     results |= {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
-    return results | dict(grads.pointwise)
+    results |= dict(grads.pointwise)
+    return results
 
 
 def compare(found, expected, dtype):
@@ -86,6 +87,9 @@ def both_ways(scan_forward, scan_backward, cell, weights, x, start, lengths, *, 
     found = run(scan_forward, scan_backward, cell, weights, x, start, **options)
     for before, after in zip(given, (x, *start), strict=True):
         np.testing.assert_array_equal(before, after)
+    arrays = [a for name, a in found.items() if a is not None and not name.endswith("y")]
+    for k, a in enumerate(arrays):  # what the caller does to one mustn't reach another
+        assert not any(np.shares_memory(a, other) for other in (x, *start, *arrays[:k]))
     expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
     compare(found, expected, str(x.dtype))
 
@@ -115,3 +119,17 @@ class Normalised(Cell):
     def step_backward(self, d, saved, before, params):
         da = d.h - mean_over_units(d.h)
         return CellGradients(x={"a": da}, h={}, before={"h": da * 0.5})
+
+
+class Centred(Cell):
+    """A cell that saves something of its output and the mean of that, which is read anew after the mean is known."""
+
+    input_gates = recurrent_gates = ("a",)
+
+    def step(self, x, h, before, params):
+        after = tanh(x.a + h.a)
+        return {"h": after}, {"centred": after - mean_over_units(after)}
+
+    def step_backward(self, d, saved, before, params):
+        da = d.h * saved.centred
+        return CellGradients(x={"a": da}, h={"a": da}, before={})

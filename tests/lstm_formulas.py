@@ -1,4 +1,4 @@
-"""The LSTM and the diagonal LSTM with all their options once more, slowly, one number at a time; see `harness.formulas`.
+"""The LSTM and the diagonal LSTM with all their options once more, one number at a time; see `harness.formulas`.
 
 Nothing is shared with the library, not even the split into options: each formula is written out for one unit. The
 numbers may be complex, so that `complex_slopes` can differentiate them; what is larger is told by the real part.
@@ -10,6 +10,7 @@ import cmath
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def normalised(numbers: Row) -> Row:
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """The formula of a layer with options by the names of its constructor; in training what it draws is from ``seed``."""
+    """The formula of a layer with options, by the names of its constructor; its draws in training are from ``seed``."""
 
     diagonal: bool
     options: dict[str, Any] = field(default_factory=dict)
@@ -175,7 +176,9 @@ class Formula:
         w = own["w"] * draws["weights"]
         return {
             gate: [
-                gains[k, unit] * of_x[unit if "u" in own else k * size + unit] + w[k, unit] * h[unit] + own["b"][k, unit]
+                gains[k, unit] * of_x[unit if "u" in own else k * size + unit]
+                + w[k, unit] * h[unit]
+                + own["b"][k, unit]
                 for unit in range(size)
             ]
             for k, gate in enumerate(gates)
@@ -210,6 +213,7 @@ class Formula:
         return [p * of_c(cut(q, bound)) for p, q in zip(o, seen, strict=True)], c_new
 
 
+@cache
 def complex_slopes(case: Case, count: int = 2) -> dict[str, tuple[dict[str, np.ndarray], float]]:
     """The slopes of the case's loss along random directions, each with a part in every element of an array.
 
@@ -238,17 +242,25 @@ def options_of(rng: np.random.Generator, diagonal: bool) -> Iterator[tuple[str, 
         if rng.random() < chance:
             yield name, values[rng.integers(len(values))]
 
-    functions = ["identity", "relu", "tanh", "sigmoid", "softsign", "softplus", "elu", "hard_sigmoid", "scaled_tanh"]
-    functions += [("leaky_relu", 0.2), ("thresholded_relu", 0.3), ("affine", 0.7, 0.1), ("elu", 0.5), ("leaky_relu", 1.5)]
-    functions += [("hard_sigmoid", 0.2), ("scaled_tanh", 0.9, 1.1), {"name": "hard_sigmoid", "alpha": 0.3, "beta": 0.4}]
-    by_gate = {gate: functions[rng.integers(len(functions))] for gate in "ifo" if rng.random() < 0.6}
+    bounded: list[Any] = [
+        "sigmoid",
+        "tanh",
+        "softsign",
+        "hard_sigmoid",
+        ("hard_sigmoid", 0.2),
+        ("scaled_tanh", 0.9, 1.1),
+    ]
+    bounded += [{"name": "hard_sigmoid", "alpha": 0.3, "beta": 0.4}]
+    functions = ["identity", "relu", "softplus", "elu", "leaky_relu", "scaled_tanh", *bounded]
+    functions += [("leaky_relu", 1.5), ("thresholded_relu", 0.3), ("affine", 0.7, 0.1), ("elu", 0.5)]
+    by_gate = {gate: bounded[rng.integers(len(bounded))] for gate in "io" if rng.random() < 0.6}
     for name in ("peepholes", "coupled", "layer_norm", "learned_state"):
         yield from perhaps(name, 0.4, True)
     yield from perhaps("cell_clip", 0.3, 0.3, 0.8)
     yield from perhaps("gate_clip", 0.3, 0.4, 1.0)
     yield from perhaps("weight_dropout", 0.2, 0.3)
     yield from perhaps("zoneout_c", 0.3, 0.2, 0.5)
-    yield from perhaps("gate_activation", 0.4, "hard_sigmoid", "softsign", by_gate or "sigmoid")
+    yield from perhaps("gate_activation", 0.4, "hard_sigmoid", "softsign", by_gate or "tanh")
     yield from perhaps("cell_activation", 0.4, *functions)
     yield from perhaps("output_activation", 0.4, *functions)
     if diagonal:

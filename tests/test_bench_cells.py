@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from recurray.benchmarks import cells, command
+from recurray.benchmarks import cells
 from recurray.benchmarks.contenders import Own
 from recurray.benchmarks.problems import Problem
 from recurray.benchmarks.results import Case
@@ -38,7 +39,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_of_the_lstm_and_every_cell_is_there() -> None:
-    options = {name for v in cells.VARIANTS if v.make.func is rr.LSTM for name in v.make.keywords}
+    made_by = [v.make for v in cells.VARIANTS if isinstance(v.make, partial)]
+    options = {name for make in made_by if make.func is rr.LSTM for name in make.keywords}
     assert options >= set(lstm_options.DEFAULTS) - {"cell_activation", "output_activation", "gate_activation"}
     assert options & {"cell_activation", "output_activation", "gate_activation"}
     made = {type(cells._layer(variant.make, TINY, rr.get_backend("numpy")).cell) for variant in cells.VARIANTS}
@@ -142,7 +144,7 @@ def test_command(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     for mode in ("forward", "training"):
         assert f"3x5x4x6, {mode}, 1 thread\n" in out
     for name in ["LSTM", *NAMES]:
-        assert out.count(f"| {name} ") == 2
+        assert len(re.findall(rf"^\| {name} +\|", out, re.MULTILINE)) == 2
     assert "per gate is the ratio times 4 over the gates" in out
     assert err.splitlines()[0] == f"1/{len(NAMES)} LSTM, peepholes: 3x5x4x6, forward, 1 thread"
 
@@ -194,6 +196,5 @@ def test_what_is_no_kind_of_benchmark(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_of_the_command_names_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command is not None
     assert main(["bench", "--help"]) == 0
     assert "bench cells" in capsys.readouterr().out

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from harness import obtain
 from random_cell import RandomCell
-from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
+from recurray.cells import LSTMCell, Weights
 from recurray_cupy.forward import ScanCache
 
 pytestmark = pytest.mark.gpu
 
-BUILT_IN = [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)]
 SEEDS = range(60)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
 
@@ -47,7 +47,7 @@ def on_gpu(backend, *arguments, **options):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", [*BUILT_IN, Normalised()], ids=repr)
+@pytest.mark.parametrize("cell", [*CELLS, Normalised()], ids=repr)
 def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
     backend, rng = obtain("cupy"), np.random.default_rng(7)
     for ragged in (False, True):

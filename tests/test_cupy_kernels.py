@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import nvrtc
+from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from host_cpp import HostLibrary, compiler
 from random_cell import RandomCell
@@ -27,8 +28,6 @@ from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, grid_of
 from recurray_cupy.sum_rows import sum_rows_kernel
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
-
-BUILT_IN = [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)]
 
 
 def kernels_of(cell, *, projected=False):
@@ -66,7 +65,7 @@ def test_grids_that_cannot_be():
 SMALL = re.compile(r"param_|\w+_bias$|work_rows$|sums\d")  # arrays without room for 2**31 elements
 
 
-@pytest.mark.parametrize("cell", [*BUILT_IN, *map(RandomCell, range(20))], ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("cell", [*CELLS, *map(RandomCell, range(20))], ids=lambda cell: type(cell).__name__)
 def test_offsets_into_large_arrays_are_of_64_bits(cell):
     for kernel in (*kernels_of(cell, projected=True), sum_rows_kernel()):
         for line in kernel.lines:
@@ -266,7 +265,7 @@ def nvcc(folder, text, *options):
     return done.stdout + done.stderr
 
 
-ALL = [*BUILT_IN, Normalised(), Peculiar(), *(RandomCell(seed) for seed in (2, 29, 47))]
+ALL = [*CELLS, Normalised(), Peculiar(), *(RandomCell(seed) for seed in (2, 29, 47))]
 
 
 @needs_nvcc
@@ -291,7 +290,7 @@ def test_kernels_compile_for_gpus_by_nvrtc(architecture):
 @needs_nvcc
 def test_registers_suffice(tmp_path):
     report = nvcc(
-        tmp_path, device_text(BUILT_IN, "float32"), "-arch=sm_90", "--cubin", "-o", "kernels.cubin", "-Xptxas=-v"
+        tmp_path, device_text(CELLS, "float32"), "-arch=sm_90", "--cubin", "-o", "kernels.cubin", "-Xptxas=-v"
     )
     stacks = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     assert len(stacks) > 8
@@ -299,6 +298,7 @@ def test_registers_suffice(tmp_path):
 
 
 @needs_nvcc
+@pytest.mark.slow
 def test_float32_kernels_compute_nothing_in_float64(tmp_path):
     nvcc(tmp_path, device_text(ALL, "float32"), "-arch=compute_75", "--ptx", "-o", "kernels.ptx")
     text = (tmp_path / "kernels.ptx").read_text()

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from compare_scans import Normalised, Squared, both_ways, problem
+from cells import CELLS
+from compare_scans import Centred, Normalised, Squared, both_ways, problem
 from host_cpp import HostLibrary, compiler
 from random_cell import RandomCell
 from recurray import scan
@@ -20,7 +21,6 @@ from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
 from recurray_cupy.sum_rows import sum_rows
 
-BUILT_IN = [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)]
 SEEDS = range(40)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
 
@@ -31,7 +31,7 @@ needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not insta
 def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
     library = HostLibrary(tmp_path_factory.mktemp("kernels"))
-    texts = [compiled(cell) for cell in (*BUILT_IN, *map(RandomCell, SEEDS), Normalised())]
+    texts = [compiled(cell) for cell in (*CELLS, *map(RandomCell, SEEDS), Normalised(), Centred())]
     kernels = [
         kernel for text in texts for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)
     ]
@@ -49,7 +49,7 @@ def on_host(library, *arguments, **options):
 
 
 @needs_compiler
-@pytest.mark.parametrize("cell", BUILT_IN, ids=repr)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_built_in_cells_equal_the_reference(library, cell, ragged, reverse):
@@ -102,6 +102,13 @@ def test_projection_of_a_cell_that_reads_its_output(library):
 
 
 @needs_compiler
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_output_that_is_read_again_after_a_mean(library, masked):
+    rng = np.random.default_rng(19)
+    on_host(library, Centred(), *problem(Centred(), rng, batch=3, steps=6), masked=masked, rng=rng)
+
+
+@needs_compiler
 @pytest.mark.parametrize("reverse", [False, True])
 def test_input_products_in_parts_equal_the_reference(library, monkeypatch, reverse):
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 3 or 5 steps of these cells
@@ -111,7 +118,7 @@ def test_input_products_in_parts_equal_the_reference(library, monkeypatch, rever
 
 
 @needs_compiler
-@pytest.mark.parametrize("cell", BUILT_IN, ids=repr)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_float32_equals_the_reference(library, cell):
     library.prepare(
         [k for keep in (True, False) for k in compiled(cell).kernels(keep=keep, projected=False)], "float32"
@@ -189,12 +196,11 @@ def test_sum_rows_equals_one_hot_product(library):
 
 
 @needs_compiler
-def test_cupy_has_the_functions_that_the_scan_uses(tmp_path):
+def test_cupy_has_the_functions_that_the_scan_uses(library):
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    library = HostLibrary(tmp_path)
     rng = np.random.default_rng(18)
-    cells = [LSTMCell(), RandomCell(4), RandomCell(47)]
-    for cell in cells:
+    library.xp.used.clear()
+    for cell in (LSTMCell(), RandomCell(4), RandomCell(29)):
         on_host(library, cell, *problem(cell, rng, batch=3, steps=6), masked=True, rng=rng)
     on_host(library, LSTMCell(), *problem(LSTMCell(), rng, batch=3, steps=6, projection=2), masked=True, rng=rng)
     sum_rows(library, np.ones((3, 2)), np.array([1, 0, 1]), 2)

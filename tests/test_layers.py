@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -360,3 +361,40 @@ def test_reprs_show_what_was_asked_for() -> None:
         (rr.Last(batch_first=False), "Last(batch_first=False, backend="),
     ):
         assert repr(layer).startswith(start)
+
+
+@pytest.mark.parametrize("first", ["linear", "embedding"])
+def test_sequential_ignores_padding_below_and_above_a_recurrent_layer(first: str, backend: Backend) -> None:
+    """Time-wise layers know no lengths: NaN, or an integer out of range, must not get into or out of them."""
+    below = rr.Linear(3, 4, backend=backend, dtype="float64", seed=0)
+    if first == "embedding":
+        below = rr.Embedding(5, 4, backend=backend, dtype="float64", seed=0)
+    lstm = rr.LSTM(4, 3, backend=backend, dtype="float64", seed=1)
+    model = rr.Sequential(below, lstm, rr.Linear(3, 2, backend=backend, dtype="float64", seed=2))
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 5, (2, 6)) if first == "embedding" else rng.standard_normal((2, 6, 3))
+    dy = rng.standard_normal((2, 6, 2))
+    results = []
+    for padding in (0, -7 if first == "embedding" else np.nan):
+        x[1, 4:] = padding
+        dy[1, 4:] = np.nan if padding else 0.0
+        y, _, cache = model.forward(backend.asarray(x), lengths=[6, 4])
+        dx, _, grads = model.backward(cache, backend.asarray(dy))
+        results.append([y, *grads.values()] + ([] if dx is None else [dx]))
+    for clean, padded in zip(*results, strict=True):
+        assert np.isfinite(backend.to_numpy(padded)).all()
+        assert_same(backend.to_numpy(padded), backend.to_numpy(clean))
+    assert not backend.to_numpy(results[1][0])[1, 4:].any()
+
+
+def test_a_copy_of_a_layer_is_its_own() -> None:
+    """copy.deepcopy keeps the best model, say."""
+    model = rr.Sequential(rr.LSTM(3, 4, dropout=0.0, seed=0), rr.Linear(4, 2, seed=1))
+    other = copy.deepcopy(model)
+    before = model.state_dict()
+    for name in other.params:
+        other.params[name] = other.params[name] + 1
+    assert other.backend is model.backend
+    for name, value in model.state_dict().items():
+        assert_same(value, before[name])
+        assert_same(other.state_dict()[name], value + 1)

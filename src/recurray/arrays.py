@@ -36,7 +36,8 @@ def to_numpy(array: Any) -> Any:
     import numpy as np
 
     if hasattr(array, "detach"):  # torch
-        return array.detach().cpu().numpy()
+        array = array.detach().cpu()
+        return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
     if hasattr(array, "__cuda_array_interface__") and hasattr(array, "get"):  # CuPy
         return array.get()
     if hasattr(array, "__dlpack__"):

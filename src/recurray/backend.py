@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from recurray import scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
@@ -131,6 +131,12 @@ class Backend:
         numbers = xp.arange(count, dtype=index.dtype, device=self.device)
         one_hot = xp.astype(numbers[:, None] == index[None, :], values.dtype)  # (count, N)
         return one_hot @ values
+
+    def __copy__(self) -> Self:
+        return self  # it holds nothing of its own
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"<recurray backend {self.name!r} on {self.device}>"

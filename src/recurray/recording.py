@@ -242,6 +242,8 @@ class _Namespace:
         self.ones_like = lambda a: 1.0
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own questions
+            raise AttributeError(name)
         if name == "sigmoid":
             raise RecordingError("use recurray.arrays.sigmoid")
         raise RecordingError(f"a step is elementwise arithmetic: it can't call {name!r}")

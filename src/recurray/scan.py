@@ -72,7 +72,7 @@ def forward(
     xp = namespace_of(x)
     steps, batch, _ = x.shape
     draws = draws or {}
-    valid = None if lengths is None else valid_steps(lengths, x)
+    valid = None if lengths is None else valid_steps(lengths, steps, like=x)[:, :, None]
     if valid is not None:
         x = xp.where(valid, x, xp.zeros_like(x))  # padding may hold anything, NaN included
     x_gates = _affine(rows(x), weights.input, weights.input_bias)  # every step in one product
@@ -208,13 +208,11 @@ def backward(
     return dx, tuple(carried[name] for name in cell.states), dweights
 
 
-def valid_steps(lengths: Sequence[int], x: Array) -> Array:
-    """Whether each step is within its row's length, (T, B, 1), on the device of x (T, B, I)."""
-    xp = namespace_of(x)
-    steps, batch, _ = x.shape
-    device = device_of(x)
-    time = xp.reshape(xp.arange(steps, device=device), (steps, 1, 1))
-    return time < xp.reshape(xp.asarray(lengths, dtype=time.dtype, device=device), (1, batch, 1))
+def valid_steps(lengths: Sequence[int], steps: int, like: Array) -> Array:
+    """Whether each step is within its row's length, (T, B), an array of the library and on the device of ``like``."""
+    xp, device = namespace_of(like), device_of(like)
+    time = xp.reshape(xp.arange(steps, device=device), (steps, 1))
+    return time < xp.reshape(xp.asarray(lengths, dtype=time.dtype, device=device), (1, len(lengths)))
 
 
 def _affine(a: Array, weight: Array, bias: Array | None) -> Array:

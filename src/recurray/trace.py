@@ -113,8 +113,8 @@ def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) ->
     Returns
     -------
     Trace
-        By layer and direction and name: what the cell keeps for backward, which are its gates by their names
-        and maybe more, and the states after each step.
+        By layer and direction and name: the gates, the states after each step, and what else the cell saves for
+        backward.
 
     Raises
     ------
@@ -156,13 +156,19 @@ def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) ->
 
 def _direction(cell: Cell, number: int, scan: ScanCache, steps: int, batch_first: bool) -> DirectionTrace:
     """Put together what the scan has kept of one direction."""
-    known = {*cell.input_gates, *cell.recurrent_gates, *(row for rows in cell.pointwise.values() for row in rows)}
+    known = dict.fromkeys(
+        (*cell.input_gates, *cell.recurrent_gates, *(k for rows in cell.pointwise.values() for k in rows))
+    )
     shape = tuple(scan.outputs[0].shape)
-    saved = {name: [getattr(step, name) for step in scan.saved] for name in scan.saved[0]._fields}
-    lists = {name: values for name, values in saved.items() if tuple(getattr(values[0], "shape", ())) == shape}
-    lists = {name: values for name, values in lists.items() if name not in cell.states}
-    gates = tuple(name for name in lists if name in known)
-    lists |= {name: scan.states[name][1:] for name in cell.states}
+    saved = {
+        name: [getattr(step, name) for step in scan.saved]
+        for name, first in scan.saved[0]._asdict().items()
+        if tuple(getattr(first, "shape", ())) == shape and name not in cell.states
+    }
+    gates = tuple(name for name in known if name in saved)
+    others = tuple(name for name in saved if name not in gates)
+    lists = {name: saved[name] for name in gates} | {name: scan.states[name][1:] for name in cell.states}
+    lists |= {name: saved[name] for name in others}
 
     def over_time(values: list[Array]) -> Array:
         xp = namespace_of(values[0])

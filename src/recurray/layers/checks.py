@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
 
 DTYPES = ("float32", "float64")
+FLOAT32_MAX = 3.4028234663852886e38
 
 
 def size(name: str, value: Any, least: int = 1) -> int:
@@ -39,6 +41,8 @@ def number(name: str, value: Any) -> float:
     """Check a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
     return float(value)
 
 
@@ -107,7 +111,10 @@ def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
     """Check the rows' lengths and bring them to the host as integers."""
     if value is None:
         return None
-    given = to_numpy(value)
+    try:
+        given = to_numpy(value)
+    except ValueError:
+        raise TypeError(f"lengths must be one integer for each row, not {value!r}") from None
     if given.ndim != 1 or given.shape[0] != batch:
         raise ValueError(f"lengths must have the shape ({batch},), one for each row, not {in_words(given.shape)}")
     if batch and given.dtype.kind not in "iu":
@@ -139,7 +146,10 @@ def params_to_load(
         if value.dtype.kind != "f":
             raise TypeError(f"the param {name!r} must be floating-point numbers, not {value.dtype}")
         if value.shape != tuple(param.shape):
-            raise ValueError(f"the param {name!r} must have the shape {param.shape}, not {value.shape}")
+            raise ValueError(f"the param {name!r} must have the shape {in_words(param.shape)}, not {value.shape}")
+        largest = abs(value[abs(value) < math.inf]).max(initial=0)
+        if dtype == "float32" and largest > FLOAT32_MAX:
+            raise ValueError(f"the param {name!r} has {largest}, which is too large for float32")
         loaded[name] = backend.asarray(value.copy(), dtype)  # a copy, that the layer alone holds
     return loaded
 

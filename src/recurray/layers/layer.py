@@ -64,7 +64,7 @@ class Layer(ABC):
         Returns
         -------
         y : array
-            The output.
+            The output. It may share memory with ``x`` and with the cache: copy it before writing to it.
         state
             The final state, None for layers that have none.
         cache

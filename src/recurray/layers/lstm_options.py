@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -57,6 +56,8 @@ def _activations(given: Mapping[str, Any]) -> Activations:
     if isinstance(gates, Mapping) and gates and "name" not in gates:  # by gate
         if set(gates) - {"i", "f", "o"}:
             raise ValueError(f"gate_activation by gate must have the names 'i', 'f', 'o', not {list(gates)}")
+        if given["coupled"] and "f" in gates:
+            raise ValueError("gate_activation names 'f', but where coupled f is 1 - i")
         of_gates = {gate: activation(spec, f"gate_activation[{gate!r}]") for gate, spec in gates.items()}
     else:
         of_gates = dict.fromkeys(("i", "f", "o"), activation(gates, "gate_activation"))
@@ -71,6 +72,6 @@ def _bound(name: str, value: Any) -> float | None:
     if value is None:
         return None
     bound = checks.number(name, value)
-    if not 0 < bound < math.inf:
+    if bound <= 0:
         raise ValueError(f"{name} must be None or a number above 0, not {value!r}")
     return bound

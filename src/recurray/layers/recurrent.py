@@ -293,6 +293,12 @@ class Recurrent(Layer):
         A gradient of the final state may leave fields None for zeros.
         """
         checks.cache(cache, RecurrentCache)
+        places = [len(directions) for directions in cache.directions]
+        if places != [self.directions] * self.num_layers:
+            raise ValueError(
+                f"cache must be of {self.num_layers} layers with {self.directions} directions each, "
+                f"but is of {len(places)} with {places[0]}: it is another layer's"
+            )
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
         dy = checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)

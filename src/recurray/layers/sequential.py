@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from recurray.arrays import Array
+from recurray.arrays import Array, namespace_of
 from recurray.layers import checks
 from recurray.layers.layer import Layer
+from recurray.scan import valid_steps
+
+
+@dataclass(frozen=True)
+class SequentialCache:
+    """What Sequential's backward reads."""
+
+    layers: tuple[Any, ...]  # the layers' caches
+    valid: Array | None  # (batch, time) or (time, batch): which steps are within their rows' lengths
 
 
 class Sequential(Layer):
     """Layers one after the other, each fed with the output of the one before.
 
-    Its state is a tuple with an entry for each layer, None for those that carry nothing.
+    Its state is a tuple with an entry for each layer, None for those that carry nothing. Where ``lengths`` are given,
+    what the input and the output's gradient hold past them is ignored, and the output is zero there.
 
     Parameters
     ----------
@@ -53,6 +64,8 @@ class Sequential(Layer):
         for place, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layer {place} must be a recurray layer, not {type(layer).__name__}")
+            if any(layer is other for other in layers[:place]):
+                raise ValueError(f"layer {place} stands in an earlier place too: layers can't share params")
             for what in ("backend", "dtype"):
                 first, own = getattr(layers[0], what), getattr(layer, what)
                 if own != first:
@@ -69,29 +82,48 @@ class Sequential(Layer):
 
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
-    ) -> tuple[Array, tuple[Any, ...], tuple[Any, ...] | None]:
+    ) -> tuple[Array, tuple[Any, ...], SequentialCache | None]:
+        valid = self._valid_steps(x, lengths)
+        x = _within(valid, x)
         ends, caches = [], []
         for layer, start in zip(self.layers, self._by_layer("state", state), strict=True):
             x, end, cache = layer._forward(x, start, lengths, training=training, rng=rng, keep=keep)
             ends.append(end)
             caches.append(cache)
-        return x, tuple(ends), tuple(caches) if keep else None
+        return _within(valid, x), tuple(ends), SequentialCache(tuple(caches), valid) if keep else None
 
     def backward(
-        self, cache: tuple[Any, ...], dy: Array, dstate: Any = None
+        self, cache: SequentialCache, dy: Array, dstate: Any = None
     ) -> tuple[Array, tuple[Any, ...], dict[str, Array]]:
         """Gradients of the input, the start states and the params; see `Layer.backward`."""
-        checks.cache(cache, tuple)
-        caches, dends = self._by_layer("cache", cache), self._by_layer("dstate", dstate)
+        checks.cache(cache, SequentialCache)
+        if len(cache.layers) != len(self.layers):
+            raise ValueError(f"cache must be of {len(self.layers)} layers, but is of {len(cache.layers)}")
+        checks.array(self.backend, "dy", dy)
+        dends = self._by_layer("dstate", dstate)
         dstarts: list[Any] = []
         grads: dict[str, Array] = {}
+        dx = _within(cache.valid, dy)
         for place in reversed(range(len(self.layers))):
-            if dy is None:
-                raise ValueError(f"layer {place} gives no gradient of its input to layer {place - 1}")
-            dy, dstart, own = self.layers[place].backward(caches[place], dy, dends[place])
+            if dx is None:
+                raise ValueError(f"layer {place + 1} gives no gradient of its input to layer {place}")
+            dx, dstart, own = self.layers[place].backward(cache.layers[place], dx, dends[place])
             dstarts.append(dstart)
             grads |= {f"{place}.{name}": value for name, value in own.items()}
-        return dy, tuple(dstarts[::-1]), {name: grads[name] for name in self.params}
+        dx = None if dx is None else _within(cache.valid, dx)
+        return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self.params}
+
+    def _valid_steps(self, x: Array, lengths: Any) -> Array | None:
+        """Which steps are within their rows' lengths, in the layout of x without its features; None if all are."""
+        if lengths is None:
+            return None
+        checks.array(self.backend, "x", x)
+        if len(x.shape) < 2:
+            raise ValueError(f"x must have axes for batch and time to go with lengths, not {checks.in_words(x.shape)}")
+        batch_first = next((layer.batch_first for layer in self.layers if hasattr(layer, "batch_first")), True)
+        batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
+        valid = valid_steps(checks.lengths(lengths, batch, steps) or [], steps, like=x)
+        return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
 
     def astype(self, dtype: str) -> Self:
         """Return a copy of the layers, params and all, that computes in ``dtype`` ("float32" or "float64")."""
@@ -104,8 +136,8 @@ class Sequential(Layer):
     def _by_layer(self, name: str, value: Any) -> Sequence[Any]:
         if value is None:
             return (None,) * len(self.layers)
-        if not isinstance(value, tuple) or len(value) != len(self.layers):
-            given = f"{len(value)} entries" if isinstance(value, tuple) else type(value).__name__
+        if type(value) is not tuple or len(value) != len(self.layers):
+            given = f"{len(value)} entries" if type(value) is tuple else type(value).__name__
             raise ValueError(
                 f"{name} must be a tuple with an entry for each of the {len(self.layers)} layers, not {given}"
             )
@@ -121,6 +153,16 @@ class Sequential(Layer):
 
     def _options(self) -> list[str]:
         return []
+
+
+def _within(valid: Array | None, a: Array) -> Array:
+    """Zero the padding of an array with axes for batch and time: time-wise layers would spread NaN from it."""
+    if valid is None or tuple(a.shape[:2]) != tuple(valid.shape):
+        return a
+    if len(a.shape) == 2 and namespace_of(a).isdtype(a.dtype, "real floating"):
+        return a  # (batch, features), after `Last`, of as many features as there are steps
+    xp = namespace_of(a)
+    return xp.where(xp.reshape(valid, (*valid.shape, *(1 for _ in a.shape[2:]))), a, xp.zeros_like(a))
 
 
 class JoinedParams(MutableMapping[str, Array]):

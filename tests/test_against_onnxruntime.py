@@ -1,0 +1,214 @@
+"""Random models of ONNX's LSTM operator, run by onnxruntime, against the LSTM with the same weights and options.
+
+onnxruntime departs from the operator's description where it doesn't clip C on its way through h(), and where a row of
+length 0 ends with zeros instead of its start state. So where there is a clip, C stays below it here, and no row is of
+length 0. A batch of 0 rows ends its process. Activations are always given their parameters, for which it has defaults
+of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurray as rr
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+OPSET, IR_VERSION = 17, 8
+INPUTS = ("X", "W", "R", "B", "lengths", "h0", "c0", "P")
+
+# By name in ONNX: the name here, and the parameters to choose from
+BOUNDED: dict[str, tuple[str, list[tuple[float, ...]]]] = {
+    "Sigmoid": ("sigmoid", [()]),
+    "HardSigmoid": ("hard_sigmoid", [(0.2, 0.5), (0.3, 0.4)]),
+}
+FUNCTIONS = BOUNDED | {
+    "Tanh": ("tanh", [()]),
+    "Softsign": ("softsign", [()]),
+    "ScaledTanh": ("scaled_tanh", [(0.9, 1.2), (1.7, 0.7)]),
+    "Relu": ("relu", [()]),
+    "LeakyRelu": ("leaky_relu", [(0.01,), (0.3,)]),
+    "ThresholdedRelu": ("thresholded_relu", [(0.2,), (1.0,)]),
+    "Elu": ("elu", [(1.0,), (0.4,)]),
+    "Softplus": ("softplus", [()]),
+    "Affine": ("affine", [(0.7, 0.1), (-0.4, 0.2)]),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One LSTM node: its attributes, and its inputs by the names of `INPUTS`; left out are those it goes without."""
+
+    direction: str
+    hidden: int
+    activations: list[tuple[str, tuple[float, ...]]]  # for each direction f, g and h
+    clip: float | None
+    input_forget: bool
+    arrays: dict[str, np.ndarray]
+
+    def run(self) -> dict[str, np.ndarray]:
+        """What onnxruntime makes of it: y (T, D, B, H), h and c (D, B, H)."""
+        given = [name if name in self.arrays else "" for name in INPUTS]
+        attributes: dict[str, Any] = {"direction": self.direction, "hidden_size": self.hidden}
+        attributes |= {"activations": [name for name, _ in self.activations], "input_forget": int(self.input_forget)}
+        for k, parameter in enumerate(("activation_alpha", "activation_beta")):
+            values = [values[k] for _, values in self.activations if len(values) > k]
+            attributes |= {parameter: values} if values else {}
+        attributes |= {} if self.clip is None else {"clip": self.clip}
+        node = onnx.helper.make_node("LSTM", given, ["y", "h", "c"], **attributes)
+        types = {"f": onnx.TensorProto.FLOAT, "i": onnx.TensorProto.INT32}
+        graph = onnx.helper.make_graph(
+            [node],
+            "one node",
+            [onnx.helper.make_tensor_value_info(n, types[a.dtype.kind], a.shape) for n, a in self.arrays.items()],
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("y", "h", "c")],
+        )
+        model = onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return dict(zip(("y", "h", "c"), session.run(None, self.arrays), strict=True))
+
+
+def random_model(seed: int) -> Model:
+    rng = np.random.default_rng(seed)
+
+    def chance(p: float) -> bool:
+        return bool(rng.random() < p)
+
+    direction = ("forward", "reverse", "bidirectional")[seed % 3]
+    directions = 2 if direction == "bidirectional" else 1
+    clipped, steps = chance(0.4), int(rng.integers(1, 6))
+    steps = min(steps, 3) if clipped else steps
+    batch, features, hidden = (int(size) for size in rng.integers(1, 5, 3))
+    spread = 3.0 if clipped else 0.7
+
+    def draw(*shape: int) -> np.ndarray:
+        return (spread * rng.standard_normal(shape)).astype(np.float32)
+
+    arrays = {
+        "X": rng.standard_normal((steps, batch, features)).astype(np.float32),
+        "W": draw(directions, 4 * hidden, features),
+        "R": draw(directions, 4 * hidden, hidden),
+    }
+    if chance(0.8):
+        arrays["B"] = draw(directions, 8 * hidden)
+    if chance(0.6):
+        arrays["lengths"] = rng.integers(1, steps + 1, batch).astype(np.int32)
+    if chance(0.6):
+        arrays["h0"] = draw(directions, batch, hidden)
+    if chance(0.6):
+        arrays["c0"] = rng.uniform(-0.5, 0.5, (directions, batch, hidden)).astype(np.float32)
+    if chance(0.5):
+        arrays["P"] = draw(directions, 3 * hidden)
+
+    def chosen(names: list[str]) -> tuple[str, tuple[float, ...]]:
+        name = names[rng.integers(len(names))]
+        parameters = FUNCTIONS[name][1]
+        return name, parameters[rng.integers(len(parameters))]
+
+    usual: list[tuple[str, tuple[float, ...]]] = [("Sigmoid", ()), ("Tanh", ()), ("Tanh", ())]
+    activations = usual
+    if chance(0.6):  # C stays below the clip with gates from 0 to 1 and a new value from -1 to 1
+        gates, new = (list(BOUNDED), ["Tanh", "Softsign", *BOUNDED]) if clipped else (list(FUNCTIONS), list(FUNCTIONS))
+        activations = [chosen(gates), chosen(new), chosen(list(FUNCTIONS))]
+    return Model(
+        direction,
+        hidden,
+        activations * directions,
+        clip=steps + 0.5 if clipped else None,
+        input_forget=chance(0.3),
+        arrays=arrays,
+    )
+
+
+def our_layer(model: Model, dtype: str, *, clip: bool = True) -> rr.LSTM:
+    """The layer for a model: gates from ONNX's order i o f c to i f g o; where f is 1 - i, its weights are left out."""
+    features, hidden = model.arrays["W"].shape[2], model.hidden
+    gates, peepers = ([0, 3, 1], [0, 1]) if model.input_forget else ([0, 2, 3, 1], [0, 2, 1])
+
+    def blocks(a: np.ndarray, order: list[int]) -> np.ndarray:
+        return np.concatenate([a[k * hidden : (k + 1) * hidden] for k in order])
+
+    params = {}
+    for direction in range(model.arrays["W"].shape[0]):
+        suffix = "_l0" + "_reverse" * (direction == 1 or model.direction == "reverse")
+        own = {name: a[direction] for name, a in model.arrays.items() if name in ("W", "R", "B", "P")}
+        params[f"weight_ih{suffix}"] = blocks(own["W"], gates)
+        params[f"weight_hh{suffix}"] = blocks(own["R"], gates)
+        if "B" in own:
+            for name, bias in zip(("ih", "hh"), np.split(own["B"], 2), strict=True):
+                params[f"bias_{name}{suffix}"] = blocks(bias, gates)
+        if "P" in own:
+            params[f"peephole{suffix}"] = blocks(own["P"], peepers).reshape(-1, hidden)
+    f, g, h = ((FUNCTIONS[name][0], *values) for name, values in model.activations[:3])
+    layer = rr.LSTM(
+        features,
+        hidden,
+        bidirectional=model.direction != "forward",
+        bias="B" in model.arrays,
+        peepholes="P" in model.arrays,
+        coupled=model.input_forget,
+        gate_clip=model.clip if clip else None,
+        gate_activation=f,
+        cell_activation=g,
+        output_activation=h,
+        batch_first=False,
+        dtype=dtype,
+    )
+    if model.direction == "reverse":  # as one of two directions: the other has the same weights, and isn't looked at
+        params |= {name.removesuffix("_reverse"): value for name, value in params.items()}
+    layer.load_state_dict(params)
+    return layer
+
+
+def ours(model: Model, dtype: str, *, clip: bool = True) -> dict[str, np.ndarray]:
+    """The same results from our layer, in ONNX's layout."""
+    layer = our_layer(model, dtype, clip=clip)
+    steps, batch, _ = model.arrays["X"].shape
+    shape = (1 if model.direction == "forward" else 2, batch, model.hidden)
+    start = [np.broadcast_to(model.arrays.get(name, np.zeros(shape, "f")), shape) for name in ("h0", "c0")]
+    y, end = layer(
+        model.arrays["X"].astype(dtype), rr.State(*(a.astype(dtype) for a in start)), model.arrays.get("lengths")
+    )
+    y = y.reshape(steps, batch, -1, model.hidden).swapaxes(1, 2)
+    last = slice(1 if model.direction == "reverse" else 0, None)
+    return {"y": y[:, last], "h": end.h[last], "c": end.c[last]}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_models(seed: int) -> None:
+    model, dtype = random_model(seed), ("float32", "float64")[seed % 2]
+    expected = model.run()
+    for name, found in ours(model, dtype).items():
+        assert found.shape == expected[name].shape
+        scale = max(1.0, float(np.abs(expected[name]).max()))
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-5 * scale, err_msg=name)
+
+
+def test_the_models_use_everything() -> None:
+    """Every direction, input, attribute and activation is in several of them, and the clip tells in the results."""
+    models = [random_model(seed) for seed in range(100)]
+    for name in INPUTS:
+        assert sum(name in model.arrays for model in models) >= 20, name
+    for place in range(3):
+        used = [model.activations[place][0] for model in models]
+        assert all(used.count(name) >= 2 for name in FUNCTIONS if place != 0 or name in BOUNDED), used
+    assert sum(model.input_forget for model in models) >= 20
+    assert sum("lengths" in m.arrays and len(set(m.arrays["lengths"].tolist())) > 1 for m in models) >= 20
+    clipped = [model for model in models if model.clip is not None]
+    assert len(clipped) >= 20
+    told = [np.abs(ours(m, "float64")["y"] - ours(m, "float64", clip=False)["y"]).max() > 1e-3 for m in clipped]
+    assert np.mean(told) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 1100, 100))
+def test_many_random_models(first: int) -> None:
+    for seed in range(first, first + 100):
+        test_random_models(seed)
