@@ -285,7 +285,7 @@ def test_sequential() -> None:
         model.backward(cache, y, (None,))
     with pytest.raises(ValueError, match="cache must be of 2 layers, but is of 1"):
         model.backward(rr.Sequential(lstm()).forward(X)[2], y)
-    with pytest.raises(TypeError, match="cache must be what forward returned, a tuple, not NoneType"):
+    with pytest.raises(TypeError, match="cache must be what forward returned, a SequentialCache, not NoneType"):
         model.backward(None, y)
 
 

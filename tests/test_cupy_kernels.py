@@ -16,7 +16,7 @@ import pytest
 import nvrtc
 from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
-from host_cpp import HostLibrary, compiler
+from host_cpp import HEAD, HostLibrary, compiler
 from random_cell import RandomCell
 from recurray.arrays import namespace_of, sigmoid
 from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
@@ -25,6 +25,8 @@ from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
 from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, grid_of
+from recurray_cupy.launcher import Launcher
+from recurray_cupy.prelude import TEXT
 from recurray_cupy.sum_rows import sum_rows_kernel
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
@@ -165,6 +167,51 @@ def test_means_with_any_number_of_threads_and_units(tmp_path, threads):
     for size in (1, 16, 37):
         arguments = problem(Normalised(), rng, batch=2, steps=3, size=size)
         both_ways(partial(forward, library), partial(backward, library), Normalised(), *arguments, rng=rng)
+
+
+RACE = """
+typedef double real;
+%s
+
+int main() {
+    int wrong = 0;
+    together(3, 20, [&] {
+        for (int round = 0; round < 20; ++round) {
+            real one[1] = {(real)round}, two[2] = {(real)threadIdx.x, (real)blockIdx.x};
+            block_sums(one);
+            block_sums(two);
+            block_sums(one);
+            if (one[0] != 400 * round || two[0] != 190 || two[1] != 20 * blockIdx.x) __atomic_store_n(&wrong, 1, 0);
+        }
+    });
+    return wrong;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("barrier", [None, 0, 1])
+def test_threads_do_not_race_in_sums(tmp_path, barrier):
+    """ThreadSanitizer finds nothing, and it does where a barrier is taken out."""
+    parts = TEXT.split("__syncthreads();")
+    assert len(parts) == 3
+    if barrier is not None:
+        parts[barrier : barrier + 2] = ["".join(parts[barrier : barrier + 2])]
+    (tmp_path / "race.cpp").write_text(HEAD + RACE % "__syncthreads();".join(parts))
+    command = ["g++", "-std=c++20", "-O1", "-g", "-pthread", "-fsanitize=thread", "-o", "race", "race.cpp"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "race"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (barrier is None), done.stderr[:4000]
+
+
+@needs_compiler
+def test_arrays_that_are_not_contiguous_are_refused(tmp_path):
+    library = HostLibrary(tmp_path)
+    arrays = {"values": np.zeros((2, 3)).T, "order": np.arange(3), "ends": np.array([3]), "sums_of_rows": np.zeros(2)}
+    options = {"dtype": "float64", "batch": 1, "units": 2, "reverse": False}
+    with pytest.raises(ValueError, match="values isn't contiguous"):
+        Launcher(library, sum_rows_kernel(), arrays, **options)
 
 
 # Mistakes in kernels are caught --------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 
 import recurray as rr
 from against_torch import by_recurray, by_torch, configuration
-from harness import assert_all_close, here, obtain
+from harness import assert_all_close, assert_all_same, here, obtain
 from recurray.backend import Backend
+from recurray.cells import GRUCell, ZoneoutCell
 
 PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 
@@ -175,6 +176,15 @@ def test_every_option_gives_the_same_on_every_backend(reset_after: bool, backend
     assert_all_close(backend, run(backend), reference)
 
 
+def test_every_option_arrives() -> None:
+    layer = rr.GRU(I, H, bias=False, reset_after=False, batch_first=False, dtype="float64", seed=0, **EVERYTHING)
+    for name, value in {"bias": False, "reset_after": False, "batch_first": False, **EVERYTHING}.items():
+        assert f" {name}={value!r}," in repr(layer)
+    assert layer.cell == ZoneoutCell(GRUCell(reset_after=False), zoneout_h=0.3)
+    other = rr.GRU(I, H, bias=False, reset_after=False, params=layer.params, **EVERYTHING)
+    assert_all_same(other.astype("float64").state_dict(), layer.astype("float32").astype("float64").state_dict())
+
+
 def test_streaming() -> None:
     for reset_after in (True, False):
         gru = rr.GRU(I, H, 2, reset_after=reset_after, dtype="float64", seed=0)
@@ -182,12 +192,6 @@ def test_streaming() -> None:
         stream = rr.Streaming(gru)
         ys = [stream(x[:, first:last]) for first, last in ((0, 1), (1, 1), (1, 5), (5, 7))]
         np.testing.assert_allclose(np.concatenate(ys, axis=1), gru(x)[0], rtol=0, atol=1e-13)
-
-
-def test_representation() -> None:
-    assert "GRU(3, 4, num_layers=2, reset_after=False, zoneout_h=0.1, backend='numpy'" in repr(
-        rr.GRU(I, H, 2, reset_after=False, zoneout_h=0.1)
-    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 import recurray as rr
 from against_torch import by_recurray, by_torch, configuration
-from harness import assert_all_close, here, obtain
+from harness import assert_all_close, assert_all_same, here, obtain
+from recurray.cells import RNNCell, ZoneoutCell
 
 PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 NONLINEARITIES = ("tanh", "relu")
@@ -47,26 +48,33 @@ def test_the_configurations_have_both_nonlinearities() -> None:
     assert 15 < drawn.count("relu") < 45
 
 
+EVERYTHING: dict[str, Any] = {
+    "num_layers": 2,
+    "bidirectional": True,
+    "dropout": 0.3,
+    "recurrent_dropout": 0.2,
+    "weight_dropout": 0.2,
+    "zoneout_h": 0.3,
+    "learned_state": True,
+    "recurrent_init": "orthogonal",
+}
+
+
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", ("leaky_relu", 0.1), {"name": "elu", "alpha": 0.5}])
 @pytest.mark.parametrize("platform", here("numpy", "reference"))
 def test_gradients_with_every_option(nonlinearity: Any, platform: str) -> None:
-    layer = rr.RNN(
-        I,
-        H,
-        2,
-        nonlinearity=nonlinearity,
-        bidirectional=True,
-        dropout=0.3,
-        recurrent_dropout=0.2,
-        weight_dropout=0.2,
-        zoneout_h=0.3,
-        learned_state=True,
-        recurrent_init="orthogonal",
-        backend=obtain(platform),
-        seed=0,
-    )
+    layer = rr.RNN(I, H, nonlinearity=nonlinearity, backend=obtain(platform), seed=0, **EVERYTHING)
     report = rr.check_gradients(layer, batch=3, lengths=[5, 0, 2], samples=6)
     assert report.ok, f"\n{report}"
+
+
+def test_every_option_arrives() -> None:
+    layer = rr.RNN(I, H, bias=False, nonlinearity="relu", batch_first=False, dtype="float64", seed=0, **EVERYTHING)
+    for name, value in {"bias": False, "nonlinearity": "relu", "batch_first": False, **EVERYTHING}.items():
+        assert f" {name}={value!r}," in repr(layer)
+    assert layer.cell == ZoneoutCell(RNNCell("relu"), zoneout_h=0.3)
+    other = rr.RNN(I, H, bias=False, nonlinearity="relu", params=layer.params, **EVERYTHING)
+    assert_all_same(other.astype("float64").state_dict(), layer.astype("float32").astype("float64").state_dict())
 
 
 def test_streaming() -> None:

@@ -1,4 +1,32 @@
-"""The CuPy backend: recurrences on a CUDA GPU. Importing it doesn't import CuPy; making a backend does."""
+"""The CuPy backend: recurrences on a CUDA GPU. Importing it doesn't import CuPy; making a backend does.
+
+A cell is recorded, and kernels are written for it, in this order:
+
+    forward_step, backward_step   say where the inputs of the recorded programs are and where the results go (`step`)
+    saved                         where what forward keeps for backward is
+    schedule                      cuts a step where a value needs all units: at a mean, at a product amid the step
+    stretches                     writes what is read, computed and stored for one element between two cuts
+    elements, rows                put a kernel around that: a thread for each element, or a block for each row
+    kernel, prelude               the text as a whole
+
+`forward` and `backward` run them: a product, a launch, a product, a launch, with single products over all steps
+before and after. A step is one launch each way, and two where there is a product amid the step. Where no unit waits
+for another's output, as in the diagonal LSTM, all steps are one launch. `library` is all that is CuPy's own, so that
+the tests can run the rest with NumPy and a C++ compiler in its place.
+
+None of it has been run on a GPU yet.
+
+A kernel can be looked at:
+
+>>> from recurray.cells import LSTMCell
+>>> from recurray_cupy.compiled import compiled
+>>> (kernel,) = compiled(LSTMCell()).backward(projected=False).kernels
+>>> print(kernel.source("float32"))  # doctest: +ELLIPSIS
+typedef float real;
+...
+            const real v24 = v0 * v11;
+...
+"""
 
 from recurray_cupy.backend import CupyBackend
 

@@ -1,0 +1,226 @@
+"""Everything that needs a GPU, in one script: ``python tests/gpu_check.py FOLDER``. It has not been run on a GPU yet.
+
+It runs the tests marked ``gpu`` and those of every layer on the CuPy backend, compares larger layers with NumPy, and
+times the LSTM against ``torch.nn.LSTM`` and the diagonal LSTM against the GPU's memory. It goes on after a failure,
+ends within ten minutes, and writes FOLDER/report.md as it goes, with the tests' output beside it. It works in a
+checkout that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch for the comparison.
+
+With ``--backend numpy`` it runs on the CPU, on smaller problems, to see that the script itself works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Report:
+    """Writes report.md, anew after each section, so that it is there whatever happens."""
+
+    folder: Path
+    deadline: float
+    parts: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def left(self) -> float:
+        """Seconds left."""
+        return self.deadline - time.monotonic()
+
+    def add(self, text: str) -> None:
+        self.parts.append(text)
+        (self.folder / "report.md").write_text("\n\n".join(self.parts) + "\n")
+        print(text, flush=True)
+
+    def table(self, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        lines = [head, ("---",) * len(head), *rows]
+        self.add("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
+
+    @contextmanager
+    def section(self, title: str) -> Iterator[None]:
+        """A section. A failure in it is reported, and ends it alone."""
+        self.add(f"## {title}")
+        began = time.monotonic()
+        try:
+            if self.left() <= 0:
+                raise TimeoutError("no time is left for this")
+            yield
+        except Exception:
+            self.failed.append(title)
+            self.add(f"FAILED:\n\n```\n{traceback.format_exc()[-4000:]}```")
+        self.add(f"({time.monotonic() - began:.0f} s)")
+
+
+def main() -> int:
+    """Run all sections; 1 if any has failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where to write report.md")
+    parser.add_argument("--backend", default="cupy", choices=["cupy", "numpy"])
+    parser.add_argument("--minutes", type=float, default=9.0, help="when to stop")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    report = Report(given.folder, time.monotonic() + 60 * given.minutes)
+    with tempfile.TemporaryDirectory() as announced:
+        sys.path[:0] = [str(ROOT / "src"), str(ROOT / "backends"), str(ROOT / "tests"), announce(Path(announced))]
+        os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
+        run(report, given.backend)
+    report.add(f"# {'FAILED: ' + ', '.join(report.failed) if report.failed else 'All passed'}")
+    return 1 if report.failed else 0
+
+
+def run(report: Report, backend: str) -> None:
+    import gpu_times
+
+    on_gpu = backend == "cupy"
+    with report.section("Machine"):
+        report.table(("what", "which"), machine(backend))
+    with report.section("Every layer in float32 and float64, compared with NumPy"):
+        compare_layers(report, backend)
+    with report.section("Tests of the CuPy backend on a GPU"):
+        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(150, report.left()))
+    with report.section("LSTM, against torch.nn.LSTM"):
+        gpu_times.lstm(report, backend, seconds=min(150, report.left()))
+    if on_gpu:
+        with report.section("A step of the LSTM, part by part"):
+            gpu_times.parts(report)
+    with report.section("Diagonal LSTM, against the memory's bandwidth"):
+        gpu_times.diagonal(report, backend)
+    with report.section("Tests of every layer on this backend"):
+        tests = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
+        run_tests(report, "layers", tests, backend, seconds=report.left() - 5)
+
+
+def announce(folder: Path) -> str:
+    """Say what backends there are as an installed package does, for a checkout that isn't installed."""
+    info = folder / "recurray-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: recurray\nVersion: 0\n")
+    points = "[recurray.backends]\nnumpy = recurray_numpy:NumpyBackend\ncupy = recurray_cupy:CupyBackend\n"
+    (info / "entry_points.txt").write_text(points)
+    return str(folder)
+
+
+def machine(backend: str) -> list[tuple[str, str]]:
+    """What this is run on."""
+    import numpy as np
+
+    found = [("Python", platform.python_version()), ("NumPy", np.__version__)]
+    found.append(("array-api-compat", "here" if find_spec("array_api_compat") else "not here, but it is needed"))
+    if backend == "cupy":
+        import cupy
+
+        properties = cupy.cuda.runtime.getDeviceProperties(0)
+        found += [
+            ("CuPy", cupy.__version__),
+            ("CUDA run time", str(cupy.cuda.runtime.runtimeGetVersion())),
+            ("CUDA of the driver", str(cupy.cuda.runtime.driverGetVersion())),
+            ("GPU", f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}"),
+        ]
+    try:
+        import torch
+
+        found += [("PyTorch", torch.__version__), ("its cuDNN", str(torch.backends.cudnn.version()))]
+    except ImportError as error:
+        found.append(("PyTorch", f"not here: {error}"))
+    return found
+
+
+def run_tests(report: Report, name: str, arguments: list[str], backend: str, *, seconds: float) -> None:
+    """Run pytest by itself; its output goes to a file."""
+    environment = os.environ | {"RECURRAY_TEST_BACKENDS": f"{backend},reference", "RECURRAY_TEST_REQUIRE": backend}
+    if backend == "numpy" and "gpu" in arguments:
+        environment |= {"RECURRAY_TEST_REQUIRE": ""}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+        *arguments,
+    ]
+    log = report.folder / f"{name}.txt"
+    with log.open("w") as file:
+        try:
+            code = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=max(1, seconds), check=False
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    lines = log.read_text().splitlines()
+    failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    report.add("\n".join(["```", *failures[:20], *lines[-1:], "```"]))
+    if code:
+        what = f"ended with the code {code}" if code >= 0 else f"took over {seconds:.0f} s"
+        raise RuntimeError(f"pytest {what}; see {log.name}")
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+ALLOWED = {"float32": 1e-3, "float64": 1e-10}  # relative to the largest element
+
+
+def compare_layers(report: Report, backend: str) -> None:
+    """Compare layers of several blocks of threads, ragged and not, with the NumPy backend."""
+    import numpy as np
+
+    import recurray as rr
+    from cells import CELLS
+
+    makers: dict[str, Callable[..., Any]] = {
+        f"{cell}": lambda cell=cell, **options: rr.Recurrent(cell, 50, 200, **options) for cell in CELLS
+    }
+    makers["LSTM, 2 layers, both directions"] = lambda **options: rr.LSTM(50, 200, 2, bidirectional=True, **options)
+    makers["LSTM, projected"] = lambda **options: rr.LSTM(50, 200, proj_size=70, **options)
+    rows, wrong = [], []
+    for name, make in makers.items():
+        errors = {}
+        for dtype in ALLOWED:
+            for lengths in (None, [0, 20, 1, 17, 20, 19, 2]):
+                rng = np.random.default_rng(1)
+                found = [results(make(backend=be, dtype=dtype, seed=0), lengths, rng) for be in ("numpy", backend)]
+                error = max(
+                    float(np.abs(a - b).max(initial=0)) / max(1.0, float(np.abs(a).max(initial=0)))
+                    for a, b in zip(*found, strict=True)
+                )
+                errors[dtype] = max(error, errors.get(dtype, 0.0))
+        bad = [dtype for dtype, error in errors.items() if not error <= ALLOWED[dtype]]
+        wrong += [f"{name} {dtype}" for dtype in bad]
+        rows.append((name, *(f"{error:.1e}" for error in errors.values()), "WRONG" if bad else "ok"))
+    report.table(("layer", *ALLOWED, ""), rows)
+    if wrong:
+        raise AssertionError(f"further from NumPy than {ALLOWED}: {', '.join(wrong)}")
+
+
+def results(layer: Any, lengths: Any, rng: Any) -> list[Any]:
+    """The output, the final state and all gradients, as NumPy arrays."""
+    import numpy as np
+
+    backend = layer.backend
+    x, other = np.random.default_rng(2).standard_normal((7, 20, 50)), np.random.default_rng(3)
+    y, state, cache = layer.forward(backend.asarray(x, layer.dtype), None, lengths, True, np.random.default_rng(4))
+    dy = other.standard_normal(y.shape)
+    dx, dstate, grads = layer.backward(cache, backend.asarray(dy, layer.dtype))
+    arrays = [y, *state, dx, *dstate, *grads.values()]
+    return [backend.to_numpy(a) for a in arrays if a is not None]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
