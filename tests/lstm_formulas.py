@@ -283,3 +283,16 @@ def variant(name: str, make: Any, options: dict[str, Any], *, ragged: bool = Fal
 
     formula = Formula(make is rr.DiagonalLSTM, options)
     return Case(name, layer, formula, lengths=(3, 0, 5, 1) if ragged else None, batch=4 if ragged else 3)
+
+
+def every_option() -> Iterator[Case]:
+    """Cases for `test_every_layer`, that together have all options."""
+    import recurray as rr
+
+    common: dict[str, Any] = {"peepholes": True, "coupled": True, "cell_clip": 0.8, "gate_clip": 0.9, "zoneout_c": 0.3}
+    functions = {"gate_activation": "hard_sigmoid", "cell_activation": "softsign", "output_activation": ("elu", 0.5)}
+    yield variant("lstm with options", rr.LSTM, {**common, **functions, "proj_size": 2}, ragged=True)
+    yield variant("lstm with layer normalisation", rr.LSTM, {"layer_norm": True, "bidirectional": True}, ragged=True)
+    yield variant("diagonal with options", rr.DiagonalLSTM, {**common, **functions, "zoneout_h": 0.2}, ragged=True)
+    per_gate = {"projection": "per_gate", "layer_norm": True, "weight_dropout": 0.3}
+    yield variant("diagonal with layer normalisation", rr.DiagonalLSTM, per_gate)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import recurray as rr
+from cases import CASES
+from cells import CELLS
 from compare_scans import both_ways, problem
+from harness import assert_all_close, layer_for, results
+from harness import problem as give_problem
 from host_cpp import HostLibrary, compiler
 from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
@@ -18,16 +23,23 @@ from recurray_cupy import CupyBackend
 from recurray_cupy.compiled import compiled
 from recurray_cupy.library import CompilationError, CupyLibrary
 
+
+def empty(case):
+    """The case with an empty batch."""
+    return replace(case, name=f"{case.name}, empty", batch=0, lengths=None if case.lengths is None else ())
+
+
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     library = HostLibrary(tmp_path_factory.mktemp("kernels"))
-    text = compiled(LSTMCell())
-    library.prepare(
-        [kernel for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)], "float64"
-    )
+    texts = [compiled(cell) for cell in CELLS]
+    kernels = [
+        kernel for text in texts for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)
+    ]
+    library.prepare([*kernels, *compiled(LSTMCell()).kernels(keep=True, projected=True)], "float64")
     return library
 
 
@@ -60,9 +72,35 @@ class NoCompiler:
 def backend_on(library):
     """The backend, but on the CPU."""
     backend = object.__new__(CupyBackend)
-    backend.xp, backend.device, backend.name = np, contextlib.nullcontext(), "cupy"
+    backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array)
+    backend.xp = np
+    backend.device, backend.name = Device("cpu"), "cupy"
     backend.library, backend._slow = library, set()
     return backend
+
+
+class Device(str):
+    """NumPy's device, which CuPy's way of choosing one may be applied to."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", [*CASES, *map(empty, CASES)], ids=str)
+def test_layers_equal_the_reference(library, case):
+    given, backend = give_problem(case), backend_on(library)
+    library.launched.clear()
+    layer = layer_for(case, given, backend)
+    found = results(layer, given)
+    expected = results(layer_for(case, given, rr.get_backend(np)), given)
+    assert_all_close(backend, found, expected)
+    has_kernels = isinstance(layer, rr.Recurrent | rr.Embedding) and given.x.size
+    assert library.launched or not has_kernels
+    library.xp.check_guards()
 
 
 def runs_by_the_reference(backend, cell, warning, dtype="float64"):

@@ -158,6 +158,9 @@ class Cell(ABC):
         """
         raise TypeError(f"{type(self).__name__} has inner gates {self.inner_gates} but no method inner_backward")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
 
 def added(first: CellGradients, second: CellGradients) -> CellGradients:
     """Add up two results, name by name."""

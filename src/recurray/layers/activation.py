@@ -27,11 +27,11 @@ class Activation(StatelessLayer):
     Parameters
     ----------
     name : str
-        The function, as PyTorch defines it where it has it: "tanh", "sigmoid", "relu", "leaky_relu", "thresholded_relu",
-        "elu", "softplus", "softsign", "hard_sigmoid", "scaled_tanh", "affine", "identity", on each element; "softmax",
-        "log_softmax", along the last axis.
+        The function, as PyTorch defines it where it has it: "tanh", "sigmoid", "relu", "leaky_relu",
+        "thresholded_relu", "elu", "softplus", "softsign", "hard_sigmoid", "scaled_tanh", "affine", "identity", on each
+        element; "softmax", "log_softmax", along the last axis.
     alpha, beta : float, optional
-        The function's parameters, where it has them; see `recurray.activations.activation` for what they are by default.
+        The function's parameters, where it has them; see `recurray.activations.activation` for their defaults.
     backend, dtype
         As in `LSTM`.
 

@@ -21,8 +21,8 @@ class LSTM(Recurrent):
         c_t &= f c_{t-1} + i g \\
         h_t &= o \tanh(c_t)
 
-    and, where ``proj_size`` is given, :math:`h_t = W_{hr}\, (o \tanh(c_t))`. The options that change this formula can
-    be combined as you like.
+    and, where ``proj_size`` is given, :math:`h_t = W_{hr}\, (o \tanh(c_t))`. Options that change this formula can be
+    combined, except that ``zoneout_h`` needs an output that isn't projected, and ``layer_norm`` biases.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -462,7 +462,7 @@ class Recurrent(Layer):
     def _options(self) -> list[str]:
         options = [str(self.input_size), str(self.hidden_size)]
         if type(self) is Recurrent:
-            options.insert(0, repr(self.cell) if is_dataclass(self.cell) else f"{type(self.cell).__name__}()")
+            options.insert(0, repr(self.cell))
         for name, default in (
             ("num_layers", 1),
             ("bidirectional", False),
