@@ -40,8 +40,8 @@ EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=repr)
 
 @EVERY_CELL
 def test_the_derivative_of_a_step(cell: Cell, backend: Backend) -> None:
-    for seed in range(3):
-        report = rr.check_gradients(cell, backend=backend, batch=3, seed=seed)
+    for seed in range(3 if backend.name == "numpy" else 1):
+        report = rr.check_gradients(cell, backend=backend, samples=6 if backend.name == "numpy" else 2, seed=seed)
         assert report.ok, f"\n{report}"
 
 
@@ -49,7 +49,7 @@ def test_the_derivative_of_a_step(cell: Cell, backend: Backend) -> None:
 @EVERY_CELL
 def test_the_gradients_of_a_layer(cell: Cell, platform: str) -> None:
     layer = rr.Recurrent(cell, 2, 3, 2, bidirectional=True, backend=obtain(platform), seed=0)
-    report = rr.check_gradients(layer, lengths=[5, 0, 3], batch=3, samples=4)
+    report = rr.check_gradients(layer, lengths=[4, 0, 3], batch=3, steps=4, samples=2)
     assert report.ok, f"\n{report}"
 
 

@@ -38,7 +38,7 @@ class Compiled:
 
     def function(self, code: Code, dtype: Any) -> Callable[..., None]:
         """The function that ``code`` is the text of, for arrays of ``dtype``."""
-        key = id(code), dtype  # the code lives as long as this object
+        key = code, dtype
         if key not in self._functions:
             self._functions[key] = code.compile(dtype)
         return self._functions[key]
