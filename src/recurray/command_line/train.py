@@ -28,6 +28,10 @@ _MOST_COUNTED = 20_000_000  # characters of training text up to which n-grams ar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
+    parser.epilog = (
+        "Where other programs keep the processor's cores busy, set OPENBLAS_NUM_THREADS=1 beforehand: NumPy's matrix "
+        "products by several threads wait for the slowest of them, thousands of times a second."
+    )
     parser.add_argument(
         "text", nargs="?", metavar="TEXT", help=f"a UTF-8 text file (default: Python's help topics, {DEFAULT_TEXT})"
     )
