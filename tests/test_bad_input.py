@@ -312,7 +312,7 @@ BAD_OPTIONS: dict[str, Any] = {
     ),
     "dropout 1": (lambda: rr.LSTM(2, 3, dropout=1.0), ValueError, "dropout must be at least 0 and below 1, not 1.0"),
     "dropout -": (lambda: rr.Dropout(-0.1), ValueError, "p must be at least 0 and below 1, not -0.1"),
-    "dropout nan": (lambda: rr.Dropout(float("nan")), ValueError, "p must be a finite number, not nan"),
+    "dropout nan": (lambda: rr.Dropout(float("nan")), ValueError, "p must be at least 0 and below 1, not nan"),
     "dropout text": (lambda: rr.Dropout("0.5"), TypeError, "p must be a number, not str '0.5'"),
     "proj_size": (lambda: rr.LSTM(2, 3, proj_size=3), ValueError, "proj_size must be below hidden_size 3, not 3"),
     "projection": (

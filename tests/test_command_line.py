@@ -127,7 +127,7 @@ def test_an_existing_file_is_announced_before_it_is_replaced(folder, capsys):
 
 @pytest.mark.slow
 def test_the_default_run_beats_the_3_gram_within_its_first_epochs(capsys):
-    """A run of two epochs, about a minute on two cores."""
+    """A run of two epochs, less than a minute on two idle cores."""
     assert main(["train", "--epochs", "2"]) == 0
     figures = dict(re.findall(r"^    (this|3-gram) model +(\d\.\d{3})$", capsys.readouterr().out, flags=re.M))
     assert float(figures["this"]) < float(figures["3-gram"]) - 0.1

@@ -41,6 +41,12 @@ def number(name: str, value: Any) -> float:
     """Check a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    return float(value)
+
+
+def finite(name: str, value: Any) -> float:
+    """Check a real number that is neither infinite nor NaN."""
+    value = number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     return float(value)

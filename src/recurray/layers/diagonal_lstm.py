@@ -126,7 +126,7 @@ class DiagonalLSTM(Recurrent):
         }
         cell = lstm_options.make_cell(DiagonalLSTMCell, self._given, shared=projection == "shared")
         if forget_bias is not None:
-            forget_bias = checks.number("forget_bias", forget_bias)
+            forget_bias = checks.finite("forget_bias", forget_bias)
         super().__init__(
             cell,
             input_size,

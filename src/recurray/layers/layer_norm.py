@@ -69,7 +69,7 @@ class LayerNorm(StatelessLayer):
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.size = checks.size("size", size)
-        self.eps = checks.number("eps", eps)
+        self.eps = checks.finite("eps", eps)
         if self.eps <= 0:
             raise ValueError(f"eps must be above 0, not {eps!r}")
         self.dtype = checks.float_dtype(dtype)

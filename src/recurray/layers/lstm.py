@@ -197,7 +197,7 @@ class LSTM(Recurrent):
         }
         cell = lstm_options.make_cell(LSTMCell, self._given)
         if forget_bias is not None:
-            forget_bias = checks.number("forget_bias", forget_bias)
+            forget_bias = checks.finite("forget_bias", forget_bias)
             if not bias:
                 raise ValueError("forget_bias needs bias=True")
         if layer_norm and not checks.flag("bias", bias):
