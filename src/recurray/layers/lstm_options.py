@@ -71,7 +71,7 @@ def _activations(given: Mapping[str, Any]) -> Activations:
 def _bound(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    bound = checks.number(name, value)
+    bound = checks.finite(name, value)
     if bound <= 0:
         raise ValueError(f"{name} must be None or a number above 0, not {value!r}")
     return bound
