@@ -86,7 +86,7 @@ def _backward_run(
     rows = run.rows
     carried = {"dh" if name == "h" else f"d_{name}": dstate[name][:, :rows] for name in states}
     carried = {name: np.array(value[:, 0] if vector else value, order="C") for name, value in carried.items()}
-    shared = carried | prepared.params_for(vector=vector)
+    shared = carried | prepared.params_for(rows)
     w_hidden = prepared.recurrent()
     shared["w_hidden"] = w_hidden if vector else np.ascontiguousarray(w_hidden.T)
     w_inner = prepared.inner[:, 1:]
@@ -106,6 +106,7 @@ def _backward_run(
         ready.function(part, dy.dtype)(**found)
 
     chunk = len(work["dy"])
+    totals = {place: np.zeros((prepared.size, rows), dy.dtype) for place in code.sums}  # over the steps
     for last in range(run.steps, 0, -chunk):
         first = max(0, last - chunk)
         here, columns = slice(last - first), slice(first * rows, last * rows)
@@ -118,7 +119,9 @@ def _backward_run(
             put_columns(into.dprojected[:, columns], work["dprojected"][here])
         for place, name in code.sums.items():
             terms = arrays[name][first:last] if name in arrays else work[name][here]
-            sums[place] += terms.reshape(last - first, prepared.size, rows).sum(axis=(0, 2))
+            totals[place] += terms.reshape(last - first, prepared.size, rows).sum(axis=0)
+    for place, total in totals.items():
+        sums[place] += total.sum(axis=1)
     for name in states:
         dstate[name][:, :rows] = carried["dh" if name == "h" else f"d_{name}"].reshape(-1, rows)
 

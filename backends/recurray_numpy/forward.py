@@ -78,7 +78,7 @@ def _forward_run(
     vector, projected = run.rows == 1, prepared.projection is not None
     columns = () if vector else (run.rows,)
 
-    arrays = prepared.params_for(vector=vector) | drawn
+    arrays = prepared.params_for(run.rows) | drawn
     arrays |= _operand(x, state["h"], run, columns, mask)
     arrays |= _inner_gates(ready.plan, prepared, run.steps, columns, x.dtype, each_step=keep)
     arrays |= _gates(ready.plan, prepared, arrays["operand"], columns, each_step=keep or vector)

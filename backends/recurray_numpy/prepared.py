@@ -41,9 +41,9 @@ class Prepared:
         rows[first : first + self.halved] *= 2  # exact
         return rows
 
-    def params_for(self, *, vector: bool) -> dict[str, Any]:
-        """The rows of the cell's own params, (H, 1), or (H,) for a batch of one row."""
-        return {name: row[:, 0] if vector else row for name, row in self.params.items()}
+    def params_for(self, rows: int) -> dict[str, Any]:
+        """The rows of the cell's own params, (H, rows), or (H,) for one row: a (H, 1) would take twice the time."""
+        return {name: row[:, 0] if rows == 1 else np.repeat(row, rows, axis=1) for name, row in self.params.items()}
 
 
 def prepare(plan: Plan, weights: Weights) -> Prepared:
