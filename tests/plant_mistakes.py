@@ -470,8 +470,8 @@ MISTAKES = [
     Mistake(
         "sequential forgets dstate",
         SEQUENTIAL,
-        "caches[place], dy, dends[place])",
-        "caches[place], dy, None)",
+        "cache.layers[place], dx, dends[place])",
+        "cache.layers[place], dx, None)",
         ONE_BY_ONE,
     ),
     Mistake(
