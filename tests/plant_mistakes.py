@@ -244,7 +244,7 @@ MISTAKES = [
     ),
     Mistake("dw from h after the step", DIAGONAL_CELL, "da[k] * before.h", "da[k] * (saved.o * saved.out)", FORMULA),
     Mistake("du without z", DIAGONAL_CELL, 'da[k] * product["z"', 'da[k] + 0 * product["z"', FORMULA),
-    Mistake("no bias", DIAGONAL_CELL, "(w[k] * before.h + b[k])", "(w[k] * before.h)", FORMULA),
+    Mistake("no bias", DIAGONAL_CELL, "(driven[k] + b[k])", "driven[k]", FORMULA),
     # The scan
     Mistake(
         "the recurrent bias is left out",

@@ -113,7 +113,7 @@ def test_many_random_cells_equal_the_reference(first):
 
 
 def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
-    monkeypatch.setattr("recurray_numpy.backward.CHUNK", 4000)
+    monkeypatch.setattr("recurray_numpy.forward.CHUNK", 4000)
     rng = np.random.default_rng(9)
     for cell in (LSTMCell(), DiagonalLSTMCell(True)):
         for batch in (1, 3):

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
+from recurray_numpy.buffers import empty
 from recurray_numpy.code import Code
 from recurray_numpy.compiled import Compiled, compiled
-from recurray_numpy.forward import ScanCache, by_length, by_row, work_array
+from recurray_numpy.forward import ScanCache, by_length, by_row, chunk_size, work_array
 from recurray_numpy.plan import Gates
 from recurray_numpy.prepared import in_cells_order
 from recurray_numpy.runs import Run, put_columns
 from recurray_numpy.writer import FLOATS
-
-CHUNK = 512 * 1024  # bytes of work space
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,11 @@ def _work_space(
     columns = () if rows == 1 else (rows,)
     of_chunk = ahead.work | after.work | {name: FLOATS for name in loop.timed if name.startswith("kept")}
     features = (len(of_chunk) + len(gates.all)) * size + output
-    chunk = max(1, min(run.steps, CHUNK // (features * rows * dtype.itemsize)))
+    chunk = chunk_size(features * rows, dtype, run.steps)
 
     work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in of_chunk.items()}
-    work |= {name: np.empty((chunk, output, *columns), dtype) for name in ("dy", "dprojected")}
-    dgates = work["dgates"] = np.empty((chunk, len(gates.all) * size, *columns), dtype)
+    work |= {name: empty((chunk, output, *columns), dtype) for name in ("dy", "dprojected")}
+    dgates = work["dgates"] = empty((chunk, len(gates.all) * size, *columns), dtype)
     names = [f"dx_{gate}" for gate in gates.hoisted] + [f"dz_{gate}" for gate in gates.merged]
     names += [f"dh_{gate}" for gate in gates.apart + gates.inner]
     work |= {name: dgates[:, k * size : (k + 1) * size] for k, name in enumerate(names)}
@@ -153,7 +152,9 @@ def _work_space(
 def _input_gradient(gates: Gates, cache: ScanCache, dgates: Any) -> Any:
     """The gradient of x (T, B, I), zero in the padding."""
     runs = cache.runs
-    steps = np.matmul(dgates[: len(gates.of_input) * cache.prepared.size].T, cache.prepared.of_input())  # (N, I)
+    dgates = dgates[: len(gates.of_input) * cache.prepared.size]
+    steps = empty((dgates.shape[1], cache.shape[2]), dgates.dtype)
+    np.matmul(dgates.T, cache.prepared.of_input(), out=steps)  # (N, I)
     dx = runs.empty(cache.shape, dgates.dtype)
     for run, part in zip(runs, runs.parts(), strict=True):
         runs.write(dx, run, steps[part].reshape(run.steps, run.rows, -1).transpose(0, 2, 1))

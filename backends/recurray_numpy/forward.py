@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray_numpy.buffers import empty
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.plan import Plan
 from recurray_numpy.prepared import Prepared, prepare
 from recurray_numpy.runs import Run, Runs, cut
-from recurray_numpy.writer import FLAG, ROW
+from recurray_numpy.writer import FLAG, ROW, Kind
+
+BOOL = np.dtype(bool)
+CHUNK = 512 * 1024  # bytes of work space: what stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,11 @@ def _forward_run(
     arrays |= _gates(ready.plan, prepared, arrays["operand"], columns, each_step=keep or vector)
     if projected:
         arrays["w_projection"] = np.ascontiguousarray(prepared.projection.T) if vector else prepared.projection
-        arrays["output"] = np.empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
+        arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
     for name in states[1:]:
         now = state[name][:, : run.rows].reshape(size, *columns)
         if keep:
-            trajectory = np.empty((run.steps + 1, size, *columns), dtype)
+            trajectory = empty((run.steps + 1, size, *columns), dtype)
             trajectory[0] = now
             arrays |= {f"before_{name}": trajectory[:-1], f"after_{name}": trajectory[1:]}
         else:
@@ -97,7 +101,18 @@ def _forward_run(
     code = ready.forward(training=keep, vector=vector, projected=projected, masked=mask is not None)
     arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
     arrays |= {name: work_array(kind, (run.steps,), size, columns, dtype) for name, kind in code.kinds.items()}
-    ready.function(code.loop, dtype)(**{name: arrays[name] for name in code.loop.names})
+    chunk = max(1, run.steps)
+    if code.ahead.lines:
+        chunk = chunk_size((len(code.ahead.work) + len(code.ahead.timed)) * size * run.rows, dtype, run.steps)
+        work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work.items()}
+    for first in range(0, run.steps, chunk):
+        last = min(run.steps, first + chunk)
+        for part in (code.ahead, code.loop):
+            if part.lines:
+                found = {name: arrays[name] for name in part.shared}
+                for name in part.timed:
+                    found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
+                ready.function(part, dtype)(**found)
 
     for name in states:
         after = "h_next" if name == "h" else f"after_{name}"
@@ -124,7 +139,7 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     """
     features, output = x.shape[1], len(h)
     one = features + 1
-    both = np.empty((run.steps + 1, one + output, *columns), x.dtype)
+    both = empty((run.steps + 1, one + output, *columns), x.dtype)
     both[:-1, :features] = x.reshape(run.steps, features, *columns)
     both[:, features] = 1
     now = h[:, : run.rows].reshape(output, *columns)
@@ -132,7 +147,7 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     arrays = {"operand": both[:-1], "operand_h": both[:-1, features:], "h_operand": both[:-1, one:]}
     if mask is None:
         return arrays | {"h_prev": both[:-1, one:], "h_next": both[1:, one:]}
-    unmasked = np.empty((run.steps + 1, output, *columns), x.dtype)
+    unmasked = empty((run.steps + 1, output, *columns), x.dtype)
     unmasked[0] = now
     arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(output, *columns), order="C")
     both[0, one:] *= arrays["output_mask"]
@@ -147,12 +162,12 @@ def _inner_gates(
     if not gates:
         return {}
     lead = (steps,) if each_step else ()
-    inner = np.empty((*lead, len(gates) * size, *columns), dtype)
+    inner = empty((*lead, len(gates) * size, *columns), dtype)
     weight = prepared.inner[:, 1:]
     arrays = {"inner": inner, "w_inner": np.ascontiguousarray(weight if columns else weight.T)}
     arrays["b_inner"] = prepared.inner[:, :1] if columns else prepared.inner[:, 0]
     if each_step:
-        arrays["inner_operand"] = np.empty((steps, size, *columns), dtype)
+        arrays["inner_operand"] = empty((steps, size, *columns), dtype)
     for k, gate in enumerate(gates):
         rows = slice(k * size, (k + 1) * size)
         arrays[f"h_{gate}"] = inner[:, rows] if each_step else inner[rows]
@@ -165,13 +180,13 @@ def _gates(
     """The gates' buffers, filled with what is computed for all steps at once, and the weights for what isn't."""
     gates, size, one = plan.gates, prepared.size, prepared.features + 1
     x = operand[:, :one]  # with the 1 for the bias
-    stepwise = np.empty(((len(x),) if each_step else ()) + (len(gates.of_output) * size, *columns), x.dtype)
+    stepwise = empty(((len(x),) if each_step else ()) + (len(gates.of_output) * size, *columns), x.dtype)
     merged = len(gates.merged) * size
     if columns:
-        hoisted = np.matmul(prepared.hoisted, x)
+        hoisted = np.matmul(prepared.hoisted, x, out=empty((len(x), len(prepared.hoisted), x.shape[2]), x.dtype))
         arrays = {"w_merged": prepared.merged, "w_apart": prepared.apart}
     else:
-        hoisted = np.matmul(x, prepared.hoisted.T)
+        hoisted = np.matmul(x, prepared.hoisted.T, out=empty((len(x), len(prepared.hoisted)), x.dtype))
         np.matmul(x, prepared.merged[:, :one].T, out=stepwise[:, :merged])
         stepwise[:, merged:] = prepared.apart[:, 0]
         across = np.concatenate([prepared.merged[:, one:], prepared.apart[:, 1:]])
@@ -189,9 +204,17 @@ def _gates(
     return arrays
 
 
-def work_array(kind: str, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
+def chunk_size(numbers: int, dtype: Any, steps: int) -> int:
+    """How many steps of so many numbers each are worked on at a time."""
+    return max(1, min(steps, CHUNK // int(numbers * dtype.itemsize)))
+
+
+def work_array(kind: Kind, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
     """Make work space of a kind, with the axes ``lead`` in front."""
-    return np.empty((*lead, 1 if kind == ROW else size, *columns), bool if kind == FLAG else dtype)
+    array = empty((*lead, 1 if kind == ROW else size, *columns), BOOL if kind == FLAG else dtype)
+    if isinstance(kind, float):
+        array.fill(kind)
+    return array
 
 
 def _drawn(value: Any, runs: Runs, run: Run, dtype: Any) -> Any:

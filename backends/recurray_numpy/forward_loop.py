@@ -1,35 +1,41 @@
-"""Writing a cell's forward loop."""
+"""Writing a cell's forward.
+
+What depends on the input alone is computed ahead of the loop, for many steps at once; the rest is in the loop.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recurray.recording import Constant
-from recurray_numpy.code import Code, as_loop
+from recurray.recording import INNER, Constant
+from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
-from recurray_numpy.plan import Plan, needed, operations
+from recurray_numpy.plan import Plan, dependents, needed, operations
 from recurray_numpy.writer import FLOATS, Stretch, Writer, constant
 
 
 @dataclass(frozen=True)
 class Forward:
-    """The forward loop.
+    """The parts of forward.
 
     Attributes
     ----------
+    ahead, loop : Code
+        For a chunk of steps; without lines `ahead` needn't be called.
     homes : dict of str to str
         The array that each saved value is in.
     kinds : dict of str to str
         The kinds of the arrays made for saved values.
     """
 
+    ahead: Code
     loop: Code
     homes: dict[str, str]
     kinds: dict[str, str]
 
 
 def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, masked: bool) -> Forward:
-    """Write the forward loop.
+    """Write forward.
 
     Parameters
     ----------
@@ -59,22 +65,42 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
                 homes[name] = (
                     f"saved_{name}" if isinstance(value, Constant) else there.setdefault(value, f"saved_{name}")
                 )
-                goals.append((value, homes[name]))
+                if (value, homes[name]) not in goals:  # else it's there already under another name
+                    goals.append((value, homes[name]))
     if training and plan.gates.inner:
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
 
     wanted = needed(program, targets)
-    gates = [place for place in places.values() if place.startswith(("x_", "z_", "h_")) and place != "h_prev"]
-    gates = [*gates, *(f"h_{gate}" for gate in plan.gates.inner)]
+    gates = {place for place in places.values() if place.startswith(("x_", "z_", "h_"))} - {"h_prev"}
+    gates |= {f"h_{gate}" for gate in plan.gates.inner}
+    gates -= {f"x_{name}" for name in plan.cell.draws}
     in_place = [] if training else [after[state] for state in states[1:]]
+    reusable = {*gates, *in_place}
+    instead = {value: gates for value, place in targets.items() if place.startswith("saved_")}
+    order = [value for value in operations(program) if value in wanted and value not in places]
+    early = _early(plan, targets)
+    in_loop = [value for value in order if value not in early]
+    read_in_loop = {operand for value in in_loop for operand in program.values[value].operands}
+    ahead = Writer(program, "a", vector=vector).write(
+        [value for value in order if value in early],
+        places,
+        reusable=reusable,
+        targets={value: place for value, place in targets.items() if value in early},
+        kept=(value for value in read_in_loop if isinstance(value, int)),
+        instead=instead,
+    )
     writer = Writer(program, "t", vector=vector)
     stretch = writer.write(
-        [value for value in operations(program) if value in wanted and value not in places],
-        places,
-        reusable={*gates, *in_place} - {f"x_{name}" for name in plan.cell.draws},
-        targets=targets,
+        in_loop,
+        ahead.places,
+        reusable=reusable - {ahead.places[value] for value in early if value in ahead.places},
+        targets={value: place for value, place in targets.items() if value not in early},
+        instead=instead,
     )
+    for name in homes:
+        value = program.outputs[f"saved.{name}"]
+        homes[name] = stretch.places[value] if isinstance(value, int) else homes[name]
     lines = [*_products(plan, vector), *_activation(plan, stretch), *stretch.lines, *lines_of(copies, stretch)]
     if projected:
         lines.append("dot(output, w_projection, h_next)" if vector else "matmul(w_projection, output, h_next)")
@@ -89,9 +115,23 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
     kinds = {
         place: FLOATS if isinstance(value, Constant) else writer.kinds[value]
         for value, place in goals
-        if place.startswith("saved_")
+        if place.startswith("saved_") and place in homes.values()
     }
-    return Forward(as_loop(lines, stretch, shared), homes, kinds)
+    return Forward(at_once(ahead), as_loop(lines, stretch, shared), homes, kinds)
+
+
+def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
+    """The values that can be computed ahead of the loop: of the input alone, and not a state."""
+    program = plan.step
+    known = {f"x.{name}" for name in (*plan.gates.hoisted, *plan.cell.draws)}
+    late = {
+        k
+        for k, value in enumerate(program.values)
+        if (value.operation == "input" and value.name not in known and not value.name.startswith("params."))
+        or value.operation == INNER
+        or not targets.get(k, "saved_").startswith("saved_")
+    }
+    return set(operations(program)) - dependents(program, late)
 
 
 def _products(plan: Plan, vector: bool) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recurray_numpy.buffers import empty
+
 
 @dataclass(frozen=True)
 class Run:
@@ -51,7 +53,7 @@ class Runs:
         """Make an array (features, N) for the steps of all runs."""
         count = sum(run.steps * run.rows for run in self.runs)
         # One row's steps come as (S, features): then that is how they stand in memory.
-        return np.empty((count, features), dtype).T if self._is_vector else np.empty((features, count), dtype)
+        return empty((count, features), dtype).T if self._is_vector else empty((features, count), dtype)
 
     def joined(self, arrays: list[Any], features: int, dtype: Any) -> Any:
         """Put the runs' arrays (S, features, n) side by side, (features, N)."""
@@ -68,7 +70,10 @@ class Runs:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Make an array (T, B, n) that `write` will fill: with zeros where there is padding, which it leaves out."""
-        return np.empty(shape, dtype) if self.order is None else np.zeros(shape, dtype)
+        result = empty(shape, dtype)
+        if self.order is not None:
+            result.fill(0)
+        return result
 
     def rows_of(self, run: Run) -> Any:
         """The index of a run's rows."""
