@@ -91,6 +91,8 @@ def _run(library: Library, texts: Compiled, cache: ScanCache, arrays: dict[str, 
         launch[0](t)
         if prepared.inner is not None:
             arrays["dinner_gates"][here].dot(prepared.inner, out=arrays["d_inner"])
+            if arrays["mask"] is not None:
+                library.xp.multiply(arrays["d_inner"], arrays["mask"], out=arrays["d_inner"])
             launch[1](t)
         if prepared.outer is not None:
             arrays["dh_gates"][here].dot(prepared.outer, out=arrays["product"])

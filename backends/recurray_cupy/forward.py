@@ -169,7 +169,10 @@ def _run(
                 before.dot(prepared.outer.T, out=arrays["h_gates"])
             launch[0](t)
             if prepared.inner is not None:
-                (inner[t] if keep else inner).dot(prepared.inner.T, out=arrays["inner_gates"])
+                operand = inner[t] if keep else inner
+                if mask is not None:
+                    xp.multiply(operand, mask, out=operand)
+                operand.dot(prepared.inner.T, out=arrays["inner_gates"])
                 launch[1](t)
             if projection is not None:
                 after = h[t + 1 - reverse]

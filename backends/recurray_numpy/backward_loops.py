@@ -82,7 +82,7 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     read_after = _indices(operand for k in parts.after for operand in program.values[k].operands) | results
     for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
         targets[kept] = f"kept{k}"
-    loop = Writer(program, "t", vector=vector, rows=rows).write(
+    loop = Writer(program, "t", vector=vector, masked=masked, rows=rows).write(
         parts.loop, ahead.places, reusable=carried.values(), targets=targets
     )
     lines = ["add(dh, dy, dh)"]

@@ -166,8 +166,7 @@ def _inner_gates(
     weight = prepared.inner[:, 1:]
     arrays = {"inner": inner, "w_inner": np.ascontiguousarray(weight if columns else weight.T)}
     arrays["b_inner"] = prepared.inner[:, :1] if columns else prepared.inner[:, 0]
-    if each_step:
-        arrays["inner_operand"] = empty((steps, size, *columns), dtype)
+    arrays["inner_operand"] = empty((*lead, size, *columns), dtype)
     for k, gate in enumerate(gates):
         rows = slice(k * size, (k + 1) * size)
         arrays[f"h_{gate}"] = inner[:, rows] if each_step else inner[rows]

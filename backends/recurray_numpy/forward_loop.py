@@ -67,7 +67,7 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
                 )
                 if (value, homes[name]) not in goals:  # else it's there already under another name
                     goals.append((value, homes[name]))
-    if training and plan.gates.inner:
+    if training and plan.gates.inner and not masked:  # else it's written on its way into the product
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
 
@@ -90,7 +90,7 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
         kept=(value for value in read_in_loop if isinstance(value, int)),
         instead=instead,
     )
-    writer = Writer(program, "t", vector=vector)
+    writer = Writer(program, "t", vector=vector, masked=masked)
     stretch = writer.write(
         in_loop,
         ahead.places,
@@ -108,7 +108,7 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
         lines.append("multiply(h_next, output_mask, h_masked)")
     shared = ["w_merged", "w_apart", "w_hidden", "w_inner", "b_inner", "w_projection", "product", "output_mask"]
     if not training:
-        shared += ["output", "inner", *(f"h_{gate}" for gate in plan.gates.inner)]
+        shared += ["output", "inner", "inner_operand", *(f"h_{gate}" for gate in plan.gates.inner)]
     if not training and not vector:  # one step's gates serve all
         shared += ["stepwise", "merged", "apart", "logistic", "activated"]
         shared += [f"{'z' if gate in plan.gates.merged else 'h'}_{gate}" for gate in plan.gates.of_output]

@@ -70,13 +70,18 @@ class Writer:
         What the names of the places that it makes begin with.
     vector : bool
         Whether the batch is one row, so that places are vectors.
+    masked : bool
+        Whether what the inner gates' product is with is multiplied by ``output_mask``.
     rows : iterable of int
         Inputs of the kind ROW.
     """
 
-    def __init__(self, program: Program, prefix: str, *, vector: bool, rows: Iterable[int] = ()) -> None:
+    def __init__(
+        self, program: Program, prefix: str, *, vector: bool, masked: bool = False, rows: Iterable[int] = ()
+    ) -> None:
         self.prefix = prefix
         self.vector = vector
+        self.masked = masked
         self.values = list(program.values)
         self.own = len(program.values)  # values from here on are the writer's
         self.kinds = kinds(program, rows)
@@ -211,12 +216,16 @@ class Writer:
             if stretch.has_inner:
                 return []
             stretch.has_inner = True
-            product = f"dot({names[0]}, w_inner, inner)" if self.vector else f"matmul(w_inner, {names[0]}, inner)"
-            return [product, "add(inner, b_inner, inner)"]
+            operand, lines = names[0], list[str]()
+            if self.masked:
+                operand, lines = "inner_operand", [f"multiply({operand}, output_mask, inner_operand)"]
+            lines.append(f"dot({operand}, w_inner, inner)" if self.vector else f"matmul(w_inner, {operand}, inner)")
+            return [*lines, "add(inner, b_inner, inner)"]
         if operation == INNER_BACKWARD:
             rows = [f"dh_{gate}" for gate in value.name.split()]
             copies = [f"copyto({row}, {name})" for row, name in zip(rows, names, strict=True) if name != row]
-            return [*copies, f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"]
+            product = f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"
+            return [*copies, product, *([f"multiply({place}, output_mask, {place})"] if self.masked else [])]
         if operation in ("maximum", "minimum"):  # NumPy wants their output named
             place = f"out={place}"
         return [f"{NAMES.get(operation, operation)}({', '.join([*names, place])})"]

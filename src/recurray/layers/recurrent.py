@@ -220,7 +220,7 @@ class Recurrent(Layer):
                 f"{type(self.cell).__name__} computes with the output before, element by element, "
                 "so the output can't be projected to another size"
             )
-        if self.recurrent_dropout and not self.cell.outer_gates:
+        if self.recurrent_dropout and not self.cell.recurrent_gates:
             raise ValueError(f"{type(self.cell).__name__} has no recurrent product for recurrent_dropout")
         if self.weight_dropout and not self._recurrent_weights():
             raise ValueError(f"{type(self.cell).__name__} has no recurrent weights for weight_dropout")
