@@ -47,7 +47,7 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     vector, projected, masked : bool
         As in `forward_loop`.
     """
-    program, gates, states = plan.step_backward, plan.gates, plan.cell.states
+    program, gates, states = plan.step_backward, plan.gates_for(vector=vector), plan.cell.states
     outputs = program.outputs
     parts = _parts(plan)
     places = places_of_inputs(program, states="before")
