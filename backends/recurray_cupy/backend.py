@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from functools import partial
 from typing import Any
 
+from recurray import parts
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
@@ -42,6 +45,8 @@ class CupyBackend(Backend):
     BackendUnavailableError
         CuPy isn't installed, or no CUDA device answers.
     """
+
+    steps_together = 512
 
     def __init__(self, device: int | None = None) -> None:
         try:
@@ -88,13 +93,19 @@ class CupyBackend(Backend):
         with self.device:
             self._cupy.cuda.get_current_stream().synchronize()
 
+    def release_memory(self) -> None:
+        """Give back the memory that CuPy's memory pool keeps for later arrays."""
+        with self.device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
         with self.device:
             if self._has_kernels(cell, weights, str(x.dtype), keep=options.get("keep", True)):
-                return forward(self.library, cell, weights, x, start, **options)
+                together = self.steps_together if options.get("recompute") else sys.maxsize
+                return parts.forward(partial(forward, self.library), together, cell, weights, x, start, **options)
             return super().scan_forward(cell, weights, x, start, **options)
 
     def scan_backward(

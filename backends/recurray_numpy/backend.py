@@ -11,6 +11,7 @@ from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
 from recurray_numpy.backward import backward
+from recurray_numpy.buffers import BUFFERS
 from recurray_numpy.compiled import compiled
 from recurray_numpy.forward import ScanCache, forward
 
@@ -51,6 +52,10 @@ class NumpyBackend(Backend):
         if not isinstance(cache, ScanCache):
             return super().scan_backward(cell, cache, dy, dend)
         return backward(cell, cache, dy, dend)
+
+    def release_memory(self) -> None:
+        """Give back the memory that is kept for the arrays of later calls; see `recurray_numpy.buffers`."""
+        BUFFERS.release()
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""

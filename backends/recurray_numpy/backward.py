@@ -38,9 +38,10 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     dstate = {name: by_length(value, runs) for name, value in zip(cell.states, dend, strict=True)}
     weights = weights_in_order.for_backward(prepared, vector=vector)
     totals = {place: np.zeros((size, most), dtype) for place in code.sums}  # over the steps, for each row of the batch
+    for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
     for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
-        if cache.x is not None:
-            arrays = _again(ready, cache, run, arrays)
+        if for_forward is not None:
+            arrays = _again(ready, cache, for_forward, run, arrays)
         _backward_run(ready, code, cache, arrays, runs.read(dy, run), dstate, run, weights, chunk, products, totals)
 
     grads = products.gradients()
@@ -52,12 +53,14 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
 
 
-def _again(ready: Compiled, cache: ScanCache, run: Run, before: dict[str, Any]) -> dict[str, Any]:
+def _again(
+    ready: Compiled, cache: ScanCache, weights: dict[str, Any], run: Run, before: dict[str, Any]
+) -> dict[str, Any]:
     """Compute a run once more from the states before it, and return what backward reads."""
-    prepared, runs = cache.prepared, cache.runs
     state = {name: value.copy() for name, value in before.items()}
-    shared = weights_in_order.for_forward(prepared, vector=runs.vector)
-    return run_forward(ready, prepared, shared, cache.x, state, runs, run, cache.draws, cache.output_mask, keep=True)
+    return run_forward(
+        ready, cache.prepared, weights, cache.x, state, cache.runs, run, cache.draws, cache.output_mask, keep=True
+    )
 
 
 def _backward_run(

@@ -55,7 +55,8 @@ def forward(
     ready = compiled(cell)
     steps, batch, _ = x.shape
     draws = draws or {}
-    recompute = recompute if keep else None
+    if recompute is not None:
+        recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
     prepared = Prepared(cell, ready.plan.gates_for(vector=runs.vector), weights)
     shared = weights_in_order.for_forward(prepared, vector=runs.vector)

@@ -43,6 +43,8 @@ class DiagonalLSTM(Recurrent):
         and for c on its way to the output.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again; see `recurray.Recurrent`.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend, dtype, seed, forget_bias, params
@@ -105,6 +107,7 @@ class DiagonalLSTM(Recurrent):
         output_activation: Any = "tanh",
         forget_bias: float | None = None,
         learned_state: bool = False,
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -134,6 +137,7 @@ class DiagonalLSTM(Recurrent):
             bias=False,  # the cell has its own, b
             weight_dropout=weight_dropout,
             learned_state=learned_state,
+            recompute=recompute,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,

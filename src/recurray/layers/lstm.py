@@ -75,6 +75,8 @@ class LSTM(Recurrent):
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
         How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix [8]_.
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again; see `recurray.Recurrent`.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -177,6 +179,7 @@ class LSTM(Recurrent):
         forget_bias: float | None = None,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -215,6 +218,7 @@ class LSTM(Recurrent):
             proj_size=proj_size,
             learned_state=learned_state,
             recurrent_init=recurrent_init,
+            recompute=recompute,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,

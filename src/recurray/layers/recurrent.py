@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
@@ -80,6 +81,11 @@ class Recurrent(Layer):
     recurrent_init : {"uniform", "orthogonal"}
         How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix
         (Saxe, McClelland & Ganguli 2014).
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again: less memory for about a
+        third more time, and the same gradients to the last bit. "sqrt" is the root of the sequence's length, so that
+        memory grows no faster than that. Rounded up to what the backend computes together, 64 steps on NumPy. The
+        input must stay as it is until backward; it, the output of each layer and dropout's draws are kept whole.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -171,6 +177,7 @@ class Recurrent(Layer):
         proj_size: int = 0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -191,6 +198,7 @@ class Recurrent(Layer):
         self.proj_size = checks.size("proj_size", proj_size, least=0)
         self.learned_state = checks.flag("learned_state", learned_state)
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
+        self.recompute = checks.recompute(recompute)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dtype = checks.float_dtype(dtype)
         self._check_cell()
@@ -256,6 +264,7 @@ class Recurrent(Layer):
         starts = self._start_states(batch) if state is None else form.split("state", state, batch)
         rng = draws.generator(rng, self.rng) if training else None
         noise = draws.Noise(self.backend, self.dtype)
+        recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
 
         caches: list[list[DirectionCache]] = []
         kept: list[Array | None] = []
@@ -279,6 +288,7 @@ class Recurrent(Layer):
                     keep=keep,
                     output_mask=noise.output_mask(rng, (batch, self.output_size), self.recurrent_dropout),
                     draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell.draws),
+                    recompute=recompute,
                 )
                 outputs.append(y)
                 ends.append(end)
@@ -473,6 +483,7 @@ class Recurrent(Layer):
             ("proj_size", 0),
             ("learned_state", False),
             ("recurrent_init", "uniform"),
+            ("recompute", None),
             ("batch_first", True),
         ):
             if getattr(self, name) != default:
