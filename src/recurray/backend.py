@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from recurray import parts, scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
+
+OneStep = Callable[[Array, tuple[Array, ...]], "tuple[Array, tuple[Array, ...]] | None"]
 
 
 class BackendUnavailableError(RuntimeError):
@@ -133,6 +135,24 @@ class Backend:
             output_mask=output_mask,
             recompute=recompute,
         )
+
+    def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
+        """Return a fast way to take one step of one row through a stack of layers in inference, if there is one.
+
+        Parameters
+        ----------
+        cell : Cell
+        weights : sequence of Weights
+            Of each layer. They are read where they are at each step: they may be changed in place.
+
+        Returns
+        -------
+        function of ``x`` (1, 1, I) and ``before``, or None
+            ``before`` is a tuple of arrays (layers, 1, size), one for each of the cell's states. The function returns
+            the output and the states after the step, or None if an array isn't what it must be. It may have work space
+            of its own: two threads can't run it at once.
+        """
+        return None
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Array, dend: tuple[Array, ...]

@@ -20,6 +20,7 @@ from recurray.cells.cell import Cell, Weights
 from recurray.layers import checks, draws, initial
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
+from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
@@ -209,6 +210,7 @@ class Recurrent(Layer):
             for field, shape in self._shapes(layer).items():
                 value = self._initial(field, shape, params_rng)
                 self.params[self._name(field, layer, direction)] = self.backend.asarray(value, self.dtype)
+        self._one_steps = OneSteps()
         if params is not None:
             self.load_state_dict(params)
 
@@ -252,6 +254,17 @@ class Recurrent(Layer):
     def state_type(self) -> Any:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
         return self._state_form.kind
+
+    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+        """Inference: the output and the final state; keeps nothing.
+
+        Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
+        """
+        if lengths is None and state is not None and not self.bidirectional:
+            found = self._one_steps.take(self, x, state)
+            if found is not None:
+                return found
+        return super().__call__(x, state, lengths)
 
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
