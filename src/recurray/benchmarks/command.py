@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recurray as rr
-from recurray.benchmarks import cells, compare, machine, plot, record, tables
+from recurray.benchmarks import cells, compare, machine, plot, record, summary, tables
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.measure import measure
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Time recurray's LSTM side by side with other libraries', in one process, on the same numbers.\n"
         "Results are compared first, and only those that agree are timed. Training is a forward pass and\n"
-        "the gradients of the input and of all params. All sizes take about ten minutes.\n"
+        "the gradients of the input and of all params. All sizes take about a quarter of an hour.\n"
         "\n"
         "bench cells times every cell and every option of the LSTM beside the plain LSTM instead, at one size\n"
         "if no other is asked for; that takes about two minutes."
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=["float32", "float64"], help="the precision (default: each size's own, mostly float32)"
     )
-    parser.add_argument("--layer", choices=list(KINDS), default="lstm", help="the layer (default: %(default)s)")
+    parser.add_argument("--layer", choices=list(KINDS), help="the layer (default: each size's own, mostly lstm)")
     options.add_backend(parser)
     parser.add_argument(
         "--against",
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     """
     sizes = args.sizes or ([_SIZE_OF_CELLS] if args.what == "cells" else ["all"])
     try:
-        problems = select(sizes, args.layer, args.dtype)
+        problems = select(sizes, "lstm" if args.what == "cells" else args.layer, args.dtype)
     except ValueError as error:
         raise Failure(f"--sizes: {error}", code=2) from None
     options.need("threadpoolctl", "bench", "fixing the number of threads")
@@ -132,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
         raise Failure("--plot: there is nobody to compare with", code=2)
     old = _check_files(args)
     cases = _cases(args, problems, backend)
-    report = Report(_facts(own, others, args.clock), [])
-    sys.stdout.write(tables.heading(report) + "".join(f"{line}\n" for line in missing) + "\n")
+    report = Report(_facts(own, others, args), [])
+    sys.stdout.write(tables.heading(report) + "".join(f"- {line}\n" for line in missing) + "\n")
     sys.stdout.flush()
     budget = Budget(repeats=args.repeats, seconds=args.seconds, clock=args.clock)
     interrupted = False
@@ -154,12 +154,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_cells(args: argparse.Namespace, own: Own, problems: Sequence[Problem]) -> int:
     """Measure recurray's cells, and print the table."""
-    unfit = [option for option in ("against", "json", "plot", "compare") if getattr(args, option) is not None]
-    unfit += ["layer"] if args.layer != "lstm" else []
+    unfit = [option for option in ("against", "json", "plot", "compare", "layer") if getattr(args, option) is not None]
     if unfit:
         raise Failure(f"bench cells has no --{unfit[0]}", code=2)
     cases = _cases(args, problems, own.backend, default_threads=[1])
-    sys.stdout.write(tables.heading(Report(_facts(own, [], args.clock), [])) + "\n")
+    sys.stdout.write(tables.heading(Report(_facts(own, [], args), [])) + "\n")
     sys.stdout.flush()
     budget = Budget(repeats=args.repeats, seconds=args.seconds, clock=args.clock)
     results: list[cells.Measured] = []
@@ -247,14 +246,14 @@ def _check_files(args: argparse.Namespace) -> Report | None:
         raise Failure(f"--compare: {error}", code=2) from None
 
 
-def _facts(own: Own, others: Sequence[Contender], clock: str) -> dict[str, str]:
-    facts = machine.facts()
+def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> dict[str, str]:
+    facts = {"command": machine.command(args.words)} | machine.facts()
     advice = machine.kernel_advice()
     if advice is not None:
         facts["advice"] = advice
     if machine.blas().threads is None:
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
-    facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[clock]
+    facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
     facts["backend"] = f"{own.backend.name} on {own.backend.device}"
     return facts | {contender.name: says for contender in others if (says := contender.describe())}
 
@@ -263,7 +262,8 @@ def _show(report: Report, args: argparse.Namespace, old: Report | None) -> None:
     """Print the results and write the files."""
     if not report.results:
         return
-    sys.stdout.write(tables.results_table(report) + "\n" + tables.notes(report))
+    parts = [tables.results_table(report), summary.summary_table(report), tables.notes(report)]
+    sys.stdout.write("\n".join(part for part in parts if part))
     if old is not None:
         lines = "".join(f"{line}\n" for line in compare.differences(old, report))
         sys.stdout.write(f"\nSince {args.compare} of {old.facts.get('date', 'an unknown date')}:\n{lines}\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +17,8 @@ import numpy as np
 
 # OpenBLAS names its kernels for the first CPU they were written for; these have no AVX-512 instructions.
 _WITHOUT_AVX512 = ("Haswell", "Zen", "Excavator", "Sandybridge", "Nehalem", "Prescott")
+
+_BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "BLIS_ARCH_TYPE")
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,19 @@ def kernel_advice(kernels: str | None = None, avx512: bool | None = None) -> str
         "OPENBLAS_CORETYPE=SkylakeX before Python starts, for products up to twice as fast in batches (not for "
         "single rows)."
     )
+
+
+def command(words: Sequence[str]) -> str:
+    """Return the command that makes this measurement: its words, after the variables that the BLAS's speed is set by.
+
+    Examples
+    --------
+    >>> from recurray.benchmarks import machine
+    >>> machine.command(["bench", "--sizes", "32, 100, 128, 256"])  # doctest: +SKIP
+    "OPENBLAS_CORETYPE=SkylakeX recurray bench --sizes '32, 100, 128, 256'"
+    """
+    variables = [f"{name}={shlex.quote(os.environ[name])}" for name in _BLAS_VARIABLES if os.environ.get(name)]
+    return " ".join([*variables, "recurray", shlex.join(words)])
 
 
 def package_version(name: str) -> str | None:
