@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
+from recurray.blas import Blas
 from recurray.command_line import main, options
 
 TINY = Problem(3, 5, 4, 6)
@@ -96,11 +98,11 @@ def test_threads_are_set_and_given_back(own):
     pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
     import torch as library
 
-    before = library.get_num_threads(), machine.blas().threads
+    before = library.get_num_threads(), blas.in_use().threads
     for count in (1, 2):
         with own.threads(count), torch.threads(count):
-            assert (library.get_num_threads(), machine.blas().threads) == (count, count)
-    assert (library.get_num_threads(), machine.blas().threads) == before
+            assert (library.get_num_threads(), blas.in_use().threads) == (count, count)
+    assert (library.get_num_threads(), blas.in_use().threads) == before
 
 
 @pytest.mark.parametrize(
@@ -358,29 +360,26 @@ def test_picture(tmp_path):
 # The machine -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kernels", "avx512", "advised"),
-    [("Haswell", True, True), ("Zen", True, True), ("Haswell", False, False), ("SkylakeX", True, False)],
-)
-def test_kernel_advice(kernels, avx512, advised):
-    advice = machine.kernel_advice(kernels, avx512)
-    assert (advice is not None) == advised
-    if advised:
-        assert kernels in advice
-        assert "OPENBLAS_CORETYPE=SkylakeX" in advice
+def test_the_machine_is_described_with_the_advice(monkeypatch):
+    monkeypatch.setattr(machine.blas, "in_use", lambda: Blas("OpenBLAS", "1.2", "Haswell", 2))
+    monkeypatch.setattr(machine.blas, "advice", lambda: "take others")
+    facts = machine.facts()
+    assert (facts["BLAS"], facts["advice"]) == ("OpenBLAS 1.2 with Haswell kernels", "take others")
+    monkeypatch.setattr(machine.blas, "advice", lambda: None)
+    assert "advice" not in machine.facts()
 
 
-def test_blas_without_threadpoolctl(monkeypatch):
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
-    found = machine.blas()
-    assert found.name
-    assert (found.kernels, found.threads) == (None, None)
-    assert machine.kernel_advice(avx512=True) is None
+def test_the_command_is_told_with_what_set_the_kernels(monkeypatch):
+    for name in machine._BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert machine.command(["bench", "--sizes", "1, 2, 3, 4"]) == "recurray bench --sizes '1, 2, 3, 4'"
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert machine.command(["bench"]) == "OPENBLAS_CORETYPE=Haswell recurray bench"
 
 
 def test_describing_the_machine_imports_no_other_library():
     code = (
-        "import sys; from recurray.benchmarks import machine; machine.facts(); machine.kernel_advice();"
+        "import sys; from recurray.benchmarks import machine; machine.facts();"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import recurray as rr
+from recurray import blas
 from recurray.benchmarks import cells, compare, machine, plot, record, summary, tables
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference
 from recurray.benchmarks.kinds import KINDS
@@ -248,10 +249,7 @@ def _check_files(args: argparse.Namespace) -> Report | None:
 
 def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> dict[str, str]:
     facts = {"command": machine.command(args.words)} | machine.facts()
-    advice = machine.kernel_advice()
-    if advice is not None:
-        facts["advice"] = advice
-    if machine.blas().threads is None:
+    if blas.in_use().threads is None:
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
     facts["backend"] = f"{own.backend.name} on {own.backend.device}"

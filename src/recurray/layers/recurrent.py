@@ -22,10 +22,11 @@ from recurray.layers.state_form import StateForm
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
-from recurray.trace import Trace, trace
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from recurray.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -335,6 +336,8 @@ class Recurrent(Layer):
 
     def trace(self, x: Array, state: Any = None, lengths: Any = None) -> Trace:
         """Run the layer in inference and return every gate and state over time, by name; see `recurray.trace.trace`."""
+        from recurray.trace import trace
+
         return trace(self, x, state, lengths)
 
     # Params ----------------------------------------------------------------------------------------------------------
