@@ -25,6 +25,8 @@ class Kind:
         ``make(problem, backend, **options)`` returns recurray's layer, time-major.
     flops : callable
         ``flops(features, hidden)``: operations of the matrix products of one step of one row.
+    kept : int
+        How many numbers backward needs of each unit at each step, beside the layer's input and output.
     stacks : bool
         Whether it has several layers and directions.
     has_c : bool
@@ -35,6 +37,7 @@ class Kind:
 
     make: Callable[..., rr.Layer]
     flops: Callable[[int, int], int]
+    kept: int = 5  # i, f, g, o, c
     stacks: bool = True
     has_c: bool = True
     products_dominate: bool = True
@@ -61,5 +64,7 @@ def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
 
 KINDS: dict[str, Kind] = {
     "lstm": Kind(_lstm, lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
-    "diagonal": Kind(_diagonal, lambda features, hidden: 2 * hidden * features, stacks=False, products_dominate=False),
+    "diagonal": Kind(
+        _diagonal, lambda features, hidden: 2 * hidden * features, kept=6, stacks=False, products_dominate=False
+    ),
 }
