@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recurray.benchmarks import cells, memory
+from recurray.benchmarks import cells, imports, memory
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import MODES, PROBLEMS
 from recurray.benchmarks.timing import CLOCKS, Budget
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "if no other is asked for; that takes about two minutes.\n"
         "\n"
         "bench memory measures the memory that training takes on NumPy, at a large size and for 1,000 to\n"
-        "100,000 steps if no others are asked for; that takes about five minutes."
+        "100,000 steps if no others are asked for; that takes about five minutes.\n"
+        "\n"
+        "bench import measures what importing recurray costs beside NumPy; that takes about a minute."
     )
     parser.epilog = "sizes, as B x T x I x H (batch, steps, input, hidden):\n" + "".join(
         f"  {number:2} {name:17} {problem.name}\n" for number, (name, problem) in enumerate(PROBLEMS.items(), start=1)
@@ -35,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["layers", "cells", "memory"],
+        choices=["layers", "cells", "memory", "import"],
         default="layers",
         help="layers: a layer against other libraries' (default); cells: recurray's cells against its plain LSTM; "
-        "memory: what training takes of it, and of time, as sequences grow",
+        "memory: what training takes of it, and of time, as sequences grow; import: the time that importing takes",
     )
     parser.add_argument(
         "--sizes",
@@ -71,9 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats",
         type=_positive_integer,
-        default=budget.repeats,
         metavar="N",
-        help="turns that each has on a size (default: %(default)s)",
+        help=f"turns that each has on a size (default: {budget.repeats}; for import {imports.REPEATS})",
     )
     parser.add_argument(
         "--seconds",

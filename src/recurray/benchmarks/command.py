@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import recurray as rr
 from recurray import blas
-from recurray.benchmarks import cells, compare, machine, memory, plot, record, summary, tables
+from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference
 from recurray.benchmarks.measure import measure
@@ -27,6 +27,7 @@ _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
     "memory": ("against", "json", "plot", "compare", "mode"),
+    "import": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "sizes", "threads", "dtype"),
 }
 
 
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     unfit = [option for option in _UNFIT[args.what] if getattr(args, option) is not None]
     if unfit:
         raise Failure(f"bench {args.what} has no --{unfit[0]}", code=2)
+    if args.what == "import":
+        return _run_import(args)
     sizes = args.sizes or {"layers": ["all"], "cells": cells.SIZES, "memory": memory.SIZES}[args.what]
     try:
         problems = select(sizes, "lstm" if args.what == "cells" else args.layer, args.dtype)
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"--sizes: {error}", code=2) from None
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     own = Own(options.backend(args.backend))
-    budget = Budget(repeats=args.repeats, seconds=args.seconds, clock=args.clock)
+    budget = Budget(repeats=args.repeats or Budget().repeats, seconds=args.seconds, clock=args.clock)
     return {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory}[args.what](args, own, problems, budget)
 
 
@@ -125,6 +128,15 @@ def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem],
     finally:
         sys.stdout.write(f"{memory.table(results)}\n{memory.NOTES}" if results else "")
     return _INTERRUPTED if interrupted else 0
+
+
+def _run_import(args: argparse.Namespace) -> int:
+    """Measure imports, and print the table."""
+    _head(args, Own("numpy"))
+    repeats = args.repeats or imports.REPEATS
+    times = imports.measure(repeats, args.clock, lambda turn: _progress(f"{turn}/{repeats}"))
+    sys.stdout.write(f"{imports.table(times)}\n{imports.NOTES}")
+    return 0
 
 
 def _head(args: argparse.Namespace, own: Own) -> None:
