@@ -84,10 +84,9 @@ class Taken(NamedTuple):
 def taken(problem: Problem, recompute: Recompute = None) -> Taken:
     """Measure what training takes, in this process, by what NumPy tells tracemalloc."""
     own = contender(recompute)
+    # First a little, to load and compile what isn't to be counted.
     small = replace(problem, batch=min(problem.batch, 2), steps=2)
-    contender(None).prepare(
-        small, "training", make_data(small), 1
-    ).call()  # loads and compiles what isn't to be counted
+    contender(None).prepare(small, "training", make_data(small), 1).call()
     tracemalloc.start()
     try:
         job = own.prepare(problem, "training", make_data(problem), 1)
@@ -161,7 +160,9 @@ def measure(case: Case, recomputes: Sequence[Recompute], budget: Budget) -> list
 def _apart(problem: Problem, recompute: Recompute) -> Taken:
     """Measure in a process of its own, where no work buffers are left of others."""
     given = json.dumps([asdict(problem), recompute])
-    done = subprocess.run([sys.executable, "-c", _CHILD, given], capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", _CHILD, given], capture_output=True, text=True, check=False
+    )
     if done.returncode < 0 or "MemoryError" in done.stderr:  # the system ends processes that take more than it has
         raise MemoryError(f"the process that trained on {problem.name} was ended")
     if done.returncode:

@@ -13,7 +13,8 @@ from recurray.benchmarks.timing import Spread, geometric_mean
 def groups(problem: Problem) -> tuple[str, ...]:
     """Return the groups of like problems that a problem counts in.
 
-    A state carried from call to call stands for itself: without it, the same size is there already.
+    Ragged rows and a state carried from call to call stand for themselves: they are other work of a size that is
+    there already.
 
     Examples
     --------
@@ -23,10 +24,10 @@ def groups(problem: Problem) -> tuple[str, ...]:
     ('lstm', 'lstm, batches')
     >>> groups(Problem(1, 50, 128, 128, dtype="float64", layer="diagonal"))
     ('diagonal float64', 'diagonal float64, single rows')
-    >>> groups(Problem(1, 1, 64, 128, carried=True))
-    ()
+    >>> groups(Problem(1, 1, 64, 128, carried=True)), groups(Problem(32, 50, 128, 128, ragged=True))
+    ((), ())
     """
-    if problem.carried:
+    if problem.carried or problem.ragged:
         return ()
     kind = problem.layer if problem.dtype == "float32" else f"{problem.layer} {problem.dtype}"
     return kind, f"{kind}, {'single rows' if problem.batch == 1 else 'batches'}"
