@@ -62,16 +62,17 @@ def hungry(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return made
 
 
-def test_the_least_that_is_needed() -> None:
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_the_least_that_is_needed(kind: str) -> None:
     """Counted by the arrays that there are."""
-    problem = replace(TINY, layers=2, bidirectional=True, ragged=True, dtype="float64")
-    layer = KINDS["lstm"].make(problem, "numpy")
+    problem = replace(TINY, layers=2, bidirectional=True, ragged=True, dtype="float64", layer=kind)
+    layer = KINDS[kind].make(problem, "numpy")
     x = np.zeros((5, 3, 4))
     y, _, cache = layer.forward(x, None, problem.lengths())
     dx, _, grads = layer.backward(cache, y)
     arrays = sum(a.nbytes for a in (x, y, y, dx, *layer.params.values(), *grads.values()))
     rows = 5 + 3 + 1
-    gates_and_c = 8 * rows * 2 * 2 * 5 * 6
+    gates_and_c = 8 * rows * 2 * 2 * (5 if kind == "lstm" else 4) * 6
     lower_output = 8 * rows * 2 * 6
     assert memory.need(problem) == Need(arrays, gates_and_c + lower_output)
     assert memory.need(replace(TINY, layer="diagonal")).kept == 4 * 15 * 6 * 6

@@ -43,17 +43,20 @@ class Kind:
     products_dominate: bool = True
 
 
-def _lstm(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
-    return rr.LSTM(
-        problem.inputs,
-        problem.hidden,
-        problem.layers,
-        bidirectional=problem.bidirectional,
-        batch_first=False,
-        dtype=problem.dtype,
-        backend=backend,
-        **options,
-    )
+def _stack(make: Callable[..., rr.Layer]) -> Callable[..., rr.Layer]:
+    def made(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
+        return make(
+            problem.inputs,
+            problem.hidden,
+            problem.layers,
+            bidirectional=problem.bidirectional,
+            batch_first=False,
+            dtype=problem.dtype,
+            backend=backend,
+            **options,
+        )
+
+    return made
 
 
 def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
@@ -63,8 +66,18 @@ def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
 
 
 KINDS: dict[str, Kind] = {
-    "lstm": Kind(_lstm, lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
+    "lstm": Kind(_stack(rr.LSTM), lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
+    "gru": Kind(
+        _stack(rr.GRU),
+        lambda features, hidden: 2 * 3 * hidden * (features + hidden),
+        kept=4,  # r, z, n, and the product that r scales
+        has_c=False,
+    ),
     "diagonal": Kind(
-        _diagonal, lambda features, hidden: 2 * hidden * features, kept=6, stacks=False, products_dominate=False
+        _diagonal,
+        lambda features, hidden: 2 * hidden * features,
+        kept=6,  # the projected input too
+        stacks=False,
+        products_dominate=False,
     ),
 }

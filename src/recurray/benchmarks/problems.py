@@ -127,6 +127,7 @@ PROBLEMS: dict[str, Problem] = {
     "stack": replace(_MIDDLE, layers=4),
     "ragged": replace(_MIDDLE, ragged=True),
     "float64": replace(_MIDDLE, dtype="float64"),
+    "gru": replace(_MIDDLE, layer="gru"),
     "diagonal": replace(_MIDDLE, layer="diagonal"),
     "diagonal-row": Problem(1, 512, 64, 256, layer="diagonal"),
 }
