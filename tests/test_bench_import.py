@@ -53,7 +53,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     for name in ("numpy", "recurray", "recurray.LSTM", "all of recurray"):
         assert re.search(rf"^\| {re.escape(name)} +\| .* \|$", out, re.MULTILINE)
-    assert "- command: recurray bench import --repeats 1 --clock cpu\n" in out
+    assert "recurray bench import --repeats 1 --clock cpu\n" in out
     assert err.splitlines() == ["0/1", "1/1"]
 
 

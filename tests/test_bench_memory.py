@@ -159,7 +159,7 @@ def test_command(hungry: list[dict[str, Any]], capsys: pytest.CaptureFixture[str
     lines = [line.split("|")[1:3] for line in out.splitlines() if line.startswith("| ")]
     found = [tuple(cell.strip() for cell in cells) for cells in lines]
     assert found[1:] == [(size, kept) for size in ("3x5x4x6", "2x7x4x6") for kept in ("none", "sqrt", "4")]
-    assert "- command: recurray bench memory --sizes 3,5,4,6" in out
+    assert "recurray bench memory --sizes 3,5,4,6" in out
     assert "as NumPy reports them" in out
     assert err.splitlines() == ["1/2 3x5x4x6, training, 1 thread", "2/2 2x7x4x6, training, 1 thread"]
 

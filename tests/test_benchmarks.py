@@ -409,7 +409,7 @@ def test_command(quick, capsys, tmp_path):
     assert main([*ARGUMENTS, "--json", path]) == 0
     out, err = capsys.readouterr()
     assert "NumPy" in out
-    assert f"- command: recurray {' '.join(ARGUMENTS)} --json {path}\n" in out
+    assert f"recurray {' '.join(ARGUMENTS)} --json {path}\n" in out
     assert "| recurray / reference |" in out
     assert "| 3x5x4x6       | training |       1 |" in out
     assert err.splitlines() == ["1/2 3x5x4x6, forward, 1 thread", "2/2 3x5x4x6, training, 1 thread"]
