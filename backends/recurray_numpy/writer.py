@@ -44,7 +44,7 @@ FUNCTIONS = {
         *("absolute", "exp", "expm1", "log", "log1p", "negative", "sqrt", "tanh"),
         *("add", "divide", "maximum", "minimum", "multiply", "subtract"),
         *("greater", "greater_equal", "less", "less_equal", "logical_and"),
-        *("copyto", "dot", "matmul"),
+        *("clip", "copyto", "dot", "matmul"),
     )
 } | {"mean_over_units": mean_over_units, "mean_over_vector": mean_over_vector}
 

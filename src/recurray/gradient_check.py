@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recurray import checks
 from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, CellGradients, added, named
-from recurray.layers import checks
 from recurray.layers.layer import Layer
 from recurray.selector import get_backend
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recurray import checks
 from recurray.cells.gru import GRUCell
 from recurray.cells.zoneout import ZoneoutCell
-from recurray.layers import checks
 from recurray.layers.recurrent import Recurrent
 
 

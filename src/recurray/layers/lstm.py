@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recurray import checks
 from recurray.cells.lstm import LSTMCell
-from recurray.layers import checks, lstm_options
+from recurray.layers import lstm_options
 from recurray.layers.recurrent import Recurrent
 
 

@@ -11,13 +11,12 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Weights
-from recurray.layers import checks, draws, initial
+from recurray.layers import draws, initial
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
 from recurray.layers.one_steps import OneSteps
@@ -25,7 +24,11 @@ from recurray.layers.state_form import StateForm
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
-from recurray.trace import Trace, trace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from recurray.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -356,6 +359,8 @@ class Recurrent(Layer):
 
     def trace(self, x: Array, state: Any = None, lengths: Any = None) -> Trace:
         """Run the layer in inference and return every gate and state over time, by name; see `recurray.trace.trace`."""
+        from recurray.trace import trace
+
         return trace(self, x, state, lengths)
 
     # Params ----------------------------------------------------------------------------------------------------------
@@ -388,7 +393,7 @@ class Recurrent(Layer):
     def _initial(self, field: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
         """Draw a param."""
         if field.startswith("start_") and self.learned_state:
-            return np.zeros(shape)
+            return initial.zeros(shape)
         if field == "recurrent" and self.recurrent_init == "orthogonal":
             return initial.orthogonal_blocks(rng, shape, self.hidden_size)
         bound = 1 / self.hidden_size**0.5

@@ -1,4 +1,4 @@
-"""Checks of what users hand to a layer: each raises an error that names what was given and what was expected."""
+"""Checks of what users hand in: each raises an error that names what was given and what was expected."""
 
 from __future__ import annotations
 
