@@ -18,6 +18,7 @@ from recurray.cells import (
     IndRNNCell,
     LSTMCell,
     MGUCell,
+    RecurrentDropoutCell,
     RNNCell,
     SLSTMCell,
     ZoneoutCell,
@@ -46,6 +47,9 @@ CELLS: list[Cell] = [
     ZoneoutCell(GRUCell(), 0.3),
     ZoneoutCell(GRUCell(reset_after=False), 0.3),
     ZoneoutCell(SLSTMCell(), zoneout_c=0.2),
+    RecurrentDropoutCell(IndRNNCell(), 0.3),
+    RecurrentDropoutCell(DiagonalLSTMCell(shared=False, peepholes=True), 0.3),
+    ZoneoutCell(RecurrentDropoutCell(DiagonalLSTMCell(shared=True), 0.3), 0.3, 0.2),
 ]
 
 RAGGED = (3, 0, 5, 1)
@@ -78,9 +82,23 @@ CASES = [
         bidirectional=True,
         batch_first=False,
     ),
+    case(
+        "gru with recurrent dropout and zoneout",
+        partial(rr.GRU, 2, 3, recurrent_dropout=0.3, zoneout_h=0.2),
+        cell_formulas.gru_noisy,
+        bidirectional=True,
+    ),
     case("rnn", partial(rr.RNN, 2, 3), cell_formulas.rnn, bias=False),
     case("rnn relu", partial(rr.RNN, 2, 3, 2, nonlinearity="relu"), cell_formulas.rnn_relu, ragged=False),
     of_cell("indrnn", IndRNNCell(), cell_formulas.indrnn, num_layers=2),
+    of_cell(
+        "indrnn with recurrent dropout and zoneout",
+        ZoneoutCell(IndRNNCell("tanh"), zoneout_h=0.2),
+        cell_formulas.indrnn_noisy,
+        num_layers=2,
+        bidirectional=True,
+        recurrent_dropout=0.3,
+    ),
     of_cell("mgu", MGUCell(), cell_formulas.mgu, bidirectional=True),
     of_cell("slstm", SLSTMCell(), cell_formulas.slstm, bidirectional=True),
     of_cell("slstm exponential", SLSTMCell("exponential"), cell_formulas.slstm_exponential, num_layers=2),

@@ -48,6 +48,7 @@ SCAN = "src/recurray/scan.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
 DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
 RECURRENT = "src/recurray/layers/recurrent.py"
+DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
 LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
 LAYER = "src/recurray/layers/layer.py"
@@ -386,6 +387,55 @@ MISTAKES = [
         "values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)",
         "values[name] = values[name] / (1 - self.weight_dropout)",
         DIFFERENCES,
+    ),
+    Mistake(
+        "recurrent dropout drawn anew at each step",
+        "src/recurray/layers/draws.py",
+        "own = (1, *shape[1:]) if name in cell.sequence_draws else shape",
+        "own = shape",
+        FORMULA,
+    ),
+    Mistake(
+        "recurrent dropout without scaling",
+        DROPOUT_CELL,
+        "x.recurrent_dropout / (1 - self.p)",
+        "x.recurrent_dropout",
+        FORMULA,
+    ),
+    Mistake(
+        "dh without recurrent dropout",
+        DROPOUT_CELL,
+        '"h": grads.before["h"] * factor}',
+        '"h": grads.before["h"]}',
+        FORMULA,
+    ),
+    Mistake(
+        "dw without recurrent dropout",
+        DROPOUT_CELL,
+        "self.cell.step_backward(d, saved, _seen(before, factor), params)",
+        "self.cell.step_backward(d, saved, before, params)",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps what recurrent dropout left",
+        DROPOUT_CELL,
+        "        return replace(cell, cell=with_recurrent_dropout(cell.cell, p))\n",
+        "        object.__setattr__(inside := RecurrentDropoutCell(cell.cell, p), 'cell', cell)\n        return inside\n",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout's gradient is kept twice",
+        "src/recurray/cells/zoneout.py",
+        "kept[name] = whole - taken",
+        "kept[name] = whole",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps to rounding alone",
+        "src/recurray/cells/zoneout.py",
+        "keep * getattr(before, name) + take * after[name]",
+        "after[name] + keep * (getattr(before, name) - after[name])",
+        ("tests/test_cells.py::test_zoneout_keeps_units_as_they_were",),
     ),
     Mistake(
         "a learned start state without a gradient",

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from recurray.cells.cell import Cell, added, named
+from recurray.cells.wrapper import WrapperCell
 
 UNARY = ("negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
@@ -102,6 +103,11 @@ def record(cell: Cell) -> Recording:
     ValueError
         What the cell returns doesn't have the names that the cell declares.
     """
+    if isinstance(cell, WrapperCell):  # so that an error names the cell that it is about
+        try:
+            record(cell.cell)
+        except RecordingError as error:
+            raise RecordingError(f"in {type(cell.cell).__name__}, {error}") from None
     tape = _Tape()
     before, params = tape.inputs("before", cell.states), _params(tape, cell)
     x = tape.inputs("x", (*cell.input_gates, *cell.draws))

@@ -10,6 +10,7 @@ from recurray.cells.gru import GRUCell
 from recurray.cells.independent import IndRNNCell
 from recurray.cells.lstm import LSTMCell
 from recurray.cells.minimal_gated import MGUCell
+from recurray.cells.recurrent_dropout import RecurrentDropoutCell
 from recurray.cells.slstm import SLSTMCell
 from recurray.cells.zoneout import ZoneoutCell
 
@@ -22,6 +23,7 @@ __all__ = [
     "LSTMCell",
     "MGUCell",
     "RNNCell",
+    "RecurrentDropoutCell",
     "SLSTMCell",
     "Weights",
     "ZoneoutCell",

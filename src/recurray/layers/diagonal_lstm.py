@@ -30,6 +30,9 @@ class DiagonalLSTM(Recurrent):
         Hidden units, H.
     projection : {"shared", "per_gate"}
         Whether the gates share one product with the input.
+    recurrent_dropout : float
+        The probability that an element of the output is dropped on its way into the gates of the next step, in
+        training: the same elements at each step of a sequence [1]_.
     weight_dropout : float
         The probability that an element of w is dropped, in training: the same for all rows and steps of a call.
     zoneout_h, zoneout_c, peepholes, coupled, cell_clip, gate_clip
@@ -70,6 +73,8 @@ class DiagonalLSTM(Recurrent):
     ----------
     Danieli et al., "ParaRNN: Unlocking parallel training of nonlinear RNNs for large language models", 2025.
 
+    .. [1] Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+
     Examples
     --------
     >>> import numpy as np
@@ -92,6 +97,7 @@ class DiagonalLSTM(Recurrent):
         hidden_size: int,
         *,
         projection: str = "shared",
+        recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout_h: float = 0.0,
         zoneout_c: float = 0.0,
@@ -132,6 +138,7 @@ class DiagonalLSTM(Recurrent):
             input_size,
             hidden_size,
             bias=False,  # the cell has its own, b
+            recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
             learned_state=learned_state,
             batch_first=batch_first,

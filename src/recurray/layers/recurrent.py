@@ -6,7 +6,6 @@ Inside, arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,6 +15,7 @@ import numpy as np
 
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Weights
+from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import checks, draws, initial
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
@@ -69,7 +69,8 @@ class Recurrent(Layer):
         The probability that an element of the input of a layer above the first is dropped, in training.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the recurrent product, in training:
-        the same elements at each step of a sequence (Gal & Ghahramani 2016).
+        the same elements at each step of a sequence (Gal & Ghahramani 2016). For a cell without such a product, where
+        the cell reads the output; see `recurray.cells.RecurrentDropoutCell`.
     weight_dropout : float
         The probability that a recurrent weight is dropped, in training: the same for all rows and steps of a call
         (Merity, Keskar & Socher 2018, after Wan et al. 2013).
@@ -179,7 +180,7 @@ class Recurrent(Layer):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
-        self.cell = cell
+        self._given_cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
         self.num_layers = checks.size("num_layers", num_layers)
@@ -193,7 +194,7 @@ class Recurrent(Layer):
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dtype = checks.float_dtype(dtype)
-        self._check_cell()
+        self.cell = self._checked(cell)
         params_rng, self.rng = draws.generators(seed)
         self.backend = get_backend(backend)
         self.params = {}
@@ -204,26 +205,26 @@ class Recurrent(Layer):
         if params is not None:
             self.load_state_dict(params)
 
-    def _check_cell(self) -> None:
-        """Check that the cell returns what it declares, and that the options suit it."""
-        reads_output = False
-        with contextlib.suppress(RecordingError):  # such a cell runs by the reference path
-            step = record(self.cell).step
-            reads_output = any(
-                value.operation == "input" and value.name == "before.h" and uses
-                for value, uses in zip(step.values, step.uses(), strict=True)
-            )
+    def _checked(self, cell: Cell) -> Cell:
+        """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
+        kind = type(cell).__name__
+        reads_output = _reads_output(cell)
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be below hidden_size {self.hidden_size}, not {self.proj_size}")
-        if self.proj_size and (reads_output or self.cell.inner_gates):
+        if self.proj_size and (reads_output or cell.inner_gates):
             raise ValueError(
-                f"{type(self.cell).__name__} computes with the output before, element by element, "
+                f"{kind} computes with the output before, element by element, "
                 "so the output can't be projected to another size"
             )
-        if self.recurrent_dropout and not self.cell.outer_gates:
-            raise ValueError(f"{type(self.cell).__name__} has no recurrent product for recurrent_dropout")
-        if self.weight_dropout and not self._recurrent_weights():
-            raise ValueError(f"{type(self.cell).__name__} has no recurrent weights for weight_dropout")
+        if self.weight_dropout and not _recurrent_weights(cell):
+            raise ValueError(f"{kind} has no recurrent weights for weight_dropout")
+        if not self.recurrent_dropout or cell.outer_gates:
+            return cell
+        if reads_output is False:
+            raise ValueError(
+                f"{kind} doesn't read the output before, so there is nothing for recurrent_dropout to drop"
+            )
+        return with_recurrent_dropout(cell, self.recurrent_dropout)
 
     @property
     def directions(self) -> int:
@@ -256,6 +257,7 @@ class Recurrent(Layer):
         starts = self._start_states(batch) if state is None else form.split("state", state, batch)
         rng = draws.generator(rng, self.rng) if training else None
         noise = draws.Noise(self.backend, self.dtype)
+        output_dropout = self.recurrent_dropout if self.cell.outer_gates else 0.0  # without a product it is the cell's
 
         caches: list[list[DirectionCache]] = []
         kept: list[Array | None] = []
@@ -277,8 +279,8 @@ class Recurrent(Layer):
                     lengths=lengths,
                     reverse=direction == 1,
                     keep=keep,
-                    output_mask=noise.output_mask(rng, (batch, self.output_size), self.recurrent_dropout),
-                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell.draws),
+                    output_mask=noise.output_mask(rng, (batch, self.output_size), output_dropout),
+                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell),
                 )
                 outputs.append(y)
                 ends.append(end)
@@ -376,10 +378,6 @@ class Recurrent(Layer):
         own = {name: values.pop(name) for name in self.cell.pointwise}
         return Weights(**{field: a for field, a in values.items() if not field.startswith("start_")}, pointwise=own)
 
-    def _recurrent_weights(self) -> tuple[str, ...]:
-        """The fields and pointwise names that weight dropout is for."""
-        return ("recurrent",) if self.cell.recurrent_gates else tuple(self.cell.recurrent_params)
-
     def _weights_in_use(
         self, layer: int, direction: int, rng: np.random.Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
@@ -388,7 +386,7 @@ class Recurrent(Layer):
         if rng is None or not self.weight_dropout:
             return weights, {}
         kept, own = {}, dict(weights.pointwise)
-        for name in self._recurrent_weights():
+        for name in _recurrent_weights(self.cell):
             value: Array = weights.recurrent if name == "recurrent" else own[name]
             kept[name] = draws.kept(self.backend, rng, tuple(value.shape), self.weight_dropout)
             value = dropped(self.backend, value, kept[name], self.weight_dropout)
@@ -462,7 +460,7 @@ class Recurrent(Layer):
     def _options(self) -> list[str]:
         options = [str(self.input_size), str(self.hidden_size)]
         if type(self) is Recurrent:
-            options.insert(0, repr(self.cell))
+            options.insert(0, repr(self._given_cell))
         for name, default in (
             ("num_layers", 1),
             ("bidirectional", False),
@@ -478,3 +476,20 @@ class Recurrent(Layer):
             if getattr(self, name) != default:
                 options.append(f"{name}={getattr(self, name)!r}")
         return options
+
+
+def _reads_output(cell: Cell) -> bool | None:
+    """Whether a cell computes with the output before, element by element; None if it can't be recorded."""
+    try:
+        step = record(cell).step
+    except RecordingError:  # such a cell runs by the reference path
+        return None
+    return any(
+        value.operation == "input" and value.name == "before.h" and uses
+        for value, uses in zip(step.values, step.uses(), strict=True)
+    )
+
+
+def _recurrent_weights(cell: Cell) -> tuple[str, ...]:
+    """The fields of `Weights`, and the names of a cell's own params, that weight dropout is for."""
+    return ("recurrent",) if cell.recurrent_gates else tuple(cell.recurrent_params)
