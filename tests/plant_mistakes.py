@@ -420,7 +420,8 @@ MISTAKES = [
         "zoneout keeps what recurrent dropout left",
         DROPOUT_CELL,
         "        return replace(cell, cell=with_recurrent_dropout(cell.cell, p))\n",
-        "        object.__setattr__(inside := RecurrentDropoutCell(cell.cell, p), 'cell', cell)\n        return inside\n",
+        "        found = RecurrentDropoutCell(cell.cell, p)\n"
+        "        object.__setattr__(found, 'cell', cell)\n        return found\n",
         FORMULA,
     ),
     Mistake(
