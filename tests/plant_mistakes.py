@@ -363,8 +363,8 @@ MISTAKES = [
     Mistake(
         "the forget bias counts twice",
         RECURRENT.replace("recurrent", "lstm"),
-        '"recurrent_bias", gates, gate, 0.0)',
-        '"recurrent_bias", gates, gate, value)',
+        '"recurrent_bias": 0.0}',
+        '"recurrent_bias": value}',
         ("tests/test_lstm.py::test_forget_bias",),
     ),
     Mistake(
@@ -384,8 +384,8 @@ MISTAKES = [
     Mistake(
         "weight dropout forward alone",
         RECURRENT,
-        "values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)",
-        "values[name] = values[name] / (1 - self.weight_dropout)",
+        "values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)",
+        "values[field] = values[field] / (1 - self.weight_dropout)",
         DIFFERENCES,
     ),
     Mistake(

@@ -170,6 +170,18 @@ class Forgetful(Cell):
         return CellGradients(x={"a": d.h}, h={}, before={})
 
 
+@pytest.mark.parametrize("name", ["input", "weight_hh", "start_h"])
+def test_a_param_that_the_layer_has_already(name: str) -> None:
+    class Greedy(Forgetful):
+        pointwise = {name: ("a",)}  # noqa: RUF012
+
+        def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+            return replace(super().step_backward(d, saved, before, params), params={name: {"a": d.h}})
+
+    with pytest.raises(ValueError, match=f"Greedy can't have a param named '{name}': the layer has one"):
+        rr.Recurrent(Greedy(), 2, 3, learned_state=True)
+
+
 @pytest.mark.parametrize("value", ["0.1", True, None])
 def test_probabilities_are_numbers(value: Any) -> None:
     for make in (partial(ZoneoutCell, GRUCell()), partial(RecurrentDropoutCell, IndRNNCell())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.layers import checks, lstm_options
@@ -89,7 +89,8 @@ class DiagonalLSTM(Recurrent):
     DiagonalLSTM(3, 5, projection='shared', coupled=True, output_activation='relu', ...
     """
 
-    _names: ClassVar[Mapping[str, str]] = {"input": "weight_in"}
+    _names = {"input": "weight_in"}  # noqa: RUF012 - nobody changes it
+    _numbered = False
 
     def __init__(
         self,
@@ -149,12 +150,9 @@ class DiagonalLSTM(Recurrent):
         lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
-            self._fill_gate("b", self.cell.pointwise["b"], gate, value)
+            self._param_form.fill_gate(self.params, "b", self.cell.pointwise["b"], gate, value)
         if params is not None:
             self.load_state_dict(params)
-
-    def _name(self, field: str, layer: int, direction: int) -> str:
-        return self._names.get(field, field)
 
     def _options(self) -> list[str]:
         sizes, others = super()._options()[:2], super()._options()[2:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
-from recurray.layers import checks, draws, initial
+from recurray.layers import checks, draws, param_form
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
 from recurray.layers.state_form import StateForm
@@ -148,14 +148,8 @@ class Recurrent(Layer):
     True
     """
 
-    # The params' names by the field of `Weights` that they fill; the cell's pointwise params keep their own.
-    _names: ClassVar[Mapping[str, str]] = {
-        "input": "weight_ih",
-        "recurrent": "weight_hh",
-        "input_bias": "bias_ih",
-        "recurrent_bias": "bias_hh",
-        "projection": "weight_hr",
-    }
+    _names: ClassVar[Mapping[str, str]] = param_form.NAMES
+    _numbered: ClassVar[bool] = True  # whether the params' names tell layer and direction
 
     def __init__(
         self,
@@ -197,11 +191,21 @@ class Recurrent(Layer):
         self.cell = self._checked(cell)
         params_rng, self.rng = draws.generators(seed)
         self.backend = get_backend(backend)
-        self.params = {}
-        for layer, direction in self._places():
-            for field, shape in self._shapes(layer).items():
-                value = self._initial(field, shape, params_rng)
-                self.params[self._name(field, layer, direction)] = self.backend.asarray(value, self.dtype)
+        self._param_form = param_form.ParamForm(
+            self.cell,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.directions,
+            self.bias,
+            self.recurrent_init,
+            start_sizes=self._state_sizes if self.learned_state else {},
+            names=self._names,
+            numbered=self._numbered,
+        )
+        drawn = self._param_form.drawn(params_rng)
+        self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn.items()}
         if params is not None:
             self.load_state_dict(params)
 
@@ -339,103 +343,47 @@ class Recurrent(Layer):
 
     # Params ----------------------------------------------------------------------------------------------------------
 
-    def _places(self) -> list[tuple[int, int]]:
-        return [(layer, direction) for layer in range(self.num_layers) for direction in range(self.directions)]
-
-    def _name(self, field: str, layer: int, direction: int) -> str:
-        return f"{self._names.get(field, field)}_l{layer}{'_reverse' if direction else ''}"
-
-    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """The params of one direction of a layer: their shapes by the field of `Weights` or the pointwise name."""
-        cell, hidden = self.cell, self.hidden_size
-        features = self.input_size if layer == 0 else self.output_size * self.directions
-        into, across = len(cell.input_gates) * hidden, len(cell.recurrent_gates) * hidden
-        shapes: dict[str, tuple[int, ...]] = {"input": (into, features)}
-        if across:
-            shapes["recurrent"] = (across, self.output_size)
-        if self.bias:
-            shapes["input_bias"] = (into,)
-            if across:
-                shapes["recurrent_bias"] = (across,)
-        if self.proj_size:
-            shapes["projection"] = (self.proj_size, hidden)
-        shapes |= {name: (len(row_names), hidden) for name, row_names in cell.pointwise.items()}
-        if self.learned_state:
-            shapes |= {f"start_{name}": (self._state_size(name),) for name in cell.states}
-        return shapes
-
-    def _initial(self, field: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
-        """Draw a param."""
-        if field.startswith("start_") and self.learned_state:
-            return np.zeros(shape)
-        if field == "recurrent" and self.recurrent_init == "orthogonal":
-            return initial.orthogonal_blocks(rng, shape, self.hidden_size)
-        bound = 1 / self.hidden_size**0.5
-        return rng.uniform(-bound, bound, shape)
-
-    def _weights(self, layer: int, direction: int) -> Weights:
-        values = {field: self.params[self._name(field, layer, direction)] for field in self._shapes(layer)}
-        own = {name: values.pop(name) for name in self.cell.pointwise}
-        return Weights(**{field: a for field, a in values.items() if not field.startswith("start_")}, pointwise=own)
-
     def _weights_in_use(
         self, layer: int, direction: int, rng: np.random.Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
-        """The weights after weight dropout, and what it kept."""
-        weights = self._weights(layer, direction)
-        if rng is None or not self.weight_dropout:
-            return weights, {}
-        kept, own = {}, dict(weights.pointwise)
-        for name in _recurrent_weights(self.cell):
-            value: Array = weights.recurrent if name == "recurrent" else own[name]
-            kept[name] = draws.kept(self.backend, rng, tuple(value.shape), self.weight_dropout)
-            value = dropped(self.backend, value, kept[name], self.weight_dropout)
-            if name == "recurrent":
-                weights = replace(weights, recurrent=value)
-            else:
-                own[name] = value
-        return replace(weights, pointwise=own), kept
+        """The weights after weight dropout, and what it kept, by field."""
+        values, kept = self._param_form.of(self.params, layer, direction), {}
+        if rng is not None and self.weight_dropout:
+            for field in _recurrent_weights(self.cell):
+                kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
+                values[field] = dropped(self.backend, values[field], kept[field], self.weight_dropout)
+        return self._param_form.weights(values), kept
 
     def _named_grads(
         self, grads: Weights, layer: int, direction: int, weights_kept: dict[str, Array]
     ) -> dict[str, Array]:
-        values = {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
-        values |= grads.pointwise
-        for name, kept in weights_kept.items():
-            values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)
-        return {self._name(field, layer, direction): values[field] for field in self._shapes(layer) if field in values}
-
-    def _fill_gate(self, field: str, gates: tuple[str, ...], gate: str, value: float) -> None:
-        """Set one gate's block of a bias, (gates * H,) or (gates, H), to a value, in all layers and directions."""
-        xp = self.backend.xp
-        chosen = xp.asarray([[other == gate] for other in gates], device=self.backend.device)
-        for layer, direction in self._places():
-            name = self._name(field, layer, direction)
-            blocks = xp.reshape(self.params[name], (len(gates), self.hidden_size))
-            filled = xp.where(chosen, xp.full_like(blocks, value), blocks)
-            self.params[name] = xp.reshape(filled, self.params[name].shape)
+        """The gradients of the weights by the params' names, back through weight dropout."""
+        values = self._param_form.values(grads)
+        for field, kept in weights_kept.items():
+            values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)
+        return {self._param_form.name(field, layer, direction): value for field, value in values.items()}
 
     # State -----------------------------------------------------------------------------------------------------------
 
     @property
     def _state_form(self) -> StateForm:
-        sizes = {name: self._state_size(name) for name in self.cell.states}
-        return StateForm(sizes, self.num_layers * self.directions, self.backend, self.dtype)
+        return StateForm(self._state_sizes, self.num_layers * self.directions, self.backend, self.dtype)
 
-    def _state_size(self, name: str) -> int:
-        return self.output_size if name == "h" else self.hidden_size
+    @property
+    def _state_sizes(self) -> dict[str, int]:
+        return {name: self.output_size if name == "h" else self.hidden_size for name in self.cell.states}
 
     def _start_states(self, batch: int) -> list[tuple[Array, ...]]:
         """The start state where none is given, by layer and direction: zeros, or what has been learned."""
         if not self.learned_state:
             return self._state_form.split("state", None, batch, optional=True)
-        xp = self.backend.xp
+        xp, form = self.backend.xp, self._param_form
         return [
             tuple(
-                xp.broadcast_to(self.params[self._name(f"start_{name}", *place)], (batch, self._state_size(name)))
-                for name in self.cell.states
+                xp.broadcast_to(self.params[form.name(f"start_{name}", *place)], (batch, size))
+                for name, size in form.start_sizes.items()
             )
-            for place in self._places()
+            for place in form.places
         ]
 
     def _start_grads(
@@ -447,7 +395,7 @@ class Recurrent(Layer):
         xp = self.backend.xp
         totals = [xp.sum(d, axis=0) for d in dstart]
         return {
-            self._name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
+            self._param_form.name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
             for name, total in zip(self.cell.states, totals, strict=True)
         }
 
