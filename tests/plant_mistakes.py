@@ -625,6 +625,20 @@ MISTAKES = [
         backends="device1",
     ),
     # The gradient check
+    Mistake(
+        "cells of wrong shapes pass",
+        "src/recurray/layers/trial.py",
+        "if tuple(value.shape) != shape:",
+        "if len(value.shape) != len(shape):",
+        ("tests/test_cells.py",),
+    ),
+    Mistake(
+        "layers take any cell",
+        RECURRENT,
+        "        check_cell(cell, self.backend)\n",
+        "",
+        ("tests/test_cells.py",),
+    ),
     Mistake("the check passes all", GRADIENT_CHECK, " and error <= tolerance * scale + FLOOR", "", CHECK),
     Mistake("the check passes NaN", GRADIENT_CHECK, '"" if np.isfinite(found).all() else', '"" if True else', CHECK),
     Mistake(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -535,12 +535,59 @@ def test_wrong_names_are_refused(mistake: str, spoil: Any, what: str, names: str
         ("step", lambda r: ({"h": r[0]["h"] * np.float64(2)}, r[1]), "'h': it is float64 where all else is float32"),
         ("step", lambda r: ({"h": 0.0}, r[1]), "wrong state 'h': it is of the type float, not an array"),
         ("inner", lambda a: a.T, "Gated.inner returned a wrong result: its shape is (3, 2), not (2, 3)"),
-        ("h_n", lambda a: a[:1], "Gated.step_backward returned a wrong gradient of the recurrent gate 'n': its shape"),
+        (
+            "h_n",
+            lambda a: a[:1, ...],
+            "Gated.step_backward returned a wrong gradient of the recurrent gate 'n': its shape",
+        ),
     ],
 )
-def test_what_cannot_be_gone_on_with_is_refused(mistake: str, spoil: Any, words: str) -> None:
+def test_what_cannot_be_gone_on_with_is_refused(mistake: str, spoil: Any, words: str, backend: Backend) -> None:
+    """By the check, and when a layer is made."""
     with pytest.raises(ValueError, match=re.escape(words)):
         rr.check_gradients(Gated(**{mistake: spoil}))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        rr.Recurrent(Gated(**{mistake: spoil}), 2, 3, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (mean_over_units, "its shape is (2, 1), not (2, 3)"),
+        (lambda a: 0.0, "it is of the type float, not an array of the backend 'numpy'"),
+        (lambda a: a * np.float64(1.0), "it is float64 where all else is float32"),
+    ],
+)
+def test_a_layer_of_a_cell_with_a_gradient_of_the_wrong_kind(spoil: Any, fault: str, backend: Backend) -> None:
+    words = re.escape(f"Gated.step_backward returned a wrong gradient of x.n: {fault}")
+    with pytest.raises(ValueError, match=words):
+        rr.Recurrent(Gated(x_n=spoil), 2, 3, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "spoil", "words"),
+    [
+        ("step", lambda r: r[0], "step must return two dicts, of the states .*, not dict"),
+        ("step", lambda r: (*r, 1), "step must return two dicts, .*, not a tuple of 3"),
+        ("step", lambda r: (r[0], None), "step must return two dicts, .*, not a tuple of 2"),
+        ("step_backward", lambda g: None, "step_backward must return CellGradients, not NoneType"),
+        ("step_backward", lambda g: (g.x, g.h), "step_backward must return CellGradients, not tuple"),
+    ],
+)
+def test_what_is_no_result_at_all(mistake: str, spoil: Any, words: str) -> None:
+    cell = Gated(**{mistake: spoil})
+    for use in (rr.check_gradients, partial(rr.Recurrent, input_size=2, hidden_size=3)):
+        with pytest.raises(TypeError, match=f"Gated.{words}"):
+            use(cell)
+
+
+def test_a_cell_that_cannot_be_hashed_says_what_to_do() -> None:
+    @dataclass
+    class Loose(Gated):
+        rate: float = 0.1
+
+    with pytest.raises(TypeError, match="Loose can't be hashed: a cell with options is a frozen dataclass of them"):
+        rr.Recurrent(Loose(), 2, 3)
 
 
 def test_a_cell_without_its_inner_methods_says_so() -> None:

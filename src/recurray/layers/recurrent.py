@@ -20,6 +20,7 @@ from recurray.layers import checks, draws, param_form
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
 from recurray.layers.state_form import StateForm
+from recurray.layers.trial import check_cell
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
@@ -174,6 +175,8 @@ class Recurrent(Layer):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
+        if type(cell).__hash__ is None:
+            raise TypeError(f"{type(cell).__name__} can't be hashed: a cell with options is a frozen dataclass of them")
         self._given_cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
@@ -188,9 +191,9 @@ class Recurrent(Layer):
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dtype = checks.float_dtype(dtype)
+        self.backend = get_backend(backend)
         self.cell = self._checked(cell)
         params_rng, self.rng = draws.generators(seed)
-        self.backend = get_backend(backend)
         self._param_form = param_form.ParamForm(
             self.cell,
             self.input_size,
@@ -211,6 +214,7 @@ class Recurrent(Layer):
 
     def _checked(self, cell: Cell) -> Cell:
         """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
+        check_cell(cell, self.backend)
         kind = type(cell).__name__
         reads_output = _reads_output(cell)
         if self.proj_size >= self.hidden_size:
