@@ -5,8 +5,10 @@ A new cell is added to `CELLS`, and to `CASES` with a formula.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
+
+import numpy as np
 
 import cell_formulas
 import recurray as rr
@@ -103,3 +105,36 @@ CASES = [
     of_cell("slstm", SLSTMCell(), cell_formulas.slstm, bidirectional=True),
     of_cell("slstm exponential", SLSTMCell("exponential"), cell_formulas.slstm_exponential, num_layers=2),
 ]
+
+
+@cache
+def at_random(seed: int) -> Case:
+    """A layer of any cell, perhaps with zoneout, with any of the options that it can have."""
+    rng = np.random.default_rng(seed)
+
+    def perhaps(value: Any, other: Any) -> Any:
+        return value if rng.random() < 0.5 else other
+
+    plain = [cell for cell in CELLS if not isinstance(cell, (ZoneoutCell, RecurrentDropoutCell))]
+    cell = plain[seed % len(plain)]
+    projected = isinstance(cell, (LSTMCell, RNNCell, SLSTMCell)) and perhaps(True, False)  # not what reads its output
+    c = perhaps(0.2, 0.0) if "c" in cell.states else 0.0
+    cell = perhaps(ZoneoutCell(cell, 0.0 if projected else 0.3, c), cell)
+    time_first = perhaps(True, False)
+    options = {
+        "num_layers": perhaps(2, 1),
+        "bidirectional": perhaps(True, False),
+        "bias": perhaps(True, False),
+        "dropout": perhaps(0.2, 0.0),
+        "recurrent_dropout": perhaps(0.3, 0.0),
+        "weight_dropout": perhaps(0.4, 0.0),
+        "proj_size": 2 if projected else 0,
+        "learned_state": perhaps(True, False),
+        "recurrent_init": perhaps("orthogonal", "uniform"),
+        "batch_first": not time_first,
+    }
+    make = partial(rr.Recurrent, cell, 2, 3, **options, seed=0)
+    lengths, batch = perhaps((RAGGED, 4), (None, 3))
+    return Case(
+        f"{seed}: {cell}", make, None, lengths, batch, batch_axis=int(time_first), state_given=perhaps(True, False)
+    )

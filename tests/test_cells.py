@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from cells import CELLS
-from harness import assert_all_same, here, host, leaves, obtain
+from cells import CELLS, at_random
+from harness import assert_all_close, assert_all_same, here, host, layer_for, leaves, obtain, results
 from harness import named as named_leaves
+from harness import problem as problem_of
+from harness.oracles import finite_differences
 from recurray.arrays import mean_over_units, sigmoid, tanh
 from recurray.backend import Backend
 from recurray.cells import (
@@ -115,6 +117,23 @@ def test_streaming(cell: Cell, dtype: str) -> None:
     np.testing.assert_allclose(np.concatenate(ys, axis=1), y, rtol=0, atol=allowed)
     for name, value in leaves(end).items():
         np.testing.assert_allclose(leaves(stream.state)[name], value, rtol=0, atol=allowed, err_msg=name)
+
+
+@pytest.mark.parametrize("platform", here("numpy", "array-api-strict"))
+@pytest.mark.parametrize("seed", range(36))
+def test_options_of_a_layer_together(seed: int, platform: str) -> None:
+    """Any cell with any options of `Recurrent`: in training and inference every backend gives the same numbers."""
+    case, reference, backend = at_random(seed), obtain("reference"), obtain(platform)
+    given = problem_of(case)
+    for training in (True, False):
+        expected = host(reference, results(layer_for(case, given, reference), given, training))
+        assert_all_close(backend, results(layer_for(case, given, backend), given, training), expected)
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_gradients_of_options_of_a_layer_together(seed: int) -> None:
+    for name, (expected, found) in finite_differences(at_random(seed), obtain("numpy"), directions=1).items():
+        assert found == pytest.approx(expected, rel=1e-7, abs=1e-8), name
 
 
 @pytest.mark.parametrize("cell", [GRUCell(), GRUCell(False), MGUCell(), IndRNNCell(), DiagonalLSTMCell(shared=True)])
