@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from compare_scans import draw
 from random_cell import RandomCell
 from recurray.cells import (
     Cell,
@@ -55,7 +56,7 @@ def both_ways(cell, weights, x, start, lengths, *, reverse, rng, masked=False):
     results = []
     size = len(weights.input) // len(cell.input_gates)
     shape = (x.shape[0], x.shape[1], size)
-    draws = {name: (rng.random(shape) < p).astype(x.dtype) for name, p in cell.draws.items()}
+    draws = {name: draw(rng, shape, p, name in cell.sequence_draws, x.dtype) for name, p in cell.draws.items()}
     means = dict(cell.draws)
     options = {"lengths": lengths, "reverse": reverse}
     if masked:

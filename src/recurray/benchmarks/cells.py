@@ -99,6 +99,7 @@ VARIANTS = (
     _cell("sLSTM, exponential forget gate", rr.cells.SLSTMCell("exponential")),
     Variant("DiagonalLSTM", rr.DiagonalLSTM, stacks=False),
     Variant("DiagonalLSTM, per gate", partial(rr.DiagonalLSTM, projection="per_gate"), stacks=False),
+    Variant("DiagonalLSTM, recurrent_dropout", partial(rr.DiagonalLSTM, recurrent_dropout=0.2), stacks=False),
 )
 
 

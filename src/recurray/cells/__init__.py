@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recurray.cells.lstm import LSTMCell
     from recurray.cells.lstm_update import Activations
     from recurray.cells.minimal_gated import MGUCell
+    from recurray.cells.recurrent_dropout import RecurrentDropoutCell
     from recurray.cells.slstm import SLSTMCell
     from recurray.cells.zoneout import ZoneoutCell
 
@@ -29,6 +30,7 @@ __all__ = [
     "LSTMCell",
     "MGUCell",
     "RNNCell",
+    "RecurrentDropoutCell",
     "SLSTMCell",
     "Weights",
     "ZoneoutCell",
@@ -47,6 +49,7 @@ if not TYPE_CHECKING:
             "LSTMCell": "lstm",
             "MGUCell": "minimal_gated",
             "RNNCell": "elman",
+            "RecurrentDropoutCell": "recurrent_dropout",
             "SLSTMCell": "slstm",
             "Weights": "cell",
             "ZoneoutCell": "zoneout",

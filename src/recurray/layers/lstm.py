@@ -228,12 +228,9 @@ class LSTM(Recurrent):
         lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
-            gates = self.cell.input_gates
-            if layer_norm:
-                self._fill_gate("bias", gates, gate, value)
-            else:
-                self._fill_gate("input_bias", gates, gate, value)
-                self._fill_gate("recurrent_bias", gates, gate, 0.0)
+            totals = {"bias": value} if layer_norm else {"input_bias": value, "recurrent_bias": 0.0}
+            for field, part in totals.items():
+                self._param_form.fill_gate(self.params, field, self.cell.input_gates, gate, part)
         if params is not None:
             self.load_state_dict(params)
 

@@ -32,7 +32,7 @@ class OneSteps:
         except IndexError:
             written = None
         if written is None or not written.is_of(layer):
-            step = layer.backend.one_step(layer.cell, [layer._weights(k, 0) for k in range(layer.num_layers)])
+            step = layer.backend.one_step(layer.cell, layer.weights())
             if step is None:
                 self._none_for = layer.backend
                 return None
