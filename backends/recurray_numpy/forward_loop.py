@@ -82,13 +82,13 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
     order = [value for value in operations(program) if value in wanted and value not in places]
     early = _early(plan, targets)
     in_loop = [value for value in order if value not in early]
-    read_in_loop = {operand for value in in_loop for operand in program.values[value].operands}
+    read_later = {operand for value in in_loop for operand in program.values[value].operands} | set(targets)
     ahead = Writer(program, "a", vector=vector).write(
         [value for value in order if value in early],
         places,
         reusable=reusable,
         targets={value: place for value, place in targets.items() if value in early},
-        kept=(value for value in read_in_loop if isinstance(value, int)),
+        kept=(value for value in read_later if isinstance(value, int)),
         instead=instead,
     )
     writer = Writer(program, "t", vector=vector, masked=masked)
@@ -146,7 +146,7 @@ def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
         for k, value in enumerate(program.values)
         if (value.operation == "input" and value.name not in known and not value.name.startswith("params."))
         or value.operation == INNER
-        or not targets.get(k, "saved_").startswith("saved_")
+        or (value.operation != "input" and not targets.get(k, "saved_").startswith("saved_"))
     }
     return set(operations(program)) - dependents(program, late)
 

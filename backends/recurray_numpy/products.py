@@ -90,7 +90,8 @@ class Products:
         if weights.input_bias is not None:
             grads["input_bias"] = dinput[:, features]
         if cell.recurrent_gates:
-            drecurrent = np.concatenate([sums[name] for name in ("recurrent", "inner") if name in sums])
+            blocks = [sums[name] for name in ("recurrent", "inner") if name in sums]
+            drecurrent = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
             drecurrent = rows_of(drecurrent, gates.of_output + gates.inner, cell.recurrent_gates)
             grads["recurrent"] = drecurrent[:, 1:]
             if weights.recurrent_bias is not None:
