@@ -80,9 +80,11 @@ RECURRENT = [
         batch=4,
         batch_axis=1,
     ),
-    *lstm_formulas.every_option(),
     *cells.CASES,
 ]
+
+# For tests of numbers; `test_lstm_variants` compares these with their formulas.
+OPTIONS = list(lstm_formulas.every_option())
 
 STATELESS = [
     Case("linear", partial(rr.Linear, 2, 4, seed=0), formulas.linear),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from cases import CASES, OTHERS, RECURRENT
+from cases import CASES, OPTIONS, OTHERS, RECURRENT
 from harness import (
     Case,
     Problem,
@@ -51,7 +51,8 @@ def without(case: Case, **sizes: int) -> Case:
 
 WITH_FORMULA = [case for case in CASES if case.formula]
 EMPTY = [without(case, batch=0) for case in CASES] + [without(case, steps=0) for case in CASES]
-PADDED = [case for case in [*RECURRENT, *OTHERS] if case.lengths and case.name != "sequential"]
+NUMBERS = [*CASES, *OPTIONS]
+PADDED = [case for case in [*RECURRENT, *OPTIONS, *OTHERS] if case.lengths and case.name != "sequential"]
 
 
 @through(WITH_FORMULA)
@@ -62,7 +63,7 @@ def test_results_are_those_of_the_formula(case: Case, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("platform", here("numpy", "reference"))
-@through(CASES + EMPTY)
+@through(NUMBERS + EMPTY)
 def test_gradients_are_those_of_finite_differences(case: Case, platform: str) -> None:
     slopes = finite_differences(case, obtain(platform), directions=1 if case in EMPTY else 2)
     for name, (expected, found) in slopes.items():
@@ -70,7 +71,7 @@ def test_gradients_are_those_of_finite_differences(case: Case, platform: str) ->
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@through(CASES)
+@through(NUMBERS)
 def test_every_backend_gives_the_same_numbers(case: Case, dtype: str, backend: Backend) -> None:
     """And keeps the namespace, the device, the dtype."""
     compare_with_reference(case, dtype, backend)
@@ -147,7 +148,7 @@ def test_what_is_given_is_not_written_to(case: Case, backend: Backend) -> None:
     assert_all_same(everything(), before)
 
 
-@through(CASES)
+@through(NUMBERS)
 def test_equal_calls_give_equal_bits(case: Case, backend: Backend) -> None:
     """Whatever was computed in between; and what an earlier call returned stays as it was."""
     layer = layer_for(case, problem(case), backend)
@@ -216,7 +217,7 @@ def test_no_state_given_is_a_state_of_zeros(case: Case, backend: Backend) -> Non
     assert_all_same(host(backend, found), host(backend, results(layer, zero)))
 
 
-@through(CASES)
+@through(NUMBERS)
 def test_rows_do_not_know_of_each_other(case: Case, backend: Backend) -> None:
     """Each row alone gives what it gives in the batch, and the batch's gradients are the sums of the rows'."""
     given = problem(case)
@@ -274,7 +275,7 @@ def test_padding_reaches_nothing(case: Case, filling: float, backend: Backend) -
         assert not np.where(past, found["y"], 0).any()
 
 
-@through(RECURRENT)
+@through([*RECURRENT, *OPTIONS])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_large_numbers_overflow_nowhere(case: Case, dtype: str, backend: Backend) -> None:
     given = problem(case)
