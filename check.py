@@ -11,12 +11,16 @@ The tools come with the extra "dev": pip install -e ".[dev]"
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+
+PROCESSES = ["-n", "auto"]  # as many as there are processors, each with one thread for its products
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 FIXES = {
     "repair": ["-m", "ruff", "check", "--fix"],
@@ -27,9 +31,9 @@ CHECKS = {
     "lint": ["-m", "ruff", "check"],
     "types": ["-m", "mypy"],
     "imports": ["-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-logo"],
-    "tests": ["-m", "pytest", "-q"],
+    "tests": ["-m", "pytest", "-q", *PROCESSES],
 }
-SLOW = {"slow tests": ["-m", "pytest", "-q", "-m", "slow"]}
+SLOW = {"slow tests": ["-m", "pytest", "-q", *PROCESSES, "-m", "slow"]}
 
 
 def main() -> int:
@@ -52,7 +56,8 @@ def passes(name: str, arguments: list[str]) -> bool:
     """Run one step and tell whether it succeeded."""
     print(f"\n== {name}", flush=True)
     start = time.monotonic()
-    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+    environment = ONE_THREAD | os.environ
+    code = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=False).returncode
     result = "ok" if code == 0 else f"FAILED with exit code {code}"
     print(f"-- {name}: {result}, {time.monotonic() - start:.0f} s", flush=True)
     return code == 0
