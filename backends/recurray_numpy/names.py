@@ -1,7 +1,7 @@
 """The names of the arrays that the written functions work on.
 
 S steps, n rows of the batch, H hidden units. Each array is either timed, with the steps along its first axis, or
-shared by all steps. Where n is 1 there is no axis for it.
+shared by all steps. Where the batch is a single row there is no axis for it.
 
     operand, operand_h       timed   [x; 1; h] before the step, (I + 1 + R, n), and its part [1; h]
     h_operand, h_masked      timed   the h in it, and the one in the next step's; it is multiplied by output_mask
