@@ -2,7 +2,7 @@
 
 `HostLibrary` stands in for CuPy in the CuPy backend's scan, so that all of it but the launches themselves is tested
 on a machine without a GPU. Threads of a block run one after another, or as real threads with a real barrier where the
-kernel has one. Arrays start as NaN, so that reading what nobody has written shows, between guards that show writing
+kernel has one; where blocks wait for each other, all of them run at once. Arrays start as NaN, so that reading what nobody has written shows, between guards that show writing
 past their ends.
 """
 
@@ -18,21 +18,47 @@ from typing import Any
 import numpy as np
 
 from recurray_cupy.kernel import Kernel
+from recurray_cupy.library import DoesNotFitError
+from recurray_cupy.plan import Device, Plan
 
 HEAD = """
 #include <math.h>
 #include <pthread.h>  // compiles several times faster than <thread> and <barrier>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __restrict__
 
 struct Index { unsigned x; };
 static thread_local Index threadIdx, blockIdx, blockDim;
 static pthread_barrier_t meeting;
-static void __syncthreads() { pthread_barrier_wait(&meeting); }
+static thread_local pthread_barrier_t* own_meeting = &meeting;
+static void __syncthreads() { pthread_barrier_wait(own_meeting); }
+
+// What only a GPU has, for kernels that make the recurrent product themselves.
+#define HOST
+#ifndef PATIENCE
+#define PATIENCE 60000000000LL  // nanoseconds
+#endif
+static thread_local char* shared_memory;
+static unsigned acquire(const unsigned* place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
+static void release_one(unsigned* place) { __atomic_fetch_add(place, 1, __ATOMIC_RELEASE); }
+static void relax() { sched_yield(); }
+static long long clock64() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+template <class T>
+static void fresh(const T* place, T& value) { value = *place; }
+template <class T>
+static void fresh(const T* place, T& a, T& b, T& c, T& d) { a = place[0], b = place[1], c = place[2], d = place[3]; }
 
 template <class Call>
 static void one_by_one(unsigned blocks, unsigned threads, Call call) {
@@ -71,9 +97,56 @@ static void together(unsigned blocks, unsigned threads, Call call) {
     delete[] all;
     pthread_barrier_destroy(&meeting);
 }
+
+// All threads of all blocks at once. A block's shared memory begins as NaN.
+template <class Call>
+struct GridThread {
+    unsigned block, threads, number;
+    Call* call;
+    char* shared;
+    pthread_barrier_t* meeting;
+    pthread_t handle;
+
+    static void* run(void* self) {
+        const GridThread& own = *(GridThread*)self;
+        blockIdx.x = own.block, blockDim.x = own.threads, threadIdx.x = own.number;
+        shared_memory = own.shared, own_meeting = own.meeting;
+        (*own.call)();
+        return nullptr;
+    }
+};
+
+template <class Call>
+static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Call call) {
+    pthread_barrier_t* meetings = new pthread_barrier_t[blocks];
+    GridThread<Call>* all = new GridThread<Call>[blocks * threads];
+    char** memory = new char*[blocks];
+    for (unsigned b = 0; b < blocks; ++b) {
+        pthread_barrier_init(&meetings[b], nullptr, threads);
+        memory[b] = (char*)aligned_alloc(128, (shared + 255) / 128 * 128);
+        memset(memory[b], 0xff, (shared + 255) / 128 * 128);
+    }
+    for (unsigned k = 0; k < blocks * threads; ++k) {
+        all[k].block = k / threads, all[k].threads = threads, all[k].number = k % threads, all[k].call = &call;
+        all[k].shared = memory[k / threads], all[k].meeting = &meetings[k / threads];
+        if (pthread_create(&all[k].handle, nullptr, GridThread<Call>::run, &all[k])) abort();
+    }
+    for (unsigned k = 0; k < blocks * threads; ++k) pthread_join(all[k].handle, nullptr);
+    for (unsigned b = 0; b < blocks; ++b) {
+        for (unsigned k = shared; k < (shared + 255) / 128 * 128; ++k)
+            if (memory[b][k] != (char)0xff) abort();  // written past its end
+        free(memory[b]);
+        pthread_barrier_destroy(&meetings[b]);
+    }
+    delete[] meetings;
+    delete[] all;
+    delete[] memory;
+}
 """
 
 GUARD, GUARDS = 123456.0, 8
+
+SMALL = Device(multiprocessors=4, shared=20_000, threads=4)
 
 
 def compiler() -> str | None:
@@ -91,19 +164,27 @@ class HostLibrary:
     row_threads : int
         How many threads a block of a kernel with a barrier has at most: few, because they are real ones, and because
         each then has several units.
+    gpu : Device
+        What kernels that make the recurrent product themselves are laid out for: a few small blocks.
 
     Attributes
     ----------
     launched : list of str
         The names of the kernels launched.
+    plans : list of Plan
+        Of those of them that have one.
     """
 
-    def __init__(self, folder: Path, row_threads: int = 3) -> None:
+    def __init__(self, folder: Path, row_threads: int = 3, gpu: Device = SMALL, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.row_threads = row_threads
         self.xp = Namespace()
+        self.gpu, self.options = gpu, options
         self.launched: list[str] = []
+        self.plans: list[Plan] = []
         self._functions: dict[str, Any] = {}
+        self._fault = np.zeros(1, np.int32)
+        self.fault = np.uintp(self._fault.ctypes.data)
 
     def prepare(self, kernels: Iterable[Kernel], dtype: str) -> None:
         """Compile many kernels at once, which is many times faster than one by one."""
@@ -117,16 +198,19 @@ class HostLibrary:
             for j, argument in enumerate(kernel.arguments):
                 kind = argument.type.replace("real", f"k{k}::real")
                 arguments.append(f"*({kind}*)a[{j}]")
-            launch = "together" if kernel.by_row else "one_by_one"
+            launch = "together(" if kernel.by_row else "one_by_one("
+            launch = "grid_together(shared, " if kernel.threads else launch
             text = source.replace('extern "C"', "")  # which would make functions of one name one function
             parts.append(f"namespace k{k} {{\n{text}\n}}")
             parts.append(
-                f'extern "C" void run_{k}(unsigned blocks, unsigned threads, void** a) {{\n'
-                f"    {launch}(blocks, threads, [=] {{ k{k}::{kernel.name}({', '.join(arguments)}); }});\n}}"
+                f'extern "C" void run_{k}(unsigned blocks, unsigned threads, unsigned shared, void** a) {{\n'
+                f"    (void)shared;\n"
+                f"    {launch}blocks, threads, [=] {{ k{k}::{kernel.name}({', '.join(arguments)}); }});\n}}"
             )
         name = self.folder / f"kernels_{len(self._functions)}"
         name.with_suffix(".cpp").write_text("\n".join(parts))
         command = ["g++", "-std=c++20", "-O0", "-shared", "-fPIC", "-pthread", "-Wall", "-Werror"]
+        command += ["-Wno-unused-function", "-Wno-unknown-pragmas", *self.options]
         command += ["-o", str(name.with_suffix(".so")), str(name.with_suffix(".cpp"))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:4000]
@@ -141,10 +225,37 @@ class HostLibrary:
             self.prepare([kernel], dtype)
         return self._functions[source]
 
-    def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
-        types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
+    def device(self) -> Device:
+        return self.gpu
+
+    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Any:
+        """The compiled kernel, for a plan."""
+        if plan.blocks > (self.gpu.multiprocessors if cooperative else 2**31):
+            raise DoesNotFitError(f"{plan.blocks} blocks don't fit")
+        function = self.function(kernel, dtype)
 
         def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...]) -> None:
+            assert (grid, block) == ((plan.blocks,), (kernel.threads,))
+            self.plans.append(plan)
+            function(grid, block, values, shared=plan.shared)
+
+        return launch
+
+    def repeat(self, launch: Any, starts: range) -> None:
+        for start in starts:
+            launch(start)
+
+    def found_fault(self) -> bool:
+        """Whether a kernel has waited in vain, since this was asked the last time."""
+        found = bool(self._fault[0])
+        self._fault[0] = 0
+        return found
+
+    def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
+        types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
+        types["unsigned"] = np.dtype(np.uint32)
+
+        def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...], shared: int = 0) -> None:
             (blocks,), (threads,) = grid, block
             self.launched.append(kernel.name)
             assert len(values) == len(kernel.arguments)
@@ -159,10 +270,10 @@ class HostLibrary:
                     boxes.append(np.array(value.ctypes.data, np.uintp))
                 else:
                     assert isinstance(value, np.uintp), argument
-                    assert value == 0, argument
+                    assert value == 0 or argument.name == "fault", argument
                     boxes.append(np.array(value))
             pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
-            run(blocks, min(threads, self.row_threads) if kernel.by_row else threads, pointers)
+            run(blocks, min(threads, self.row_threads) if kernel.by_row else threads, shared, pointers)
 
         return launch
 

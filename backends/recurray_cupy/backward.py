@@ -15,16 +15,20 @@ from recurray_cupy.forward import ScanCache
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
 from recurray_cupy.prepared import joined
+from recurray_cupy.recurrence_launch import run_recurrence
 
 
 def backward(
-    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]
+    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, stage: str = "fused"
 ) -> tuple[Any, tuple[Any, ...], Weights]:
-    """Backward through time; see `recurray.scan.backward`."""
+    """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.stages` for the stage."""
     xp, texts, prepared = library.xp, compiled(cell), cache.prepared
     arrays = _arrays(xp, texts, cache, dy, dend)
     if cache.x.shape[0] and cache.x.shape[1]:
-        _run(library, texts, cache, arrays)
+        if stage == "fused":
+            _run(library, texts, cache, arrays)
+        else:
+            _run_whole(library, texts, cache, arrays, persistent=stage == "persistent")
     dx = arrays["dx_gates"].dot(prepared.input).reshape(cache.x.shape)
     dstart = {name: arrays[f"d_{identifier(name)}"] for name in cell.states}
     if cell.outer_gates:
@@ -94,6 +98,30 @@ def _run(library: Library, texts: Compiled, cache: ScanCache, arrays: dict[str, 
             launch[1](t)
         if prepared.outer is not None:
             arrays["dh_gates"][here].dot(prepared.outer, out=arrays["product"])
+
+
+def _run_whole(
+    library: Library, texts: Compiled, cache: ScanCache, arrays: dict[str, Any], *, persistent: bool
+) -> None:
+    """Run the loop by kernels that make the product themselves: that of a step is made ahead of the one before it."""
+    prepared, reverse = cache.prepared, cache.reverse
+    steps, batch, _ = cache.x.shape
+    last = 0 if reverse else steps - 1
+    run_recurrence(
+        library,
+        texts.recurrence(keep=None),
+        arrays | {"weight": prepared.outer},
+        persistent=persistent,
+        dtype=str(cache.x.dtype),
+        batch=batch,
+        units=prepared.size,
+        reverse=reverse,
+        start=last,
+        steps=steps,
+        skip=last,
+    )
+    t = steps - 1 if reverse else 0
+    arrays["dh_gates"][t * batch : (t + 1) * batch].dot(prepared.outer, out=arrays["product"])
 
 
 def _weight_gradients(xp: Any, cell: Cell, cache: ScanCache, arrays: dict[str, Any]) -> Weights:

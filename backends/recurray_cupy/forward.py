@@ -16,6 +16,7 @@ from recurray_cupy.expressions import identifier
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
 from recurray_cupy.prepared import Prepared, prepare
+from recurray_cupy.recurrence_launch import run_recurrence
 
 PART = 64 * 2**20  # bytes of the input product that are made at a time
 
@@ -43,8 +44,9 @@ def forward(
     keep: bool = True,
     draws: Draws | None = None,
     output_mask: Any = None,
+    stage: str = "fused",
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
-    """Run a cell over time; see `recurray.scan.forward`."""
+    """Run a cell over time; see `recurray.scan.forward`, and `recurray_cupy.stages` for the stage."""
     xp, texts = library.xp, compiled(cell)
     steps, batch, _ = x.shape
     prepared = prepare(xp, cell, weights)
@@ -64,7 +66,7 @@ def forward(
         arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=x.dtype)
         arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
     if batch:
-        _run(library, texts, prepared, x, arrays, reverse=reverse, keep=keep)
+        _run(library, texts, prepared, x, arrays, reverse=reverse, keep=keep, stage=stage)
 
     states = arrays["state_h"]
     last = 0 if reverse else steps
@@ -137,16 +139,18 @@ def _run(
     *,
     reverse: bool,
     keep: bool,
+    stage: str,
 ) -> None:
     """Run the loop."""
     xp, cell, size = library.xp, texts.cell, prepared.size
     steps, batch, features = x.shape
     projection, mask, output = prepared.projection, arrays["mask"], arrays["state_h"].shape[2]
     options: dict[str, Any] = {"dtype": str(x.dtype), "batch": batch, "reverse": reverse}
+    whole = stage != "fused"
     kernels = texts.forward(keep=keep, projected=projection is not None).kernels
     h, inner, outputs = arrays["state_h"], arrays["inner"], arrays["output"]
     masked = None
-    if mask is not None and cell.outer_gates:
+    if mask is not None and cell.outer_gates and not whole:
         masked = arrays["h_masked"] = h[steps if reverse else 0] * mask
     hold = None
     if projection is not None and arrays["lengths"] is not None:
@@ -159,6 +163,19 @@ def _run(
     for low, high in _parts(steps, part, reverse):
         arrays["x_gates"] = x_gates[: (high - low) * batch]
         rows[low * batch : high * batch].dot(prepared.input.T, out=arrays["x_gates"])
+        if whole:
+            run_recurrence(
+                library,
+                texts.recurrence(keep=keep),
+                arrays | {"weight": prepared.outer},
+                persistent=stage == "persistent",
+                units=size,
+                first=low,
+                start=high - 1 if reverse else low,
+                steps=high - low,
+                **options,
+            )
+            continue
         launch = [Launcher(library, kernel, arrays, units=size, first=low, **options) for kernel in kernels]
         if not (cell.recurrent_gates or projection is not None):  # nothing in a step waits for another unit's output
             launch[0](high - 1 if reverse else low, high - low)
