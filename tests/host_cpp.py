@@ -2,8 +2,8 @@
 
 `HostLibrary` stands in for CuPy in the CuPy backend's scan, so that all of it but the launches themselves is tested
 on a machine without a GPU. Threads of a block run one after another, or as real threads with a real barrier where the
-kernel has one; where blocks wait for each other, all of them run at once. Arrays start as NaN, so that reading what nobody has written shows, between guards that show writing
-past their ends.
+kernel has one; where a kernel makes the recurrent product, all blocks run at once. Arrays start as NaN, so that reading
+what nobody has written shows, between guards that show writing past their ends.
 """
 
 from __future__ import annotations

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import recurray as rr
 from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from harness import obtain
 from random_cell import RandomCell
-from recurray.cells import LSTMCell, Weights
+from recurray.cells import GRUCell, LSTMCell, Weights
+from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache
 
 pytestmark = pytest.mark.gpu
@@ -62,6 +65,44 @@ def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
 
 def _scaled(weight):
     return None if weight is None else weight * 0.05
+
+
+# What a plan does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
+DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS if not compiled(cell).no_recurrence(projected=False)], ids=repr
+)
+def test_stages_on_a_gpu(cell, stage, dtype):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage), np.random.default_rng(10)
+    with warnings.catch_warnings(action="error"):  # nothing is left to a slower stage
+        for k, (batch, steps, size) in enumerate(STAGE_SIZES if type(cell) in (LSTMCell, GRUCell) else STAGE_SIZES[:4]):
+            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
+            scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+            on_gpu(backend, cell, scaled, *arguments[1:], reverse=k % 3 == 1, rng=rng, masked=k % 3 == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+def test_long_sequences_on_a_gpu_by_every_stage(stage):
+    """Many steps, in several launches: what one block writes another reads, 3,000 times over; then the graph."""
+    obtain("cupy")
+    rng, cell = np.random.default_rng(11), LSTMCell()
+    arguments = problem(cell, rng, batch=16, steps=3000, size=256, features=8, ragged=False, dtype="float32")
+    weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
+    outputs = []
+    for backend in (rr.get_backend("cupy", stage="fused"), *[rr.get_backend("cupy", stage=stage)] * 3):
+        there = {name: backend.asarray(a) for name, a in vars(weights).items() if isinstance(a, np.ndarray)}
+        states = tuple(map(backend.asarray, start))
+        outputs.append(backend.to_numpy(backend.scan_forward(cell, Weights(**there), backend.asarray(x), states)[0]))
+    for found in outputs[1:]:
+        np.testing.assert_allclose(found, outputs[0], rtol=0, atol=2e-4)
+        np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -201,10 +201,8 @@ def _clocks(
     fetch = block_rows * work.depth * work.itemsize / 48 + 800 * chunks  # from the second-level cache
     elementwise = -(-block_units * block_rows // device.threads) * 250
     wait = 1500 if groups[0] > 1 else 200
-    if groups[0] * groups[1] > device.multiprocessors:  # blocks run in turns, and read their weights anew
-        turns = -(-groups[0] * groups[1] // device.multiprocessors)
-    else:
-        turns = 1
+    # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
+    turns = -(-groups[0] * groups[1] // device.multiprocessors)
     return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
 
 

@@ -48,7 +48,7 @@ class Product:
     factors : str
         What the operand is multiplied by, a place of the same kind; empty if nothing.
     weight : callable
-        From an offset j, C++ text, to the place of a weight for the part p of the unit u, the number k + j of the depth.
+        From an offset j to the place of a weight: for the part p of the unit u, the number k + j of the depth.
     """
 
     parts: int
@@ -137,7 +137,6 @@ class Recurrence:
             *self._layout(tile),
             *self._read_weights(),
             *_for_each_element([f"kept[{k} * elements + el] = {each.load};" for k, each in self._carried()], "start"),
-            "__syncthreads();",
             "bool failed = false;",
             "int t = start;",
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
@@ -146,7 +145,7 @@ class Recurrence:
                     *_for_each_element([f"{slot} = {place};" for place, slot in self.early.items()]),
                     *WAIT,
                     *self._multiply(tile),
-                    "__syncthreads();",
+                    *(["__syncthreads();"] if self.product.parts > 1 else []),  # else a thread reads its own sums alone
                     *self._cell(),
                     "__syncthreads();",
                     *ARRIVE,

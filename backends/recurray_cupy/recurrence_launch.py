@@ -68,7 +68,8 @@ def ready(
     work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
     plan = plan_for(work, library.device(), resident=persistent)
     if plan is None:
-        raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into the GPU's shared memory")
+        whole = "the shared memory of the whole GPU" if persistent else "a block's shared memory, even one unit's"
+        raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {whole}")
     kernel = recurrence.kernel(plan.tile, plan.threads)
     library.planned(kernel, dtype, plan, cooperative=_waiting(plan, persistent))
     return plan, kernel

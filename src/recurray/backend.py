@@ -82,6 +82,10 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished what was asked of it. Nothing to wait for here."""
 
+    def describe(self) -> str:
+        """Where this backend works, and how, in a line."""
+        return str(self.device)
+
     def owns(self, a: Any) -> bool:
         """Tell whether ``a`` is an array of this backend's library (on whatever device)."""
         try:

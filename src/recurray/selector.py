@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from inspect import signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ GROUP = "recurray.backends"  # the entry points that packages announce their bac
 VARIABLE = "RECURRAY_BACKEND"
 
 
-def get_backend(backend: str | Backend | ModuleType | None = None, device: Any = None) -> Backend:
+def get_backend(
+    backend: str | Backend | ModuleType | None = None, device: Any = None, *, stage: str | None = None
+) -> Backend:
     """Return the backend that ``backend`` names.
 
     Parameters
@@ -27,13 +30,16 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
         One of the library's devices (for CuPy a device's number); its default device if omitted.
+    stage : str, optional
+        Of the backend "cupy" alone: the fastest way to use for a recurrence, in place of what its rule chooses:
+        "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
 
     Raises
     ------
     BackendUnavailableError
         The backend can't run on this machine; the text says what to install.
     ValueError
-        No backend has that name.
+        No backend has that name, or the backend has no such stage.
     TypeError
         ``backend`` is none of the above.
 
@@ -48,12 +54,17 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
+        if stage is not None and stage != getattr(backend, "stage", None):
+            raise ValueError(f"the backend given is {backend!r}, but stage={stage!r} was asked for")
         return backend
     if isinstance(backend, str):
         if backend == "auto":
-            return _automatic(device)
-        return _named(backend, device)
+            backend = "cupy" if "cupy" in _announced() and why_unavailable("cupy") is None else "numpy"
+            stage = stage if backend == "cupy" else None
+        return _named(backend, device, stage)
     if hasattr(backend, "asarray") and hasattr(backend, "__name__"):
+        if stage is not None:
+            raise ValueError(f"the reference path on a namespace has no stages, but stage={stage!r} was asked for")
         return _on_namespace(backend, device)
     raise TypeError(
         f"backend must be a name, a Backend, an array-API namespace or None, not {type(backend).__name__} {backend!r}"
@@ -80,16 +91,10 @@ def backend_names() -> tuple[str, ...]:
 def why_unavailable(name: str) -> str | None:
     """Return what keeps the backend ``name`` from running on this machine, None if nothing does."""
     try:
-        _named(name, None)
+        _named(name, None, None)
     except BackendUnavailableError as error:
         return str(error)
     return None
-
-
-def _automatic(device: Any) -> Backend:
-    if "cupy" in _announced() and why_unavailable("cupy") is None:
-        return _named("cupy", device)
-    return _named("numpy", device)
 
 
 @cache
@@ -100,7 +105,7 @@ def _announced() -> dict[str, EntryPoint]:
 
 
 @cache
-def _named(name: str, device: Any) -> Backend:
+def _named(name: str, device: Any, stage: str | None) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))
@@ -109,7 +114,10 @@ def _named(name: str, device: Any) -> Backend:
         make = announced[name].load()
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
-    backend: Backend = make(device=device)
+    options = {} if stage is None else {"stage": stage}
+    if stage is not None and "stage" not in signature(make).parameters:
+        raise ValueError(f"the backend {name!r} has no stages, but stage={stage!r} was asked for")
+    backend: Backend = make(device=device, **options)
     return backend
 
 
