@@ -142,7 +142,10 @@ class Recurrence:
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
             *_indented(
                 [
-                    *_for_each_element([f"{slot} = {place};" for place, slot in self.early.items()]),
+                    *_for_each_element(
+                        ["if (lengths && t >= lengths[b]) continue;"]
+                        + [f"{slot} = {place};" for place, slot in self.early.items()]
+                    ),
                     *WAIT,
                     *self._multiply(tile),
                     *(["__syncthreads();"] if self.product.parts > 1 else []),  # else a thread reads its own sums alone
