@@ -64,7 +64,7 @@ class CupyBackend(Backend):
     Raises
     ------
     BackendUnavailableError
-        CuPy or the compiler NVRTC isn't installed, no CUDA device answers, or the driver is too old.
+        CuPy, the compiler NVRTC or cuBLAS isn't installed, no CUDA device answers, or the driver is too old.
     ValueError
         There is no such stage.
     """
@@ -87,10 +87,11 @@ class CupyBackend(Backend):
             raise BackendUnavailableError(f"there is no CUDA device {device}; this machine has {count}")
         try:
             cupy.cuda.nvrtc.getVersion()
+            _ = cupy.cuda.cublas  # loads it
         except (RuntimeError, ImportError, OSError) as error:
             raise BackendUnavailableError(
-                f"CuPy {cupy.__version__} is installed, but NVRTC, the compiler that it needs, isn't ({error}); "
-                'install it with CuPy\'s extra ctk (pip install "cupy-cuda13x[ctk]"), or the CUDA toolkit'
+                f"CuPy {cupy.__version__} is installed, but CUDA's compiler NVRTC or its library cuBLAS isn't ({error}); "
+                'install them with CuPy\'s extra ctk (pip install "cupy-cuda13x[ctk]"), or the CUDA toolkit'
             ) from error
         from array_api_compat import cupy as namespace
 
