@@ -19,7 +19,9 @@ import numpy as np
 
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.library import DoesNotFitError
+from recurray_cupy.launcher import Launcher
 from recurray_cupy.plan import Device, Plan
+from recurray_cupy.rounding import rounding_kernel
 
 HEAD = """
 #include <math.h>
@@ -59,6 +61,62 @@ template <class T>
 static void fresh(const T* place, T& value) { value = *place; }
 template <class T>
 static void fresh(const T* place, T& a, T& b, T& c, T& d) { a = place[0], b = place[1], c = place[2], d = place[3]; }
+
+// Tensor cores: what the 32 threads of a warp have in registers they lay out before one another.
+struct Warp {
+    pthread_barrier_t meeting;
+    unsigned a[32][4], b[32][2];
+};
+static thread_local Warp* own_warp;
+
+static unsigned f16_bits(float number) {
+    const unsigned sign = signbit(number) ? 0x8000 : 0;
+    const float a = fabsf(number);
+    if (a != a) return 0x7e00;
+    if (a >= 65520) return sign | 0x7c00;
+    if (a < 0x1p-14f) return sign | (unsigned)nearbyintf(a * 0x1p24f);
+    const int e = ilogbf(a);
+    return sign | (unsigned)(((e + 14) << 10) + (int)nearbyintf(ldexpf(a, 10 - e)));
+}
+static float f16_value(unsigned bits) {
+    const int e = bits >> 10 & 31, m = bits & 1023;
+    const float a = e == 31 ? (m ? NAN : INFINITY) : e ? ldexpf(1024 + m, e - 25) : ldexpf(m, -24);
+    return bits & 0x8000 ? -a : a;
+}
+static unsigned bf16_bits(float number) {
+    unsigned bits;
+    memcpy(&bits, &number, 4);
+    return number != number ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static float bf16_value(unsigned bits) {
+    bits <<= 16;
+    float number;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
+// mma.m16n8k16, by the layout in the PTX manual: element (row, k) of a, (k, column) of b, (row, column) of c.
+template <class Value>
+static void multiply_tile_by_threads(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], Value value) {
+    const unsigned lane = threadIdx.x % 32;
+    memcpy(own_warp->a[lane], a, sizeof a);
+    memcpy(own_warp->b[lane], b, sizeof b);
+    pthread_barrier_wait(&own_warp->meeting);
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; ++k) {
+            const unsigned one = own_warp->a[row % 8 * 4 + k % 8 / 2][row / 8 + 2 * (k / 8)];
+            const unsigned other = own_warp->b[column * 4 + k % 8 / 2][k / 8];
+            c[i] += value(one >> 16 * (k % 2) & 0xffff) * value(other >> 16 * (k % 2) & 0xffff);
+        }
+    }
+    pthread_barrier_wait(&own_warp->meeting);
+}
+#define HOST_TENSOR_CORES(TYPE)                                                                      \\
+    static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
+    static void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {     \\
+        multiply_tile_by_threads(c, a, b, TYPE##_value);                                           \\
+    }
 
 template <class Call>
 static void one_by_one(unsigned blocks, unsigned threads, Call call) {
@@ -105,12 +163,13 @@ struct GridThread {
     Call* call;
     char* shared;
     pthread_barrier_t* meeting;
+    Warp* warp;
     pthread_t handle;
 
     static void* run(void* self) {
         const GridThread& own = *(GridThread*)self;
         blockIdx.x = own.block, blockDim.x = own.threads, threadIdx.x = own.number;
-        shared_memory = own.shared, own_meeting = own.meeting;
+        shared_memory = own.shared, own_meeting = own.meeting, own_warp = own.warp;
         (*own.call)();
         return nullptr;
     }
@@ -126,7 +185,11 @@ static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Ca
         memory[b] = (char*)aligned_alloc(128, (shared + 255) / 128 * 128);
         memset(memory[b], 0xff, (shared + 255) / 128 * 128);
     }
+    const unsigned warps = (threads + 31) / 32;
+    Warp* all_warps = new Warp[blocks * warps];
+    for (unsigned k = 0; k < blocks * warps; ++k) pthread_barrier_init(&all_warps[k].meeting, nullptr, 32);
     for (unsigned k = 0; k < blocks * threads; ++k) {
+        all[k].warp = &all_warps[k / threads * warps + k % threads / 32];
         all[k].block = k / threads, all[k].threads = threads, all[k].number = k % threads, all[k].call = &call;
         all[k].shared = memory[k / threads], all[k].meeting = &meetings[k / threads];
         if (pthread_create(&all[k].handle, nullptr, GridThread<Call>::run, &all[k])) abort();
@@ -138,6 +201,8 @@ static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Ca
         free(memory[b]);
         pthread_barrier_destroy(&meetings[b]);
     }
+    for (unsigned k = 0; k < blocks * warps; ++k) pthread_barrier_destroy(&all_warps[k].meeting);
+    delete[] all_warps;
     delete[] meetings;
     delete[] all;
     delete[] memory;
@@ -245,6 +310,22 @@ class HostLibrary:
         for start in starts:
             launch(start)
 
+    def rounded(self, a: Any, small: str) -> Any:
+        """Rounded, but float32 still; bfloat16 by the kernel."""
+        if small == "float16":
+            return a.astype(np.float16).astype(np.float32)
+        a = np.ascontiguousarray(a)
+        bits = np.empty(a.shape, np.uint16)
+        if a.size:
+            arrays = {"values": a, "rounded": bits}
+            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
+            Launcher(self, rounding_kernel(), arrays, **options)(0)
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """The product of rounded operands."""
+        np.matmul(a.T if transposed == "a" else a, b.T if transposed == "b" else b, out=out)
+
     def found_fault(self) -> bool:
         """Whether a kernel has waited in vain, since this was asked the last time."""
         found = bool(self._fault[0])
@@ -253,7 +334,7 @@ class HostLibrary:
 
     def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
         types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
-        types["unsigned"] = np.dtype(np.uint32)
+        types |= {"unsigned": np.dtype(np.uint32), "unsigned short": np.dtype(np.uint16)}
 
         def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...], shared: int = 0) -> None:
             (blocks,), (threads,) = grid, block

@@ -220,7 +220,7 @@ def test_cupy_whose_driver_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch,
 
 def test_cupy_without_its_compiler(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1))
-    with pytest.raises(rr.BackendUnavailableError, match=r"compiler NVRTC or its library cuBLAS isn't .*libnvrtc"):
+    with pytest.raises(rr.BackendUnavailableError, match=r"but CUDA's NVRTC or cuBLAS isn't .*libnvrtc"):
         rr.get_backend("cupy")
 
 

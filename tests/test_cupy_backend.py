@@ -81,7 +81,7 @@ def backend_on(library):
     backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.stage = library, "auto"
+    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
     backend._refused, backend._warned = set(), set()
     return backend
 
@@ -295,7 +295,7 @@ class FakeCupy:
 
     def device(self, number):
         sizes = {"MultiProcessorCount": self.multiprocessors, "MaxSharedMemoryPerBlockOptin": 100_000}
-        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1})
+        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1, "ComputeCapabilityMajor": 9})
 
     def RawKernel(self, code, name):  # noqa: N802 - CuPy's name
         def compile_kernel():

@@ -19,6 +19,7 @@ from recurray_cupy.prelude import REALS
 from recurray_cupy.recurrence_launch import ready
 from recurray_cupy.stages import AUTO, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
 from recurray_cupy.sum_rows import sum_rows
+from recurray_cupy.tensor_core_text import NAMES
 
 Result = TypeVar("Result")
 
@@ -56,10 +57,13 @@ class CupyBackend(Backend):
         The device's number; CuPy's current device if omitted.
     stage : {"auto", "persistent", "step", "fused", "reference"}
         The fastest stage to use; "auto" leaves it to the rule.
+    compute_dtype : {"float16", "bfloat16"}, optional
+        What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
+        and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
 
     Attributes
     ----------
-    stage : str
+    stage, compute_dtype : str
 
     Raises
     ------
@@ -69,8 +73,11 @@ class CupyBackend(Backend):
         There is no such stage.
     """
 
-    def __init__(self, device: int | None = None, stage: str = AUTO) -> None:
+    def __init__(self, device: int | None = None, stage: str = AUTO, compute_dtype: str | None = None) -> None:
         self.stage = check_stage(stage)
+        if compute_dtype not in (None, *NAMES):
+            raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
+        self.compute_dtype = compute_dtype
         try:
             import cupy
         except ImportError as error:
@@ -90,7 +97,7 @@ class CupyBackend(Backend):
             _ = cupy.cuda.cublas  # loads it
         except (RuntimeError, ImportError, OSError) as error:
             raise BackendUnavailableError(
-                f"CuPy {cupy.__version__} is installed, but CUDA's compiler NVRTC or its library cuBLAS isn't ({error}); "
+                f"CuPy {cupy.__version__} is installed, but CUDA's NVRTC or cuBLAS isn't ({error}); "
                 'install them with CuPy\'s extra ctk (pip install "cupy-cuda13x[ctk]"), or the CUDA toolkit'
             ) from error
         from array_api_compat import cupy as namespace
@@ -140,7 +147,7 @@ class CupyBackend(Backend):
             if stage == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
             self._compile(call, stage, keep=options.get("keep", True))
-            return forward(self.library, cell, weights, x, start, stage=stage, **options)
+            return forward(self.library, cell, weights, x, start, stage=stage, small=self._small(call), **options)
 
         with self.device:
             return self._by_stages(call, self._stages(call, keep=options.get("keep", True)), run)
@@ -187,11 +194,15 @@ class CupyBackend(Backend):
             return (REFERENCE,)
         recurrence = None
         if all(call.shape) and call.units and texts.no_recurrence(projected=call.projected) is None:
-            recurrence = texts.recurrence(keep=keep)
+            recurrence = texts.recurrence(keep=keep, small=self._small(call))
         found = stages_for(
             self.stage, call.cell, recurrence, call.shape[1], call.units, call.dtype, self.library.device()
         )
         return tuple(stage for stage in found if (call.cell, call.dtype, stage) not in self._refused)
+
+    def _small(self, call: Call) -> str:
+        """What the operands of a call's products are rounded to; empty if they aren't."""
+        return (self.compute_dtype or "") if call.dtype == "float32" else ""
 
     def _by_stages(self, call: Call, stages: tuple[str, ...], run: Callable[[str], Result]) -> Result:
         """Run by the first of the stages that can."""
@@ -216,7 +227,8 @@ class CupyBackend(Backend):
         if stage in WHOLE and why_not is not None:
             raise DoesNotFitError(why_not)
         if stage in WHOLE and all(call.shape):
-            recurrence, sizes = texts.recurrence(keep=keep), {"batch": call.shape[1], "units": call.units}
+            recurrence = texts.recurrence(keep=keep, small=self._small(call))
+            sizes = {"batch": call.shape[1], "units": call.units}
             ready(self.library, recurrence, persistent=stage == PERSISTENT, dtype=call.dtype, **sizes)
         if keep is not None:
             for kernel in texts.kernels(keep=keep, projected=call.projected):

@@ -12,6 +12,7 @@ from recurray_cupy.kernel import Kernel
 from recurray_cupy.launches import Launches, write
 from recurray_cupy.recurrence import Recurrence, backward_product, forward_product
 from recurray_cupy.saved import Saved, save
+from recurray_cupy.tensor_cores import TensorCoreRecurrence
 
 
 class Compiled:
@@ -34,7 +35,7 @@ class Compiled:
         self._saved: dict[bool, Saved] = {}
         self._forward: dict[tuple[bool, bool], Launches] = {}
         self._backward: dict[bool, Launches] = {}
-        self._recurrences: dict[bool | None, Recurrence] = {}
+        self._recurrences: dict[tuple[bool | None, str], Recurrence] = {}
 
     def saved(self, *, projected: bool) -> Saved:
         """Where what the step saves for backward is kept."""
@@ -73,9 +74,12 @@ class Compiled:
             return "it takes means over the units"
         return None
 
-    def recurrence(self, *, keep: bool | None) -> Recurrence:
-        """A step and its product, in one kernel: forward, keeping every step or not, or backward for None."""
-        if keep not in self._recurrences:
+    def recurrence(self, *, keep: bool | None, small: str = "") -> Recurrence:
+        """A step and its product, in one kernel: forward, keeping every step or not, or backward for None.
+
+        ``small`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
+        """
+        if (keep, small) not in self._recurrences:
             saved, cell = self.saved(projected=False), self.cell
             if keep is None:
                 step = backward_step(cell, self.recording.step_backward, saved, projected=False, whole=True)
@@ -83,8 +87,13 @@ class Compiled:
             else:
                 step = forward_step(cell, self.recording.step, saved, keep=keep, projected=False, whole=True)
                 product = forward_product(cell)
-            self._recurrences[keep] = Recurrence(step, product, backward=keep is None)
-        return self._recurrences[keep]
+            backward = keep is None
+            self._recurrences[keep, small] = (
+                TensorCoreRecurrence(step, product, backward=backward, small=small)
+                if small
+                else Recurrence(step, product, backward=backward)
+            )
+        return self._recurrences[keep, small]
 
     def kernels(self, *, keep: bool, projected: bool) -> list[Kernel]:
         """All kernels that a call wants, its backward included if every step is kept."""

@@ -29,6 +29,7 @@ OTHER_TYPES = {  # of arrays that aren't of real numbers
     "ends": "long long",
     "arrivals": "unsigned",
     "fault": "int",
+    "rounded": "unsigned short",
 }
 
 
@@ -64,6 +65,8 @@ class Kernel:
         Whether each block has a row of the batch; else each thread has an element of it.
     threads : int
         Of a block, if the kernel makes the recurrent product itself, in a layout of its own; else 0.
+    small : str
+        The type of that product's operands, if it isn't that of the arrays.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Kernel:
     arguments: tuple[Argument, ...]
     by_row: bool
     threads: int = 0
+    small: str = ""
 
     def source(self, dtype: str) -> str:
         """The whole text for elements of ``dtype``, "float32" or "float64"."""
@@ -87,7 +91,7 @@ class Kernel:
         bounds = f"{most}, 1" if self.threads else f"{most}"  # 1: all the registers there are
         head = f'extern "C" __global__ void __launch_bounds__({bounds}) {self.name}(\n    '
         sums = "block_sums" in body
-        own = recurrence_prelude(self.threads) if self.threads else ""
+        own = recurrence_prelude(self.threads, self.small) if self.threads else ""
         return f"{prelude(dtype, sums=sums)}{own}\n{head}" + ",\n    ".join(restricted) + f")\n{{\n{body}\n}}\n"
 
 
@@ -99,6 +103,7 @@ def kernel(
     by_row: bool = False,
     threads: int = 0,
     own: Collection[str] = (),
+    small: str = "",
 ) -> Kernel:
     """Make a kernel of lines, its arguments being what they mention.
 
@@ -117,7 +122,7 @@ def kernel(
     ]
     arguments += [Argument("real", name) for name in means]
     arguments += [Argument("int", name) for name in (*(PLAN_INTEGERS if threads else ()), *INTEGERS)]
-    return Kernel(name, lines, tuple(arguments), by_row, threads)
+    return Kernel(name, lines, tuple(arguments), by_row, threads, small)
 
 
 def grid_of(by_row: bool, batch: int, units: int) -> tuple[int, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recurray_cupy.kernel import PLAN_INTEGERS, Kernel, grid_of
-from recurray_cupy.library import Library
 from recurray_cupy.plan import Plan
+
+if TYPE_CHECKING:
+    from recurray_cupy.library import Library
 
 NULL = np.uintp(0)  # None would be no pointer at all to CuPy, not a null pointer
 INTEGER = np.int32

@@ -12,7 +12,9 @@ import numpy as np
 
 from recurray_cupy.graphs import Graphs
 from recurray_cupy.kernel import Kernel
+from recurray_cupy.launcher import Launcher
 from recurray_cupy.plan import Device, Plan
+from recurray_cupy.rounding import rounding_kernel
 
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
@@ -59,6 +61,12 @@ class Library(Protocol):
 
     def found_fault(self) -> bool:
         """Tell whether a kernel has waited in vain since this was asked the last time."""
+
+    def rounded(self, a: Any, small: str) -> Any:
+        """Return the matrix ``a``, float32, as an operand of `rounded_product`, rounded to ``small``."""
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """Write the product of two operands, of which "a", "b" or neither is ``transposed``, to ``out``, float32."""
 
 
 class Launch(Protocol):
@@ -115,6 +123,7 @@ class CupyLibrary:
                 multiprocessors=attributes["MultiProcessorCount"],
                 shared=attributes["MaxSharedMemoryPerBlockOptin"],
                 cooperative=bool(attributes["CooperativeLaunch"]),
+                tensor_cores=attributes["ComputeCapabilityMajor"] >= 8,
             )
         return self._devices[number]
 
@@ -177,6 +186,54 @@ class CupyLibrary:
             all_steps()
             return
         self._graphs.run((launch.function, starts, *map(_identity, launch.arguments)), all_steps)
+
+    def rounded(self, a: Any, small: str) -> Any:
+        """Return the matrix ``a``, float32, as an operand of `rounded_product`: bfloat16 as its bits."""
+        a = self.xp.ascontiguousarray(a)
+        if small == "float16":
+            return a.astype(np.float16)
+        result = self.xp.empty(a.shape, dtype=np.uint16)
+        if a.size:
+            arrays = {"values": a, "rounded": result}
+            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
+            Launcher(self, rounding_kernel(), arrays, **options)(0)
+        return result
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream."""
+        import cupy
+
+        rows, columns = out.shape
+        depth = a.shape[0] if transposed == "a" else a.shape[1]
+        if not rows * columns:
+            return
+        if not depth:
+            out.fill(0)
+            return
+        # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
+        cublas, half, single = cupy.cuda.cublas, {"float16": 2, "bfloat16": 14}[small], 0  # of cudaDataType
+        one, zero = np.ones((), np.float32), np.zeros((), np.float32)
+        cublas.gemmEx(
+            cupy.cuda.device.get_cublas_handle(),
+            int(transposed == "b"),
+            int(transposed == "a"),
+            columns,
+            rows,
+            depth,
+            one.ctypes.data,
+            b.data.ptr,
+            half,
+            b.shape[1],
+            a.data.ptr,
+            half,
+            a.shape[1],
+            zero.ctypes.data,
+            out.data.ptr,
+            single,
+            columns,
+            68,  # CUBLAS_COMPUTE_32F
+            -1,  # CUBLAS_GEMM_DEFAULT
+        )
 
     def found_fault(self) -> bool:
         """Tell whether a kernel has waited in vain since this was asked the last time."""

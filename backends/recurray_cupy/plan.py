@@ -14,6 +14,7 @@ from functools import lru_cache
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
 TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (8, 8))
+TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
 
@@ -31,12 +32,15 @@ class Device:
         Threads of a block.
     cooperative : bool
         Whether the blocks of a launch may wait for each other.
+    tensor_cores : bool
+        Whether it has those that the kernels use.
     """
 
     multiprocessors: int
     shared: int
     threads: int = 256
     cooperative: bool = True
+    tensor_cores: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Work:
         Numbers of each element that are read ahead of the product, and carried from step to step.
     itemsize : int
         Bytes of a number.
+    small : bool
+        Whether the product's operands are numbers of half a word, for tensor cores. Others then have a word.
     """
 
     batch: int
@@ -63,6 +69,7 @@ class Work:
     early: int
     carried: int
     itemsize: int
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,13 @@ class Plan:
     unit_groups, row_groups : int
         How many blocks share the units, and the rows.
     tile : tuple of int
-        One of `TILES`.
+        One of `TILES`, or of `TENSOR_TILES`.
     threads : int
         Of a block.
     slices : int
         How many threads share the depth of a sum.
     chunk : int
-        How much of the depth is in shared memory at a time, in fours.
+        How much of the depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
     area : int
         Numbers of the shared memory that hold the chunk, and then the slices' sums.
     shared : int
@@ -137,6 +144,8 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
     >>> plan_for(Work(64, 2048, 4, 2048, 4, 2, 4), h200, resident=True) is None
     True
     """
+    if work.small and not device.tensor_cores:
+        return None
     most = device.multiprocessors if resident else max(device.multiprocessors, work.units)
     best: Plan | None = None
     for block_units in dict.fromkeys(-(-work.units // groups) for groups in range(1, most + 1)):
@@ -146,7 +155,7 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
         row_groups = min(work.batch, max(1, most // unit_groups))
         block_rows = -(-work.batch // row_groups)
         groups = unit_groups, -(-work.batch // block_rows)
-        for tile in TILES:
+        for tile in TENSOR_TILES if work.small else TILES:
             plan = _laid_out(work, device, block_units, block_rows, groups, tile)
             if plan is not None and (best is None or plan.clocks < best.clocks):
                 best = plan
@@ -157,16 +166,24 @@ def _laid_out(
     work: Work, device: Device, block_units: int, block_rows: int, groups: tuple[int, int], tile: tuple[int, int]
 ) -> Plan | None:
     """The layout of blocks with a tile, the chunk as large as there is room for."""
-    depth, rows = -(-work.depth // FOUR), work.parts * block_units
+    rows, elements = work.parts * block_units, block_units * block_rows
     places = -(-rows // tile[0]) * -(-block_rows // tile[1])
-    slices = min(device.threads // places, depth)
+    if work.small:  # two numbers to a word
+        depth, workers = -(-work.depth // 16), device.threads // 32
+        columns = _up(block_rows, tile[1])
+        weights = _up(rows, 16) * (8 * depth + 4)
+    else:
+        depth, workers = -(-work.depth // FOUR), device.threads
+        columns = block_rows
+        weights = rows * FOUR * (depth | 1)
+    slices = min(workers // places, depth)
     if slices < 1:
         return None
-    elements = block_units * block_rows
-    fixed = rows * FOUR * (depth | 1) + elements * (work.parts + work.early + work.carried) + FLAG
+    fixed = weights + elements * (work.parts + work.early + work.carried) + FLAG
     chunk = depth
     while chunk:
-        area = max(block_rows * FOUR * (chunk | 1), _fours(slices * rows * block_rows))
+        operand = columns * (8 * chunk + 4 if work.small else FOUR * (chunk | 1))
+        area = max(operand, _up(slices * rows * block_rows, FOUR))
         shared = (fixed + area) * work.itemsize
         if shared <= device.shared:
             clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk)
@@ -175,8 +192,8 @@ def _laid_out(
     return None
 
 
-def _fours(count: int) -> int:
-    return FOUR * -(-count // FOUR)
+def _up(count: int, step: int) -> int:
+    return step * -(-count // step)
 
 
 def _clocks(
@@ -190,13 +207,17 @@ def _clocks(
     chunk: int,
 ) -> float:
     """Estimate the clocks of a step."""
-    words = work.itemsize / 4
-    depth, sums = -(-work.depth // FOUR), work.parts * block_units * block_rows
+    words, sums = work.itemsize / 4, work.parts * block_units * block_rows
+    warps = device.threads / 32
+    depth = -(-work.depth // (16 if work.small else FOUR))
     chunks = -(-depth // chunk)
     rounds = -(-chunk // slices) * chunks
-    warps = device.threads / 32
-    multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
-    read = rounds * (tile[0] + tile[1]) * warps * 2 * words
+    if work.small:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
+        multiply = rounds * tile[1] / 8 * 16 * warps / 4
+        read = rounds * (4 + tile[1] / 4) * warps
+    else:
+        multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
+        read = rounds * (tile[0] + tile[1]) * warps * 2 * words
     add_up = -(-sums // device.threads) * slices * 4 + 100
     fetch = block_rows * work.depth * work.itemsize / 48 + 800 * chunks  # from the second-level cache
     elementwise = -(-block_units * block_rows // device.threads) * 250
@@ -212,4 +233,5 @@ def clocks_by_library(work: Work, device: Device) -> float:
     Two launches, and a product at three quarters of what the multiprocessors can do.
     """
     products = work.batch * work.units * work.parts * work.depth * work.itemsize / 4
-    return 14_000 + products / (device.multiprocessors * 128 * 0.75)
+    rate = 2048 if work.small else 128  # of a multiprocessor
+    return 14_000 + products / (device.multiprocessors * rate * 0.75)

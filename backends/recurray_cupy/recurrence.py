@@ -97,7 +97,11 @@ class Recurrence:
     ----------
     early : dict of str to str
         The places that are read ahead of the product, and where they are kept until the cell's turn.
+    small : str
+        The type of the product's operands in shared memory, if it isn't that of the arrays; else empty.
     """
+
+    small = ""
 
     def __init__(self, step: Step, product: Product, *, backward: bool) -> None:
         self.product, self.backward = product, backward
@@ -123,7 +127,7 @@ class Recurrence:
         """What a step is, for a layout to be chosen."""
         product = self.product
         depth, carried = product.gates * units, len(self.step.carried)
-        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize)
+        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.small))
 
     def kernel(self, tile: tuple[int, int], threads: int) -> Kernel:
         """The kernel for a tile and a number of threads of a block."""
@@ -161,7 +165,7 @@ class Recurrence:
         ]
         name = f"{self.step.name}_by_{tile[0]}_{tile[1]}"
         written = (written_by(lines) | {"arrivals", "fault"}) - set(OWN)
-        return kernel(name, lines, written, threads=threads, own=OWN)
+        return kernel(name, lines, written, threads=threads, own=OWN, small=self.small)
 
     def _carried(self) -> list[tuple[int, Carried]]:
         return list(enumerate(self.step.carried))
@@ -174,16 +178,23 @@ class Recurrence:
             "const int unit_groups = (units + block_units - 1) / block_units, row_group = blockIdx.x / unit_groups;",
             "const int first_unit = (blockIdx.x - row_group * unit_groups) * block_units;",
             "const int first_row = row_group * block_rows, own_rows = least(block_rows, batch - first_row);",
-            f"const int depth = {gates} * units, depth4 = (depth + 3) / 4;",
-            "const int stride = depth4 | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
+            f"const int depth = {gates} * units;",
             f"const int rows = {parts} * block_units, elements = block_units * block_rows;",
-            "Four* weights = (Four*)shared_memory;  // (rows, stride)",
-            "Four* operand = weights + rows * stride;  // (block_rows, chunk_stride), and in its place",
+            *self._sums(tile),
             "real* partial = (real*)operand;  // (slices, block_rows, rows)",
             "real* gates = partial + area;  // (block_rows, parts, block_units)",
             "real* early = gates + rows * block_rows;  // (early, block_rows, block_units)",
             f"real* kept = early + {len(self.early)} * elements;  // (carried, block_rows, block_units)",
             f"int* gave_up = (int*)(kept + {len(self.step.carried)} * elements);",
+        ]
+
+    def _sums(self, tile: tuple[int, int]) -> list[str]:
+        """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
+        return [
+            "const int depth4 = (depth + 3) / 4;",
+            "const int stride = depth4 | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
+            "Four* weights = (Four*)shared_memory;  // (rows, stride)",
+            "Four* operand = weights + rows * stride;  // (block_rows, chunk_stride), and in its place",
             f"const int rows_apart = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
@@ -215,6 +226,19 @@ class Recurrence:
             "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS)",
             f"        gates[i] = failed ? {literal(float('nan'))} : (real)0;",
             "} else {",
+            *self._add_up(tile, factors),
+            "    __syncthreads();",
+            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS) {",
+            "        real total = 0;",
+            "        for (int s = 0; s < slices; ++s) total += partial[s * rows * block_rows + i];",
+            "        gates[i] = total;",
+            "    }",
+            "}",
+        ]
+
+    def _add_up(self, tile: tuple[int, int], factors: str) -> list[str]:
+        """Each thread's sums over its slice, into `partial`."""
+        return [
             f"    real sums[{tile[0]}][{tile[1]}] = {{}};",
             "    for (int low = 0; low < depth4; low += chunk) {",
             "        const int count = least(chunk, depth4 - low);",
@@ -238,13 +262,6 @@ class Recurrence:
             "            }",
             "        }",
             "    }",
-            "    __syncthreads();",
-            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS) {",
-            "        real total = 0;",
-            "        for (int s = 0; s < slices; ++s) total += partial[s * rows * block_rows + i];",
-            "        gates[i] = total;",
-            "    }",
-            "}",
         ]
 
     def _cell(self) -> list[str]:

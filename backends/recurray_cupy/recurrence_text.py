@@ -6,6 +6,8 @@ and ``#endif``; the tests put threads and atomics of C++ in its place.
 
 from __future__ import annotations
 
+from recurray_cupy.tensor_core_text import tensor_core_text
+
 TEXT = """
 #ifndef HOST
 extern __shared__ float4 shared_memory[];
@@ -123,6 +125,7 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
 """
 
 
-def recurrence_prelude(threads: int) -> str:
+def recurrence_prelude(threads: int, small: str) -> str:
     """Return what stands ahead of a kernel that makes the product itself, in blocks of so many threads."""
-    return f"constexpr int THREADS = {threads};\n{TEXT}"
+    tensor_cores = tensor_core_text(small) if small else ""
+    return f"constexpr int THREADS = {threads};\n{TEXT}{tensor_cores}"

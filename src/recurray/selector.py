@@ -18,7 +18,11 @@ VARIABLE = "RECURRAY_BACKEND"
 
 
 def get_backend(
-    backend: str | Backend | ModuleType | None = None, device: Any = None, *, stage: str | None = None
+    backend: str | Backend | ModuleType | None = None,
+    device: Any = None,
+    *,
+    stage: str | None = None,
+    compute_dtype: str | None = None,
 ) -> Backend:
     """Return the backend that ``backend`` names.
 
@@ -33,13 +37,16 @@ def get_backend(
     stage : str, optional
         Of the backend "cupy" alone: the fastest way to use for a recurrence, in place of what its rule chooses:
         "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
+    compute_dtype : {"float16", "bfloat16"}, optional
+        Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
+        Params, states, sums and gradients stay float32.
 
     Raises
     ------
     BackendUnavailableError
         The backend can't run on this machine; the text says what to install.
     ValueError
-        No backend has that name, or the backend has no such stage.
+        No backend has that name, or the backend has no such stage or precision.
     TypeError
         ``backend`` is none of the above.
 
@@ -51,20 +58,21 @@ def get_backend(
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
+    options = {name: value for name, value in (("stage", stage), ("compute_dtype", compute_dtype)) if value is not None}
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
-        if stage is not None and stage != getattr(backend, "stage", None):
-            raise ValueError(f"the backend given is {backend!r}, but stage={stage!r} was asked for")
+        for name, value in options.items():
+            if value != getattr(backend, name, None):
+                raise ValueError(f"the backend given is {backend!r}, but {name}={value!r} was asked for")
         return backend
     if isinstance(backend, str):
         if backend == "auto":
             backend = "cupy" if "cupy" in _announced() and why_unavailable("cupy") is None else "numpy"
-            stage = stage if backend == "cupy" else None
-        return _named(backend, device, stage)
+        return _named(backend, device, **options)
     if hasattr(backend, "asarray") and hasattr(backend, "__name__"):
-        if stage is not None:
-            raise ValueError(f"the reference path on a namespace has no stages, but stage={stage!r} was asked for")
+        for name, value in options.items():
+            raise ValueError(f"the reference path on a namespace takes no {name}, but {name}={value!r} was asked for")
         return _on_namespace(backend, device)
     raise TypeError(
         f"backend must be a name, a Backend, an array-API namespace or None, not {type(backend).__name__} {backend!r}"
@@ -91,7 +99,7 @@ def backend_names() -> tuple[str, ...]:
 def why_unavailable(name: str) -> str | None:
     """Return what keeps the backend ``name`` from running on this machine, None if nothing does."""
     try:
-        _named(name, None, None)
+        _named(name, None)
     except BackendUnavailableError as error:
         return str(error)
     return None
@@ -105,7 +113,7 @@ def _announced() -> dict[str, EntryPoint]:
 
 
 @cache
-def _named(name: str, device: Any, stage: str | None) -> Backend:
+def _named(name: str, device: Any, **options: str) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))
@@ -114,9 +122,9 @@ def _named(name: str, device: Any, stage: str | None) -> Backend:
         make = announced[name].load()
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
-    options = {} if stage is None else {"stage": stage}
-    if stage is not None and "stage" not in signature(make).parameters:
-        raise ValueError(f"the backend {name!r} has no stages, but stage={stage!r} was asked for")
+    for option, value in options.items():
+        if option not in signature(make).parameters:
+            raise ValueError(f"the backend {name!r} takes no {option}, but {option}={value!r} was asked for")
     backend: Backend = make(device=device, **options)
     return backend
 
