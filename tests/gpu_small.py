@@ -16,11 +16,11 @@ from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 
 def main() -> None:
     on_gpu = sys.argv[1:] != ["numpy"]
-    stages = ("persistent", "step", "fused") if on_gpu else (None,)
+    ways = [(stage, small) for stage in ("persistent", "step", "fused") for small in (None, "bfloat16")]
     cells = (LSTMCell(), LSTMCell(peepholes=True), LSTMCell(layer_norm=True), GRUCell(), GRUCell(reset_after=False))
     rng = np.random.default_rng(0)
-    for stage in stages:
-        backend = rr.get_backend("cupy" if on_gpu else "numpy", stage=stage)
+    for stage, small in ways if on_gpu else [(None, None)]:
+        backend = rr.get_backend("cupy" if on_gpu else "numpy", stage=stage, compute_dtype=small)
         for cell in (*cells, DiagonalLSTMCell(True)):
             # One block; several, with units and rows that don't divide evenly; rows of several lengths.
             for batch, units, lengths in [(2, 5, None), (5, 70, [4, 0, 2, 4, 1]), (20, 200, None)]:

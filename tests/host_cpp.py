@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from recurray_cupy.kernel import Kernel
-from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.launcher import Launcher
+from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
 
@@ -211,6 +211,8 @@ static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Ca
 
 GUARD, GUARDS = 123456.0, 8
 
+COMPILED: dict[tuple[str, tuple[str, ...]], Any] = {}  # functions of all libraries, by text and options
+
 SMALL = Device(multiprocessors=4, shared=20_000, threads=4)
 
 
@@ -255,10 +257,15 @@ class HostLibrary:
         """Compile many kernels at once, which is many times faster than one by one."""
         fresh = {kernel.source(dtype): kernel for kernel in kernels}
         fresh = {source: kernel for source, kernel in fresh.items() if source not in self._functions}
-        if not fresh:
-            return
+        missing = {source: kernel for source, kernel in fresh.items() if (source, self.options) not in COMPILED}
+        if missing:
+            self._compile(missing)
+        for source, kernel in fresh.items():
+            self._functions[source] = self._wrapped(COMPILED[source, self.options], kernel, dtype)
+
+    def _compile(self, missing: dict[str, Kernel]) -> None:
         parts = [HEAD]
-        for k, (source, kernel) in enumerate(fresh.items()):
+        for k, (source, kernel) in enumerate(missing.items()):
             arguments = []
             for j, argument in enumerate(kernel.arguments):
                 kind = argument.type.replace("real", f"k{k}::real")
@@ -272,7 +279,7 @@ class HostLibrary:
                 f"    (void)shared;\n"
                 f"    {launch}blocks, threads, [=] {{ k{k}::{kernel.name}({', '.join(arguments)}); }});\n}}"
             )
-        name = self.folder / f"kernels_{len(self._functions)}"
+        name = self.folder / f"kernels_{len(COMPILED)}"
         name.with_suffix(".cpp").write_text("\n".join(parts))
         command = ["g++", "-std=c++20", "-O0", "-shared", "-fPIC", "-pthread", "-Wall", "-Werror"]
         command += ["-Wno-unused-function", "-Wno-unknown-pragmas", *self.options]
@@ -280,8 +287,8 @@ class HostLibrary:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:4000]
         library = ctypes.CDLL(str(name.with_suffix(".so")))
-        for k, (source, kernel) in enumerate(fresh.items()):
-            self._functions[source] = self._wrapped(getattr(library, f"run_{k}"), kernel, dtype)
+        for k, source in enumerate(missing):
+            COMPILED[source, self.options] = getattr(library, f"run_{k}")
 
     def function(self, kernel: Kernel, dtype: str) -> Any:
         """The compiled kernel."""

@@ -229,6 +229,10 @@ def test_stages_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch, fre
     for given in ("numpy", backend, np):
         with pytest.raises(ValueError, match="stage='step' was asked for"):
             rr.get_backend(given, stage="step")
+        with pytest.raises(ValueError, match="compute_dtype='bfloat16' was asked for"):
+            rr.get_backend(given, compute_dtype="bfloat16")
+    with pytest.raises(ValueError, match="compute_dtype must be 'float16' or 'bfloat16' or None, not 'float8'"):
+        rr.get_backend("cupy", compute_dtype="float8")
     with pytest.raises(ValueError, match=r"stage must be one of 'auto', 'persistent', 'step', .*, not 'fastest'"):
         rr.get_backend("cupy", stage="fastest")
 
@@ -243,6 +247,8 @@ def test_stages_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch, fre
     assert stepwise.stage == "step"  # type: ignore[attr-defined]
     assert rr.get_backend("cupy", stage="step") is stepwise is rr.get_backend(stepwise, stage="step")
     assert rr.get_backend("auto", stage="step") is stepwise
+    with pytest.raises(ValueError, match="the backend 'cupy' takes no compute_dtype, but"):
+        rr.get_backend("cupy", compute_dtype="float16")
     assert rr.get_backend("cupy") is not stepwise
     with pytest.raises(ValueError, match="stage='fused' was asked for"):
         rr.get_backend(stepwise, stage="fused")

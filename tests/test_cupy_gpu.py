@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import compare_scans
 import recurray as rr
 from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
@@ -85,6 +86,21 @@ def test_stages_on_a_gpu(cell, stage, dtype):
             arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
             scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
             on_gpu(backend, cell, scaled, *arguments[1:], reverse=k % 3 == 1, rng=rng, masked=k % 3 == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "fused"])
+@pytest.mark.parametrize("small", ["float16", "bfloat16"])
+def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(12)
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {"float16": 4e-3, "bfloat16": 3e-2}[small])
+    with warnings.catch_warnings(action="error"):
+        for batch, size in [(3, 5), (5, 70), (64, 256), (20, 512)]:
+            for cell in (LSTMCell(), GRUCell()):
+                arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+                scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+                on_gpu(backend, cell, scaled, *arguments[1:], rng=rng, masked=batch == 5)
     backend.synchronize()
 
 

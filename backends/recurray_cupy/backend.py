@@ -68,7 +68,8 @@ class CupyBackend(Backend):
     Raises
     ------
     BackendUnavailableError
-        CuPy, the compiler NVRTC or cuBLAS isn't installed, no CUDA device answers, or the driver is too old.
+        CuPy, the compiler NVRTC or cuBLAS isn't installed, no CUDA device answers, the driver is too old, or the
+        device has no tensor cores for ``compute_dtype``.
     ValueError
         There is no such stage.
     """
@@ -108,6 +109,11 @@ class CupyBackend(Backend):
         self.device = cupy.cuda.Device() if device is None else cupy.cuda.Device(device)
         with self.device:
             self.library: Library = CupyLibrary()
+            if compute_dtype is not None and not self.library.device().tensor_cores:
+                raise BackendUnavailableError(
+                    f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
+                    f"{self.device} has {self.device.compute_capability}"
+                )
         self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a stage whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 

@@ -49,7 +49,7 @@ def run_recurrence(
         The kernel doesn't compile.
     """
     plan, kernel = ready(library, recurrence, persistent=persistent, dtype=dtype, batch=batch, units=units)
-    waiting = _waiting(plan, persistent)
+    waiting = _waiting(plan, persistent) and steps > 1
     arrays = arrays | {"fault": library.fault, "skip": skip}
     arrays["arrivals"] = library.xp.zeros((32 * plan.row_groups,), dtype=np.uint32) if waiting else None
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "units": units, "reverse": reverse, "first": first}
