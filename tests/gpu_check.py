@@ -99,7 +99,7 @@ def run(report: Report, backend: str) -> None:
     with report.section("Every layer in float32 and float64, compared with NumPy"):
         compare_layers(report, backend)
     with report.section("Tests of the CuPy backend on a GPU"):
-        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(150, report.left()))
+        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(200, report.left()))
     with report.section("Each stage, compared with the one before"):
         compare_stages(report, backend)
     with report.section("Small sizes under compute-sanitizer"):

@@ -322,26 +322,30 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
 
 RACE = """
 int main() {
-    const int B = 4, H = 6, T = 400;
+    const int B = 4, H = UNITS, T = STEPS;
     auto filled = [](int size) {
-        double* a = (double*)malloc(size * sizeof(double));
+        real* a = (real*)malloc(size * sizeof(real));
         for (int k = 0; k < size; ++k) a[k] = 0.01 * (k % 17) - 0.05;
         return a;
     };
     ARRAYS
     unsigned arrivals[64] = {};
     int fault[1] = {};
-    grid_together(20000, 6, 8, [&] { CALL; });
+    grid_together(20000, 6, THREADS, [&] { CALL; });
     return fault[0];
 }
 """
 
 
-def race_program(keep, change):
-    """A program that runs a kernel of the LSTM by threads: 3 groups of 2 units, 2 groups of 2 rows, in chunks."""
-    kernel = compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 8)
-    kernel = replace(kernel, lines=tuple(change(kernel.lines)))
-    numbers = {"block_units": "2", "block_rows": "2", "area": "64"}
+def race_kernel(keep, small):
+    """A kernel of the LSTM for few threads."""
+    return compiled(LSTMCell()).recurrence(keep=keep, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
+
+
+def race_program(keep, small, lines):
+    """A program that runs it by threads: 3 groups of units, 2 groups of 2 rows, in chunks."""
+    kernel = replace(race_kernel(keep, small), lines=tuple(lines))
+    numbers = {"block_units": "7" if small else "2", "block_rows": "2", "area": "160" if small else "64"}
     numbers |= {"slices": "1", "chunk": "1"} if keep else {"slices": "2", "chunk": "2"}
     numbers |= {"skip": "T - 1" if keep is None else "-1", "batch": "B", "units": "H", "reverse": "0", "first": "0"}
     numbers |= {"start": "T - 1" if keep is None else "0", "steps": "T", "arrivals": "arrivals", "fault": "fault"}
@@ -349,49 +353,47 @@ def race_program(keep, change):
     arrays = [a.name for a in kernel.arguments if a.is_array and a.name not in (*numbers, *nothing)]
     values = numbers | dict.fromkeys(nothing, "nullptr") | {name: name for name in arrays}
     call = f"{kernel.name}({', '.join(values[a.name] for a in kernel.arguments)})"
-    declared = "\n    ".join(f"double* {name} = filled((T + 1) * 6 * B * H);" for name in arrays)
-    text = kernel.source("float64").replace('extern "C"', "")
-    return HEAD + text + RACE.replace("ARRAYS", declared).replace("CALL", call)
+    declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays)
+    text = kernel.source("float32" if small else "float64").replace('extern "C"', "")
+    main = RACE.replace("UNITS", "20" if small else "6").replace("STEPS", "40" if small else "400")
+    return HEAD + text + main.replace("ARRAYS", declared).replace("CALL", call)
 
 
-def barriers(keep):
-    """Where the kernel has a barrier."""
-    lines = compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 8).lines
-    return [k for k, line in enumerate(lines) if "__syncthreads" in line or line.lstrip().startswith("if (step && un")]
+def races(folder, program, *, times, seconds):
+    """Whether ThreadSanitizer finds something in a program, or it doesn't end, some waiting for others in vain."""
+    (folder / "race.cpp").write_text(program)
+    command = ["g++", "-std=c++20", "-O1", "-g", "-pthread", "-fsanitize=thread", "-Wno-unknown-pragmas"]
+    subprocess.run([*command, "-o", "race", "race.cpp"], cwd=folder, check=True)
+    for _ in range(times):
+        try:
+            if subprocess.run([folder / "race"], capture_output=True, check=False, timeout=seconds).returncode:
+                return True
+        except subprocess.TimeoutExpired:
+            return True
+    return False
 
 
-def raced(program):
-    """How a program ends, -1 if it doesn't: some threads may wait for others who have gone another way."""
-    try:
-        return subprocess.run([program], capture_output=True, check=False, timeout=4).returncode
-    except subprocess.TimeoutExpired:
-        return -1
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("small", ["", "bfloat16"])
+@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
+def test_threads_do_not_race(tmp_path, keep, small):
+    assert not races(tmp_path, race_program(keep, small, race_kernel(keep, small).lines), times=1, seconds=100)
 
 
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
-def test_threads_do_not_race(tmp_path, keep):
-    """ThreadSanitizer finds nothing, and it does wherever a barrier is taken out, in the block or across the grid."""
-    wrong = []
-    for missing in (None, *barriers(keep)):
-
-        def change(lines, missing=missing):
-            for k, line in enumerate(lines):
-                if k != missing:
-                    yield line
-                elif "step && un" in line:
-                    yield line.replace("step &&", "step < 0 &&")
-                else:
-                    yield line.replace("__syncthreads();", ";")
-
-        (tmp_path / "race.cpp").write_text(race_program(keep, change))
-        command = ["g++", "-std=c++20", "-O1", "-g", "-pthread", "-fsanitize=thread", "-Wno-unknown-pragmas"]
-        subprocess.run([*command, "-o", "race", "race.cpp"], cwd=tmp_path, check=True)
-        caught = any(raced(tmp_path / "race") for _ in range(1 if missing is None else 4))
-        if caught == (missing is None):
-            wrong.append(missing)
-    assert not wrong
+def test_a_missing_barrier_is_a_race(tmp_path, keep):
+    """Wherever one is taken out, in the block or across the grid."""
+    lines, caught = race_kernel(keep, "").lines, []
+    for old, new in (("__syncthreads();", ";"), ("if (step && un", "if (step < 0 && un")):
+        for k, line in enumerate(lines):
+            if old in line:
+                changed = [*lines[:k], line.replace(old, new), *lines[k + 1 :]]
+                caught.append(races(tmp_path, race_program(keep, "", changed), times=5, seconds=5))
+    assert len(caught) == (8 if keep else 7)
+    assert all(caught)
 
 
 # Compilers for GPUs ---------------------------------------------------------------------------------------------------
