@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
-TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (8, 8))
+TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
 TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
