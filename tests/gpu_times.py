@@ -85,9 +85,11 @@ def shown(times: dict[str, float]) -> str:
 def lstm_times(backend: str, size: tuple[Any, ...]) -> dict[str, dict[str, float]]:
     """The times of one size, by what was timed and the mode."""
     jobs: dict[str, list[Timed]] = {}
-    for stage in ("persistent", "fused") if backend == "cupy" else (None,):
+    ways = [("persistent", None), ("fused", None), ("persistent", "float16"), ("persistent", "bfloat16")]
+    for stage, small in ways if backend == "cupy" else [(None, None)]:
         with warnings.catch_warnings(action="error", category=UserWarning), contextlib.suppress(UserWarning):
-            jobs[stage or "recurray"] = own_lstm(backend, stage, *size)
+            name = " ".join(filter(None, (stage or "recurray", small)))
+            jobs[name] = own_lstm(backend, stage, small, *size)
     with contextlib.suppress(ImportError):
         for dtype in ("float32", "float16", "bfloat16") if backend == "cupy" else ("float32",):
             jobs[f"torch {dtype}"] = torch_lstm("cuda" if backend == "cupy" else "cpu", dtype, *size)
