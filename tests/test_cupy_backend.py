@@ -187,17 +187,19 @@ def test_what_does_not_fit_is_refused_before_it_is_launched(monkeypatch):
     launch((plan.blocks,), (256,), (1, 2))
     arguments = ((plan.blocks,), (256,), (1, 2))
     assert cupy.launched == [(*arguments, {"shared_mem": plan.shared, "enable_cooperative_groups": True})]
-    assert cupy.shared == plan.shared
+    smaller = replace(plan, shared=plan.shared // 2)
+    library.planned(kernel, "float32", smaller, cooperative=True)((plan.blocks,), (256,), (1, 2))
+    launch((plan.blocks,), (256,), (1, 2))  # still has its shared memory
     library.planned(kernel, "float32", plan, cooperative=False)((plan.blocks,), (256,), (1, 2))
-    assert cupy.launched[1][-1]["enable_cooperative_groups"] is False
+    assert cupy.launched[-1][-1]["enable_cooperative_groups"] is False
 
     library, cupy.multiprocessors = CupyLibrary(), 5  # another process has the others, say
     with pytest.raises(DoesNotFitError, match=f"LSTMCell_forward.* needs {plan.blocks} blocks .* at once, but 5 fit"):
         library.planned(kernel, "float32", plan, cooperative=True)
-    cupy.most_shared = plan.shared - 1
-    with pytest.raises(DoesNotFitError, match=f"can't have {plan.shared} bytes of shared memory: invalid"):
+    cupy.most_shared = 99_999
+    with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: invalid value"):
         library.planned(kernel, "float32", plan, cooperative=False)
-    assert len(cupy.launched) == 2
+    assert len(cupy.launched) == 4
 
 
 def test_a_fault_is_found_once(monkeypatch):
@@ -304,6 +306,7 @@ class FakeCupy:
             self.compiled.append((code, name))
 
         def launch(grid, block, arguments, **options):
+            assert options.get("shared_mem", 0) <= self.shared
             self.launched.append((grid, block, arguments, options))
 
         launch.ptr = 1

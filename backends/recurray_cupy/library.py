@@ -158,10 +158,10 @@ class CupyLibrary:
             return self._planned[key]
         raw, driver = self._compiled(kernel, dtype), cupy.cuda.driver
         try:
-            raw.max_dynamic_shared_size_bytes = plan.shared
+            raw.max_dynamic_shared_size_bytes = self.device().shared  # other plans of the kernel may need more
             here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, plan.threads, plan.shared)
         except driver.CUDADriverError as error:
-            raise DoesNotFitError(f"{kernel.name} can't have {plan.shared} bytes of shared memory: {error}") from error
+            raise DoesNotFitError(f"{kernel.name} can't have the shared memory that it needs: {error}") from error
         room = here * self.device().multiprocessors
         wanted = plan.blocks if cooperative else 1
         if room < wanted:
