@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import cells
+import lstm_formulas
 import recurray as rr
 from harness import Case, formulas
 from recurray.cells import LSTMCell
@@ -79,6 +80,7 @@ RECURRENT = [
         batch=4,
         batch_axis=1,
     ),
+    *lstm_formulas.every_option(),
     *cells.CASES,
 ]
 

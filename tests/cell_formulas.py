@@ -26,10 +26,19 @@ def relu(a: Any) -> Any:
     return a if a.real > 0 else 0.0
 
 
-def recurrent(step: Step, gates: str, across: str, states: tuple[str, ...] = ("h",), own: tuple[str, ...] = ()) -> Any:
+def recurrent(
+    step: Step,
+    gates: str,
+    across: str,
+    states: tuple[str, ...] = ("h",),
+    own: tuple[str, ...] = (),
+    recurrent_dropout: float = 0.0,
+    zoneout_h: float = 0.0,
+) -> Any:
     """A formula, for all layers and directions that the params' names tell of, from one step of one row.
 
-    ``gates`` are those of the input, ``across`` those of the product with the output before.
+    ``gates`` are those of the input, ``across`` those of the product with the output before. With dropout or zoneout it
+    is the formula in training, drawn as `harness.forward` has it drawn.
     """
 
     def formula(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
@@ -39,19 +48,34 @@ def recurrent(step: Step, gates: str, across: str, states: tuple[str, ...] = ("h
         lengths = [steps] * batch if lengths is None else lengths
         x = x.tolist()
         ends: dict[str, list[list[Row]]] = {name: [] for name in states}
+        rng = np.random.default_rng(3)
+
+        def kept(shape: tuple[int, ...], drop: float) -> np.ndarray:
+            return rng.random(shape, dtype=np.float32) >= np.float32(drop) if drop else np.ones(shape)
+
         for layer in range(layers):
             below, x = x, [[[] for _ in range(steps)] for _ in range(batch)]
             for direction in range(directions):
                 suffix = f"_l{layer}" + "_reverse" * direction
                 rows = {name: params[f"{name}{suffix}"].tolist() for name in own}
                 place, last = layer * directions + direction, {name: [] for name in states}
+                size = start["h"].shape[-1]
+                heard = (kept((batch, size), recurrent_dropout) / (1 - recurrent_dropout)).tolist()
+                stays = kept((steps, batch, size), 1 - zoneout_h) if zoneout_h else np.zeros((steps, batch, size))
                 for row in range(batch):
                     now = {name: start[name][place, row].tolist() for name in states}
                     outputs = {}
                     order = range(lengths[row])
                     for t in order[::-1] if direction else order:
                         into = {k: product(params, "ih", suffix, gates, k, below[row][t]) for k in gates}
-                        now = step(into, lambda k, a, s=suffix: product(params, "hh", s, across, k, a), now, rows)
+                        h, some = now["h"], [a * b for a, b in zip(now["h"], heard[row], strict=True)]
+                        before = now if across else now | {"h": some}
+
+                        def of_h(k: str, a: Row, s: str = suffix, kept: Row = heard[row]) -> Row:
+                            return product(params, "hh", s, across, k, [p * q for p, q in zip(a, kept, strict=True)])
+
+                        now = step(into, of_h, before, rows)
+                        now["h"] = [h[k] if stays[t, row, k] else new for k, new in enumerate(now["h"])]
                         outputs[t] = now["h"]
                     for name in states:
                         last[name].append(now[name])
@@ -146,3 +170,5 @@ indrnn_tanh = recurrent(indrnn_step(tanh), "a", "", own=("u",))
 mgu = recurrent(mgu_step, "fn", "fn")
 slstm = recurrent(slstm_step("sigmoid"), "ifzo", "ifzo", ("h", "c", "n", "m"))
 slstm_exponential = recurrent(slstm_step("exponential"), "ifzo", "ifzo", ("h", "c", "n", "m"))
+gru_noisy = recurrent(gru_step(reset_after=True), "rzn", "rzn", recurrent_dropout=0.3, zoneout_h=0.2)
+indrnn_noisy = recurrent(indrnn_step(tanh), "a", "", own=("u",), recurrent_dropout=0.3, zoneout_h=0.2)

@@ -79,7 +79,7 @@ def both_ways(scan_forward, scan_backward, cell, weights, x, start, lengths, *, 
     options = {
         "lengths": lengths,
         "reverse": reverse,
-        "draws": {name: (rng.random(shape) < p).astype(x.dtype) for name, p in cell.draws.items()},
+        "draws": {name: draw(rng, shape, p, name in cell.sequence_draws, x.dtype) for name, p in cell.draws.items()},
     }
     if masked:
         options["output_mask"] = ((rng.random(start[0].shape) < 0.5) * 2.0).astype(x.dtype)
@@ -92,6 +92,12 @@ def both_ways(scan_forward, scan_backward, cell, weights, x, start, lengths, *, 
         assert not any(np.shares_memory(a, other) for other in (x, *start, *arrays[:k]))
     expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
     compare(found, expected, str(x.dtype))
+
+
+def draw(rng, shape, probability, once, dtype):
+    """A cell's draw as a layer makes it, the same for all steps, without a copy for each, if ``once``."""
+    own = (1, *shape[1:]) if once else shape
+    return np.broadcast_to((rng.random(own) < probability).astype(dtype), shape)
 
 
 class Squared(Cell):

@@ -169,6 +169,7 @@ class Formula:
 
     def diagonal_preactivations(self, own: Any, draws: Any, row: int, x: Row, h: Row) -> dict[str, Row]:
         of_x = [dot(weights, x) for weights in own["weight_in"].tolist()]
+        heard = [a * b for a, b in zip(h, draws["outputs"][row].tolist(), strict=True)]
         if self.option("layer_norm"):
             of_x = normalised(of_x)
         gates, size = self.gates, len(h)
@@ -177,7 +178,7 @@ class Formula:
         return {
             gate: [
                 gains[k, unit] * of_x[unit if "u" in own else k * size + unit]
-                + w[k, unit] * h[unit]
+                + w[k, unit] * heard[unit]
                 + own["b"][k, unit]
                 for unit in range(size)
             ]
@@ -258,6 +259,7 @@ def options_of(rng: np.random.Generator, diagonal: bool) -> Iterator[tuple[str, 
         yield from perhaps(name, 0.4, True)
     yield from perhaps("cell_clip", 0.3, 0.3, 0.8)
     yield from perhaps("gate_clip", 0.3, 0.4, 1.0)
+    yield from perhaps("recurrent_dropout", 0.2, 0.3)
     yield from perhaps("weight_dropout", 0.2, 0.3)
     yield from perhaps("zoneout_c", 0.3, 0.2, 0.5)
     yield from perhaps("gate_activation", 0.4, "hard_sigmoid", "softsign", by_gate or "tanh")
@@ -269,7 +271,6 @@ def options_of(rng: np.random.Generator, diagonal: bool) -> Iterator[tuple[str, 
         return
     yield from perhaps("num_layers", 0.3, 2)
     yield from perhaps("bidirectional", 0.3, True)
-    yield from perhaps("recurrent_dropout", 0.2, 0.3)
     projected = rng.random() < 0.3
     yield from perhaps("proj_size" if projected else "zoneout_h", 1.0 if projected else 0.3, 2 if projected else 0.3)
 
@@ -294,5 +295,6 @@ def every_option() -> Iterator[Case]:
     yield variant("lstm with options", rr.LSTM, {**common, **functions, "proj_size": 2}, ragged=True)
     yield variant("lstm with layer normalisation", rr.LSTM, {"layer_norm": True, "bidirectional": True}, ragged=True)
     yield variant("diagonal with options", rr.DiagonalLSTM, {**common, **functions, "zoneout_h": 0.2}, ragged=True)
-    per_gate = {"projection": "per_gate", "layer_norm": True, "weight_dropout": 0.3}
+    dropouts = {"recurrent_dropout": 0.3, "weight_dropout": 0.3}
+    per_gate = {"projection": "per_gate", "layer_norm": True, "zoneout_h": 0.2, **dropouts}
     yield variant("diagonal with layer normalisation", rr.DiagonalLSTM, per_gate)

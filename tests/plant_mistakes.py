@@ -48,10 +48,11 @@ SCAN = "src/recurray/scan.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
 DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
 RECURRENT = "src/recurray/layers/recurrent.py"
+DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
 LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
 LAYER = "src/recurray/layers/layer.py"
-CHECKS = "src/recurray/layers/checks.py"
+CHECKS = "src/recurray/checks.py"
 NORM = "src/recurray/layers/layer_norm.py"
 ACTIVATIONS = "src/recurray/activations.py"
 GRADIENT_CHECK = "src/recurray/gradient_check.py"
@@ -244,7 +245,7 @@ MISTAKES = [
     ),
     Mistake("dw from h after the step", DIAGONAL_CELL, "da[k] * before.h", "da[k] * (saved.o * saved.out)", FORMULA),
     Mistake("du without z", DIAGONAL_CELL, 'da[k] * product["z"', 'da[k] + 0 * product["z"', FORMULA),
-    Mistake("no bias", DIAGONAL_CELL, "(w[k] * before.h + b[k])", "(w[k] * before.h)", FORMULA),
+    Mistake("no bias", DIAGONAL_CELL, "(driven[k] + b[k])", "driven[k]", FORMULA),
     # The scan
     Mistake(
         "the recurrent bias is left out",
@@ -362,8 +363,8 @@ MISTAKES = [
     Mistake(
         "the forget bias counts twice",
         RECURRENT.replace("recurrent", "lstm"),
-        '"recurrent_bias", gates, gate, 0.0)',
-        '"recurrent_bias", gates, gate, value)',
+        '"recurrent_bias": 0.0}',
+        '"recurrent_bias": value}',
         ("tests/test_lstm.py::test_forget_bias",),
     ),
     Mistake(
@@ -383,9 +384,59 @@ MISTAKES = [
     Mistake(
         "weight dropout forward alone",
         RECURRENT,
-        "values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)",
-        "values[name] = values[name] / (1 - self.weight_dropout)",
+        "values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)",
+        "values[field] = values[field] / (1 - self.weight_dropout)",
         DIFFERENCES,
+    ),
+    Mistake(
+        "recurrent dropout drawn anew at each step",
+        "src/recurray/layers/draws.py",
+        "own = (1, *shape[1:]) if name in cell.sequence_draws else shape",
+        "own = shape",
+        FORMULA,
+    ),
+    Mistake(
+        "recurrent dropout without scaling",
+        DROPOUT_CELL,
+        "x.recurrent_dropout / (1 - self.p)",
+        "x.recurrent_dropout",
+        FORMULA,
+    ),
+    Mistake(
+        "dh without recurrent dropout",
+        DROPOUT_CELL,
+        '"h": grads.before["h"] * factor}',
+        '"h": grads.before["h"]}',
+        FORMULA,
+    ),
+    Mistake(
+        "dw without recurrent dropout",
+        DROPOUT_CELL,
+        "self.cell.step_backward(d, saved, _seen(before, factor), params)",
+        "self.cell.step_backward(d, saved, before, params)",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps what recurrent dropout left",
+        DROPOUT_CELL,
+        "        return replace(cell, cell=with_recurrent_dropout(cell.cell, p))\n",
+        "        found = RecurrentDropoutCell(cell.cell, p)\n"
+        "        object.__setattr__(found, 'cell', cell)\n        return found\n",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout's gradient is kept twice",
+        "src/recurray/cells/zoneout.py",
+        "kept[name] = whole - taken",
+        "kept[name] = whole",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps to rounding alone",
+        "src/recurray/cells/zoneout.py",
+        "keep * getattr(before, name) + take * after[name]",
+        "after[name] + keep * (getattr(before, name) - after[name])",
+        ("tests/test_cells.py::test_zoneout_keeps_units_as_they_were",),
     ),
     Mistake(
         "a learned start state without a gradient",
@@ -574,6 +625,20 @@ MISTAKES = [
         backends="device1",
     ),
     # The gradient check
+    Mistake(
+        "cells of wrong shapes pass",
+        "src/recurray/layers/trial.py",
+        "if tuple(value.shape) != shape:",
+        "if len(value.shape) != len(shape):",
+        ("tests/test_cells.py",),
+    ),
+    Mistake(
+        "layers take any cell",
+        RECURRENT,
+        "        check_cell(cell, self.backend)\n",
+        "",
+        ("tests/test_cells.py",),
+    ),
     Mistake("the check passes all", GRADIENT_CHECK, " and error <= tolerance * scale + FLOOR", "", CHECK),
     Mistake("the check passes NaN", GRADIENT_CHECK, '"" if np.isfinite(found).all() else', '"" if True else', CHECK),
     Mistake(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from recurray.benchmarks import command, compare, machine, measure, plot, record, tables
+from recurray import blas
+from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
-from recurray.benchmarks.timing import Budget, Spread, interleaved
+from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
+from recurray.blas import Blas
 from recurray.command_line import main, options
 
 TINY = Problem(3, 5, 4, 6)
@@ -28,6 +31,9 @@ VARIANTS = {
     "ragged": replace(TINY, ragged=True),
     "ragged, both directions": replace(TINY, ragged=True, layers=2, bidirectional=True),
     "float64": replace(TINY, dtype="float64"),
+    "gru": replace(TINY, layer="gru"),
+    "gru, carried, two layers": replace(TINY, layer="gru", layers=2, carried=True),
+    "gru, ragged, both directions": replace(TINY, layer="gru", ragged=True, layers=2, bidirectional=True),
     "diagonal": replace(TINY, layer="diagonal"),
     "diagonal, carried": replace(TINY, layer="diagonal", carried=True),
 }
@@ -71,7 +77,8 @@ def test_contenders_give_recurrays_numbers(own, name, mode, variant):
     for _ in range(3):  # calls after the first: the state is carried, or nothing has changed
         with nullcontext() if name == "reference" else other.threads(1):
             expected, given = (measure._numbers(job) for job in jobs)
-        wanted = {"y", "dx", *data.params} if mode == "training" else {"y", "h", "c"}
+        states = {"h"} if problem.layer == "gru" else {"h", "c"}
+        wanted = {"y", "dx", *data.params} if mode == "training" else {"y", *states}
         assert set(expected) == wanted
         deviations = measure.deviations(given, expected)
         assert max(deviations.values()) < (1e-12 if problem.dtype == "float64" else 1e-5), deviations
@@ -95,11 +102,11 @@ def test_threads_are_set_and_given_back(own):
     pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
     import torch as library
 
-    before = library.get_num_threads(), machine.blas().threads
+    before = library.get_num_threads(), blas.in_use().threads
     for count in (1, 2):
         with own.threads(count), torch.threads(count):
-            assert (library.get_num_threads(), machine.blas().threads) == (count, count)
-    assert (library.get_num_threads(), machine.blas().threads) == before
+            assert (library.get_num_threads(), blas.in_use().threads) == (count, count)
+    assert (library.get_num_threads(), blas.in_use().threads) == before
 
 
 @pytest.mark.parametrize(
@@ -173,10 +180,11 @@ def test_select():
     assert select(["3", "1x100x64x128", "1,100,64,128", "(1,100,64,128)"]) == [PROBLEMS["1x100x64x128"]]
     assert select(["quick"], dtype="float64") == [replace(problem, dtype="float64") for problem in select(["quick"])]
     assert select(["6", "float64"], dtype="float64") == [PROBLEMS["float64"]]
+    assert select(["diagonal", "6"], layer="lstm") == [PROBLEMS["32x100x128x256"]]
     assert select(["stack", "5"], layer="diagonal") == [replace(PROBLEMS["32x50x128x128"], layer="diagonal")]
 
 
-@pytest.mark.parametrize("word", ["0", "13", "1,2,3", "1,2,3,0", "1,2,3,-4", "big", ""])
+@pytest.mark.parametrize("word", ["0", "99", "1,2,3", "1,2,3,0", "1,2,3,-4", "big", ""])
 def test_select_refuses_what_is_no_size(word):
     with pytest.raises(ValueError, match="there are 1 step, 2 stream"):
         select([word])
@@ -215,6 +223,22 @@ def test_time_ends_the_turns_but_not_before_three():
     assert len(interleaved(jobs, replace(FAST, repeats=9, seconds=1e-9))["a"]) == 3
     assert len(interleaved(jobs, replace(FAST, repeats=2, seconds=1e-9))["a"]) == 2
     assert len(interleaved(jobs, replace(FAST, repeats=1, clock="cpu"))["a"]) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+def test_every_block_is_warmed_up(seconds):
+    """However long a call takes."""
+    log = []
+
+    def around():
+        log.append("|")
+        return nullcontext()
+
+    job = Job(lambda: (log.append("."), time.sleep(seconds)), dict, around=around)
+    interleaved({"a": job}, replace(FAST, repeats=2, block=0.01))
+    blocks = "".join(log).split("|")[2:]  # after the first look
+    assert len(blocks) == 2
+    assert all(len(calls) >= 2 for calls in blocks)
 
 
 def test_product(own):
@@ -257,9 +281,38 @@ def test_table():
 | 3x5x4x6                  | forward |       1 |  1.10 ms |      0.00 | 2.00 ms | 0.55 (0.53 to 0.57) |
 | 1x1x64x128 state carried | forward |       1 |  9.00 us |      0.20 |       - |                   - |
 | 3x5x4x6                  | forward |       2 |   1.50 s |      0.00 | differs |                   - |
-| geometric mean           | forward |       1 |          |      0.00 |         |                0.55 |
 """
     assert tables.results_table(report()) == expected
+
+
+def test_summary():
+    """Means over like sizes; lines that would be of the same sizes, or of one, are left out."""
+    row, batch = Problem(1, 9, 4, 6), replace(TINY, layers=2)
+    times = {
+        "forward": {row: (2.0, 1.0), TINY: (1.0, 2.0), batch: (1.0, 4.0)},
+        "training": {TINY: (1, 2), batch: (1, 8)},
+    }
+    results = [
+        Result(Case(problem, mode, 2), {"recurray": [own], "torch": [other], "matmul": [1e5]})
+        for mode, problems in times.items()
+        for problem, (own, other) in problems.items()
+    ]
+    results += [
+        Result(Case(PROBLEMS["stream"], "forward", 2), {"recurray": [5.0], "torch": [1.0], "matmul": [1e5]}),
+        Result(Case(VARIANTS["ragged"], "forward", 2), {"recurray": [5.0], "torch": [1.0], "matmul": [1e-3]}),
+        Result(Case(VARIANTS["diagonal"], "forward", 2), {"recurray": [5.0], "torch": [1.0], "matmul": [1e5]}),
+    ]
+    lines = summary.summary_table(Report({}, results)).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["geometric mean", "mode", "threads", "sizes", "of matmul", "recurray / torch"]
+    assert [row[:4] + row[5:] for row in cells[2:]] == [
+        ["lstm", "forward", "2", "3", "0.63 (worst 2.00)"],
+        ["lstm", "training", "2", "2", "0.25 (worst 0.50)"],
+        ["lstm, batches", "forward", "2", "2", "0.35 (worst 0.50)"],
+    ]
+    shares = [result.share.median for result in results[3:5]]
+    assert cells[3][4] == f"{geometric_mean(shares):.2f} (worst {min(shares):.2f})"
+    assert summary.summary_table(Report({}, results[-3:])) == ""
 
 
 def test_notes():
@@ -312,29 +365,26 @@ def test_picture(tmp_path):
 # The machine -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kernels", "avx512", "advised"),
-    [("Haswell", True, True), ("Zen", True, True), ("Haswell", False, False), ("SkylakeX", True, False)],
-)
-def test_kernel_advice(kernels, avx512, advised):
-    advice = machine.kernel_advice(kernels, avx512)
-    assert (advice is not None) == advised
-    if advised:
-        assert kernels in advice
-        assert "OPENBLAS_CORETYPE=SkylakeX" in advice
+def test_the_machine_is_described_with_the_advice(monkeypatch):
+    monkeypatch.setattr(machine.blas, "in_use", lambda: Blas("OpenBLAS", "1.2", "Haswell", 2))
+    monkeypatch.setattr(machine.blas, "advice", lambda: "take others")
+    facts = machine.facts()
+    assert (facts["BLAS"], facts["advice"]) == ("OpenBLAS 1.2 with Haswell kernels", "take others")
+    monkeypatch.setattr(machine.blas, "advice", lambda: None)
+    assert "advice" not in machine.facts()
 
 
-def test_blas_without_threadpoolctl(monkeypatch):
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
-    found = machine.blas()
-    assert found.name
-    assert (found.kernels, found.threads) == (None, None)
-    assert machine.kernel_advice(avx512=True) is None
+def test_the_command_is_told_with_what_set_the_kernels(monkeypatch):
+    for name in machine._BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert machine.command(["bench", "--sizes", "1, 2, 3, 4"]) == "recurray bench --sizes '1, 2, 3, 4'"
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert machine.command(["bench"]) == "OPENBLAS_CORETYPE=Haswell recurray bench"
 
 
 def test_describing_the_machine_imports_no_other_library():
     code = (
-        "import sys; from recurray.benchmarks import machine; machine.facts(); machine.kernel_advice();"
+        "import sys; from recurray.benchmarks import machine; machine.facts();"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -359,6 +409,7 @@ def test_command(quick, capsys, tmp_path):
     assert main([*ARGUMENTS, "--json", path]) == 0
     out, err = capsys.readouterr()
     assert "NumPy" in out
+    assert f"recurray {' '.join(ARGUMENTS)} --json {path}\n" in out
     assert "| recurray / reference |" in out
     assert "| 3x5x4x6       | training |       1 |" in out
     assert err.splitlines() == ["1/2 3x5x4x6, forward, 1 thread", "2/2 3x5x4x6, training, 1 thread"]

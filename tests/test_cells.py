@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 import recurray as rr
-from cells import CELLS
-from harness import here, host, leaves, obtain
+from cells import CELLS, at_random
+from harness import assert_all_close, assert_all_same, here, host, layer_for, leaves, obtain, results
+from harness import named as named_leaves
+from harness import problem as problem_of
+from harness.oracles import finite_differences
 from recurray.arrays import mean_over_units, sigmoid, tanh
 from recurray.backend import Backend
 from recurray.cells import (
@@ -27,11 +31,13 @@ from recurray.cells import (
     IndRNNCell,
     LSTMCell,
     MGUCell,
+    RecurrentDropoutCell,
     RNNCell,
     SLSTMCell,
     ZoneoutCell,
 )
 from recurray.cells.cell import named
+from recurray.layers.draws import Noise
 from recurray.recording import record
 from test_numpy_backend import SIZES, both_ways, problem
 
@@ -113,6 +119,23 @@ def test_streaming(cell: Cell, dtype: str) -> None:
         np.testing.assert_allclose(leaves(stream.state)[name], value, rtol=0, atol=allowed, err_msg=name)
 
 
+@pytest.mark.parametrize("platform", here("numpy", "array-api-strict"))
+@pytest.mark.parametrize("seed", range(36))
+def test_options_of_a_layer_together(seed: int, platform: str) -> None:
+    """Any cell with any options of `Recurrent`: in training and inference every backend gives the same numbers."""
+    case, reference, backend = at_random(seed), obtain("reference"), obtain(platform)
+    given = problem_of(case)
+    for training in (True, False):
+        expected = host(reference, results(layer_for(case, given, reference), given, training))
+        assert_all_close(backend, results(layer_for(case, given, backend), given, training), expected)
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_gradients_of_options_of_a_layer_together(seed: int) -> None:
+    for name, (expected, found) in finite_differences(at_random(seed), obtain("numpy"), directions=1).items():
+        assert found == pytest.approx(expected, rel=1e-7, abs=1e-8), name
+
+
 @pytest.mark.parametrize("cell", [GRUCell(), GRUCell(False), MGUCell(), IndRNNCell(), DiagonalLSTMCell(shared=True)])
 def test_a_cell_that_reads_its_output_cannot_be_projected(cell: Cell) -> None:
     with pytest.raises(ValueError, match="computes with the output before, element by element"):
@@ -131,11 +154,58 @@ def test_others_can(cell: Cell) -> None:
         (lambda: IndRNNCell("sinus"), "nonlinearity must be one of 'tanh', .*, not 'sinus'"),
         (lambda: SLSTMCell("relu"), "forget_gate must be one of 'sigmoid', 'exponential', not 'relu'"),
         (lambda: ZoneoutCell(GRUCell(), zoneout_c=0.1), "GRUCell has no state 'c' for zoneout_c=0.1"),
+        (lambda: ZoneoutCell(GRUCell(), 1.0), "zoneout_h must be at least 0 and below 1, not 1.0"),
+        (lambda: ZoneoutCell(LSTMCell(), zoneout_c=-0.1), "zoneout_c must be at least 0 and below 1, not -0.1"),
+        (lambda: RecurrentDropoutCell(IndRNNCell(), 1), "p must be at least 0 and below 1, not 1"),
+        (lambda: RecurrentDropoutCell(GRUCell(), 0.1), "GRUCell has a recurrent product, which a layer's recurrent_"),
+        (
+            lambda: RecurrentDropoutCell(ZoneoutCell(IndRNNCell(), 0.1), 0.1),
+            "recurrent dropout goes inside ZoneoutCell, around IndRNNCell",
+        ),
+        (
+            lambda: rr.Recurrent(RecurrentDropoutCell(IndRNNCell(), 0.1), 2, 3, recurrent_dropout=0.1),
+            "recurrent dropout goes inside RecurrentDropoutCell, around IndRNNCell",
+        ),
+        (
+            lambda: rr.Recurrent(Forgetful(), 2, 3, recurrent_dropout=0.1),
+            "Forgetful doesn't read the output before, so there is nothing for recurrent_dropout to drop",
+        ),
     ],
 )
 def test_what_is_refused(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+class Forgetful(Cell):
+    """A cell without a recurrence."""
+
+    input_gates = ("a",)
+
+    def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+        return {"h": tanh(x.a)}, {}
+
+    def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        return CellGradients(x={"a": d.h}, h={}, before={})
+
+
+@pytest.mark.parametrize("name", ["input", "weight_hh", "start_h"])
+def test_a_param_that_the_layer_has_already(name: str) -> None:
+    class Greedy(Forgetful):
+        pointwise = {name: ("a",)}  # noqa: RUF012
+
+        def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+            return replace(super().step_backward(d, saved, before, params), params={name: {"a": d.h}})
+
+    with pytest.raises(ValueError, match=f"Greedy can't have a param named '{name}': the layer has one"):
+        rr.Recurrent(Greedy(), 2, 3, learned_state=True)
+
+
+@pytest.mark.parametrize("value", ["0.1", True, None])
+def test_probabilities_are_numbers(value: Any) -> None:
+    for make in (partial(ZoneoutCell, GRUCell()), partial(RecurrentDropoutCell, IndRNNCell())):
+        with pytest.raises(TypeError, match=f"must be a number, not {type(value).__name__}"):
+            make(value)
 
 
 # The sLSTM ------------------------------------------------------------------------------------------------------------
@@ -212,7 +282,7 @@ def test_zoneout_keeps_units_as_they_were() -> None:
     _, new = plain(x, start)
     for name, probability in (("h", 0.3), ("c", 0.6)):
         found, old, taken = (leaves(state)[name] for state in (end, start, new))
-        is_old, is_new = (np.isclose(found, other, rtol=0, atol=1e-14) for other in (old, taken))
+        is_old, is_new = found == old, found == taken
         assert (is_old | is_new).all()
         assert is_old.mean() == pytest.approx(probability, abs=0.02)
 
@@ -223,6 +293,112 @@ def test_zoneout_in_inference_takes_the_mean() -> None:
     x, h = np.ones((2, 1, 3)), np.full((1, 2, 5), 0.5)
     y, _ = layer(x, rr.State(h))
     np.testing.assert_allclose(y[:, 0], 0.3 * h[0] + 0.7 * plain(x, rr.State(h))[0][:, 0], rtol=0, atol=1e-14)
+
+
+# Recurrent dropout ----------------------------------------------------------------------------------------------------
+
+
+WITHOUT_A_PRODUCT = pytest.mark.parametrize(
+    "cell", [IndRNNCell(), DiagonalLSTMCell(shared=True), DiagonalLSTMCell(shared=False, coupled=True)], ids=repr
+)
+
+
+def test_recurrent_dropout_drops_the_same_elements_at_each_step(backend: Backend) -> None:
+    """Where h = h_prev, an element that is dropped is 0 from the first step on; the others grow by 1 / (1 - p)."""
+    rows, units, steps, p = 30, 40, 4, 0.3
+    layer = rr.Recurrent(
+        IndRNNCell("identity"), 1, units, bias=False, recurrent_dropout=p, backend=backend, dtype="float64", seed=0
+    )
+    layer.load_state_dict({"weight_ih_l0": np.zeros((units, 1)), "u_l0": np.ones((1, units))})
+    x, start = (backend.asarray(a) for a in (np.zeros((rows, steps, 1)), np.ones((1, rows, units))))
+    y, _, cache = layer.forward(x, rr.State(start))
+    dstart = backend.to_numpy(layer.backward(cache, backend.xp.zeros_like(y), rr.State(start))[1].h)[0]
+    y = backend.to_numpy(y)
+    kept = y[:, 0] != 0
+    assert kept.mean() == pytest.approx(1 - p, abs=0.05)
+    assert not (kept == kept[0]).all()
+    assert not (kept == kept[:, :1]).all()
+    for t in range(steps):
+        np.testing.assert_allclose(y[:, t], kept / (1 - p) ** (t + 1), rtol=1e-14)
+    np.testing.assert_allclose(dstart, kept / (1 - p) ** steps, rtol=1e-14)
+
+
+@WITHOUT_A_PRODUCT
+def test_recurrent_dropout_that_drops_nothing_is_the_plain_cell(cell: Cell, backend: Backend) -> None:
+    """To the last bit: in inference, and in training with a probability of 0."""
+    options: dict[str, Any] = {"backend": backend, "dtype": "float32", "seed": 0}
+    x = backend.asarray(np.random.default_rng(0).standard_normal((4, 5, 2)), "float32")
+    plain = rr.Recurrent(cell, 2, 3, **options)
+
+    def run(layer: rr.Layer, training: bool) -> dict[str, np.ndarray]:
+        y, end, cache = layer.forward(x, lengths=[5, 0, 2, 4], training=training)
+        dx, dstart, grads = layer.backward(cache, y, end)
+        return host(backend, {"y": y, **named_leaves("end", end), "dx": dx, **named_leaves("d", dstart), **grads})
+
+    expected = run(plain, training=True)
+    dropping = rr.Recurrent(cell, 2, 3, recurrent_dropout=0.3, **options)
+    assert_all_same(run(dropping, training=False), expected)
+    assert_all_same(run(rr.Recurrent(RecurrentDropoutCell(cell, 0.0), 2, 3, **options), training=True), expected)
+    assert rr.Recurrent(cell, 2, 3, recurrent_dropout=0.0).cell == cell
+    assert any((value != expected[name]).any() for name, value in run(dropping, training=True).items())
+
+
+def test_zoneout_keeps_what_recurrent_dropout_does_not_see(backend: Backend) -> None:
+    """A unit that is kept has the old output itself, also where that was dropped on its way into the step."""
+    layer = rr.DiagonalLSTM(2, 40, recurrent_dropout=0.5, zoneout_h=0.5, backend=backend, dtype="float64", seed=0)
+    h, c = (backend.asarray(a) for a in np.random.default_rng(0).standard_normal((2, 1, 8, 40)))
+    end = layer.forward(backend.xp.zeros((8, 1, 2), dtype=h.dtype, device=backend.device), rr.State(h, c))[1]
+    same = backend.to_numpy(end.h) == backend.to_numpy(h)
+    assert same.mean() == pytest.approx(0.5, abs=0.1)
+    assert layer.cell == ZoneoutCell(RecurrentDropoutCell(DiagonalLSTMCell(shared=True), 0.5), zoneout_h=0.5)
+
+
+def test_a_sequences_draw_is_made_once_and_not_copied() -> None:
+    cell = ZoneoutCell(RecurrentDropoutCell(IndRNNCell(), 0.3), 0.2)
+    found = Noise(rr.get_backend("numpy"), "float32").cell_draws(np.random.default_rng(0), (9, 4, 3), cell)
+    assert {name: (a.shape, a.strides[0] == 0) for name, a in found.items()} == {
+        "recurrent_dropout": ((9, 4, 3), True),
+        "zoneout_h": ((9, 4, 3), False),
+    }
+
+
+class InnerAlone(Cell):
+    """A cell whose one product is amid the step, with what it makes of the output before."""
+
+    input_gates = recurrent_gates = inner_gates = ("n",)
+    pointwise = {"p": ("p",)}  # noqa: RUF012
+
+    def inner(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+        return params.p.p * before.h
+
+    def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+        n = tanh(x.n + h.n)
+        return {"h": n + 0.5 * before.h}, {"n": n}
+
+    def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        da = d.h * (1 - saved.n * saved.n)
+        return CellGradients(x={"n": da}, h={"n": da}, before={"h": 0.5 * d.h}, params={"p": {"p": 0 * d.h}})
+
+    def inner_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        return CellGradients(x={}, h={}, before={"h": d * params.p.p}, params={"p": {"p": d * before.h}})
+
+
+@pytest.mark.parametrize("platform", here("numpy", "reference"))
+def test_recurrent_dropout_of_a_users_cell(platform: str) -> None:
+    """Into the step and into what is amid it."""
+    layer = rr.Recurrent(InnerAlone(), 2, 3, 2, recurrent_dropout=0.4, backend=obtain(platform), seed=0)
+    report = rr.check_gradients(layer, lengths=[4, 0, 5], batch=3)
+    assert report.ok, f"\n{report}"
+    assert rr.check_gradients(layer.cell, backend=obtain(platform)).ok
+
+
+def test_recurrent_dropout_of_a_cell_that_cannot_be_recorded() -> None:
+    class Cumulative(IndRNNCell):
+        def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+            return super().step(x, h, before, params) if before.h.shape else ({}, {})
+
+    with pytest.warns(UserWarning, match="RecurrentDropoutCell runs slowly, .*: in Cumulative, a step is"):
+        assert rr.check_gradients(rr.Recurrent(Cumulative(), 2, 3, recurrent_dropout=0.4, seed=0)).ok
 
 
 # Cells with mistakes --------------------------------------------------------------------------------------------------
@@ -357,6 +533,8 @@ def test_wrong_names_are_refused(mistake: str, spoil: Any, what: str, names: str
     with pytest.raises(ValueError, match=words):
         rr.Recurrent(cell, 2, 3)
     with pytest.raises(ValueError, match=words):
+        rr.Recurrent(ZoneoutCell(cell, 0.1), 2, 3)
+    with pytest.raises(ValueError, match=words):
         rr.check_gradients(cell)
 
 
@@ -376,12 +554,59 @@ def test_wrong_names_are_refused(mistake: str, spoil: Any, what: str, names: str
         ("step", lambda r: ({"h": r[0]["h"] * np.float64(2)}, r[1]), "'h': it is float64 where all else is float32"),
         ("step", lambda r: ({"h": 0.0}, r[1]), "wrong state 'h': it is of the type float, not an array"),
         ("inner", lambda a: a.T, "Gated.inner returned a wrong result: its shape is (3, 2), not (2, 3)"),
-        ("h_n", lambda a: a[:1], "Gated.step_backward returned a wrong gradient of the recurrent gate 'n': its shape"),
+        (
+            "h_n",
+            lambda a: a[:1, ...],
+            "Gated.step_backward returned a wrong gradient of the recurrent gate 'n': its shape",
+        ),
     ],
 )
-def test_what_cannot_be_gone_on_with_is_refused(mistake: str, spoil: Any, words: str) -> None:
+def test_what_cannot_be_gone_on_with_is_refused(mistake: str, spoil: Any, words: str, backend: Backend) -> None:
+    """By the check, and when a layer is made."""
     with pytest.raises(ValueError, match=re.escape(words)):
         rr.check_gradients(Gated(**{mistake: spoil}))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        rr.Recurrent(Gated(**{mistake: spoil}), 2, 3, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (mean_over_units, "its shape is (2, 1), not (2, 3)"),
+        (lambda a: 0.0, "it is of the type float, not an array of the backend 'numpy'"),
+        (lambda a: a * np.float64(1.0), "it is float64 where all else is float32"),
+    ],
+)
+def test_a_layer_of_a_cell_with_a_gradient_of_the_wrong_kind(spoil: Any, fault: str, backend: Backend) -> None:
+    words = re.escape(f"Gated.step_backward returned a wrong gradient of x.n: {fault}")
+    with pytest.raises(ValueError, match=words):
+        rr.Recurrent(Gated(x_n=spoil), 2, 3, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "spoil", "words"),
+    [
+        ("step", lambda r: r[0], "step must return two dicts, of the states .*, not dict"),
+        ("step", lambda r: (*r, 1), "step must return two dicts, .*, not a tuple of 3"),
+        ("step", lambda r: (r[0], None), "step must return two dicts, .*, not a tuple of 2"),
+        ("step_backward", lambda g: None, "step_backward must return CellGradients, not NoneType"),
+        ("step_backward", lambda g: (g.x, g.h), "step_backward must return CellGradients, not tuple"),
+    ],
+)
+def test_what_is_no_result_at_all(mistake: str, spoil: Any, words: str) -> None:
+    cell = Gated(**{mistake: spoil})
+    for use in (rr.check_gradients, partial(rr.Recurrent, input_size=2, hidden_size=3)):
+        with pytest.raises(TypeError, match=f"Gated.{words}"):
+            use(cell)
+
+
+def test_a_cell_that_cannot_be_hashed_says_what_to_do() -> None:
+    @dataclass
+    class Loose(Gated):
+        rate: float = 0.1
+
+    with pytest.raises(TypeError, match="Loose can't be hashed: a cell with options is a frozen dataclass of them"):
+        rr.Recurrent(Loose(), 2, 3)
 
 
 def test_a_cell_without_its_inner_methods_says_so() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import recurray
+from recurray import blas
 from recurray.command_line import display, main
 from recurray.command_line.signals import StopRequest
 from recurray.language_model import checkpoint
@@ -444,16 +445,16 @@ def test_info_lists_what_is_here_and_what_is_missing(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kernels", "avx512", "advised"),
-    [("Haswell", True, True), ("Haswell", False, False), ("SkylakeX", True, False), (None, True, False)],
+    ("kernels", "advice", "shown"),
+    [("Haswell", "take others", "BLAS OpenBLAS 1.2 with Haswell kernels, 2 threads"), (None, None, "kernels unknown")],
 )
-def test_info_advises_the_faster_kernels(capsys, monkeypatch, kernels, avx512, advised):
-    from recurray.command_line import info
-
-    found = {"name": "openblas", "version": "1", "kernels": kernels, "threads": 2, "avx512": avx512}
-    monkeypatch.setattr(info, "_blas", lambda: found)
+def test_info_names_the_kernels_and_advises(capsys, monkeypatch, kernels, advice, shown):
+    monkeypatch.setattr(blas, "in_use", lambda: blas.Blas("OpenBLAS", "1.2", kernels, 2))
+    monkeypatch.setattr(blas, "advice", lambda: advice)
     assert main(["info"]) == 0
-    assert ("OPENBLAS_CORETYPE=SkylakeX" in capsys.readouterr().out) == advised
+    out = capsys.readouterr().out
+    assert shown in out
+    assert ("Advice\n  BLAS          take others\n" in out) == (advice is not None)
 
 
 # Around it

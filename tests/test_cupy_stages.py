@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import nvrtc
-import recurray as rr
 from cells import CELLS
 from compare_scans import both_ways, problem
 from host_cpp import HEAD, SMALL, HostLibrary, compiler
+from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
 from recurray_cupy import plan, recurrence_launch
 from recurray_cupy.backward import backward
@@ -494,7 +494,7 @@ def test_a_stage_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, err
     backend.stage = "persistent"
     rng = np.random.default_rng(8)
     weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=16, ragged=False)
-    expected = rr.scan.forward(LSTMCell(), weights, x, start)[0]
+    expected = scan.forward(LSTMCell(), weights, x, start)[0]
     with pytest.warns(UserWarning, match=f"LSTMCell runs by the stage '{then}': LSTMCell_forward.* can't be") as told:
         y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
     assert len(told) == 1

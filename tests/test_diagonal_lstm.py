@@ -14,11 +14,17 @@ from recurray.backend import Backend
 B, T, I, H = 4, 6, 2, 3  # noqa: E741
 
 
+@pytest.mark.parametrize("noise", [{}, {"recurrent_dropout": 0.4, "zoneout_h": 0.3, "zoneout_c": 0.2}], ids=str)
 @pytest.mark.parametrize("lengths", [None, [4, 0, 6, 1]])
 @pytest.mark.parametrize("projection", ["shared", "per_gate"])
-def test_equals_the_full_lstm_with_diagonal_blocks(projection: str, lengths: Any, backend: Backend) -> None:
-    """Outputs, states, and every gradient mapped through the blocks: W_ih,k = diag(u_k) W and W_hh,k = diag(w_k)."""
-    options: dict[str, Any] = {"backend": backend, "dtype": "float64"}
+def test_equals_the_full_lstm_with_diagonal_blocks(
+    projection: str, lengths: Any, noise: dict[str, float], backend: Backend
+) -> None:
+    """Outputs, states, and every gradient mapped through the blocks: W_ih,k = diag(u_k) W and W_hh,k = diag(w_k).
+
+    With dropout and zoneout too, whose draws are the same.
+    """
+    options: dict[str, Any] = {"backend": backend, "dtype": "float64", **noise}
     diagonal = rr.DiagonalLSTM(I, H, projection=projection, seed=0, **options)
     params = diagonal.state_dict()
     shared = projection == "shared"
@@ -35,7 +41,7 @@ def test_equals_the_full_lstm_with_diagonal_blocks(projection: str, lengths: Any
     start, dend = (rr.State(*(backend.asarray(rng.standard_normal((1, B, H))) for _ in "hc")) for _ in range(2))
 
     def run(layer: rr.Layer) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        y, end, cache = layer.forward(backend.asarray(x), start, lengths)
+        y, end, cache = layer.forward(backend.asarray(x), start, lengths, rng=np.random.default_rng(1))
         dx, dstart, grads = layer.backward(cache, backend.asarray(dy), dend)
         found = {"y": y} | named("end", end) | {"dx": dx} | named("dstart", dstart)
         return found, host(backend, grads)

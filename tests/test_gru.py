@@ -9,7 +9,7 @@ import pytest
 
 import recurray as rr
 from against_torch import by_recurray, by_torch, configuration
-from harness import assert_all_close, assert_all_same, here, obtain
+from harness import assert_all_close, assert_all_same, assert_close, here, obtain
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
 
@@ -212,3 +212,29 @@ def test_a_state_with_c_is_refused() -> None:
     gru, h = rr.GRU(I, H, seed=0), np.zeros((1, B, H), np.float32)
     with pytest.raises(ValueError, match=r"state.c must be None"):
         gru(np.zeros((B, T, I), np.float32), rr.State(h, h))
+
+
+@pytest.mark.parametrize("cell", [rr.cells.GRUCell(reset_after=False), rr.cells.MGUCell()], ids=repr)
+def test_recurrent_dropout_reaches_the_product_amid_the_step(cell: Any, backend: Backend) -> None:
+    """The candidate sees what the gates see: of an output that is dropped, nothing."""
+    rng = np.random.default_rng(0)
+    layer = rr.Recurrent(cell, I, H, recurrent_dropout=0.5, backend=backend, dtype="float64", seed=0)
+    x, start = rng.standard_normal((B, T, I)), rng.standard_normal((1, B, H))
+    drawn = np.random.default_rng(5).random((B, H), dtype=np.float32) >= 0.5
+    y, _, _ = layer.forward(backend.asarray(x), rr.State(backend.asarray(start)), rng=np.random.default_rng(5))
+
+    params = {name: backend.to_numpy(value) for name, value in layer.params.items()}
+    gates, h = len(cell.input_gates), start[0]
+    for t in range(T):
+        seen = h * drawn / 0.5
+        into = (x[:, t] @ params["weight_ih_l0"].T + params["bias_ih_l0"]).reshape(B, gates, H)
+        *others, u_n = np.split(params["weight_hh_l0"], gates)
+        *biases, b_n = np.split(params["bias_hh_l0"], gates)
+        open_gates = [
+            1 / (1 + np.exp(-(into[:, k] + seen @ u.T + b)))
+            for k, (u, b) in enumerate(zip(others, biases, strict=True))
+        ]
+        new = np.tanh(into[:, -1] + (open_gates[0] * seen) @ u_n.T + b_n)
+        update = open_gates[-1]
+        h = (1 - update) * new + update * h if gates == 3 else (1 - update) * h + update * new
+        assert_close(backend, y[:, t, :], h)

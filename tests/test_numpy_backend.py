@@ -8,10 +8,23 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from compare_scans import draw
 from random_cell import RandomCell
-from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell, Weights
+from recurray.cells import (
+    Cell,
+    CellGradients,
+    DiagonalLSTMCell,
+    GRUCell,
+    LSTMCell,
+    MGUCell,
+    RNNCell,
+    SLSTMCell,
+    Weights,
+    ZoneoutCell,
+)
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.compiled import compiled
+from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
 
 FAST, REFERENCE = NumpyBackend(), rr.get_backend(np)
@@ -43,7 +56,7 @@ def both_ways(cell, weights, x, start, lengths, *, reverse, rng, masked=False):
     results = []
     size = len(weights.input) // len(cell.input_gates)
     shape = (x.shape[0], x.shape[1], size)
-    draws = {name: (rng.random(shape) < p).astype(x.dtype) for name, p in cell.draws.items()}
+    draws = {name: draw(rng, shape, p, name in cell.sequence_draws, x.dtype) for name, p in cell.draws.items()}
     means = dict(cell.draws)
     options = {"lengths": lengths, "reverse": reverse}
     if masked:
@@ -113,7 +126,7 @@ def test_many_random_cells_equal_the_reference(first):
 
 
 def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
-    monkeypatch.setattr("recurray_numpy.backward.CHUNK", 4000)
+    monkeypatch.setattr("recurray_numpy.forward.CHUNK", 4000)
     rng = np.random.default_rng(9)
     for cell in (LSTMCell(), DiagonalLSTMCell(True)):
         for batch in (1, 3):
@@ -141,9 +154,73 @@ def test_full_rows_are_one_run():
 def test_sigmoid_gates_of_the_lstm_share_one_activation():
     plan = compiled(LSTMCell()).plan
     assert plan.gates.logistic == ("i", "f", "o")
-    assert plan.gates.tanh == ("g",)
+    assert plan.gates.activated == ("i", "f", "o", "g")
     calls = compiled(LSTMCell()).forward(training=True, vector=False, projected=False, masked=False).loop.lines
     assert len(calls) == 9, calls
+
+
+def test_the_weights_of_a_single_row_are_used_as_they_lie():
+    rng = np.random.default_rng(11)
+    for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
+        weights, *_ = problem(cell, rng, batch=1, steps=6)
+        prepared = Prepared(cell, compiled(cell).plan.row_gates, weights)
+        used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
+        for name in ("w_hidden", "w_inner", "w_projection"):
+            assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)
+        assert np.shares_memory(prepared.of_input(prepared.gates.merged), weights.input), cell
+
+
+CELLS = [
+    LSTMCell(),
+    LSTMCell(layer_norm=True, peepholes=True, cell_clip=1.0),
+    DiagonalLSTMCell(True),
+    GRUCell(reset_after=False),
+    SLSTMCell(),
+    ZoneoutCell(LSTMCell(), 0.2, 0.3),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_computing_again_changes_no_bit(cell, batch, dtype, monkeypatch):
+    monkeypatch.setattr("recurray_numpy.products.COLUMNS", 100)
+    rng = np.random.default_rng(12)
+    for reverse, ragged in ((False, False), (True, True), (False, True)):
+        weights, x, start, lengths = problem(cell, rng, batch=batch, steps=150, features=5, size=7, ragged=ragged)
+        weights = Weights(**{f.name: rounded(getattr(weights, f.name), dtype) for f in fields(weights)})
+        x, start = rounded(x, dtype), rounded(start, dtype)
+        drawn = {name: (rng.random((150, batch, 7)) < p).astype(dtype) for name, p in cell.draws.items()}
+        mask = ((rng.random((batch, 7)) < 0.5) * 2).astype(dtype)
+        dy = rng.standard_normal((150, batch, 7)).astype(dtype)
+        found = []
+        for every in (None, 64, 128, 192):
+            y, end, cache = FAST.scan_forward(
+                cell,
+                weights,
+                x,
+                start,
+                lengths=lengths,
+                reverse=reverse,
+                draws=drawn,
+                output_mask=mask if cell.recurrent_gates else None,
+                recompute=every,
+            )
+            dx, dstart, grads = FAST.scan_backward(cell, cache, dy, tuple(dy[k] for k in range(len(start))))
+            named = {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
+            found.append({"y": y, "end": end, "dx": dx, "dstart": dstart, **named, **grads.pointwise})
+        plain, *others = found
+        for other in others:
+            for name, value in plain.items():
+                np.testing.assert_array_equal(other[name], value, err_msg=f"{name} {reverse} {ragged}")
+
+
+def rounded(a, dtype):
+    if isinstance(a, dict):
+        return {name: rounded(value, dtype) for name, value in a.items()}
+    if isinstance(a, tuple):
+        return tuple(rounded(value, dtype) for value in a)
+    return None if a is None else a.astype(dtype)
 
 
 def test_equal_cells_are_compiled_once():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
+from recurray import parts
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
@@ -73,6 +76,8 @@ class CupyBackend(Backend):
     ValueError
         There is no such stage.
     """
+
+    steps_together = 512
 
     def __init__(self, device: int | None = None, stage: str = AUTO, compute_dtype: str | None = None) -> None:
         self.stage = check_stage(stage)
@@ -142,6 +147,11 @@ class CupyBackend(Backend):
             self._cupy.cuda.get_current_stream().synchronize()
         self._check_fault()
 
+    def release_memory(self) -> None:
+        """Give back the memory that CuPy's memory pool keeps for later arrays."""
+        with self.device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
@@ -153,7 +163,9 @@ class CupyBackend(Backend):
             if stage == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
             self._compile(call, stage, keep=options.get("keep", True))
-            return forward(self.library, cell, weights, x, start, stage=stage, small=self._small(call), **options)
+            scan = partial(forward, self.library, stage=stage, small=self._small(call))
+            together = self.steps_together if options.get("recompute") else sys.maxsize
+            return parts.forward(scan, together, cell, weights, x, start, **options)
 
         with self.device:
             return self._by_stages(call, self._stages(call, keep=options.get("keep", True)), run)

@@ -103,6 +103,8 @@ def _run(library: Library, texts: Compiled, cache: ScanCache, arrays: dict[str, 
         launch[0](t)
         if inner is not None:
             products.plain(products.operand(arrays["dinner_gates"][here]), inner, out=arrays["d_inner"])
+            if arrays["mask"] is not None:
+                library.xp.multiply(arrays["d_inner"], arrays["mask"], out=arrays["d_inner"])
             launch[1](t)
         if outer is not None:
             products.plain(products.operand(arrays["dh_gates"][here]), outer, out=arrays["product"])

@@ -198,8 +198,10 @@ def _run(
                 products.with_transposed(products.operand(before), outer, out=arrays["h_gates"])
             launch[0](t)
             if inner_weight is not None:
-                amid = products.operand(inner[t] if keep else inner)
-                products.with_transposed(amid, inner_weight, out=arrays["inner_gates"])
+                amid = inner[t] if keep else inner
+                if mask is not None:
+                    xp.multiply(amid, mask, out=amid)
+                products.with_transposed(products.operand(amid), inner_weight, out=arrays["inner_gates"])
                 launch[1](t)
             if onto is not None:
                 after = h[t + 1 - reverse]

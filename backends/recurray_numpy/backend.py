@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from recurray.backend import Backend
+from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
 from recurray_numpy.backward import backward
+from recurray_numpy.buffers import BUFFERS
 from recurray_numpy.compiled import compiled
 from recurray_numpy.forward import ScanCache, forward
+from recurray_numpy.step import StackStep, step_of
 
 
 class NumpyBackend(Backend):
@@ -44,6 +47,20 @@ class NumpyBackend(Backend):
             return super().scan_forward(cell, weights, x, start, **options)
         return forward(cell, weights, x, start, **options)
 
+    def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
+        """Return a fast way to take one step of one row, if the weights can be used as they lie; see `Backend`."""
+        try:
+            steps = [step_of(cell, of_layer) for of_layer in weights]
+        except RecordingError:
+            return None
+        if any(step is None for step in steps):
+            return None
+        first, last = weights[0], weights[-1]
+        size = len(first.input) // len(cell.input_gates)
+        output = size if last.projection is None else len(last.projection)
+        sizes = [output if state == "h" else size for state in cell.states]
+        return StackStep([step for step in steps if step], first.input.shape[1], sizes, first.input.dtype)
+
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
@@ -51,6 +68,10 @@ class NumpyBackend(Backend):
         if not isinstance(cache, ScanCache):
             return super().scan_backward(cell, cache, dy, dend)
         return backward(cell, cache, dy, dend)
+
+    def release_memory(self) -> None:
+        """Give back the memory that is kept for the arrays of later calls; see `recurray_numpy.buffers`."""
+        BUFFERS.release()
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""

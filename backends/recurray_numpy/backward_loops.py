@@ -47,7 +47,7 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     vector, projected, masked : bool
         As in `forward_loop`.
     """
-    program, gates, states = plan.step_backward, plan.gates, plan.cell.states
+    program, gates, states = plan.step_backward, plan.gates_for(vector=vector), plan.cell.states
     outputs = program.outputs
     parts = _parts(plan)
     places = places_of_inputs(program, states="before")
@@ -82,7 +82,7 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     read_after = _indices(operand for k in parts.after for operand in program.values[k].operands) | results
     for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
         targets[kept] = f"kept{k}"
-    loop = Writer(program, "t", vector=vector, rows=rows).write(
+    loop = Writer(program, "t", vector=vector, masked=masked, rows=rows).write(
         parts.loop, ahead.places, reusable=carried.values(), targets=targets
     )
     lines = ["add(dh, dy, dh)"]

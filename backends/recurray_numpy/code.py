@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recurray_numpy.writer import FUNCTIONS, Stretch
+from recurray_numpy.writer import FUNCTIONS, Kind, Stretch
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Code:
         The arrays with the steps along the first axis; a loop takes them apart.
     shared : tuple of str
         The arrays that are the same for every step.
-    work : dict of str to str
+    work : dict of str to kind
         Which of the arrays are mere work space, and their kind.
     constants : dict of float to str
         Numbers by the names that stand for them.
@@ -34,7 +34,7 @@ class Code:
     lines: tuple[str, ...]
     timed: tuple[str, ...]
     shared: tuple[str, ...]
-    work: dict[str, str]
+    work: dict[str, Kind]
     constants: dict[float, str]
     is_loop: bool
 

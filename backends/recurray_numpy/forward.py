@@ -1,7 +1,7 @@
 """The scan forward: buffers made beforehand, and the loop that is written for the cell run over them.
 
 T time, B batch, S steps of a run, n its rows, I input, H hidden units, R size of the output. A run's buffers are
-feature-major, (S, features, n), or (S, features) where n is 1; see `recurray_numpy.names`.
+feature-major, (S, features, n), or (S, features) where the batch is a single row; see `recurray_numpy.names`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray_numpy import prepared as weights_in_order
+from recurray_numpy.buffers import empty
 from recurray_numpy.compiled import Compiled, compiled
-from recurray_numpy.plan import Plan
-from recurray_numpy.prepared import Prepared, prepare
+from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs, cut
-from recurray_numpy.writer import FLAG, ROW
+from recurray_numpy.writer import FLAG, ROW, Kind
+
+BOOL = np.dtype(bool)
+CHUNK = 512 * 1024  # bytes of work space: what stays in the processor's cache
+TOGETHER = 64  # steps of a single row whose products with the input are one
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,12 @@ class ScanCache:
     """All that backward reads."""
 
     prepared: Prepared
-    has_bias: bool
     output_mask: Any  # (R, B), rows by falling length, or None
     runs: Runs
-    arrays: list[dict[str, Any]]  # of each run, by the names of the loops
-    shape: tuple[int, int, int]  # of the input, (T, B, I)
+    kept: list[Any]  # of each run, its arrays by the names of the loops; or the states before it, to compute them again
+    x: Any  # (T, B, I), and
+    draws: Draws  # where runs are computed again
+    shape: tuple[int, int, int]  # of the input
 
 
 def forward(
@@ -43,77 +49,96 @@ def forward(
     keep: bool = True,
     draws: Draws | None = None,
     output_mask: Any = None,
+    recompute: int | None = None,
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
     """Run a cell over time; see `recurray.scan.forward`."""
     ready = compiled(cell)
-    prepared = prepare(ready.plan, weights)
     steps, batch, _ = x.shape
-    runs = cut(steps, batch, lengths, reverse)
+    draws = draws or {}
+    if recompute is not None:
+        recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
+    runs = cut(steps, batch, lengths, reverse, every=recompute)
+    prepared = Prepared(cell, ready.plan.gates_for(vector=runs.vector), weights)
+    shared = weights_in_order.for_forward(prepared, vector=runs.vector)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
     y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
     kept = []
     for run in runs:
-        drawn = {f"x_{name}": _drawn(value, runs, run, x.dtype) for name, value in (draws or {}).items()}
-        arrays = _forward_run(ready, prepared, runs.read(x, run), state, run, keep, drawn, mask)
+        if recompute:
+            kept.append({name: value.copy() for name, value in state.items()})
+        arrays = run_forward(ready, prepared, shared, x, state, runs, run, draws, mask, keep=keep and not recompute)
         runs.write(y, run, arrays["h_next"].reshape(run.steps, -1, run.rows))
-        kept.append(arrays)
+        if keep and not recompute:
+            kept.append(arrays)
     end = tuple(by_row(state[name], runs) for name in cell.states)
-    cache = ScanCache(prepared, weights.input_bias is not None, mask, runs, kept, x.shape) if keep else None
-    return y, end, cache
+    if not keep:
+        return y, end, None
+    return y, end, ScanCache(prepared, mask, runs, kept, x if recompute else None, draws if recompute else {}, x.shape)
 
 
-def _forward_run(
+def run_forward(
     ready: Compiled,
     prepared: Prepared,
+    shared: dict[str, Any],
     x: Any,
     state: dict[str, Any],
+    runs: Runs,
     run: Run,
-    keep: bool,
-    drawn: dict[str, Any],
+    draws: Draws,
     mask: Any,
+    *,
+    keep: bool,
 ) -> dict[str, Any]:
-    """Run the loop over x (S, I, n), and bring ``state``, arrays (size, B) by name, to what it is after it."""
-    states, dtype, size = ready.plan.cell.states, x.dtype, prepared.size
-    vector, projected = run.rows == 1, prepared.projection is not None
-    columns = () if vector else (run.rows,)
+    """Run the loop over a run, and bring ``state``, arrays (size, B) by name, to what it is after it.
 
-    arrays = prepared.params_for(run.rows) | drawn
-    arrays |= _operand(x, state["h"], run, columns, mask)
-    arrays |= _inner_gates(ready.plan, prepared, run.steps, columns, x.dtype, each_step=keep)
-    arrays |= _gates(ready.plan, prepared, arrays["operand"], columns, each_step=keep or vector)
+    Returns what backward reads, or without ``keep`` the output alone.
+    """
+    states, dtype, size, vector = ready.plan.cell.states, x.dtype, prepared.size, runs.vector
+    projected, masked = prepared.weights.projection is not None, mask is not None
+    columns = () if vector else (run.rows,)
+    code = ready.forward(training=keep, vector=vector, projected=projected, masked=masked)
+
+    arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
+    arrays |= {f"x_{name}": _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
+    arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
+    arrays |= _inner_gates(prepared, run.steps, columns, dtype, each_step=keep)
+    arrays |= _gates(prepared, arrays, columns, each_step=keep or vector)
     if projected:
-        arrays["w_projection"] = np.ascontiguousarray(prepared.projection.T) if vector else prepared.projection
-        arrays["output"] = np.empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
+        arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
     for name in states[1:]:
         now = state[name][:, : run.rows].reshape(size, *columns)
         if keep:
-            trajectory = np.empty((run.steps + 1, size, *columns), dtype)
+            trajectory = empty((run.steps + 1, size, *columns), dtype)
             trajectory[0] = now
             arrays |= {f"before_{name}": trajectory[:-1], f"after_{name}": trajectory[1:]}
         else:
             arrays[f"state_{name}"] = now.copy()
-
-    code = ready.forward(training=keep, vector=vector, projected=projected, masked=mask is not None)
     arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
     arrays |= {name: work_array(kind, (run.steps,), size, columns, dtype) for name, kind in code.kinds.items()}
-    ready.function(code.loop, dtype)(**{name: arrays[name] for name in code.loop.names})
+
+    chunk = run.steps
+    if code.ahead.lines:
+        chunk = chunk_of((len(code.ahead.work) + len(code.ahead.timed)) * size * run.rows, dtype, vector=vector)
+        chunk = min(chunk, run.steps)
+        work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work.items()}
+    for first in range(0, run.steps, max(1, chunk)):
+        last = min(run.steps, first + chunk)
+        for part in (code.ahead, code.loop):
+            if part.lines:
+                found = {name: arrays[name] for name in part.shared}
+                for name in part.timed:
+                    found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
+                ready.function(part, dtype)(**found)
 
     for name in states:
         after = "h_next" if name == "h" else f"after_{name}"
-        last = arrays[after][-1] if after in arrays else arrays[f"state_{name}"]
-        state[name][:, : run.rows] = last.reshape(-1, run.rows)
-    if not keep:
-        return {"h_next": arrays["h_next"]}
-    wanted = {
-        "operand",
-        "inner_operand",
-        "h_prev",
-        "h_next",
-        "output",
-        *(f"before_{name}" for name in states),
-        *code.homes.values(),
-    }
+        last_one = arrays[after][-1] if after in arrays else arrays[f"state_{name}"]
+        state[name][:, : run.rows] = last_one.reshape(-1, run.rows)
+    wanted = {"h_next"}
+    if keep:
+        wanted |= {"operand", "inner_operand", "h_prev", "output", *(f"before_{name}" for name in states)}
+        wanted |= set(code.homes.values())
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
@@ -124,7 +149,7 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     """
     features, output = x.shape[1], len(h)
     one = features + 1
-    both = np.empty((run.steps + 1, one + output, *columns), x.dtype)
+    both = empty((run.steps + 1, one + output, *columns), x.dtype)
     both[:-1, :features] = x.reshape(run.steps, features, *columns)
     both[:, features] = 1
     now = h[:, : run.rows].reshape(output, *columns)
@@ -132,7 +157,7 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     arrays = {"operand": both[:-1], "operand_h": both[:-1, features:], "h_operand": both[:-1, one:]}
     if mask is None:
         return arrays | {"h_prev": both[:-1, one:], "h_next": both[1:, one:]}
-    unmasked = np.empty((run.steps + 1, output, *columns), x.dtype)
+    unmasked = empty((run.steps + 1, output, *columns), x.dtype)
     unmasked[0] = now
     arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(output, *columns), order="C")
     both[0, one:] *= arrays["output_mask"]
@@ -140,48 +165,52 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
 
 
 def _inner_gates(
-    plan: Plan, prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool
+    prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool
 ) -> dict[str, Any]:
-    """The inner gates' buffers and weights."""
-    gates, size = plan.gates.inner, prepared.size
+    """The inner gates' buffers."""
+    gates, size = prepared.gates.inner, prepared.size
     if not gates:
         return {}
     lead = (steps,) if each_step else ()
-    inner = np.empty((*lead, len(gates) * size, *columns), dtype)
-    weight = prepared.inner[:, 1:]
-    arrays = {"inner": inner, "w_inner": np.ascontiguousarray(weight if columns else weight.T)}
-    arrays["b_inner"] = prepared.inner[:, :1] if columns else prepared.inner[:, 0]
-    if each_step:
-        arrays["inner_operand"] = np.empty((steps, size, *columns), dtype)
+    inner = empty((*lead, len(gates) * size, *columns), dtype)
+    arrays = {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
     for k, gate in enumerate(gates):
         rows = slice(k * size, (k + 1) * size)
         arrays[f"h_{gate}"] = inner[:, rows] if each_step else inner[rows]
     return arrays
 
 
-def _gates(
-    plan: Plan, prepared: Prepared, operand: Any, columns: tuple[int, ...], *, each_step: bool
-) -> dict[str, Any]:
-    """The gates' buffers, filled with what is computed for all steps at once, and the weights for what isn't."""
-    gates, size, one = plan.gates, prepared.size, prepared.features + 1
+def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], *, each_step: bool) -> dict[str, Any]:
+    """The other gates' buffers, filled with what is computed for all steps at once."""
+    gates, size = prepared.gates, prepared.size
+    operand, one = given["operand"], prepared.features + 1
+    steps, merged = len(operand), len(gates.merged) * size
     x = operand[:, :one]  # with the 1 for the bias
-    stepwise = np.empty(((len(x),) if each_step else ()) + (len(gates.of_output) * size, *columns), x.dtype)
-    merged = len(gates.merged) * size
+    stepwise = empty(((steps,) if each_step else ()) + (len(gates.of_output) * size, *columns), operand.dtype)
+    hoisted = empty((steps, len(gates.hoisted) * size, *columns), operand.dtype)
+    arrays = dict[str, Any]()
     if columns:
-        hoisted = np.matmul(prepared.hoisted, x)
-        arrays = {"w_merged": prepared.merged, "w_apart": prepared.apart}
+        np.matmul(given["w_hoisted"], x, out=hoisted)
     else:
-        hoisted = np.matmul(x, prepared.hoisted.T)
-        np.matmul(x, prepared.merged[:, :one].T, out=stepwise[:, :merged])
-        stepwise[:, merged:] = prepared.apart[:, 0]
-        across = np.concatenate([prepared.merged[:, one:], prepared.apart[:, 1:]])
-        arrays = {"w_hidden": np.ascontiguousarray(across.T), "product": np.empty(stepwise.shape[1:], x.dtype)}
+        arrays["product"] = np.empty(stepwise.shape[1:], operand.dtype)
+        for names, biases, into in (
+            (gates.hoisted, {"x": True}, hoisted),
+            (gates.merged, {"x": True, "h": True}, stepwise[:, :merged]),
+        ):
+            weight = prepared.of_input(names).T
+            for first in range(0, steps, TOGETHER):
+                part = slice(first, first + TOGETHER)
+                np.matmul(x[part, :-1], weight, out=into[part])
+            into += prepared.bias(names, **biases)
+        stepwise[:, merged:] = prepared.bias(gates.apart, h=True)
 
     def rows(first: int, last: int) -> Any:
         return stepwise[:, first:last] if each_step else stepwise[first:last]
 
     arrays |= {"stepwise": stepwise, "merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
-    arrays |= {"logistic": rows(0, prepared.halved), "activated": rows(0, len(gates.logistic + gates.tanh) * size)}
+    first = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
+    arrays["activated"] = rows(first, first + len(gates.activated) * size)
+    arrays["logistic"] = rows(first, first + len(gates.logistic) * size)  # in a batch's order
     for k, gate in enumerate(gates.hoisted):
         arrays[f"x_{gate}"] = hoisted[:, k * size : (k + 1) * size]
     for k, gate in enumerate(gates.of_output):
@@ -189,14 +218,23 @@ def _gates(
     return arrays
 
 
-def work_array(kind: str, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
+def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:
+    """How many steps of so many numbers each are worked on at a time: a power of two."""
+    most = TOGETHER if vector else 16
+    fit = CHUNK // max(1, numbers * int(dtype.itemsize))
+    return min(most, 1 << max(0, fit.bit_length() - 1))
+
+
+def work_array(kind: Kind, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
     """Make work space of a kind, with the axes ``lead`` in front."""
-    return np.empty((*lead, 1 if kind == ROW else size, *columns), bool if kind == FLAG else dtype)
+    array = empty((*lead, 1 if kind == ROW else size, *columns), BOOL if kind == FLAG else dtype)
+    if isinstance(kind, float):
+        array.fill(kind)
+    return array
 
 
-def _drawn(value: Any, runs: Runs, run: Run, dtype: Any) -> Any:
+def _drawn(value: Any, runs: Runs, run: Run, columns: tuple[int, ...], dtype: Any) -> Any:
     """A cell's draws for a run, (S, H, n), or their mean with one number for all."""
-    columns = () if run.rows == 1 else (run.rows,)
     if isinstance(value, float):
         return np.broadcast_to(np.asarray(value, dtype), (run.steps, 1, *(1 for _ in columns)))
     part = runs.read(value, run)

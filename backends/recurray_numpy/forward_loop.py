@@ -1,35 +1,41 @@
-"""Writing a cell's forward loop."""
+"""Writing a cell's forward.
+
+What depends on the input alone is computed ahead of the loop, for many steps at once; the rest is in the loop.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recurray.recording import Constant
-from recurray_numpy.code import Code, as_loop
+from recurray.recording import INNER, Constant
+from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
-from recurray_numpy.plan import Plan, needed, operations
+from recurray_numpy.plan import Gates, Plan, dependents, needed, operations
 from recurray_numpy.writer import FLOATS, Stretch, Writer, constant
 
 
 @dataclass(frozen=True)
 class Forward:
-    """The forward loop.
+    """The parts of forward.
 
     Attributes
     ----------
+    ahead, loop : Code
+        For a chunk of steps; without lines `ahead` needn't be called.
     homes : dict of str to str
         The array that each saved value is in.
     kinds : dict of str to str
         The kinds of the arrays made for saved values.
     """
 
+    ahead: Code
     loop: Code
     homes: dict[str, str]
     kinds: dict[str, str]
 
 
 def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, masked: bool) -> Forward:
-    """Write the forward loop.
+    """Write forward.
 
     Parameters
     ----------
@@ -37,13 +43,13 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
     training : bool
         Whether every step is kept for backward.
     vector : bool
-        Whether the batch is one row, so that arrays are vectors.
+        Whether the batch is a single row, so that arrays are vectors.
     projected : bool
         Whether the layer's output is a projection of the cell's h.
     masked : bool
         Whether the output is masked on its way into the recurrent product.
     """
-    program, states = plan.step, plan.cell.states
+    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(vector=vector)
     places = places_of_inputs(program, states="before" if training else "state")
     places |= {value: f"z_{gate}" for value, gate in plan.activated.items()}
 
@@ -59,53 +65,107 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
                 homes[name] = (
                     f"saved_{name}" if isinstance(value, Constant) else there.setdefault(value, f"saved_{name}")
                 )
-                goals.append((value, homes[name]))
-    if training and plan.gates.inner:
+                if (value, homes[name]) not in goals:  # else it's there already under another name
+                    goals.append((value, homes[name]))
+    if training and blocks.inner and not masked:  # else it's written on its way into the product
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
 
-    wanted = needed(program, targets)
-    gates = [place for place in places.values() if place.startswith(("x_", "z_", "h_")) and place != "h_prev"]
-    gates = [*gates, *(f"h_{gate}" for gate in plan.gates.inner)]
+    products = (k for k, value in enumerate(program.values) if value.operation == INNER)
+    wanted = needed(program, [*targets, *products])
+    gate_places = {place for place in places.values() if place.startswith(("x_", "z_", "h_"))} - {"h_prev"}
+    gate_places |= {f"h_{gate}" for gate in blocks.inner}
+    gate_places -= {f"x_{name}" for name in plan.cell.draws}
     in_place = [] if training else [after[state] for state in states[1:]]
-    writer = Writer(program, "t", vector=vector)
-    stretch = writer.write(
-        [value for value in operations(program) if value in wanted and value not in places],
+    reusable = {*gate_places, *in_place}
+    instead = {value: gate_places for value, place in targets.items() if place.startswith("saved_")}
+    order = [value for value in operations(program) if value in wanted and value not in places]
+    early = _early(plan, targets)
+    in_loop = [value for value in order if value not in early]
+    read_later = {operand for value in in_loop for operand in program.values[value].operands} | set(targets)
+    ahead = Writer(program, "a", vector=vector).write(
+        [value for value in order if value in early],
         places,
-        reusable={*gates, *in_place} - {f"x_{name}" for name in plan.cell.draws},
-        targets=targets,
+        reusable=reusable,
+        targets={value: place for value, place in targets.items() if value in early},
+        kept=(value for value in read_later if isinstance(value, int)),
+        instead=instead,
     )
-    lines = [*_products(plan, vector), *_activation(plan, stretch), *stretch.lines, *lines_of(copies, stretch)]
+    writer = Writer(program, "t", vector=vector, masked=masked)
+    stretch = writer.write(
+        in_loop,
+        ahead.places,
+        reusable=reusable - {ahead.places[value] for value in early if value in ahead.places},
+        targets={value: place for value, place in targets.items() if value not in early},
+        instead=instead,
+    )
+    for name in homes:
+        value = program.outputs[f"saved.{name}"]
+        homes[name] = stretch.places[value] if isinstance(value, int) else homes[name]
+    lines = [
+        *_products(blocks, vector),
+        *_activation(blocks, vector, stretch),
+        *stretch.lines,
+        *lines_of(copies, stretch),
+    ]
     if projected:
         lines.append("dot(output, w_projection, h_next)" if vector else "matmul(w_projection, output, h_next)")
     if masked:
         lines.append("multiply(h_next, output_mask, h_masked)")
-    shared = ["w_merged", "w_apart", "w_hidden", "w_inner", "b_inner", "w_projection", "product", "output_mask"]
+    shared = [
+        "w_merged",
+        "w_apart",
+        "w_hidden",
+        "w_inner",
+        "b_inner",
+        "w_projection",
+        "product",
+        "scale",
+        "shift",
+        "output_mask",
+    ]
     if not training:
-        shared += ["output", "inner", *(f"h_{gate}" for gate in plan.gates.inner)]
+        shared += ["output", "inner", "inner_operand", *(f"h_{gate}" for gate in blocks.inner)]
     if not training and not vector:  # one step's gates serve all
         shared += ["stepwise", "merged", "apart", "logistic", "activated"]
-        shared += [f"{'z' if gate in plan.gates.merged else 'h'}_{gate}" for gate in plan.gates.of_output]
+        shared += [f"{'z' if gate in blocks.merged else 'h'}_{gate}" for gate in blocks.of_output]
     kinds = {
         place: FLOATS if isinstance(value, Constant) else writer.kinds[value]
         for value, place in goals
-        if place.startswith("saved_")
+        if place.startswith("saved_") and place in homes.values()
     }
-    return Forward(as_loop(lines, stretch, shared), homes, kinds)
+    return Forward(at_once(ahead), as_loop(lines, stretch, shared), homes, kinds)
 
 
-def _products(plan: Plan, vector: bool) -> list[str]:
+def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
+    """The values that can be computed ahead of the loop: of the input alone, and not a state."""
+    program = plan.step
+    known = {f"x.{name}" for name in (*plan.gates.hoisted, *plan.cell.draws)}
+    late = {
+        k
+        for k, value in enumerate(program.values)
+        if (value.operation == "input" and value.name not in known and not value.name.startswith("params."))
+        or value.operation == INNER
+        or (value.operation != "input" and not targets.get(k, "saved_").startswith("saved_"))
+    }
+    return set(operations(program)) - dependents(program, late)
+
+
+def _products(gates: Gates, vector: bool) -> list[str]:
     """The gates' products. For one row ``stepwise`` already holds all that doesn't depend on h."""
     if vector:
-        return ["dot(h_operand, w_hidden, product)", "add(stepwise, product, stepwise)"] if plan.gates.of_output else []
-    lines = ["matmul(w_merged, operand, merged)"] if plan.gates.merged else []
-    return lines + (["matmul(w_apart, operand_h, apart)"] if plan.gates.apart else [])
+        return ["dot(h_operand, w_hidden, product)", "add(stepwise, product, stepwise)"] if gates.of_output else []
+    lines = ["matmul(w_merged, operand, merged)"] if gates.merged else []
+    return lines + (["matmul(w_apart, operand_h, apart)"] if gates.apart else [])
 
 
-def _activation(plan: Plan, stretch: Stretch) -> list[str]:
-    """The merged gates' activations. The inner 0.5 of logistic(a) = 0.5 tanh(0.5 a) + 0.5 is in the weights."""
-    lines = ["tanh(activated, activated)"] if plan.activated else []
-    if plan.gates.logistic:
-        half = constant(0.5, stretch)
-        lines += [f"multiply(logistic, {half}, logistic)", f"add(logistic, {half}, logistic)"]
-    return lines
+def _activation(gates: Gates, vector: bool, stretch: Stretch) -> list[str]:
+    """The merged gates' activations, logistic(a) being 0.5 tanh(0.5 a) + 0.5; see `recurray_numpy.plan`."""
+    tanh = ["tanh(activated, activated)"] if gates.activated else []
+    if not gates.logistic:
+        return tanh
+    if vector:
+        scaled = "multiply(activated, scale, activated)"
+        return [scaled, *tanh, scaled, "add(activated, shift, activated)"]
+    half = constant(0.5, stretch)
+    return [*tanh, f"multiply(logistic, {half}, logistic)", f"add(logistic, {half}, logistic)"]

@@ -11,7 +11,7 @@ shared by all steps. Where n is 1 there is no axis for it.
     state_c                  shared  the same in one place, where they are not
     stepwise                 timed   the gates that have a product with the output before, their parts being
     merged, apart                    by product,
-    logistic, activated              by what the joint activation does,
+    logistic, activated              by what the joint activation does, with scale and shift where there is one row,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
     inner, inner_operand     timed   the inner gates, and what their product is with
     x_m                      timed   a draw of the cell

@@ -9,8 +9,12 @@ four blocks, each with its product:
     apart     from the output before alone: one product a step with [1; h]
     inner     from what the cell computes in the step: one product amid the step with that
 
-Among the merged gates, those whose first use is the logistic function come first, then tanh: one tanh call serves
-all, because logistic(a) = 0.5 tanh(0.5 a) + 0.5 and the inner 0.5, a power of two, is exact in the weights.
+Among the merged gates, those whose only use is the logistic function or tanh come first: one tanh call serves all,
+because logistic(a) = 0.5 tanh(0.5 a) + 0.5.
+
+For a batch the logistic gates come before the others, so that they are a block too, and the inner 0.5 goes into the
+weights, where a power of two is exact. For a single row gates keep the order of the weights' rows as far as they can,
+so that the weights are used as they lie: bringing them into another order would take longer than many steps.
 """
 
 from __future__ import annotations
@@ -28,16 +32,11 @@ class Gates:
     """A cell's gates by the product that they come from, in the order of the rows here."""
 
     hoisted: tuple[str, ...]
-    logistic: tuple[str, ...]  # merged
-    tanh: tuple[str, ...]  # merged
-    other: tuple[str, ...]  # merged
+    merged: tuple[str, ...]
     apart: tuple[str, ...]
     inner: tuple[str, ...]
-
-    @cached_property
-    def merged(self) -> tuple[str, ...]:
-        """All merged gates."""
-        return self.logistic + self.tanh + self.other
+    activated: tuple[str, ...]  # those of the merged gates, side by side, that the joint tanh is for
+    logistic: tuple[str, ...]  # those of these that are logistic
 
     @cached_property
     def of_input(self) -> tuple[str, ...]:
@@ -60,7 +59,8 @@ class Plan:
 
     Attributes
     ----------
-    gates : Gates
+    gates, row_gates : Gates
+        For a batch and for a single row.
     step, step_backward : Program
         The cell's programs; in `step` the inputs "z.k" stand for the merged sums.
     activated : dict of int to str
@@ -80,14 +80,25 @@ class Plan:
             kinds[operation].append(gate)
             if operation != "other":
                 self.activated[value] = gate
+        activated = (*kinds["logistic"], *kinds["tanh"])
         self.gates = Gates(
             hoisted=tuple(gate for gate in cell.input_gates if gate not in merged),
-            logistic=tuple(kinds["logistic"]),
-            tanh=tuple(kinds["tanh"]),
-            other=tuple(kinds["other"]),
+            merged=(*activated, *kinds["other"]),
             apart=tuple(gate for gate in cell.outer_gates if gate not in merged),
             inner=cell.inner_gates,
+            activated=activated,
+            logistic=tuple(kinds["logistic"]),
         )
+        in_order = tuple(gate for gate in merged if gate in activated)
+        first = merged.index(in_order[0]) if in_order else 0
+        together = merged[first : first + len(in_order)] == in_order
+        self.row_gates = replace(
+            self.gates, merged=merged if together else (*in_order, *kinds["other"]), activated=in_order
+        )
+
+    def gates_for(self, *, vector: bool) -> Gates:
+        """The gates in the order for a batch, or for a single row."""
+        return self.row_gates if vector else self.gates
 
     def _first_use(self, gate: str) -> tuple[int, str]:
         """The value and the kind of a merged gate's only use, if that is an activation whose result stays a gate."""

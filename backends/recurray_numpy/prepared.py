@@ -1,4 +1,7 @@
-"""A cell's weights in the order and form that the loops want."""
+"""A cell's weights in the order and form that the loops want.
+
+I input, H hidden units, R size of the output. Nothing is kept from call to call: params may be changed in place.
+"""
 
 from __future__ import annotations
 
@@ -7,89 +10,119 @@ from typing import Any
 
 import numpy as np
 
-from recurray.cells.cell import Weights
-from recurray_numpy.plan import Plan
+from recurray.cells.cell import Cell, Weights
+from recurray_numpy.plan import Gates
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights by the product that they are for, gates in the plan's order, biases in a column of their own.
+    """The weights of a cell, by gate."""
 
-    I input, H hidden units, R size of the output.
-    """
+    cell: Cell
+    gates: Gates
+    weights: Weights
 
-    hoisted: Any  # (hoisted gates * H, I + 1), for [x; 1]
-    merged: Any  # (merged gates * H, I + 1 + R), for [x; 1; h]; the logistic gates' rows are halved
-    apart: Any  # (apart gates * H, 1 + R), for [1; h]
-    inner: Any  # (inner gates * H, 1 + H), for [1; what the cell computes]
-    projection: Any  # (R, H), or None
-    params: dict[str, Any]  # the rows of the cell's own params by their names in the loops, (H, 1)
-    size: int  # H
-    features: int  # I
-    halved: int  # how many rows of `merged` are halved
+    @property
+    def size(self) -> int:
+        """H."""
+        return len(self.weights.input) // len(self.cell.input_gates)
 
-    def recurrent(self) -> Any:
-        """The part for h, (merged and apart gates * H, R), as backward needs it."""
-        rows = np.concatenate([self.merged[:, self.features + 1 :], self.apart[:, 1:]])
-        rows[: self.halved] *= 2  # exact
-        return rows
+    @property
+    def features(self) -> int:
+        """I."""
+        return int(self.weights.input.shape[1])
 
-    def of_input(self) -> Any:
-        """The part for x, (hoisted and merged gates * H, I), as backward needs it."""
-        rows = np.concatenate([self.hoisted[:, : self.features], self.merged[:, : self.features]])
-        first = len(self.hoisted)
-        rows[first : first + self.halved] *= 2  # exact
-        return rows
+    def of_input(self, gates: tuple[str, ...]) -> Any:
+        """The weights of the product with the input, (gates * H, I)."""
+        return rows_of(self.weights.input, self.cell.input_gates, gates)
 
-    def params_for(self, rows: int) -> dict[str, Any]:
-        """The rows of the cell's own params, (H, rows), or (H,) for one row: a (H, 1) would take twice the time."""
-        return {name: row[:, 0] if rows == 1 else np.repeat(row, rows, axis=1) for name, row in self.params.items()}
+    def of_output(self, gates: tuple[str, ...]) -> Any:
+        """The weights of the product with the output before, (gates * H, R), or of the one amid the step."""
+        return rows_of(self.weights.recurrent, self.cell.recurrent_gates, gates)
 
+    def bias(self, gates: tuple[str, ...], *, x: bool = False, h: bool = False) -> Any:
+        """The biases of the product with the input, or of a recurrent one, or their sum, (gates * H,)."""
+        biases = [rows_of(self.weights.input_bias, self.cell.input_gates, gates)] if x else []
+        biases += [rows_of(self.weights.recurrent_bias, self.cell.recurrent_gates, gates)] if h else []
+        first, *others = [bias for bias in biases if bias is not None] or [
+            np.zeros(len(gates) * self.size, self.weights.input.dtype)
+        ]
+        return first + others[0] if others else first
 
-def prepare(plan: Plan, weights: Weights) -> Prepared:
-    """Bring weights into the plan's order and form."""
-    cell, gates = plan.cell, plan.gates
-    size, features = len(weights.input) // len(cell.input_gates), weights.input.shape[1]
-    output = 0 if weights.recurrent is None else weights.recurrent.shape[1]
-    of_x = _by_gate(weights.input, cell.input_gates), _by_gate(weights.input_bias, cell.input_gates)
-    of_h = _by_gate(weights.recurrent, cell.recurrent_gates), _by_gate(weights.recurrent_bias, cell.recurrent_gates)
-
-    def gathered(names: tuple[str, ...], x: bool, h: bool) -> Any:
-        one = features if x else 0  # the column of the biases
-        result = np.zeros((len(names), size, one + 1 + (output if h else 0)), weights.input.dtype)
-        for block, gate in zip(result, names, strict=True):
-            if x:
-                block[:, :one] = of_x[0][gate]
-                block[:, one] += of_x[1].get(gate, 0)
-            if h:
-                block[:, one + 1 :] = of_h[0][gate]
-                block[:, one] += of_h[1].get(gate, 0)
-            if gate in gates.logistic:
-                block *= 0.5
-        return result.reshape(len(names) * size, result.shape[2])
-
-    return Prepared(
-        hoisted=gathered(gates.hoisted, x=True, h=False),
-        merged=gathered(gates.merged, x=True, h=True),
-        apart=gathered(gates.apart, x=False, h=True),
-        inner=gathered(gates.inner, x=False, h=True),
-        projection=weights.projection,
-        params={
-            f"param_{name}_{row}": weights.pointwise[name][k][:, None]
-            for name, row_names in cell.pointwise.items()
-            for k, row in enumerate(row_names)
-        },
-        size=size,
-        features=features,
-        halved=len(gates.logistic) * size,
-    )
+    def joined(self, gates: tuple[str, ...], *, x: bool = False, h: bool = False) -> Any:
+        """The weights for [x; 1; h], for [x; 1] or for [1; h], the biases in the column of the 1."""
+        one = self.features if x else 0
+        output = self.weights.recurrent.shape[1] if h and self.weights.recurrent is not None else 0
+        result = np.empty((len(gates) * self.size, one + 1 + output), self.weights.input.dtype)
+        result[:, one] = self.bias(gates, x=x, h=h)
+        if x:
+            result[:, :one] = self.of_input(gates)
+        if output:
+            result[:, one + 1 :] = self.of_output(gates)
+        return result
 
 
-def in_cells_order(grad: Any, gates: tuple[str, ...], wanted: tuple[str, ...]) -> Any:
-    """Bring a gradient's blocks of rows, by ``gates``, into the order ``wanted``."""
-    blocks = _by_gate(grad, gates)
-    return np.concatenate([blocks[gate] for gate in wanted])
+def for_forward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
+    """The weights that forward reads, by their names in the loops and in `recurray_numpy.forward`."""
+    gates, weights, size = prepared.gates, prepared.weights, prepared.size
+    arrays = dict[str, Any]()
+    if vector:
+        arrays["w_hidden"] = prepared.of_output(gates.of_output).T if gates.of_output else None
+        arrays["scale"], arrays["shift"] = _scales(gates, size, weights.input.dtype)
+    else:
+        arrays["w_hoisted"] = prepared.joined(gates.hoisted, x=True)
+        arrays["w_merged"] = prepared.joined(gates.merged, x=True, h=True)
+        arrays["w_merged"][: len(gates.logistic) * size] *= 0.5  # exact
+        arrays["w_apart"] = prepared.joined(gates.apart, h=True)
+    if gates.inner:
+        w_inner, b_inner = prepared.of_output(gates.inner), prepared.bias(gates.inner, h=True)
+        arrays |= (
+            {"w_inner": w_inner.T, "b_inner": b_inner} if vector else {"w_inner": w_inner, "b_inner": b_inner[:, None]}
+        )
+    if weights.projection is not None:
+        arrays["w_projection"] = weights.projection.T if vector else weights.projection
+    return arrays
 
 
-def _by_gate(rows: Any, gates: tuple[str, ...]) -> dict[str, Any]:
-    return {} if rows is None else dict(zip(gates, rows.reshape(len(gates), -1, *rows.shape[1:]), strict=True))
+def for_backward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
+    """The weights that backward's loop reads: those that gradients go back through."""
+    gates = prepared.gates
+    arrays = {
+        "w_hidden": prepared.of_output(gates.of_output) if gates.of_output else None,
+        "w_inner": prepared.of_output(gates.inner) if gates.inner else None,
+        "w_projection": prepared.weights.projection,
+    }
+    if vector:
+        return arrays
+    return {name: None if a is None else np.ascontiguousarray(a.T) for name, a in arrays.items()}
+
+
+def pointwise(prepared: Prepared, rows: int, *, vector: bool) -> dict[str, Any]:
+    """The rows of the cell's own params: (H, rows), as a (H, 1) would take twice the time, or (H,) for one row."""
+    given = {
+        f"param_{name}_{row}": prepared.weights.pointwise[name][k]
+        for name, row_names in prepared.cell.pointwise.items()
+        for k, row in enumerate(row_names)
+    }
+    return given if vector else {name: np.repeat(row[:, None], rows, axis=1) for name, row in given.items()}
+
+
+def rows_of(array: Any, gates: tuple[str, ...], wanted: tuple[str, ...]) -> Any:
+    """The rows of some gates: the array's own where they stand there in that order, else a copy."""
+    if array is None:
+        return None
+    size = len(array) // len(gates)
+    first = gates.index(wanted[0]) if wanted else 0
+    if gates[first : first + len(wanted)] == wanted:
+        return array[first * size : (first + len(wanted)) * size]
+    blocks = array.reshape(len(gates), size, *array.shape[1:])
+    return np.concatenate([blocks[gates.index(gate)] for gate in wanted])
+
+
+def _scales(gates: Gates, size: int, dtype: Any) -> tuple[Any, Any]:
+    """What the activated gates are multiplied by before and after tanh, and what is added to them, (gates * H,)."""
+    is_logistic = [gate in gates.logistic for gate in gates.activated]
+    if all(is_logistic):
+        return np.asarray(0.5, dtype), np.asarray(0.5, dtype)
+    scale = np.repeat(np.asarray([0.5 if logistic else 1.0 for logistic in is_logistic], dtype), size)
+    return scale, 1 - scale

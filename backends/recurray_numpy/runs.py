@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from recurray_numpy.buffers import empty
 
 
 @dataclass(frozen=True)
@@ -33,42 +35,24 @@ class Runs:
         The rows by falling length, None where all have the same; the rows of a run are the first of these.
     reverse : bool
         Whether time runs backwards.
+    vector : bool
+        Whether the batch is a single row.
     """
 
     runs: tuple[Run, ...]
     order: Any
     reverse: bool
+    vector: bool
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
 
-    def parts(self) -> list[slice]:
-        """The columns of each run, where the steps of all runs stand side by side."""
-        ends = np.cumsum([run.steps * run.rows for run in self.runs], dtype=int).tolist()
-        return [slice(end - run.steps * run.rows, end) for run, end in zip(self.runs, ends, strict=True)]
-
-    def side_by_side(self, features: int, dtype: Any) -> Any:
-        """Make an array (features, N) for the steps of all runs."""
-        count = sum(run.steps * run.rows for run in self.runs)
-        # One row's steps come as (S, features): then that is how they stand in memory.
-        return np.empty((count, features), dtype).T if self._is_vector else np.empty((features, count), dtype)
-
-    def joined(self, arrays: list[Any], features: int, dtype: Any) -> Any:
-        """Put the runs' arrays (S, features, n) side by side, (features, N)."""
-        if self._is_vector:
-            return arrays[0].T
-        result = self.side_by_side(features, dtype)
-        for part, array in zip(self.parts(), arrays, strict=True):
-            put_columns(result[:, part], array)
-        return result
-
-    @property
-    def _is_vector(self) -> bool:
-        return len(self.runs) == 1 and self.runs[0].rows == 1
-
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Make an array (T, B, n) that `write` will fill: with zeros where there is padding, which it leaves out."""
-        return np.empty(shape, dtype) if self.order is None else np.zeros(shape, dtype)
+        result = empty(shape, dtype)
+        if self.order is not None:
+            result.fill(0)
+        return result
 
     def rows_of(self, run: Run) -> Any:
         """The index of a run's rows."""
@@ -79,19 +63,16 @@ class Runs:
         part = a[run.first : run.last, self.rows_of(run)].transpose(0, 2, 1)
         return part[::-1] if self.reverse else part
 
-    def write(self, a: Any, run: Run, part: Any) -> None:
-        """The inverse of `read`: put a run's (steps, n, rows) into (T, B, n)."""
+    def write(self, a: Any, run: Run, part: Any, steps: slice | None = None) -> None:
+        """The inverse of `read`: put a run's (steps, n, rows), or some of its ``steps``, into (T, B, n)."""
+        if steps is not None:
+            run = _within(run, steps.start, steps.stop, self.reverse)
         part = part[::-1] if self.reverse else part
         a[run.first : run.last, self.rows_of(run)] = part.transpose(0, 2, 1)
 
 
-def put_columns(into: Any, steps: Any) -> None:
-    """Write (S, features, n), or (S, features), into (features, S * n)."""
-    into.reshape(len(into), len(steps), -1)[...] = steps.reshape(*steps.shape[:2], -1).transpose(1, 0, 2)
-
-
-def cut(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool) -> Runs:
-    """Cut a batch into runs.
+def cut(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool, *, every: int | None = None) -> Runs:
+    """Cut a batch into runs, of at most ``every`` steps each, if that is given.
 
     Examples
     --------
@@ -110,4 +91,21 @@ def cut(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool) ->
         if last > first:
             runs.append(Run(first, last, rows))
             first = last
-    return Runs(tuple(runs[::-1] if reverse else runs), order, reverse)
+    if reverse:
+        runs.reverse()
+    if every is not None:
+        runs = [part for run in runs for part in _parts(run, every, reverse)]
+    return Runs(tuple(runs), order, reverse, vector=batch == 1)
+
+
+def _parts(run: Run, most: int, reverse: bool) -> Iterator[Run]:
+    """Cut a run into parts in the order of the loop, all but the last of ``most`` steps."""
+    for first in range(0, run.steps, most):
+        yield _within(run, first, min(first + most, run.steps), reverse)
+
+
+def _within(run: Run, first: int, last: int, reverse: bool) -> Run:
+    """The part of a run from ``first`` to ``last``, counted in the order of the loop."""
+    if reverse:
+        return replace(run, first=run.last - last, last=run.last - first)
+    return replace(run, first=run.first + first, last=run.first + last)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 from recurray.recording import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 
 NAMES = {"abs": "absolute"}  # what NumPy calls otherwise
-FLOATS, FLAG, ROW = "floats", "flags", "rows"  # kinds of places: (H, n), the same of booleans, and (1, n)
+Kind = str | float  # of a place: one of the following, or the number that a place (H, n) is filled with
+SPREAD = "spread"  # an operation of the writer's own: a ROW's number for each unit
+FLOATS, FLAG, ROW = "floats", "flags", "rows"  # (H, n), the same of booleans, and (1, n)
 
 
 def mean_over_units(a: Any, out: Any) -> None:
@@ -42,7 +44,7 @@ FUNCTIONS = {
         *("absolute", "exp", "expm1", "log", "log1p", "negative", "sqrt", "tanh"),
         *("add", "divide", "maximum", "minimum", "multiply", "subtract"),
         *("greater", "greater_equal", "less", "less_equal", "logical_and"),
-        *("copyto", "dot", "matmul"),
+        *("clip", "copyto", "dot", "matmul"),
     )
 } | {"mean_over_units": mean_over_units, "mean_over_vector": mean_over_vector}
 
@@ -53,7 +55,7 @@ class Stretch:
 
     lines: list[str] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)  # where each value is
-    work: dict[str, str] = field(default_factory=dict)  # places to be provided, and their kind
+    work: dict[str, Kind] = field(default_factory=dict)  # places to be provided, and their kind
     constants: dict[float, str] = field(default_factory=dict)  # their names
     has_inner: bool = False  # whether the inner gates' product is among the lines
 
@@ -68,14 +70,20 @@ class Writer:
         What the names of the places that it makes begin with.
     vector : bool
         Whether the batch is one row, so that places are vectors.
+    masked : bool
+        Whether what the inner gates' product is with is multiplied by ``output_mask``.
     rows : iterable of int
         Inputs of the kind ROW.
     """
 
-    def __init__(self, program: Program, prefix: str, *, vector: bool, rows: Iterable[int] = ()) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, prefix: str, *, vector: bool, masked: bool = False, rows: Iterable[int] = ()
+    ) -> None:
         self.prefix = prefix
         self.vector = vector
+        self.masked = masked
+        self.values = list(program.values)
+        self.own = len(program.values)  # values from here on are the writer's
         self.kinds = kinds(program, rows)
 
     def write(
@@ -86,6 +94,7 @@ class Writer:
         reusable: Iterable[str] = (),
         targets: Mapping[int, str] | None = None,
         kept: Iterable[int] = (),
+        instead: Mapping[int, Iterable[str]] | None = None,
     ) -> Stretch:
         """Write the calls that compute the values ``order``.
 
@@ -102,23 +111,29 @@ class Writer:
             written over only after its last use.
         kept : iterable of int
             Values that must still be where they are at the end.
+        instead : mapping of int to iterable of str
+            Places that will do as well as a value's target, if one of the value's operands can be written over there.
         """
-        order, targets = list(order), dict(targets or {})
+        order, targets, instead = self._spread(list(order)), dict(targets or {}), instead or {}
         stretch = Stretch(places=dict(places))
         room = _Room(self, stretch, order, set(reusable), {*kept, *targets})
         moves = [(value, target) for value, target in targets.items() if value not in order]  # handed on as they are
         for value in order:
-            operation, operands = self.program.values[value].operation, self.program.values[value].operands
+            operation, operands = self.values[value].operation, self.values[value].operands
+            name_constant = filled if operation in ("maximum", "minimum") and self.kinds[value] == FLOATS else constant
             names = [
-                constant(operand.number, stretch) if isinstance(operand, Constant) else stretch.places[operand]
+                stretch.places[operand] if isinstance(operand, int) else name_constant(operand.number, stretch)
                 for operand in operands
             ]
             in_one_call = operation not in ("where", INNER, INNER_BACKWARD, MEAN)
             if in_one_call:  # elsewhere a later call would read what an earlier one has written over
                 room.spend(operands)
             target = targets.get(value)
+            if value in instead and in_one_call:
+                over = (name for name in names if name in instead[value] and room.may_hold(name, self.kinds[value]))
+                target = next(over, target)
             if operation == INNER:
-                place = f"h_{self.program.values[value].name}"
+                place = f"h_{self.values[value].name}"
             elif target is not None and not room.is_live(target):
                 place = target
             else:
@@ -128,9 +143,39 @@ class Writer:
             if not in_one_call:
                 room.spend(operands)
             room.put(value, place, self.kinds[value])
-            stretch.lines += self._calls(self.program.values[value], names, place, stretch)
+            stretch.lines += self._calls(value, names, place, stretch)
         self._move(moves, stretch)
+        stretch.places = {value: place for value, place in stretch.places.items() if value < self.own}
         return stretch
+
+    def _spread(self, order: list[int]) -> list[int]:
+        """Let a ROW that is used several times be copied to all units first; return the order with that.
+
+        NumPy takes more than twice as long where one operand has to be repeated.
+        """
+        if self.vector:
+            return order
+        uses = Counter(
+            operand
+            for k in order
+            if self.kinds[k] == FLOATS and self.values[k].operation != MEAN
+            for operand in self.values[k].operands
+            if isinstance(operand, int) and self.kinds[operand] == ROW
+        )
+        spread: dict[Operand, int] = {}
+        result = []
+        for k in order:
+            if self.kinds[k] == FLOATS:
+                for operand in self.values[k].operands:
+                    if isinstance(operand, int) and uses[operand] > 1 and operand not in spread:
+                        spread[operand] = len(self.values)
+                        result.append(len(self.values))
+                        self.values.append(Value(SPREAD, (operand,)))
+                        self.kinds.append(FLOATS)
+                operands = tuple(spread.get(operand, operand) for operand in self.values[k].operands)
+                self.values[k] = replace(self.values[k], operands=operands)
+            result.append(k)
+        return result
 
     def _move(self, moves: list[tuple[int, str]], stretch: Stretch) -> None:
         """Copy values to their targets; a value that stands where another goes is brought out of the way first."""
@@ -147,7 +192,8 @@ class Writer:
                 stretch.lines.append(f"copyto({target}, {stretch.places[value]})")
                 stretch.places[value] = target
 
-    def _calls(self, value: Value, names: list[str], place: str, stretch: Stretch) -> list[str]:
+    def _calls(self, k: int, names: list[str], place: str, stretch: Stretch) -> list[str]:
+        value = self.values[k]
         operation = value.operation
         if operation == "logistic":  # 0.5 tanh(0.5 a) + 0.5, which never overflows
             half = constant(0.5, stretch)
@@ -159,19 +205,27 @@ class Writer:
             ]
         if operation == "where":
             condition, chosen, other = names
+            if value.operands[1:] == (Constant(1.0), Constant(0.0)):  # writing under a mask takes 10 times as long
+                return [f"copyto({place}, {condition})"]
             return [f"copyto({place}, {other})", f"copyto({place}, {chosen}, where={condition})"]
+        if operation == SPREAD:
+            return [f"copyto({place}, {names[0]})"]
         if operation == MEAN:
             return [f"mean_over_{'vector' if self.vector else 'units'}({names[0]}, {place})"]
         if operation == INNER:  # all inner gates in one product, when the first is wanted
             if stretch.has_inner:
                 return []
             stretch.has_inner = True
-            product = f"dot({names[0]}, w_inner, inner)" if self.vector else f"matmul(w_inner, {names[0]}, inner)"
-            return [product, "add(inner, b_inner, inner)"]
+            operand, lines = names[0], list[str]()
+            if self.masked:
+                operand, lines = "inner_operand", [f"multiply({operand}, output_mask, inner_operand)"]
+            lines.append(f"dot({operand}, w_inner, inner)" if self.vector else f"matmul(w_inner, {operand}, inner)")
+            return [*lines, "add(inner, b_inner, inner)"]
         if operation == INNER_BACKWARD:
             rows = [f"dh_{gate}" for gate in value.name.split()]
             copies = [f"copyto({row}, {name})" for row, name in zip(rows, names, strict=True) if name != row]
-            return [*copies, f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"]
+            product = f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"
+            return [*copies, product, *([f"multiply({place}, output_mask, {place})"] if self.masked else [])]
         if operation in ("maximum", "minimum"):  # NumPy wants their output named
             place = f"out={place}"
         return [f"{NAMES.get(operation, operation)}({', '.join([*names, place])})"]
@@ -187,7 +241,7 @@ class _Room:
         self.kept = kept
         self.holder = {place: value for value, place in stretch.places.items()}
         self.kinds = {place: writer.kinds[value] for value, place in stretch.places.items()}
-        operands = (operand for value in order for operand in writer.program.values[value].operands)
+        operands = (operand for value in order for operand in writer.values[value].operands)
         self.uses_left = Counter(operand for operand in operands if isinstance(operand, int))
 
     def spend(self, operands: Iterable[Operand]) -> None:
@@ -201,13 +255,17 @@ class _Room:
 
     def find(self, kind: str, *, preferred: Iterable[str]) -> str:
         """Find a place of a kind that may be written: a preferred one, one that has been in use, or a new one."""
-        for place in [*(place for place in preferred if place in self.reusable), *self.stretch.work]:
-            if self.kinds.get(place) == kind and not self.is_live(place):
+        for place in [*preferred, *self.stretch.work]:
+            if self.may_hold(place, kind):
                 return place
         place = f"{self.prefix}{len(self.stretch.work)}"
         self.stretch.work[place] = self.kinds[place] = kind
         self.reusable.add(place)
         return place
+
+    def may_hold(self, place: str, kind: str) -> bool:
+        """Whether a place may be written over with a value of a kind."""
+        return place in self.reusable and self.kinds.get(place) == kind and not self.is_live(place)
 
     def put(self, value: int, place: str, kind: str) -> None:
         """Note that a place holds a value."""
@@ -234,3 +292,10 @@ def kinds(program: Program, rows: Iterable[int] = ()) -> list[str]:
 def constant(number: float, stretch: Stretch) -> str:
     """Return the name of a constant, an array of no dimensions: NumPy takes that faster than a Python number."""
     return stretch.constants.setdefault(number, f"constant{len(stretch.constants)}")
+
+
+def filled(number: float, stretch: Stretch) -> str:
+    """Return the name of an array full of a constant, which NumPy's maximum and minimum take 3 times as fast."""
+    name = f"filled{number!r}".replace("-", "m").replace(".", "_").replace("+", "")
+    stretch.work[name] = number
+    return name

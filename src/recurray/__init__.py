@@ -1,28 +1,33 @@
 """Recurrent networks with explicit gradients on the Python array API: NumPy on the CPU, CuPy on CUDA GPUs."""
 
-from recurray import cells, losses, optim, plot, schedules
-from recurray.backend import Backend, BackendUnavailableError
-from recurray.cells import Cell, CellGradients
-from recurray.gradient_check import GradientReport, check_gradients
-from recurray.layers import (
-    GRU,
-    LSTM,
-    RNN,
-    Activation,
-    DiagonalLSTM,
-    Dropout,
-    Embedding,
-    Last,
-    Layer,
-    LayerNorm,
-    Linear,
-    Recurrent,
-    Sequential,
-)
-from recurray.selector import available_backends, get_backend
-from recurray.state import State
-from recurray.streaming import Streaming
-from recurray.trace import Trace
+from typing import TYPE_CHECKING
+
+from recurray.lazy import lazy
+
+if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
+    from recurray import blas, cells, losses, optim, plot, schedules
+    from recurray.backend import Backend, BackendUnavailableError
+    from recurray.cells import Cell, CellGradients
+    from recurray.gradient_check import GradientReport, check_gradients
+    from recurray.layers import (
+        GRU,
+        LSTM,
+        RNN,
+        Activation,
+        DiagonalLSTM,
+        Dropout,
+        Embedding,
+        Last,
+        Layer,
+        LayerNorm,
+        Linear,
+        Recurrent,
+        Sequential,
+    )
+    from recurray.selector import available_backends, get_backend
+    from recurray.state import State
+    from recurray.streaming import Streaming
+    from recurray.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -49,6 +54,7 @@ __all__ = [
     "Streaming",
     "Trace",
     "available_backends",
+    "blas",
     "cells",
     "check_gradients",
     "get_backend",
@@ -57,3 +63,40 @@ __all__ = [
     "plot",
     "schedules",
 ]
+
+if not TYPE_CHECKING:  # or type checkers would take any name for known
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "Activation": "layers",
+            "Backend": "backend",
+            "BackendUnavailableError": "backend",
+            "Cell": "cells",
+            "CellGradients": "cells",
+            "DiagonalLSTM": "layers",
+            "Dropout": "layers",
+            "Embedding": "layers",
+            "GRU": "layers",
+            "GradientReport": "gradient_check",
+            "LSTM": "layers",
+            "Last": "layers",
+            "Layer": "layers",
+            "LayerNorm": "layers",
+            "Linear": "layers",
+            "RNN": "layers",
+            "Recurrent": "layers",
+            "Sequential": "layers",
+            "State": "state",
+            "Streaming": "streaming",
+            "Trace": "trace",
+            "available_backends": "selector",
+            "blas": "blas",
+            "cells": "cells",
+            "check_gradients": "gradient_check",
+            "get_backend": "selector",
+            "losses": "losses",
+            "optim": "optim",
+            "plot": "plot",
+            "schedules": "schedules",
+        },
+    )

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from recurray.arrays import Array, namespace_of, sigmoid, tanh
 
 
+@dataclass(frozen=True)  # for those that have no parameters too
 class Function(ABC):
     """A function of arrays and its backward: a dataclass of its parameters, which compares by value."""
 
@@ -46,13 +47,12 @@ class Elementwise(Function):
     @property
     def spec(self) -> str | tuple[Any, ...]:
         """What `activation` makes this of: the name, followed by the parameters where they aren't the default ones."""
-        return self.name if type(self)() == self else (self.name, *astuple(self))  # type: ignore[call-overload]
+        return self.name if type(self)() == self else (self.name, *astuple(self))
 
 
 # Smooth ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Tanh(Elementwise):
     """The hyperbolic tangent."""
 
@@ -67,7 +67,6 @@ class Tanh(Elementwise):
         return 1 - y * y
 
 
-@dataclass(frozen=True)
 class Sigmoid(Elementwise):
     """The logistic function 1 / (1 + exp(-x))."""
 
@@ -107,7 +106,6 @@ class ScaledTanh(Elementwise):
         return self.alpha * self.beta - (self.beta / self.alpha) * (y * y)
 
 
-@dataclass(frozen=True)
 class Softsign(Elementwise):
     """x / (1 + |x|)."""
 
@@ -122,7 +120,6 @@ class Softsign(Elementwise):
         return namespace_of(y).square(1 - namespace_of(y).abs(y))
 
 
-@dataclass(frozen=True)
 class Softplus(Elementwise):
     """log(1 + exp(x))."""
 
@@ -141,7 +138,6 @@ class Softplus(Elementwise):
 # Piecewise ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Relu(Elementwise):
     """x where it is above 0, else 0."""
 
@@ -257,7 +253,6 @@ class Affine(Elementwise):
         return self.alpha * namespace_of(y).ones_like(y)
 
 
-@dataclass(frozen=True)
 class Identity(Elementwise):
     """x."""
 
@@ -296,7 +291,6 @@ def _not_negative(function: LeakyRelu | Elu) -> None:
 # Along the last axis --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class LogSoftmax(Function):
     """The logarithm of the softmax over the last axis."""
 
@@ -314,7 +308,6 @@ class LogSoftmax(Function):
         return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
 
 
-@dataclass(frozen=True)
 class Softmax(Function):
     """exp(x) / sum of exp(x) over the last axis."""
 
@@ -393,7 +386,7 @@ def function(spec: Any, label: str, known: Mapping[str, type[Function]] = FUNCTI
         name = spec
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{label} must be one of {', '.join(map(repr, known))}, not {name!r}")
-    names = [field.name for field in fields(known[name])]  # type: ignore[arg-type]
+    names = [field.name for field in fields(known[name])]
     if len(values) > len(names) or set(given) - set(names):
         extra = f"{len(values)} of them" if values else ", ".join(map(repr, given))
         raise ValueError(f"{label} {name!r} has the parameters {', '.join(names) or '(none)'}, not {extra}")

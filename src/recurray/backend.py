@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from recurray import scan
+from recurray import parts, scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
+
+OneStep = Callable[[Array, tuple[Array, ...]], "tuple[Array, tuple[Array, ...]] | None"]
 
 
 class BackendUnavailableError(RuntimeError):
@@ -35,6 +37,8 @@ class Backend:
         The array-API namespace.
     device : object
         Where its arrays live.
+    steps_together : int
+        How many steps of a scan are computed together; longer ones are cut into such parts.
 
     Examples
     --------
@@ -48,6 +52,7 @@ class Backend:
     name: str
     xp: Namespace
     device: Any
+    steps_together = 64
 
     def __init__(self, namespace: Namespace, device: Any = None) -> None:
         probe = namespace.asarray(0.0) if device is None else namespace.asarray(0.0, device=device)
@@ -86,6 +91,9 @@ class Backend:
         """Where this backend works, and how, in a line."""
         return str(self.device)
 
+    def release_memory(self) -> None:
+        """Give back the memory that is kept for the arrays of later calls. None is kept here."""
+
     def owns(self, a: Any) -> bool:
         """Tell whether ``a`` is an array of this backend's library (on whatever device)."""
         try:
@@ -109,9 +117,17 @@ class Backend:
         keep: bool = True,
         draws: Draws | None = None,
         output_mask: Array | None = None,
+        recompute: int | None = None,
     ) -> tuple[Array, tuple[Array, ...], Any]:
-        """Run ``cell`` over time; see `recurray.scan.forward`, which this calls and any replacement must equal."""
-        return scan.forward(
+        """Run ``cell`` over time; see `recurray.scan.forward`, which this calls and any replacement must equal.
+
+        With ``recompute`` the cache holds the states before every so many steps (a multiple of `steps_together`, so
+        rounded up), and `scan_backward` computes the rest again, from ``x``, which must still be what it was. That
+        changes no bit.
+        """
+        return parts.forward(
+            scan.forward,
+            self.steps_together,
             cell,
             weights,
             x,
@@ -121,12 +137,33 @@ class Backend:
             keep=keep,
             draws=draws,
             output_mask=output_mask,
+            recompute=recompute,
         )
+
+    def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
+        """Return a fast way to take one step of one row through a stack of layers in inference, if there is one.
+
+        Parameters
+        ----------
+        cell : Cell
+        weights : sequence of Weights
+            Of each layer. They are read where they are at each step: they may be changed in place.
+
+        Returns
+        -------
+        function of ``x`` (1, 1, I) and ``before``, or None
+            ``before`` is a tuple of arrays (layers, 1, size), one for each of the cell's states. The function returns
+            the output and the states after the step, or None if an array isn't what it must be. It may have work space
+            of its own: two threads can't run it at once.
+        """
+        return None
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Array, dend: tuple[Array, ...]
     ) -> tuple[Array, tuple[Array, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
+        if isinstance(cache, parts.PartsCache):
+            return parts.backward(self.scan_backward, cell, cache, dy, dend)
         return scan.backward(cell, cache, dy, dend)
 
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:

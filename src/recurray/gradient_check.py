@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recurray import checks
 from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
-from recurray.cells.cell import Cell, CellGradients, added, named
-from recurray.layers import checks
+from recurray.cells.cell import Cell
 from recurray.layers.layer import Layer
+from recurray.layers.trial import Trial, fault_of
+from recurray.recording import check_names
 from recurray.selector import get_backend
 
 STEP = 1e-5  # of the differences: truncation, about STEP**2, and rounding, about 1e-16 / STEP, are then alike
@@ -156,23 +158,11 @@ class _Problem(NamedTuple):
 def _gradient(backend: Backend, value: Any, shape: tuple[int, ...], single: Any) -> _Gradient:
     """See whether a gradient is what it should be; ``single`` is the one of the same computation in float32."""
     for array, dtype in ((value, "float64"), (single, "float32")):
-        fault = _fault(backend, array, shape, dtype)
+        fault = fault_of(backend, array, shape, dtype)
         if fault:
             return _Gradient(None, fault)
     found = backend.to_numpy(value)
     return _Gradient(found, "" if np.isfinite(found).all() else "not all of it is finite")
-
-
-def _fault(backend: Backend, value: Any, shape: tuple[int, ...], dtype: str) -> str:
-    """What is wrong with an array, apart from its numbers; nothing if it is right."""
-    if value is None:
-        return "it is missing"
-    if not backend.owns(value):
-        return f"it is of the type {type(value).__name__}, not an array of the backend {backend.name!r}"
-    if tuple(value.shape) != shape:
-        return f"its shape is {checks.in_words(value.shape)}, not {checks.in_words(shape)}"
-    found = str(value.dtype).rpartition(".")[2]
-    return "" if found == dtype else f"it is {found} where all else is {dtype}"
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
@@ -206,12 +196,12 @@ def _layer_problem(given: Layer, x: Any, lengths: Any, training: bool, rng: np.r
     def gradients(layer: Layer) -> dict[str, Any]:
         y, end, cache = run(layer, arrays)
         for name, value in {"y": y, **dict(_leaves("end", end))}.items():
-            fault = _fault(backend, value, np.shape(dy if name == "y" else dend[name]), layer.dtype)
+            fault = fault_of(backend, value, np.shape(dy if name == "y" else dend[name]), layer.dtype)
             if fault:
                 raise ValueError(f"{type(layer).__name__}.forward returned a wrong {name}: {fault}")
         dend_now = _rebuilt("end", end, dend, backend, layer.dtype)
         dx, dstart, grads = layer.backward(cache, backend.asarray(dy, layer.dtype), dend_now)
-        _check_names(layer, "backward", "gradients of params", grads, tuple(layer.params), some=True)
+        check_names(layer, "backward", "gradients of params", grads, tuple(layer.params), some=True)
         return {**grads, "x": dx, **dict(_leaves("start", dstart))}
 
     doubles, singles = gradients(layer), gradients(single)
@@ -236,8 +226,8 @@ def _cell_problem(cell: Cell, backend: Backend, batch: int, rng: np.random.Gener
     fixed = {f"x.{name}": (rng.random(shape) < p) * 1.0 for name, p in cell.draws.items()}
     fixed |= {f"weight.{gate}": rng.standard_normal((size, size)) for gate in cell.inner_gates}
 
-    def trial(values: Mapping[str, Any], dtype: str) -> _Trial:
-        return _Trial(cell, backend, shape, dtype, {**values, **fixed})
+    def trial(values: Mapping[str, Any], dtype: str) -> Trial:
+        return Trial(cell, backend, shape, dtype, {**values, **fixed})
 
     def loss(values: dict[str, Any]) -> float:
         after = trial(values, "float64").after
@@ -251,76 +241,6 @@ def _cell_problem(cell: Cell, backend: Backend, batch: int, rng: np.random.Gener
             found = found._replace(value=found.value.sum(axis=0))
         gradients[name] = found
     return _Problem(loss, arrays, gradients)
-
-
-class _Trial:
-    """One step of a cell, with a check of what it returns.
-
-    An inner gate's product is with a matrix "weight.<gate>"; to that is added what `values` holds for the gate.
-    """
-
-    def __init__(
-        self, cell: Cell, backend: Backend, shape: tuple[int, ...], dtype: str, values: Mapping[str, Any]
-    ) -> None:
-        self.cell, self.backend, self.shape, self.dtype = cell, backend, shape, dtype
-
-        def group(prefix: str, names: tuple[str, ...]) -> Any:
-            return named(names)(*(backend.asarray(values[f"{prefix}.{name}"], dtype) for name in names))
-
-        rows = (group(f"params.{name}", row_names) for name, row_names in cell.pointwise.items())
-        self.params, self.before = named(tuple(cell.pointwise))(*rows), group("before", cell.states)
-        self.weights = group("weight", cell.inner_gates)
-        x, h = group("x", (*cell.input_gates, *cell.draws)), group("h", cell.outer_gates)
-        if cell.inner_gates:
-            inner = cell.inner(x, h, self.before, self.params)
-            self._check("inner", "result", inner)
-            added_to = group("h", cell.inner_gates)
-            products = (inner @ weight + extra for weight, extra in zip(self.weights, added_to, strict=True))
-            h = named((*cell.outer_gates, *cell.inner_gates))(*h, *products)
-        self.after, saved = cell.step(x, h, self.before, self.params)
-        _check_names(cell, "step", "the states after it", self.after, cell.states)
-        for name, value in self.after.items():
-            self._check("step", f"state {name!r}", value)
-        self.saved = named(tuple(saved))(**saved)
-
-    def backward(self, d: Mapping[str, Any]) -> dict[str, Any]:
-        """The gradients, by the names of what they are the gradients of."""
-        cell = self.cell
-        ends = named(cell.states)(*(self.backend.asarray(d[name], self.dtype) for name in cell.states))
-        grads = cell.step_backward(ends, self.saved, self.before, self.params)
-        if cell.inner_gates:
-            grads = added(grads, self._inner_backward(grads))
-        _check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
-        _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
-        _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, some=True)
-        _check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
-        found = {f"x.{gate}": value for gate, value in grads.x.items()}
-        found |= {f"h.{gate}": value for gate, value in grads.h.items()}
-        found |= {f"before.{name}": grads.before.get(name, 0 * value) for name, value in self.before._asdict().items()}
-        for name, row_names in cell.pointwise.items():
-            _check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
-            found |= {f"params.{name}.{row}": value for row, value in grads.params[name].items()}
-        return found
-
-    def _inner_backward(self, grads: CellGradients) -> CellGradients:
-        d_inner = None
-        for gate, weight in self.weights._asdict().items():
-            dh = grads.h.get(gate)
-            self._check("step_backward", f"gradient of the recurrent gate {gate!r}", dh)
-            d_inner = dh @ weight.T if d_inner is None else d_inner + dh @ weight.T
-        return self.cell.inner_backward(d_inner, self.saved, self.before, self.params)
-
-    def _check(self, method: str, what: str, value: Any) -> None:
-        fault = _fault(self.backend, value, self.shape, self.dtype)
-        if fault:
-            raise ValueError(f"{type(self.cell).__name__}.{method} returned a wrong {what}: {fault}")
-
-
-def _check_names(owner: Any, method: str, what: str, given: Any, names: tuple[str, ...], *, some: bool = False) -> None:
-    if set(given) - set(names) or (not some and set(names) - set(given)):
-        raise ValueError(
-            f"{type(owner).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
-        )
 
 
 # Both -----------------------------------------------------------------------------------------------------------------

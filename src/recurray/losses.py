@@ -23,8 +23,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+from recurray import checks
 from recurray.arrays import Array, Namespace, device_of, namespace_of
-from recurray.layers import checks
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")

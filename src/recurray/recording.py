@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from recurray.cells.cell import Cell, added, named
+from recurray.cells.cell import Cell, CellGradients, added, named
+from recurray.cells.wrapper import WrapperCell
 
 UNARY = ("negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic")
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
@@ -102,6 +103,11 @@ def record(cell: Cell) -> Recording:
     ValueError
         What the cell returns doesn't have the names that the cell declares.
     """
+    if isinstance(cell, WrapperCell):  # so that an error names the cell that it is about
+        try:
+            record(cell.cell)
+        except RecordingError as error:
+            raise RecordingError(f"in {type(cell.cell).__name__}, {error}") from None
     tape = _Tape()
     before, params = tape.inputs("before", cell.states), _params(tape, cell)
     x = tape.inputs("x", (*cell.input_gates, *cell.draws))
@@ -111,25 +117,18 @@ def record(cell: Cell) -> Recording:
         inner["inner"] = cell.inner(x, h, before, params)
         products = {gate: tape.add(Value(INNER, (tape.operand(inner["inner"]),), gate)) for gate in cell.inner_gates}
         h = named((*cell.outer_gates, *cell.inner_gates))(*h, *products.values())
-    after, saved = cell.step(x, h, before, params)
-    _check_names(cell, "step", "the states after it", after, cell.states)
+    after, saved = checked_step(cell, x, h, before, params)
     step = tape.program({"after": after, "saved": saved, "": inner})
 
     tape = _Tape()
     d, kept = tape.inputs("d", cell.states), tape.inputs("saved", tuple(saved))
     before, params = tape.inputs("before", cell.states), _params(tape, cell)
-    grads = cell.step_backward(d, kept, before, params)
-    if cell.inner_gates:
-        _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.inner_gates, others=True)
-        operands = tuple(tape.operand(grads.h[gate]) for gate in cell.inner_gates)
-        back = tape.add(Value(INNER_BACKWARD, operands, " ".join(cell.inner_gates)))
-        grads = added(grads, cell.inner_backward(back, kept, before, params))
-    _check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
-    _check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
-    _check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, some=True)
-    _check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
-    for name, row_names in cell.pointwise.items():
-        _check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
+
+    def through_inner(dh: Mapping[str, Any]) -> Symbol:
+        operands = tuple(tape.operand(dh[gate]) for gate in cell.inner_gates)
+        return tape.add(Value(INNER_BACKWARD, operands, " ".join(cell.inner_gates)))
+
+    grads = checked_gradients(cell, d, kept, before, params, through_inner)
     outputs = {"x": grads.x, "h": grads.h, "before": grads.before}
     outputs |= {f"params.{name}": rows for name, rows in grads.params.items()}
     return Recording(step, tape.program(outputs))
@@ -140,14 +139,54 @@ def _params(tape: _Tape, cell: Cell) -> Any:
     return named(tuple(cell.pointwise))(*rows)
 
 
-def _check_names(
-    cell: Cell, method: str, what: str, given: Any, names: tuple[str, ...], *, some: bool = False, others: bool = False
-) -> None:
-    missing = set() if some else set(names) - set(given)
-    unknown = set() if others else set(given) - set(names)
-    if missing or unknown:
+def checked_step(cell: Cell, x: Any, h: Any, before: Any, params: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Run a cell's step and check that it returns two mappings, the first with the names of the states."""
+    returned = cell.step(x, h, before, params)
+    if not (isinstance(returned, tuple) and len(returned) == 2 and all(isinstance(a, Mapping) for a in returned)):
+        kind = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+        raise TypeError(
+            f"{type(cell).__name__}.step must return two dicts, of the states after it and of what backward reads, "
+            f"not {kind}"
+        )
+    after, saved = returned
+    check_names(cell, "step", "the states after it", after, cell.states)
+    return after, saved
+
+
+def checked_gradients(
+    cell: Cell, d: Any, saved: Any, before: Any, params: Any, through_inner: Callable[[Mapping[str, Any]], Any]
+) -> CellGradients:
+    """Run a cell's backward, all of it, and check that the gradients have the names that the cell declares.
+
+    ``through_inner`` takes the gradients of the inner gates' products back to what these are with.
+    """
+    grads = cell.step_backward(d, saved, before, params)
+    _check_kind(cell, "step_backward", grads)
+    if cell.inner_gates:
+        own = [gate for gate in grads.h if gate in cell.inner_gates]
+        check_names(cell, "step_backward", "gradients by recurrent gate", own, cell.inner_gates)
+        more = cell.inner_backward(through_inner(grads.h), saved, before, params)
+        _check_kind(cell, "inner_backward", more)
+        grads = added(grads, more)
+    check_names(cell, "step_backward", "gradients by input gate", grads.x, cell.input_gates)
+    check_names(cell, "step_backward", "gradients by recurrent gate", grads.h, cell.recurrent_gates)
+    check_names(cell, "step_backward", "gradients by state", grads.before, cell.states, some=True)
+    check_names(cell, "step_backward", "gradients by param", grads.params, tuple(cell.pointwise))
+    for name, row_names in cell.pointwise.items():
+        check_names(cell, "step_backward", f"gradients by row of {name!r}", grads.params[name], row_names)
+    return grads
+
+
+def _check_kind(cell: Cell, method: str, grads: Any) -> None:
+    if not isinstance(grads, CellGradients):
+        raise TypeError(f"{type(cell).__name__}.{method} must return CellGradients, not {type(grads).__name__}")
+
+
+def check_names(owner: Any, method: str, what: str, given: Any, names: tuple[str, ...], *, some: bool = False) -> None:
+    """Check the names of what a method of ``owner`` has returned; where ``some``, they may be missing."""
+    if set(given) - set(names) or (not some and set(names) - set(given)):
         raise ValueError(
-            f"{type(cell).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
+            f"{type(owner).__name__}.{method} must return {what} with the names {list(names)}, not {list(given)}"
         )
 
 

@@ -59,7 +59,8 @@ def forward(
     draws : mapping of str to array, (T, B, H), or float
         The cell's draws, or in inference their mean.
     output_mask : array, (B, R), optional
-        What the output is multiplied by on its way into the recurrent product, the same at each step.
+        What the output, and what the inner gates' product is with, is multiplied by on its way into the recurrent
+        product, the same at each step.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def forward(
         if outer is not None:
             h_t = _split(cell.outer_gates, _affine(_masked(before.h, output_mask), *outer))
         if inner is not None:
-            inners.append(cell.inner(x_t, named(tuple(h_t))(**h_t), before, params))
+            inners.append(_masked(cell.inner(x_t, named(tuple(h_t))(**h_t), before, params), output_mask))
             h_t |= _split(cell.inner_gates, _affine(inners[-1], *inner))
         after, saved_t = cell.step(x_t, named(tuple(h_t))(**h_t), before, params)
         output = y = after["h"]
@@ -159,7 +160,8 @@ def backward(
         grads = cell.step_backward(named(cell.states)(**d), cache.saved[k], before, params)
         if inner is not None:
             da_inner.append(_join(cell.inner_gates, grads.h))
-            grads = added(grads, cell.inner_backward(da_inner[-1] @ inner[0], cache.saved[k], before, params))
+            d_inner = _masked(da_inner[-1] @ inner[0], cache.output_mask)
+            grads = added(grads, cell.inner_backward(d_inner, cache.saved[k], before, params))
 
         da_x.append(_join(cell.input_gates, grads.x))
         dbefore = {name: grads.before.get(name, xp.zeros_like(carried[name])) for name in cell.states}

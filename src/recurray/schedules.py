@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recurray.layers import checks
+from recurray import checks
 
 
 @dataclass(frozen=True)

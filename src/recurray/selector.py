@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from inspect import signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +122,8 @@ def _named(name: str, device: Any, **options: str) -> Backend:
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
     for option, value in options.items():
+        from inspect import signature  # costs more than all the rest
+
         if option not in signature(make).parameters:
             raise ValueError(f"the backend {name!r} takes no {option}, but {option}={value!r} was asked for")
     backend: Backend = make(device=device, **options)

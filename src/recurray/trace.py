@@ -6,6 +6,7 @@ T time, B batch, H hidden units, R size of the output (H, or the projection's).
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -138,7 +139,8 @@ def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) ->
     if not hasattr(layer, "cell"):
         raise TypeError(f"only a recurrent layer has gates to trace, not {type(layer).__name__}")
     slow = copy.copy(layer)
-    slow.backend = Backend(layer.backend.xp, layer.backend.device)
+    slow.backend, slow.recompute = Backend(layer.backend.xp, layer.backend.device), None
+    slow.backend.steps_together = sys.maxsize  # one part, so that all it keeps is in one place
     y, _, cache = slow.forward(x, state, lengths, training=False)
     time = 1 if layer.batch_first else 0
     steps = y.shape[time]

@@ -16,6 +16,7 @@ from recurray.benchmarks.tables import NONE, aligned, ratio, seconds
 from recurray.benchmarks.timing import Budget, Spread, interleaved, spread
 
 PLAIN = "LSTM"
+SIZES = ("32x100x128x256",)
 POINTWISE, NORMALISED = 1.3, 1.6  # the most that a cell is to take on NumPy, in times of the plain LSTM
 
 
@@ -98,6 +99,7 @@ VARIANTS = (
     _cell("sLSTM, exponential forget gate", rr.cells.SLSTMCell("exponential")),
     Variant("DiagonalLSTM", rr.DiagonalLSTM, stacks=False),
     Variant("DiagonalLSTM, per gate", partial(rr.DiagonalLSTM, projection="per_gate"), stacks=False),
+    Variant("DiagonalLSTM, recurrent_dropout", partial(rr.DiagonalLSTM, recurrent_dropout=0.2), stacks=False),
 )
 
 

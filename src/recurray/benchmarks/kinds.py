@@ -25,6 +25,8 @@ class Kind:
         ``make(problem, backend, **options)`` returns recurray's layer, time-major.
     flops : callable
         ``flops(features, hidden)``: operations of the matrix products of one step of one row.
+    kept : int
+        How many numbers backward needs of each unit at each step, beside the layer's input and output.
     stacks : bool
         Whether it has several layers and directions.
     has_c : bool
@@ -35,22 +37,26 @@ class Kind:
 
     make: Callable[..., rr.Layer]
     flops: Callable[[int, int], int]
+    kept: int = 5  # i, f, g, o, c
     stacks: bool = True
     has_c: bool = True
     products_dominate: bool = True
 
 
-def _lstm(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
-    return rr.LSTM(
-        problem.inputs,
-        problem.hidden,
-        problem.layers,
-        bidirectional=problem.bidirectional,
-        batch_first=False,
-        dtype=problem.dtype,
-        backend=backend,
-        **options,
-    )
+def _stack(make: Callable[..., rr.Layer]) -> Callable[..., rr.Layer]:
+    def made(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
+        return make(
+            problem.inputs,
+            problem.hidden,
+            problem.layers,
+            bidirectional=problem.bidirectional,
+            batch_first=False,
+            dtype=problem.dtype,
+            backend=backend,
+            **options,
+        )
+
+    return made
 
 
 def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
@@ -60,6 +66,18 @@ def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
 
 
 KINDS: dict[str, Kind] = {
-    "lstm": Kind(_lstm, lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
-    "diagonal": Kind(_diagonal, lambda features, hidden: 2 * hidden * features, stacks=False, products_dominate=False),
+    "lstm": Kind(_stack(rr.LSTM), lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
+    "gru": Kind(
+        _stack(rr.GRU),
+        lambda features, hidden: 2 * 3 * hidden * (features + hidden),
+        kept=4,  # r, z, n, and the product that r scales
+        has_c=False,
+    ),
+    "diagonal": Kind(
+        _diagonal,
+        lambda features, hidden: 2 * hidden * features,
+        kept=6,  # the projected input too
+        stacks=False,
+        products_dominate=False,
+    ),
 }

@@ -1,44 +1,20 @@
-"""What a measurement was made on: the CPU, the BLAS behind NumPy and the kernels it runs."""
+"""What a measurement was made on, and by which command."""
 
 from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-# OpenBLAS names its kernels for the first CPU they were written for; these have no AVX-512 instructions.
-_WITHOUT_AVX512 = ("Haswell", "Zen", "Excavator", "Sandybridge", "Nehalem", "Prescott")
+from recurray import blas
 
-
-@dataclass(frozen=True)
-class Blas:
-    """The library that NumPy's products run on.
-
-    Attributes
-    ----------
-    name, version : str
-        As the library calls itself; empty where that isn't known.
-    kernels : str or None
-        The CPU that the kernels in use were written for, None where that isn't known.
-    threads : int or None
-        How many threads it uses, None where that isn't known.
-    """
-
-    name: str
-    version: str = ""
-    kernels: str | None = None
-    threads: int | None = None
-
-    def __str__(self) -> str:
-        named = f"{self.name} {self.version}".strip()
-        return f"{named} with {self.kernels} kernels" if self.kernels else named
+_BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "BLIS_ARCH_TYPE")
 
 
 def cpu_name() -> str:
@@ -60,14 +36,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown CPU"
 
 
-def cpu_has_avx512() -> bool:
-    """Tell whether the CPU has AVX-512 instructions, by what NumPy found when it was imported."""
-    config: Any = np.show_config(mode="dicts")
-    extensions = config.get("SIMD Extensions", {})
-    names = [*extensions.get("baseline", ()), *extensions.get("found", ())]
-    return any(name == "X86_V4" or name.startswith("AVX512") for name in names)
-
-
 def usable_cores() -> int:
     """Return how many of the machine's cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -84,64 +52,17 @@ def load() -> str:
     return f"{value:.1f}" + (": the machine is busy, times will be noisy" if value > usable_cores() / 2 else "")
 
 
-def blas() -> Blas:
-    """Return the BLAS that NumPy uses; its kernels and threads are known where threadpoolctl is installed."""
-    config: Any = np.show_config(mode="dicts")
-    built = config.get("Build Dependencies", {}).get("blas", {})
-    fallback = Blas(str(built.get("name", "unknown BLAS")), str(built.get("version", "")))
-    if find_spec("threadpoolctl") is None:
-        return fallback
-    from threadpoolctl import threadpool_info
-
-    found = [pool for pool in threadpool_info() if pool.get("user_api") == "blas"]
-    if not found:
-        return fallback
-    # Other packages bring their own; NumPy's lies beside it or, shared by all, is the first one loaded.
-    own = next((pool for pool in found if "numpy" in str(pool.get("filepath", ""))), found[0])
-    names = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS"}
-    internal = str(own.get("internal_api", ""))
-    return Blas(
-        names.get(internal, internal), str(own.get("version") or ""), own.get("architecture"), own.get("num_threads")
-    )
-
-
-def blas_kernels() -> str | None:
-    """Return which kernels NumPy's BLAS runs ("Haswell", "SkylakeX", ...), None where that isn't known."""
-    return blas().kernels
-
-
-def kernel_advice(kernels: str | None = None, avx512: bool | None = None) -> str | None:
-    """Return what to do where OpenBLAS runs slower kernels than the CPU is able to.
-
-    Parameters
-    ----------
-    kernels : str, optional
-        The kernels in use; those of this process if omitted.
-    avx512 : bool, optional
-        Whether the CPU has AVX-512; asked of this machine if omitted.
-
-    Returns
-    -------
-    str or None
-        None where there is nothing to do, or the kernels aren't known.
+def command(words: Sequence[str]) -> str:
+    """Return the command that makes this measurement: its words, after the variables that the BLAS's speed is set by.
 
     Examples
     --------
     >>> from recurray.benchmarks import machine
-    >>> machine.kernel_advice("SkylakeX", avx512=True) is None
-    True
-    >>> print(machine.kernel_advice("Haswell", avx512=True))
-    This CPU has AVX-512, but NumPy's OpenBLAS runs its Haswell kernels, which don't use it: set OPENBLAS_CORETYPE=SkylakeX before Python starts, for products up to twice as fast in batches (not for single rows).
-    """  # noqa: E501
-    kernels = blas_kernels() if kernels is None else kernels
-    avx512 = cpu_has_avx512() if avx512 is None else avx512
-    if not avx512 or kernels not in _WITHOUT_AVX512:
-        return None
-    return (
-        f"This CPU has AVX-512, but NumPy's OpenBLAS runs its {kernels} kernels, which don't use it: set "
-        "OPENBLAS_CORETYPE=SkylakeX before Python starts, for products up to twice as fast in batches (not for "
-        "single rows)."
-    )
+    >>> machine.command(["bench", "--sizes", "32, 100, 128, 256"])  # doctest: +SKIP
+    "OPENBLAS_CORETYPE=SkylakeX recurray bench --sizes '32, 100, 128, 256'"
+    """
+    variables = [f"{name}={shlex.quote(os.environ[name])}" for name in _BLAS_VARIABLES if os.environ.get(name)]
+    return " ".join([*variables, "recurray", shlex.join(words)])
 
 
 def package_version(name: str) -> str | None:
@@ -158,7 +79,7 @@ def facts() -> dict[str, str]:
     Examples
     --------
     >>> from recurray.benchmarks import machine
-    >>> list(machine.facts())
+    >>> list(machine.facts())[:9]
     ['date', 'recurray', 'CPU', 'cores', 'load', 'system', 'Python', 'NumPy', 'BLAS']
     """
     return {
@@ -170,5 +91,5 @@ def facts() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": platform.python_version(),
         "NumPy": np.__version__,
-        "BLAS": str(blas()),
-    }
+        "BLAS": str(blas.in_use()),
+    } | ({} if (advice := blas.advice()) is None else {"advice": advice})

@@ -127,21 +127,23 @@ PROBLEMS: dict[str, Problem] = {
     "stack": replace(_MIDDLE, layers=4),
     "ragged": replace(_MIDDLE, ragged=True),
     "float64": replace(_MIDDLE, dtype="float64"),
+    "gru": replace(_MIDDLE, layer="gru"),
+    "diagonal": replace(_MIDDLE, layer="diagonal"),
+    "diagonal-row": Problem(1, 512, 64, 256, layer="diagonal"),
 }
 QUICK = ("stream", "1x100x64x128", "32x50x128x128", "32x100x128x256")
 
 
-def select(wanted: Sequence[str], layer: str = "lstm", dtype: str | None = None) -> list[Problem]:
+def select(wanted: Sequence[str], layer: str | None = None, dtype: str | None = None) -> list[Problem]:
     """Return the problems that ``--sizes`` asks for, each once.
 
     Parameters
     ----------
     wanted : sequence of str
         Names, their numbers from 1, "quick", "all", or sizes as "B,T,I,H".
-    layer : str
-        The kind of layer; problems that it can't be given (a stack of what doesn't stack) are left out.
-    dtype : str, optional
-        In place of the problems' own.
+    layer, dtype : str, optional
+        In place of the problems' own. Problems that the layer can't be given (a stack of what doesn't stack) are
+        left out.
 
     Raises
     ------
@@ -159,9 +161,9 @@ def select(wanted: Sequence[str], layer: str = "lstm", dtype: str | None = None)
         found += _find(word)
     result = []
     for problem in found:
-        problem = replace(problem, layer=layer, dtype=dtype or problem.dtype)
+        problem = replace(problem, layer=layer or problem.layer, dtype=dtype or problem.dtype)
         stacked = problem.layers > 1 or problem.bidirectional
-        if problem not in result and (KINDS[layer].stacks or not stacked):
+        if problem not in result and (KINDS[problem.layer].stacks or not stacked):
             result.append(problem)
     if not result:
         raise ValueError(f"none of the sizes {', '.join(map(repr, wanted))} can be had with the layer {layer!r}")

@@ -1,13 +1,13 @@
-"""The results as an aligned plain-text table that is a Markdown table too."""
+"""The results as aligned plain text that is Markdown too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recurray.benchmarks.contenders.product import FLOPS, SIZE
 from recurray.benchmarks.results import OWN, PRODUCT, Report, Result
-from recurray.benchmarks.timing import Spread, geometric_mean, spread
+from recurray.benchmarks.timing import Spread, spread
 
 NONE = "-"
 
@@ -66,18 +66,17 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1)
 
 def heading(report: Report) -> str:
     """Return what was measured on and with, one fact a line."""
-    width = max(len(name) for name in report.facts)
-    return "".join(f"{name.ljust(width)}  {value}\n" for name, value in report.facts.items())
+    return "".join(f"- {name}: {value}\n" for name, value in report.facts.items())
 
 
 def results_table(report: Report) -> str:
-    """Return the table of all results, geometric means at its end."""
+    """Return the table of all results."""
     others = report.others
     header = ["B x T x I x H", "mode", "threads", OWN, "of matmul"]
     for name in others:
         header += [name, f"{OWN} / {name}"]
     rows = [_row(result, others) for result in report.results]
-    return aligned(header, rows + _means(report), left=2)
+    return aligned(header, rows, left=2)
 
 
 def _row(result: Result, others: Sequence[str]) -> list[str]:
@@ -92,27 +91,6 @@ def _row(result: Result, others: Sequence[str]) -> list[str]:
         else:
             row += [NONE if time is None else seconds(time.median), NONE if against is None else ratio(against)]
     return row
-
-
-def _means(report: Report) -> list[list[str]]:
-    """Geometric means over the problems, a row for each mode and number of threads."""
-    groups: dict[tuple[str, int], list[Result]] = {}
-    for result in report.results:
-        groups.setdefault((result.case.mode, result.case.threads), []).append(result)
-    rows = []
-    for (mode, threads), results in groups.items():
-        if len(results) == 1:
-            continue
-        row = ["geometric mean", mode, str(threads), "", _mean(results, lambda result: result.share)]
-        for name in report.others:
-            row += ["", _mean(results, lambda result, name=name: result.ratio(name))]
-        rows.append(row)
-    return rows
-
-
-def _mean(results: Sequence[Result], get: Callable[..., Spread | None]) -> str:
-    values = [value.median for value in map(get, results) if value is not None]
-    return f"{geometric_mean(values):.2f}" if values else NONE
 
 
 def notes(report: Report) -> str:
@@ -132,7 +110,7 @@ def notes(report: Report) -> str:
             lines.append(f"matmul of {SIZE} x {SIZE} {dtype}, threads {threads}: {rate:.0f} GFLOP/s")
     for what, says in (("left_out", "not timed"), ("differs", "not timed, its numbers differ")):
         lines += _reasons(report, what, says)
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _reasons(report: Report, what: str, says: str) -> list[str]:

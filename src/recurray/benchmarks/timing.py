@@ -17,7 +17,6 @@ from typing import NamedTuple
 from recurray.benchmarks.contenders.base import Job
 
 _LEAST_TURNS = 3  # however long they take: fewer have no spread
-_LONG = 0.5  # seconds; of a call that takes this long the cold start is a small part
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -115,9 +114,8 @@ def _block(job: Job, budget: Budget) -> _Block:
     with job.around():
         while (seconds := _run(job, calls, budget)) < budget.block / 4:
             calls *= 2
-    one = seconds / calls
-    calls = max(1, round(budget.block / one))
-    return _Block(calls, 0 if one > _LONG else max(1, calls // 4))
+    calls = max(1, round(budget.block * calls / seconds))
+    return _Block(calls, max(1, calls // 4))
 
 
 def _timed(job: Job, block: _Block, budget: Budget) -> float:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from recurray.arrays import Array
 
-Draws = Mapping[str, "Array | float"]  # a cell's draws by name: (T, B, H) of 0 and 1, or the mean of them
+Draws = Mapping[str, "Array | float"]  # a cell's draws by name: (T, B, H) of 0 and 1, or their mean
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Cell(ABC):
     draws : dict of str to float
         Random numbers that come with the input, and their probability: each element is 1 with that probability, else
         0, in training; in inference it is the probability itself.
+    sequence_draws : tuple of str
+        Those of the draws that are the same at each step of a sequence. The others are drawn anew for each step.
     """
 
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -97,6 +99,11 @@ class Cell(ABC):
     def draws(self) -> Mapping[str, float]:
         """Random numbers that come with the input, and the probability that one is 1."""
         return {}
+
+    @property
+    def sequence_draws(self) -> tuple[str, ...]:
+        """Those of the draws that are the same at each step of a sequence."""
+        return ()
 
     @property
     def pointwise(self) -> Mapping[str, tuple[str, ...]]:

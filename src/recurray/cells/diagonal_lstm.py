@@ -73,7 +73,7 @@ class DiagonalLSTMCell(MemoryCell):
             gains = getattr(params, self._gains)._asdict()
             driven = {k: gains[k] * driven[k] for k in self.gates}
         w, b = params.w._asdict(), params.b._asdict()
-        a = {k: driven[k] + (w[k] * before.h + b[k]) for k in self.gates}
+        a = {k: (driven[k] + b[k]) + w[k] * before.h for k in self.gates}
         after, saved = self.update(a, before, params)
         return after, saved | kept
 

@@ -59,7 +59,7 @@ class LSTMCell(MemoryCell):
         normal_x, scale_x = normalise({k: getattr(x, k) for k in self.gates})
         normal_h, scale_h = normalise({k: getattr(h, k) for k in self.gates})
         gamma_x, gamma_h, bias = (rows._asdict() for rows in (params.gamma_x, params.gamma_h, params.bias))
-        a = {k: gamma_x[k] * normal_x[k] + (gamma_h[k] * normal_h[k] + bias[k]) for k in self.gates}
+        a = {k: (gamma_x[k] * normal_x[k] + bias[k]) + gamma_h[k] * normal_h[k] for k in self.gates}
         after, saved = self.update(a, before, params)
         saved |= {f"x_{k}": normal_x[k] for k in self.gates} | {"scale_x": scale_x}
         saved |= {f"h_{k}": normal_h[k] for k in self.gates} | {"scale_h": scale_h}

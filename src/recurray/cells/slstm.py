@@ -9,6 +9,8 @@ from recurray.arrays import Array, namespace_of, sigmoid, tanh
 from recurray.cells.cell import Cell, CellGradients
 
 FAR = 50.0  # exp(-FAR) is nothing beside 1, in float64 too; what is smaller would only underflow
+NOTHING = 2e-22  # exp(-FAR), and a little more
+MUCH = 1e30  # times an n after any step, which is at least about 1, it is far beyond any pre-activation
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ class SLSTMCell(Cell):
         a_i, a_f = x.i + h.i, x.f + h.f
         z, o = tanh(x.z + h.z), sigmoid(x.o + h.o)
         xp = namespace_of(z)
-        zero, one = xp.zeros_like(z), xp.ones_like(z)
+        zero = xp.zeros_like(z)
 
         kept = (_log_sigmoid(a_f) if self.forget_gate == "sigmoid" else a_f) + before.m
-        lead = xp.where(before.n > 0, kept - a_i, zero - 2 * FAR)  # of what is kept over what comes in
-        smaller = xp.where(xp.abs(lead) < FAR, _decay(xp.abs(lead)), zero)
-        i, f = xp.where(lead >= 0, smaller, one), xp.where(lead >= 0, one, smaller)
-        m = xp.where(lead >= 0, kept, a_i)
+        lead = kept - a_i  # of what is kept over what comes in
+        lead = xp.minimum(lead, MUCH * before.n - FAR)  # nothing is kept by a unit that holds nothing
+        i, f = _decay(xp.maximum(lead, zero)), _decay(xp.maximum(-lead, zero))
+        m = a_i + xp.maximum(lead, zero)
 
         c, n = f * before.c + i * z, f * before.n + i
         mean = c / n
@@ -100,10 +102,12 @@ class SLSTMCell(Cell):
 def _log_sigmoid(a: Array) -> Array:
     """Logarithm of the logistic function, without overflow."""
     xp = namespace_of(a)
-    return xp.minimum(a, xp.zeros_like(a)) - xp.log1p(_decay(xp.abs(a)))
+    zero = xp.zeros_like(a)
+    return xp.minimum(a, zero) - xp.log1p(xp.exp(-xp.minimum(xp.abs(a), zero + FAR)))
 
 
 def _decay(distance: Array) -> Array:
-    """The exponential of minus a distance, which from FAR on stays what it is."""
+    """The exponential of minus a distance, 0 from FAR on."""
     xp = namespace_of(distance)
-    return xp.exp(-xp.minimum(distance, xp.zeros_like(distance) + FAR))
+    zero = xp.zeros_like(distance)
+    return xp.maximum(xp.exp(-xp.minimum(distance, zero + FAR)) - NOTHING, zero)

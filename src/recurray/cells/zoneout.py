@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recurray.arrays import Array
-from recurray.cells.cell import Cell, CellGradients
+from recurray.cells.cell import CellGradients
+from recurray.cells.wrapper import WrapperCell, check_probability
 
 
 @dataclass(frozen=True)
-class ZoneoutCell(Cell):
+class ZoneoutCell(WrapperCell):
     """Any cell, whose units in training keep their output or cell state of the step before at random.
 
-    Where s is what the cell computes, the state after the step is s + m (s_prev - s), with a new m of 0 and 1 for
-    each unit, row and step; in inference m is the probability itself. As in the paper, an output that the cell
-    computes from its cell state is computed from that without zoneout.
+    Where s is what the cell computes, the state after the step is m s_prev + (1 - m) s, with a new m of 0 and 1 for
+    each unit, row and step, so that either is taken to the last bit; in inference m is the probability itself. As in
+    the paper, an output that the cell computes from its cell state is computed from that without zoneout.
 
     Parameters
     ----------
@@ -37,11 +38,12 @@ class ZoneoutCell(Cell):
     True
     """
 
-    cell: Cell
     zoneout_h: float = 0.0
     zoneout_c: float = 0.0
 
     def __post_init__(self) -> None:
+        check_probability("zoneout_h", self.zoneout_h)
+        check_probability("zoneout_c", self.zoneout_c)
         for name, probability in self._zones.items():
             if name not in self.cell.states:
                 raise ValueError(f"{type(self.cell).__name__} has no state {name!r} for zoneout_{name}={probability!r}")
@@ -50,36 +52,6 @@ class ZoneoutCell(Cell):
     def _zones(self) -> dict[str, float]:
         """The states that are kept at random, and how likely."""
         return {name: p for name, p in (("h", self.zoneout_h), ("c", self.zoneout_c)) if p}
-
-    @property
-    def states(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The cell's."""
-        return self.cell.states
-
-    @property
-    def input_gates(self) -> tuple[str, ...]:
-        """The cell's."""
-        return self.cell.input_gates
-
-    @property
-    def recurrent_gates(self) -> tuple[str, ...]:
-        """The cell's."""
-        return self.cell.recurrent_gates
-
-    @property
-    def inner_gates(self) -> tuple[str, ...]:
-        """The cell's."""
-        return self.cell.inner_gates
-
-    @property
-    def pointwise(self) -> Any:
-        """The cell's."""
-        return self.cell.pointwise
-
-    @property
-    def recurrent_params(self) -> tuple[str, ...]:
-        """The cell's."""
-        return self.cell.recurrent_params
 
     @property
     def draws(self) -> dict[str, float]:
@@ -91,26 +63,19 @@ class ZoneoutCell(Cell):
         after, saved = self.cell.step(x, h, before, params)
         after, saved = dict(after), dict(saved)
         for name in self._zones:
-            new, keep = after[name], getattr(x, f"zoneout_{name}")
-            after[name] = new + keep * (getattr(before, name) - new)
-            saved[f"zoneout_{name}"] = keep
+            keep = getattr(x, f"zoneout_{name}")
+            take = saved[f"taken_{name}"] = 1 - keep
+            after[name] = keep * getattr(before, name) + take * after[name]
         return after, saved
 
     def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
         """The cell's gradients, those of the states being shared with the states before."""
         kept = {}
         for name in self._zones:
-            d_name, keep = getattr(d, name), getattr(saved, f"zoneout_{name}")
-            kept[name] = d_name * keep
-            d = d._replace(**{name: d_name - kept[name]})
+            whole = getattr(d, name)
+            taken = whole * getattr(saved, f"taken_{name}")
+            kept[name] = whole - taken
+            d = d._replace(**{name: taken})
         grads = self.cell.step_backward(d, saved, before, params)
         dbefore = {name: grads.before[name] + kept[name] if name in grads.before else kept[name] for name in kept}
         return replace(grads, before={**grads.before, **dbefore})
-
-    def inner(self, x: Any, h: Any, before: Any, params: Any) -> Array:
-        """The cell's."""
-        return self.cell.inner(x, h, before, params)
-
-    def inner_backward(self, d: Array, saved: Any, before: Any, params: Any) -> CellGradients:
-        """The cell's."""
-        return self.cell.inner_backward(d, saved, before, params)

@@ -76,7 +76,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         if name == wanted:
             module = import_module(module_name)
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, words=arguments)
     return parser.parse_args(arguments)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
 
 import numpy as np
 
 import recurray
+from recurray import blas
 from recurray.selector import backend_names, why_unavailable
 
 _OPTIONAL = {  # package: (what it is for, the extra that installs it)
@@ -20,7 +19,6 @@ _OPTIONAL = {  # package: (what it is for, the extra that installs it)
     "torch": ("comparisons of recurray bench", "bench"),
     "threadpoolctl": ("the BLAS kernels shown here, and thread counts in recurray bench", "bench"),
 }
-_AVX2_KERNELS = ("Haswell", "Zen", "Excavator")  # what OpenBLAS calls kernels without AVX-512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print everything, and return the exit code."""
-    blas = _blas()
+    advice = blas.advice()
     sections = {
-        "": _versions(blas),
+        "": _versions(),
         "Backends": _backends(),
         "CUDA devices": _cuda_devices(),
         "Optional packages": _packages(),
-        "Advice": list(_advice(blas)),
+        "Advice": [] if advice is None else [("BLAS", advice)],
     }
     for title, rows in sections.items():
         if rows:
@@ -45,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _versions(blas: dict[str, Any]) -> list[tuple[str, str]]:
-    kernels = f"{blas['kernels']} kernels, {blas['threads']} threads" if blas["kernels"] else "kernels unknown"
+def _versions() -> list[tuple[str, str]]:
+    found = blas.in_use()
+    more = f", {found.threads} threads" if found.kernels else ", kernels unknown"
     return [
         ("recurray", recurray.__version__),
         ("Python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
-        ("NumPy", f"{np.__version__}, BLAS {blas['name']} {blas['version']}, {kernels}"),
+        ("NumPy", f"{np.__version__}, BLAS {found}{more}"),
     ]
 
 
@@ -91,28 +90,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _blas() -> dict[str, Any]:
-    """What NumPy multiplies matrices with: name and version, and the kernels and threads in use where known."""
-    build: Any = np.show_config(mode="dicts")
-    blas = build.get("Build Dependencies", {}).get("blas", {})
-    found = {"name": blas.get("name", "unknown"), "version": blas.get("version", ""), "kernels": None, "threads": None}
-    simd = build.get("SIMD Extensions", {})
-    found["avx512"] = any(name.startswith("AVX512") or name == "X86_V4" for name in simd.get("found", []))
-    if _version("threadpoolctl") is not None:
-        from threadpoolctl import threadpool_info
-
-        for pool in threadpool_info():
-            if pool["user_api"] == "blas" and "numpy" in pool["filepath"]:
-                found["kernels"], found["threads"] = pool.get("architecture"), pool["num_threads"]
-    return found
-
-
-def _advice(blas: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if blas["avx512"] and blas["kernels"] in _AVX2_KERNELS:
-        advice = (
-            f"this CPU has AVX-512, but OpenBLAS uses its {blas['kernels']} kernels, which don't: set "
-            "OPENBLAS_CORETYPE=SkylakeX before Python starts for faster products of large matrices"
-        )
-        yield "BLAS", advice

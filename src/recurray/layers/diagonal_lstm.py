@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
+from recurray import checks
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
-from recurray.layers import checks, lstm_options
+from recurray.layers import lstm_options
 from recurray.layers.recurrent import Recurrent
 
 
@@ -30,6 +31,9 @@ class DiagonalLSTM(Recurrent):
         Hidden units, H.
     projection : {"shared", "per_gate"}
         Whether the gates share one product with the input.
+    recurrent_dropout : float
+        The probability that an element of the output is dropped on its way into the gates of the next step, in
+        training: the same elements at each step of a sequence [1]_.
     weight_dropout : float
         The probability that an element of w is dropped, in training: the same for all rows and steps of a call.
     zoneout_h, zoneout_c, peepholes, coupled, cell_clip, gate_clip
@@ -43,6 +47,8 @@ class DiagonalLSTM(Recurrent):
         and for c on its way to the output.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again; see `recurray.Recurrent`.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend, dtype, seed, forget_bias, params
@@ -70,6 +76,8 @@ class DiagonalLSTM(Recurrent):
     ----------
     Danieli et al., "ParaRNN: Unlocking parallel training of nonlinear RNNs for large language models", 2025.
 
+    .. [1] Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016.
+
     Examples
     --------
     >>> import numpy as np
@@ -84,7 +92,8 @@ class DiagonalLSTM(Recurrent):
     DiagonalLSTM(3, 5, projection='shared', coupled=True, output_activation='relu', ...
     """
 
-    _names: ClassVar[Mapping[str, str]] = {"input": "weight_in"}
+    _names = {"input": "weight_in"}  # noqa: RUF012 - nobody changes it
+    _numbered = False
 
     def __init__(
         self,
@@ -92,6 +101,7 @@ class DiagonalLSTM(Recurrent):
         hidden_size: int,
         *,
         projection: str = "shared",
+        recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout_h: float = 0.0,
         zoneout_c: float = 0.0,
@@ -105,6 +115,7 @@ class DiagonalLSTM(Recurrent):
         output_activation: Any = "tanh",
         forget_bias: float | None = None,
         learned_state: bool = False,
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -132,8 +143,10 @@ class DiagonalLSTM(Recurrent):
             input_size,
             hidden_size,
             bias=False,  # the cell has its own, b
+            recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
             learned_state=learned_state,
+            recompute=recompute,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,
@@ -142,12 +155,9 @@ class DiagonalLSTM(Recurrent):
         lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
-            self._fill_gate("b", self.cell.pointwise["b"], gate, value)
+            self._param_form.fill_gate(self.params, "b", self.cell.pointwise["b"], gate, value)
         if params is not None:
             self.load_state_dict(params)
-
-    def _name(self, field: str, layer: int, direction: int) -> str:
-        return self._names.get(field, field)
 
     def _options(self) -> list[str]:
         sizes, others = super()._options()[:2], super()._options()[2:]

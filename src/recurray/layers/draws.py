@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from recurray.arrays import Array
 from recurray.backend import Backend
+from recurray.cells.cell import Cell
 
 
 def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
@@ -49,15 +49,17 @@ class Noise:
         return self._as_numbers(kept(self.backend, rng, shape, drop)) / (1 - drop)
 
     def cell_draws(
-        self, rng: np.random.Generator | None, shape: tuple[int, ...], probabilities: Mapping[str, float]
+        self, rng: np.random.Generator | None, shape: tuple[int, int, int], cell: Cell
     ) -> dict[str, Array | float]:
         """A cell's draws: numbers 0 and 1, (T, B, H), in training, and their mean in inference."""
         if rng is None:
-            return dict(probabilities)
-        return {
-            name: self._as_numbers(kept(self.backend, rng, shape, 1 - probability))
-            for name, probability in probabilities.items()
-        }
+            return dict(cell.draws)
+        found: dict[str, Array | float] = {}
+        for name, probability in cell.draws.items():
+            own = (1, *shape[1:]) if name in cell.sequence_draws else shape
+            drawn = self._as_numbers(kept(self.backend, rng, own, 1 - probability))
+            found[name] = self.backend.xp.broadcast_to(drawn, shape)
+        return found
 
     def _as_numbers(self, flags: Array) -> Array:
         xp = self.backend.xp

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
-from recurray.layers import checks, draws
+from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
 from recurray.selector import get_backend
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array, rows
-from recurray.layers import checks, draws
+from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
 from recurray.selector import get_backend
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)

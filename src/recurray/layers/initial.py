@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 
 
+def zeros(shape: tuple[int, ...]) -> Any:
+    """Return a param that starts as zeros."""
+    return np.zeros(shape)
+
+
 def orthogonal_blocks(rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Any:
     """Draw a matrix whose blocks of ``size`` rows have orthonormal rows, or columns where these are fewer.
 

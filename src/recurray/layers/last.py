@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array
-from recurray.layers import checks
 from recurray.layers.layer import Layer
 from recurray.selector import get_backend
 from recurray.state import State
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from types import EllipsisType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
-from recurray.layers import checks
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Layer(ABC):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recurray import checks
 from recurray.cells.lstm import LSTMCell
-from recurray.layers import checks, lstm_options
+from recurray.layers import lstm_options
 from recurray.layers.recurrent import Recurrent
 
 
@@ -75,6 +76,8 @@ class LSTM(Recurrent):
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
         How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix [8]_.
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again; see `recurray.Recurrent`.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -177,6 +180,7 @@ class LSTM(Recurrent):
         forget_bias: float | None = None,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -215,6 +219,7 @@ class LSTM(Recurrent):
             proj_size=proj_size,
             learned_state=learned_state,
             recurrent_init=recurrent_init,
+            recompute=recompute,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,
@@ -223,12 +228,9 @@ class LSTM(Recurrent):
         lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
-            gates = self.cell.input_gates
-            if layer_norm:
-                self._fill_gate("bias", gates, gate, value)
-            else:
-                self._fill_gate("input_bias", gates, gate, value)
-                self._fill_gate("recurrent_bias", gates, gate, 0.0)
+            totals = {"bias": value} if layer_norm else {"input_bias": value, "recurrent_bias": 0.0}
+            for field, part in totals.items():
+                self._param_form.fill_gate(self.params, field, self.cell.input_gates, gate, part)
         if params is not None:
             self.load_state_dict(params)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from recurray import checks
 from recurray.activations import Elementwise, activation
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell
@@ -12,7 +13,6 @@ from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.cells.lstm import LSTMCell
 from recurray.cells.lstm_update import Activations
 from recurray.cells.zoneout import ZoneoutCell
-from recurray.layers import checks
 
 DEFAULTS: Mapping[str, Any] = {
     "peepholes": False,

@@ -6,24 +6,30 @@ Inside, arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Weights
-from recurray.layers import checks, draws, initial
+from recurray.cells.recurrent_dropout import with_recurrent_dropout
+from recurray.layers import draws, param_form
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
+from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
+from recurray.layers.trial import check_cell
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
 from recurray.state import State
-from recurray.trace import Trace, trace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from recurray.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ class Recurrent(Layer):
         The probability that an element of the input of a layer above the first is dropped, in training.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the recurrent product, in training:
-        the same elements at each step of a sequence (Gal & Ghahramani 2016).
+        the same elements at each step of a sequence (Gal & Ghahramani 2016). For a cell without such a product, where
+        the cell reads the output; see `recurray.cells.RecurrentDropoutCell`.
     weight_dropout : float
         The probability that a recurrent weight is dropped, in training: the same for all rows and steps of a call
         (Merity, Keskar & Socher 2018, after Wan et al. 2013).
@@ -80,6 +87,11 @@ class Recurrent(Layer):
     recurrent_init : {"uniform", "orthogonal"}
         How the recurrent weights are drawn: as the others, or each gate's block a random orthogonal matrix
         (Saxe, McClelland & Ganguli 2014).
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again: less memory for about a
+        third more time, and the same gradients to the last bit. "sqrt" is the root of the sequence's length, so that
+        memory grows no faster than that. Rounded up to what the backend computes together, 64 steps on NumPy. The
+        input must stay as it is until backward; it, the output of each layer and dropout's draws are kept whole.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -147,14 +159,8 @@ class Recurrent(Layer):
     True
     """
 
-    # The params' names by the field of `Weights` that they fill; the cell's pointwise params keep their own.
-    _names: ClassVar[Mapping[str, str]] = {
-        "input": "weight_ih",
-        "recurrent": "weight_hh",
-        "input_bias": "bias_ih",
-        "recurrent_bias": "bias_hh",
-        "projection": "weight_hr",
-    }
+    _names: ClassVar[Mapping[str, str]] = param_form.NAMES
+    _numbered: ClassVar[bool] = True  # whether the params' names tell layer and direction
 
     def __init__(
         self,
@@ -171,6 +177,7 @@ class Recurrent(Layer):
         proj_size: int = 0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -179,7 +186,9 @@ class Recurrent(Layer):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
-        self.cell = cell
+        if type(cell).__hash__ is None:
+            raise TypeError(f"{type(cell).__name__} can't be hashed: a cell with options is a frozen dataclass of them")
+        self._given_cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
         self.num_layers = checks.size("num_layers", num_layers)
@@ -191,39 +200,52 @@ class Recurrent(Layer):
         self.proj_size = checks.size("proj_size", proj_size, least=0)
         self.learned_state = checks.flag("learned_state", learned_state)
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
+        self.recompute = checks.recompute(recompute)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dtype = checks.float_dtype(dtype)
-        self._check_cell()
-        params_rng, self.rng = draws.generators(seed)
         self.backend = get_backend(backend)
-        self.params = {}
-        for layer, direction in self._places():
-            for field, shape in self._shapes(layer).items():
-                value = self._initial(field, shape, params_rng)
-                self.params[self._name(field, layer, direction)] = self.backend.asarray(value, self.dtype)
+        self.cell = self._checked(cell)
+        params_rng, self.rng = draws.generators(seed)
+        self._param_form = param_form.ParamForm(
+            self.cell,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.directions,
+            self.bias,
+            self.recurrent_init,
+            start_sizes=self._state_sizes if self.learned_state else {},
+            names=self._names,
+            numbered=self._numbered,
+        )
+        drawn = self._param_form.drawn(params_rng)
+        self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn.items()}
+        self._one_steps = OneSteps()
         if params is not None:
             self.load_state_dict(params)
 
-    def _check_cell(self) -> None:
-        """Check that the cell returns what it declares, and that the options suit it."""
-        reads_output = False
-        with contextlib.suppress(RecordingError):  # such a cell runs by the reference path
-            step = record(self.cell).step
-            reads_output = any(
-                value.operation == "input" and value.name == "before.h" and uses
-                for value, uses in zip(step.values, step.uses(), strict=True)
-            )
+    def _checked(self, cell: Cell) -> Cell:
+        """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
+        check_cell(cell, self.backend)
+        kind = type(cell).__name__
+        reads_output = _reads_output(cell)
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size must be below hidden_size {self.hidden_size}, not {self.proj_size}")
-        if self.proj_size and (reads_output or self.cell.inner_gates):
+        if self.proj_size and (reads_output or cell.inner_gates):
             raise ValueError(
-                f"{type(self.cell).__name__} computes with the output before, element by element, "
+                f"{kind} computes with the output before, element by element, "
                 "so the output can't be projected to another size"
             )
-        if self.recurrent_dropout and not self.cell.outer_gates:
-            raise ValueError(f"{type(self.cell).__name__} has no recurrent product for recurrent_dropout")
-        if self.weight_dropout and not self._recurrent_weights():
-            raise ValueError(f"{type(self.cell).__name__} has no recurrent weights for weight_dropout")
+        if self.weight_dropout and not _recurrent_weights(cell):
+            raise ValueError(f"{kind} has no recurrent weights for weight_dropout")
+        if not self.recurrent_dropout or cell.recurrent_gates:
+            return cell
+        if reads_output is False:
+            raise ValueError(
+                f"{kind} doesn't read the output before, so there is nothing for recurrent_dropout to drop"
+            )
+        return with_recurrent_dropout(cell, self.recurrent_dropout)
 
     @property
     def directions(self) -> int:
@@ -245,6 +267,17 @@ class Recurrent(Layer):
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
         return self._state_form.kind
 
+    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+        """Inference: the output and the final state; keeps nothing.
+
+        Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
+        """
+        if lengths is None and state is not None and not self.bidirectional:
+            found = self._one_steps.take(self, x, state)
+            if found is not None:
+                return found
+        return super().__call__(x, state, lengths)
+
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
@@ -256,6 +289,9 @@ class Recurrent(Layer):
         starts = self._start_states(batch) if state is None else form.split("state", state, batch)
         rng = draws.generator(rng, self.rng) if training else None
         noise = draws.Noise(self.backend, self.dtype)
+        recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
+        has_product = bool(self.cell.recurrent_gates)
+        output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
 
         caches: list[list[DirectionCache]] = []
         kept: list[Array | None] = []
@@ -277,8 +313,9 @@ class Recurrent(Layer):
                     lengths=lengths,
                     reverse=direction == 1,
                     keep=keep,
-                    output_mask=noise.output_mask(rng, (batch, self.output_size), self.recurrent_dropout),
-                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell.draws),
+                    output_mask=noise.output_mask(rng, (batch, self.output_size), output_dropout),
+                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell),
+                    recompute=recompute,
                 )
                 outputs.append(y)
                 ends.append(end)
@@ -333,111 +370,58 @@ class Recurrent(Layer):
 
     def trace(self, x: Array, state: Any = None, lengths: Any = None) -> Trace:
         """Run the layer in inference and return every gate and state over time, by name; see `recurray.trace.trace`."""
+        from recurray.trace import trace
+
         return trace(self, x, state, lengths)
 
     # Params ----------------------------------------------------------------------------------------------------------
 
-    def _places(self) -> list[tuple[int, int]]:
-        return [(layer, direction) for layer in range(self.num_layers) for direction in range(self.directions)]
-
-    def _name(self, field: str, layer: int, direction: int) -> str:
-        return f"{self._names.get(field, field)}_l{layer}{'_reverse' if direction else ''}"
-
-    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """The params of one direction of a layer: their shapes by the field of `Weights` or the pointwise name."""
-        cell, hidden = self.cell, self.hidden_size
-        features = self.input_size if layer == 0 else self.output_size * self.directions
-        into, across = len(cell.input_gates) * hidden, len(cell.recurrent_gates) * hidden
-        shapes: dict[str, tuple[int, ...]] = {"input": (into, features)}
-        if across:
-            shapes["recurrent"] = (across, self.output_size)
-        if self.bias:
-            shapes["input_bias"] = (into,)
-            if across:
-                shapes["recurrent_bias"] = (across,)
-        if self.proj_size:
-            shapes["projection"] = (self.proj_size, hidden)
-        shapes |= {name: (len(row_names), hidden) for name, row_names in cell.pointwise.items()}
-        if self.learned_state:
-            shapes |= {f"start_{name}": (self._state_size(name),) for name in cell.states}
-        return shapes
-
-    def _initial(self, field: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
-        """Draw a param."""
-        if field.startswith("start_") and self.learned_state:
-            return np.zeros(shape)
-        if field == "recurrent" and self.recurrent_init == "orthogonal":
-            return initial.orthogonal_blocks(rng, shape, self.hidden_size)
-        bound = 1 / self.hidden_size**0.5
-        return rng.uniform(-bound, bound, shape)
-
-    def _weights(self, layer: int, direction: int) -> Weights:
-        values = {field: self.params[self._name(field, layer, direction)] for field in self._shapes(layer)}
-        own = {name: values.pop(name) for name in self.cell.pointwise}
-        return Weights(**{field: a for field, a in values.items() if not field.startswith("start_")}, pointwise=own)
-
-    def _recurrent_weights(self) -> tuple[str, ...]:
-        """The fields and pointwise names that weight dropout is for."""
-        return ("recurrent",) if self.cell.recurrent_gates else tuple(self.cell.recurrent_params)
+    def weights(self) -> list[Weights]:
+        """Return the weights of every layer and direction as they are, by what a scan does with them."""
+        form = self._param_form
+        return [form.weights(form.of(self.params, *place)) for place in form.places]
 
     def _weights_in_use(
         self, layer: int, direction: int, rng: np.random.Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
-        """The weights after weight dropout, and what it kept."""
-        weights = self._weights(layer, direction)
-        if rng is None or not self.weight_dropout:
-            return weights, {}
-        kept, own = {}, dict(weights.pointwise)
-        for name in self._recurrent_weights():
-            value: Array = weights.recurrent if name == "recurrent" else own[name]
-            kept[name] = draws.kept(self.backend, rng, tuple(value.shape), self.weight_dropout)
-            value = dropped(self.backend, value, kept[name], self.weight_dropout)
-            if name == "recurrent":
-                weights = replace(weights, recurrent=value)
-            else:
-                own[name] = value
-        return replace(weights, pointwise=own), kept
+        """The weights after weight dropout, and what it kept, by field."""
+        values, kept = self._param_form.of(self.params, layer, direction), {}
+        if rng is not None and self.weight_dropout:
+            for field in _recurrent_weights(self.cell):
+                kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
+                values[field] = dropped(self.backend, values[field], kept[field], self.weight_dropout)
+        return self._param_form.weights(values), kept
 
     def _named_grads(
         self, grads: Weights, layer: int, direction: int, weights_kept: dict[str, Array]
     ) -> dict[str, Array]:
-        values = {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
-        values |= grads.pointwise
-        for name, kept in weights_kept.items():
-            values[name] = dropped(self.backend, values[name], kept, self.weight_dropout)
-        return {self._name(field, layer, direction): values[field] for field in self._shapes(layer) if field in values}
-
-    def _fill_gate(self, field: str, gates: tuple[str, ...], gate: str, value: float) -> None:
-        """Set one gate's block of a bias, (gates * H,) or (gates, H), to a value, in all layers and directions."""
-        xp = self.backend.xp
-        chosen = xp.asarray([[other == gate] for other in gates], device=self.backend.device)
-        for layer, direction in self._places():
-            name = self._name(field, layer, direction)
-            blocks = xp.reshape(self.params[name], (len(gates), self.hidden_size))
-            filled = xp.where(chosen, xp.full_like(blocks, value), blocks)
-            self.params[name] = xp.reshape(filled, self.params[name].shape)
+        """The gradients of the weights by the params' names, back through weight dropout."""
+        values = self._param_form.values(grads)
+        for field, kept in weights_kept.items():
+            values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)
+        return {self._param_form.name(field, layer, direction): value for field, value in values.items()}
 
     # State -----------------------------------------------------------------------------------------------------------
 
     @property
     def _state_form(self) -> StateForm:
-        sizes = {name: self._state_size(name) for name in self.cell.states}
-        return StateForm(sizes, self.num_layers * self.directions, self.backend, self.dtype)
+        return StateForm(self._state_sizes, self.num_layers * self.directions, self.backend, self.dtype)
 
-    def _state_size(self, name: str) -> int:
-        return self.output_size if name == "h" else self.hidden_size
+    @property
+    def _state_sizes(self) -> dict[str, int]:
+        return {name: self.output_size if name == "h" else self.hidden_size for name in self.cell.states}
 
     def _start_states(self, batch: int) -> list[tuple[Array, ...]]:
         """The start state where none is given, by layer and direction: zeros, or what has been learned."""
         if not self.learned_state:
             return self._state_form.split("state", None, batch, optional=True)
-        xp = self.backend.xp
+        xp, form = self.backend.xp, self._param_form
         return [
             tuple(
-                xp.broadcast_to(self.params[self._name(f"start_{name}", *place)], (batch, self._state_size(name)))
-                for name in self.cell.states
+                xp.broadcast_to(self.params[form.name(f"start_{name}", *place)], (batch, size))
+                for name, size in form.start_sizes.items()
             )
-            for place in self._places()
+            for place in form.places
         ]
 
     def _start_grads(
@@ -449,7 +433,7 @@ class Recurrent(Layer):
         xp = self.backend.xp
         totals = [xp.sum(d, axis=0) for d in dstart]
         return {
-            self._name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
+            self._param_form.name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
             for name, total in zip(self.cell.states, totals, strict=True)
         }
 
@@ -462,7 +446,7 @@ class Recurrent(Layer):
     def _options(self) -> list[str]:
         options = [str(self.input_size), str(self.hidden_size)]
         if type(self) is Recurrent:
-            options.insert(0, repr(self.cell))
+            options.insert(0, repr(self._given_cell))
         for name, default in (
             ("num_layers", 1),
             ("bidirectional", False),
@@ -473,8 +457,26 @@ class Recurrent(Layer):
             ("proj_size", 0),
             ("learned_state", False),
             ("recurrent_init", "uniform"),
+            ("recompute", None),
             ("batch_first", True),
         ):
             if getattr(self, name) != default:
                 options.append(f"{name}={getattr(self, name)!r}")
         return options
+
+
+def _reads_output(cell: Cell) -> bool | None:
+    """Whether a cell computes with the output before, element by element; None if it can't be recorded."""
+    try:
+        step = record(cell).step
+    except RecordingError:  # such a cell runs by the reference path
+        return None
+    return any(
+        value.operation == "input" and value.name == "before.h" and uses
+        for value, uses in zip(step.values, step.uses(), strict=True)
+    )
+
+
+def _recurrent_weights(cell: Cell) -> tuple[str, ...]:
+    """The fields of `Weights`, and the names of a cell's own params, that weight dropout is for."""
+    return ("recurrent",) if cell.recurrent_gates else tuple(cell.recurrent_params)

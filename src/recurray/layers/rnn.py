@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recurray import checks
 from recurray.cells.elman import RNNCell
 from recurray.cells.zoneout import ZoneoutCell
-from recurray.layers import checks
 from recurray.layers.recurrent import Recurrent
 
 
@@ -48,6 +48,8 @@ class RNN(Recurrent):
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
         How the recurrent weights are drawn: as the others, or a random orthogonal matrix.
+    recompute : int or "sqrt", optional
+        How many steps apart the states are kept for backward, which computes the rest again; see `recurray.Recurrent`.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     backend : str, Backend, namespace or None
@@ -111,6 +113,7 @@ class RNN(Recurrent):
         zoneout_h: float = 0.0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
+        recompute: int | str | None = None,
         batch_first: bool = True,
         backend: Any = None,
         dtype: Any = "float32",
@@ -132,6 +135,7 @@ class RNN(Recurrent):
             weight_dropout=weight_dropout,
             learned_state=learned_state,
             recurrent_init=recurrent_init,
+            recompute=recompute,
             batch_first=batch_first,
             backend=backend,
             dtype=dtype,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from recurray import checks
 from recurray.arrays import Array, namespace_of
-from recurray.layers import checks
 from recurray.layers.layer import Layer
 from recurray.scan import valid_steps
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)

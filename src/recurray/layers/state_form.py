@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import named
-from recurray.layers import checks
 from recurray.state import State
 
 

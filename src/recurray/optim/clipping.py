@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from recurray import checks
 from recurray.arrays import Array, namespace_of
-from recurray.layers import checks
 from recurray.optim.optimizer import check_float_array
 
 

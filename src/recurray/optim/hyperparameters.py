@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recurray.layers import checks
+from recurray import checks
 
 
 def not_negative(name: str, value: Any) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recurray import checks
 from recurray.arrays import Array, namespace_of
-from recurray.layers import checks
 from recurray.optim.optimizer import check_float_array
 
 _SETTINGS = ("scale", "growth", "interval", "steps_since_change")

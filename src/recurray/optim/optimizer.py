@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
+from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, to_numpy
-from recurray.layers import checks
 from recurray.optim import hyperparameters
 
 Moments = dict[str, Array]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from recurray import checks
 from recurray.arrays import Array, namespace_of
-from recurray.layers import checks
 from recurray.optim import hyperparameters
 from recurray.optim.optimizer import Moments, Optimizer
 

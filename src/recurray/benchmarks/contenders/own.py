@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,13 +17,18 @@ class Own(Contender):
 
     Parameters
     ----------
-    backend : Backend
+    backend : Backend or str
     name : str
+    options : mapping, optional
+        What the layers are made with beyond what the problem says.
     """
 
-    def __init__(self, backend: rr.Backend, name: str = "recurray") -> None:
+    def __init__(
+        self, backend: rr.Backend | str, name: str = "recurray", options: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
-        self.backend = backend
+        self.backend = rr.get_backend(backend)
+        self.options = dict(options or {})
 
     def threads(self, count: int) -> AbstractContextManager[Any]:
         """Return a context in which NumPy's BLAS, and any other pool that the process has, uses ``count`` threads."""
@@ -34,7 +40,8 @@ class Own(Contender):
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the layer and put its numbers on the backend."""
         backend, dtype = self.backend, problem.dtype
-        layer = KINDS[problem.layer].make(problem, backend, params=data.params)
+        layer = KINDS[problem.layer].make(problem, backend, params=data.params, **self.options)
+        lengths = data.lengths  # the rest of the data isn't held: of it the layer and the backend have their own
         x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
         state = None
         if data.h is not None:
@@ -42,13 +49,13 @@ class Own(Contender):
 
         def forward() -> Any:
             nonlocal state
-            y, end = layer(x, state, data.lengths)
+            y, end = layer(x, state, lengths)
             if problem.carried:
                 state = end
             return {"y": y, "h": end.h, "c": end.c}
 
         def training() -> Any:
-            y, _, cache = layer.forward(x, state, data.lengths)
+            y, _, cache = layer.forward(x, state, lengths)
             dx, _, grads = layer.backward(cache, dy)
             return {"y": y, "dx": dx, **grads}
 

@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: ``torch.nn.LSTM`` (oneDNN), and in eager mode the cells that it doesn't have."""
+"""PyTorch on the CPU: ``torch.nn.LSTM`` and ``GRU`` (oneDNN), and in eager mode the cells that it doesn't have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from recurray.benchmarks.contenders.base import Contender, Job
+from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Data, Problem
 
 
@@ -45,7 +46,8 @@ class PyTorch(Contender):
         module = _MODULES[problem.layer](problem)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in data.params.items()})
         x, dy = torch.from_numpy(data.x), torch.from_numpy(data.dy)
-        state = None if data.h is None else (torch.from_numpy(data.h), torch.from_numpy(data.c))
+        given = tuple(torch.from_numpy(part) for part in (data.h, data.c) if part is not None)
+        state = None if not given else given if KINDS[problem.layer].has_c else given[0]
         lengths = None if data.lengths is None else torch.tensor(data.lengths)
         names = [name for name, _ in module.named_parameters()]
         inputs = [x.requires_grad_(mode == "training"), *module.parameters()]
@@ -59,10 +61,10 @@ class PyTorch(Contender):
 
         def forward() -> Any:
             nonlocal state
-            y, (h, c) = run()
+            y, end = run()
             if problem.carried:
-                state = (h, c)
-            return {"y": y, "h": h, "c": c}
+                state = end
+            return {"y": y, **dict(zip("hc", end if isinstance(end, tuple) else (end,), strict=False))}
 
         def training() -> Any:
             y, _ = run()
@@ -80,15 +82,15 @@ class PyTorch(Contender):
         """Refuse what no module is written for."""
         if problem.layer not in _MODULES:
             return f"no module for the layer {problem.layer!r}"
-        if problem.ragged and problem.layer != "lstm":
+        if problem.ragged and problem.layer not in _OWN:
             return "only torch.nn's own modules take packed sequences"
         return None
 
 
-def _lstm(problem: Problem) -> Any:
+def _stack(problem: Problem) -> Any:
     import torch
 
-    return torch.nn.LSTM(
+    return getattr(torch.nn, _OWN[problem.layer])(
         problem.inputs,
         problem.hidden,
         problem.layers,
@@ -103,4 +105,5 @@ def _diagonal(problem: Problem) -> Any:
     return make(problem)
 
 
-_MODULES = {"lstm": _lstm, "diagonal": _diagonal}
+_OWN = {"lstm": "LSTM", "gru": "GRU"}
+_MODULES = {"lstm": _stack, "gru": _stack, "diagonal": _diagonal}

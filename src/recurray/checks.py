@@ -1,4 +1,4 @@
-"""Checks of what users hand to a layer: each raises an error that names what was given and what was expected."""
+"""Checks of what users hand in: each raises an error that names what was given and what was expected."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from recurray.backend import Backend
 
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
+
+
+def recompute(value: Any) -> int | str | None:
+    """Check how many steps apart states are kept."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    if isinstance(value, str) and value == "sqrt":
+        return value
+    raise ValueError(f"recompute must be None, 'sqrt' or a positive integer, not {value!r}")
 
 
 def size(name: str, value: Any, least: int = 1) -> int:

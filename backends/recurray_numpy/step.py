@@ -1,0 +1,171 @@
+"""A single step of a single row, as streaming takes it: a function that is written with all its arrays in place.
+
+The calls into NumPy are those of the loop; what goes is everything around it, which for one step takes ten times as
+long. Weights are used as they lie, so that they can be changed in place between steps.
+
+I input, H hidden units, R size of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from recurray.cells.cell import Cell, Weights
+from recurray_numpy.compiled import compiled
+from recurray_numpy.forward import work_array
+from recurray_numpy.forward_loop import Forward
+from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
+from recurray_numpy.writer import FUNCTIONS
+
+Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], None]
+
+
+def step_of(cell: Cell, weights: Weights) -> Step | None:
+    """Write the function for a cell with its weights.
+
+    Returns
+    -------
+    function of ``x``, ``before`` and ``after``, or None
+        ``x`` is an array (I,), the others are tuples of arrays (size,), one for each of the cell's states; those of
+        ``after`` are filled. All are contiguous. The function has work space of its own: two threads can't run it at
+        once. None if the weights would have to be copied into another order.
+
+    Raises
+    ------
+    RecordingError
+        The cell's step can't be recorded.
+    """
+    ready = compiled(cell)
+    prepared = Prepared(cell, ready.plan.row_gates, weights)
+    code = ready.forward(training=False, vector=True, projected=weights.projection is not None, masked=False)
+    arrays = _weights(prepared)
+    if any(not _is_own(array, weights) for array in arrays.values()):
+        return None
+    arrays |= _others(prepared, code)
+    dtype = weights.input.dtype
+    names: dict[str, Any] = FUNCTIONS | arrays | {k: np.asarray(v, dtype) for v, k in code.loop.constants.items()}
+    names |= {f"early_{k}": np.asarray(v, dtype) for v, k in code.ahead.constants.items()}
+    exec(compile(_text(prepared, code), "<written for a recorded cell>", "exec"), names)  # noqa: S102 - our own text
+    step: Step = names["step"]
+    return step
+
+
+def _text(prepared: Prepared, code: Forward) -> str:
+    """The function as Python text."""
+    others = prepared.cell.states[1:]
+    lines = [
+        f"{''.join(f'{name}, ' for name in ('h_prev', *(f'before_{name}' for name in others)))}= before",
+        f"{''.join(f'{name}, ' for name in ('h_next', *(f'state_{name}' for name in others)))}= after",
+        *(f"copyto(state_{name}, before_{name})" for name in others),
+    ]
+    weights = prepared.weights
+    for block, gates in (("merged", prepared.gates.merged), ("hoisted", prepared.gates.hoisted)):
+        if gates:
+            lines.append(f"dot(x, w_{block}, {block})")
+            if weights.input_bias is not None:
+                lines.append(f"add({block}, b_{block}, {block})")
+    if prepared.gates.merged and weights.recurrent_bias is not None:
+        lines.append("add(merged, b_across, merged)")
+    if prepared.gates.apart:
+        lines.append("copyto(apart, b_apart)" if weights.recurrent_bias is not None else "apart.fill(0)")
+    lines += [line.replace("constant", "early_constant") for line in code.ahead.lines]
+    lines += [line.replace("h_operand", "h_prev") for line in code.loop.lines]
+    return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
+
+
+def _weights(prepared: Prepared) -> dict[str, Any]:
+    """All weights by their names in the text, as they lie."""
+    gates, weights = prepared.gates, prepared.weights
+    arrays = {
+        "w_merged": prepared.of_input(gates.merged).T,
+        "w_hoisted": prepared.of_input(gates.hoisted).T,
+        "b_merged": rows_of(weights.input_bias, prepared.cell.input_gates, gates.merged),
+        "b_hoisted": rows_of(weights.input_bias, prepared.cell.input_gates, gates.hoisted),
+        "b_across": rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.merged),
+        "b_apart": rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.apart),
+        **{name: array for name, array in for_forward(prepared, vector=True).items() if name.startswith("w_")},
+        **pointwise(prepared, 1, vector=True),
+    }
+    if gates.inner and weights.recurrent_bias is not None:
+        arrays["b_inner"] = rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.inner)
+    return {name: array for name, array in arrays.items() if array is not None and array.size}
+
+
+def _is_own(array: Any, weights: Weights) -> bool:
+    """Whether an array lies in the memory of the weights."""
+    given = (weights.input, weights.recurrent, weights.input_bias, weights.recurrent_bias, weights.projection)
+    return any(a is not None and np.may_share_memory(array, a) for a in (*given, *weights.pointwise.values()))
+
+
+def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
+    """The arrays in the text that aren't weights."""
+    gates, size, dtype = prepared.gates, prepared.size, prepared.weights.input.dtype
+    merged = len(gates.merged) * size
+    stepwise, hoisted = np.empty(len(gates.of_output) * size, dtype), np.empty(len(gates.hoisted) * size, dtype)
+    inner = np.empty(len(gates.inner) * size, dtype)
+    activated = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
+    arrays = {
+        **{name: array for name, array in for_forward(prepared, vector=True).items() if not name.startswith("w_")},
+        **{name: np.asarray(mean, dtype) for name, mean in ((f"x_{k}", p) for k, p in prepared.cell.draws.items())},
+        "stepwise": stepwise,
+        "product": np.empty_like(stepwise),
+        "merged": stepwise[:merged],
+        "apart": stepwise[merged:],
+        "activated": stepwise[activated : activated + len(gates.activated) * size],
+        "hoisted": hoisted,
+        "inner": inner,
+        "inner_operand": np.empty(size, dtype),
+        "output": np.empty(size, dtype),
+    }
+    for names, block, prefix in (
+        (gates.hoisted, hoisted, "x_"),
+        (gates.of_output, stepwise, ""),
+        (gates.inner, inner, "h_"),
+    ):
+        for k, gate in enumerate(names):
+            kind = prefix or ("z_" if gate in gates.merged else "h_")
+            arrays[f"{kind}{gate}"] = block[k * size : (k + 1) * size]
+    for part in (code.ahead, code.loop):
+        arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in part.work.items()}
+    return arrays
+
+
+class StackStep:
+    """One step of one row through a stack of layers, with its arrays in place; see `Backend.one_step`.
+
+    Parameters
+    ----------
+    steps : list of function
+        Of each layer, as `step_of` returns them.
+    features : int
+        Of the input.
+    sizes : list of int
+        Of the states.
+    dtype : numpy.dtype
+        Of all arrays.
+    """
+
+    def __init__(self, steps: list[Step], features: int, sizes: list[int], dtype: Any) -> None:
+        self.steps = steps
+        self.dtype = dtype
+        self.x_shape = (1, 1, features)
+        self.shapes = [(len(steps), 1, size) for size in sizes]
+
+    def __call__(self, x: Any, before: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]] | None:
+        """Return the output and the states after the step; None if an array isn't as it must be."""
+        dtype = self.dtype
+        if type(x) is not np.ndarray or x.shape != self.x_shape or x.dtype != dtype:
+            return None
+        for array, shape in zip(before, self.shapes, strict=True):
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return None
+        after = tuple([np.empty(shape, dtype) for shape in self.shapes])
+        row = x[0, 0]
+        for layer, step in enumerate(self.steps):
+            now = tuple([array[layer, 0] for array in after])
+            step(row, tuple([array[layer, 0] for array in before]), now)
+            row = now[0]
+        return after[0][-1:].copy(), after

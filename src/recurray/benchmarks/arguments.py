@@ -1,0 +1,130 @@
+"""The options of the command ``recurray bench``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recurray.benchmarks import cells, imports, memory
+from recurray.benchmarks.kinds import KINDS
+from recurray.benchmarks.problems import MODES, PROBLEMS
+from recurray.benchmarks.timing import CLOCKS, Budget
+from recurray.command_line import options
+
+AGAINST = ("torch", "onnxruntime", "reference")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    budget = Budget()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Time recurray's LSTM side by side with other libraries', in one process, on the same numbers.\n"
+        "Results are compared first, and only those that agree are timed. Training is a forward pass and\n"
+        "the gradients of the input and of all params. All sizes take about a quarter of an hour.\n"
+        "\n"
+        "bench cells times every cell and every option of the LSTM beside the plain LSTM instead, at one size\n"
+        "if no other is asked for; that takes about two minutes.\n"
+        "\n"
+        "bench memory measures the memory that training takes on NumPy, at a large size and for 1,000 to\n"
+        "100,000 steps if no others are asked for; that takes about five minutes.\n"
+        "\n"
+        "bench import measures what importing recurray costs beside NumPy; that takes about a minute."
+    )
+    parser.epilog = "sizes, as B x T x I x H (batch, steps, input, hidden):\n" + "".join(
+        f"  {number:2} {name:17} {problem.name}\n" for number, (name, problem) in enumerate(PROBLEMS.items(), start=1)
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["layers", "cells", "memory", "import"],
+        default="layers",
+        help="layers: a layer against other libraries' (default); cells: recurray's cells against its plain LSTM; "
+        "memory: what training takes of it, and of time, as sequences grow; import: the time that importing takes",
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        metavar="SIZE",
+        help="names or numbers from the list below, quick, all, or B,T,I,H (default: all; for cells "
+        f"{cells.SIZES[0]}; for memory {', '.join(memory.SIZES)})",
+    )
+    parser.add_argument("--mode", choices=[*MODES, "both"], help="what to time (default: both)")
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        type=_positive_integer,
+        metavar="N",
+        help="the numbers of threads that all have alike (default: 1, and 2 where there are 2 cores)",
+    )
+    parser.add_argument(
+        "--dtype", choices=["float32", "float64"], help="the precision (default: each size's own, mostly float32)"
+    )
+    parser.add_argument("--layer", choices=list(KINDS), help="the layer (default: each size's own, mostly lstm)")
+    options.add_backend(parser)
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        choices=AGAINST,
+        metavar="NAME",
+        help="whom to compare with: torch, onnxruntime, reference (recurray's own path for any array library); "
+        "default: torch and onnxruntime, where they are installed",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_positive_integer,
+        metavar="N",
+        help=f"turns that each has on a size (default: {budget.repeats}; for import {imports.REPEATS})",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_positive_number,
+        default=budget.seconds,
+        metavar="S",
+        help="begin no turn later than this, after the first three (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default=budget.clock,
+        help="cpu: the process's own CPU time, better on a busy machine, for one thread only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recompute",
+        nargs="+",
+        type=_recompute,
+        metavar="K",
+        help="for memory: measure layers too that keep states only every K steps, or sqrt, and compute the rest again",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times to a JSON file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios to a picture (needs matplotlib)")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="show the change since a run that was saved by --json, marked where it is beyond the spread",
+    )
+
+
+def _positive_integer(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _recompute(text: str) -> str | int:
+    if text == "sqrt":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected sqrt or a whole number of at least 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,67 @@
+"""A recurrent layer's short way for a step of a single row, as streaming takes it."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import TYPE_CHECKING, Any, Self
+
+from recurray.arrays import Array
+from recurray.backend import Backend, OneStep
+
+if TYPE_CHECKING:
+    from recurray.layers.recurrent import Recurrent
+
+
+class OneSteps:
+    """What the backend has written for a layer's params, kept from call to call.
+
+    It is used only while the params are the very arrays that it was written for, and these are read anew at each step:
+    it can't serve what they were before. Each thread takes one for itself.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[_Written] = []
+        self._none_for: Backend | None = None  # a backend that has no short way
+
+    def take(self, layer: Recurrent, x: Array, state: Any) -> tuple[Array, Any] | None:
+        """Take a step; return the output and the state, or None if that is for the long way."""
+        if self._none_for is layer.backend or getattr(x, "shape", ())[:2] != (1, 1):
+            return None
+        try:
+            written = self._free.pop()
+        except IndexError:
+            written = None
+        if written is None or not written.is_of(layer):
+            step = layer.backend.one_step(layer.cell, layer.weights())
+            if step is None:
+                self._none_for = layer.backend
+                return None
+            written = _Written(layer, step)
+        found = written.take(x, state)
+        self._free.append(written)
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)()  # what is written is for the arrays that it was written for
+
+
+class _Written:
+    """What was written, and for what."""
+
+    def __init__(self, layer: Recurrent, step: OneStep) -> None:
+        self.backend = layer.backend
+        self.names = tuple(layer.params)
+        self.arrays = tuple(layer.params.values())
+        self.step = step
+        self.kind, self.count = layer.state_type, len(layer.cell.states)  # a state's type, and its fields in use
+
+    def is_of(self, layer: Recurrent) -> bool:
+        """Whether it was written for the arrays that the layer's params are now."""
+        return self.backend is layer.backend and all(map(is_, map(layer.params.get, self.names), self.arrays))
+
+    def take(self, x: Array, state: Any) -> tuple[Array, Any] | None:
+        """Take a step, if the arguments are as they must be."""
+        if type(state) is not self.kind or any(value is not None for value in state[self.count :]):
+            return None
+        found = self.step(x, state[: self.count])
+        return None if found is None else (found[0], self.kind(*found[1]))
