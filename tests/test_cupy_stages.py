@@ -475,6 +475,28 @@ def test_the_backend_runs_the_stage_that_is_asked_for(tmp_path):
     assert "stage 'auto' (for an LSTM of 64 rows, by its units: 128: fused, " in backend.describe()
 
 
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parts_that_are_computed_again_equal_the_reference(tmp_path, reverse):
+    library = HostLibrary(tmp_path)
+    backend = backend_on(library)
+    backend.steps_together = 2
+    rng = np.random.default_rng(10)
+    weights, x, start, lengths = problem(LSTMCell(), rng, batch=3, steps=7)
+    dy, dend = rng.standard_normal((7, 3, 4)), tuple(rng.standard_normal((3, 4)) for _ in start)
+    options = {"lengths": lengths, "reverse": reverse}
+    y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start, recompute=3, **options)
+    found = backend.scan_backward(LSTMCell(), cache, dy, dend)
+    expected_y, expected_end, expected_cache = scan.forward(LSTMCell(), weights, x, start, **options)
+    expected = scan.backward(LSTMCell(), expected_cache, dy, dend)
+    pairs = [(y, expected_y), *zip(end, expected_end, strict=True), (found[0], expected[0])]
+    pairs += [*zip(found[1], expected[1], strict=True), (found[2].recurrent, expected[2].recurrent)]
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+    assert all("_by_" in name for name in library.launched)
+    assert len(library.launched) == 4 + 4 + 4  # forward, forward again, backward
+
+
 def refuse(error, what):
     """Refuse kernels, by whether they are cooperative."""
 
