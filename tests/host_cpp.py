@@ -39,9 +39,22 @@ HEAD = """
 
 struct Index { unsigned x; };
 static thread_local Index threadIdx, blockIdx, blockDim;
-static pthread_barrier_t meeting;
-static thread_local pthread_barrier_t* own_meeting = &meeting;
-static void __syncthreads() { pthread_barrier_wait(own_meeting); }
+
+// A barrier of two that take turns: with one alone ThreadSanitizer lets a thread that is late to leave it take note of
+// what others have done since, up to the next time, and doesn't see the race there.
+struct Meeting {
+    pthread_barrier_t turns[2];
+    void begin(unsigned threads) {
+        for (pthread_barrier_t& turn : turns) pthread_barrier_init(&turn, nullptr, threads);
+    }
+    void end() {
+        for (pthread_barrier_t& turn : turns) pthread_barrier_destroy(&turn);
+    }
+};
+static Meeting meeting;
+static thread_local Meeting* own_meeting = &meeting;
+static thread_local unsigned turn;
+static void __syncthreads() { pthread_barrier_wait(&own_meeting->turns[turn++ % 2]); }
 
 // What only a GPU has, for kernels that make the recurrent product themselves.
 #define HOST
@@ -145,7 +158,7 @@ struct Thread {
 
 template <class Call>
 static void together(unsigned blocks, unsigned threads, Call call) {
-    pthread_barrier_init(&meeting, nullptr, threads);
+    meeting.begin(threads);
     Thread<Call>* all = new Thread<Call>[threads];
     for (unsigned k = 0; k < threads; ++k) {
         all[k].blocks = blocks, all[k].threads = threads, all[k].number = k, all[k].call = &call;
@@ -153,7 +166,7 @@ static void together(unsigned blocks, unsigned threads, Call call) {
     }
     for (unsigned k = 0; k < threads; ++k) pthread_join(all[k].handle, nullptr);
     delete[] all;
-    pthread_barrier_destroy(&meeting);
+    meeting.end();
 }
 
 // All threads of all blocks at once. A block's shared memory begins as NaN.
@@ -162,7 +175,7 @@ struct GridThread {
     unsigned block, threads, number;
     Call* call;
     char* shared;
-    pthread_barrier_t* meeting;
+    Meeting* meeting;
     Warp* warp;
     pthread_t handle;
 
@@ -177,11 +190,11 @@ struct GridThread {
 
 template <class Call>
 static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Call call) {
-    pthread_barrier_t* meetings = new pthread_barrier_t[blocks];
+    Meeting* meetings = new Meeting[blocks];
     GridThread<Call>* all = new GridThread<Call>[blocks * threads];
     char** memory = new char*[blocks];
     for (unsigned b = 0; b < blocks; ++b) {
-        pthread_barrier_init(&meetings[b], nullptr, threads);
+        meetings[b].begin(threads);
         memory[b] = (char*)aligned_alloc(128, (shared + 255) / 128 * 128);
         memset(memory[b], 0xff, (shared + 255) / 128 * 128);
     }
@@ -199,7 +212,7 @@ static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Ca
         for (unsigned k = shared; k < (shared + 255) / 128 * 128; ++k)
             if (memory[b][k] != (char)0xff) abort();  // written past its end
         free(memory[b]);
-        pthread_barrier_destroy(&meetings[b]);
+        meetings[b].end();
     }
     for (unsigned k = 0; k < blocks * warps; ++k) pthread_barrier_destroy(&all_warps[k].meeting);
     delete[] all_warps;

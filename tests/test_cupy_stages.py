@@ -355,7 +355,7 @@ def race_program(keep, small, lines):
     call = f"{kernel.name}({', '.join(values[a.name] for a in kernel.arguments)})"
     declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays)
     text = kernel.source("float32" if small else "float64").replace('extern "C"', "")
-    main = RACE.replace("UNITS", "20" if small else "6").replace("STEPS", "40" if small else "400")
+    main = RACE.replace("UNITS", "20" if small else "6").replace("STEPS", "10" if small else "40")
     return HEAD + text + main.replace("ARRAYS", declared).replace("CALL", call)
 
 
@@ -391,7 +391,7 @@ def test_a_missing_barrier_is_a_race(tmp_path, keep):
         for k, line in enumerate(lines):
             if old in line:
                 changed = [*lines[:k], line.replace(old, new), *lines[k + 1 :]]
-                caught.append(races(tmp_path, race_program(keep, "", changed), times=5, seconds=5))
+                caught.append(races(tmp_path, race_program(keep, "", changed), times=2, seconds=5))
     assert len(caught) == (8 if keep else 7)
     assert all(caught)
 
@@ -399,7 +399,7 @@ def test_a_missing_barrier_is_a_race(tmp_path, keep):
 # Compilers for GPUs ---------------------------------------------------------------------------------------------------
 
 COMMON = [(LSTMCell(), (4, 1)), (LSTMCell(), (6, 8)), (GRUCell(), (4, 8))]  # on all architectures
-REST = [(cell, (2, 1)) for cell in DENSE] + [(LSTMCell(), tile) for tile in TILES]
+REST = [(cell, (2, 1)) for cell in DENSE[1:]] + [(LSTMCell(), tile) for tile in TILES]
 
 
 def kernels_of(pairs, dtype="float32", ways=(True, None), small=""):
