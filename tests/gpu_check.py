@@ -1,8 +1,9 @@
 """Everything that needs a GPU, in one script: ``python tests/gpu_check.py FOLDER``. It has not been run on a GPU yet.
 
-It runs the tests marked ``gpu`` and those of every layer on the CuPy backend, compares larger layers with NumPy, and
-times the LSTM against ``torch.nn.LSTM`` and the diagonal LSTM against the GPU's memory. It goes on after a failure,
-ends within ten minutes, and writes FOLDER/report.md as it goes, with the tests' output beside it. It works in a
+It runs the tests marked ``gpu`` and those of every layer on the CuPy backend, compares larger layers with NumPy and
+each stage with the one before, runs small sizes under ``compute-sanitizer``, and times the LSTM against
+``torch.nn.LSTM`` and the diagonal LSTM against the GPU's memory. It goes on after a failure, ends within ten minutes,
+and writes FOLDER/report.md as it goes, with the tests' output and the numbers as JSON beside it. It works in a
 checkout that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch for the comparison.
 
 With ``--backend numpy`` it runs on the CPU, on smaller problems, to see that the script itself works.
@@ -11,8 +12,10 @@ With ``--backend numpy`` it runs on the CPU, on smaller problems, to see that th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,10 @@ class Report:
     def table(self, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
         lines = [head, ("---",) * len(head), *rows]
         self.add("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
+
+    def save(self, name: str, what: Any) -> None:
+        """Write numbers to a file beside the report."""
+        (self.folder / name).write_text(json.dumps(what, indent=1) + "\n")
 
     @contextmanager
     def section(self, title: str) -> Iterator[None]:
@@ -91,9 +99,15 @@ def run(report: Report, backend: str) -> None:
     with report.section("Every layer in float32 and float64, compared with NumPy"):
         compare_layers(report, backend)
     with report.section("Tests of the CuPy backend on a GPU"):
-        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(150, report.left()))
+        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(200, report.left()))
+    with report.section("Each stage, compared with the one before"):
+        compare_stages(report, backend)
+    with report.section("Small sizes under compute-sanitizer"):
+        sanitize(report, backend, seconds=min(150, report.left()))
     with report.section("LSTM, against torch.nn.LSTM"):
         gpu_times.lstm(report, backend, seconds=min(150, report.left()))
+    with report.section("recurray bench"):
+        bench(report, backend, seconds=min(60, report.left()))
     if on_gpu:
         with report.section("A step of the LSTM, part by part"):
             gpu_times.parts(report)
@@ -207,6 +221,81 @@ def compare_layers(report: Report, backend: str) -> None:
     report.table(("layer", *ALLOWED, ""), rows)
     if wrong:
         raise AssertionError(f"further from NumPy than {ALLOWED}: {', '.join(wrong)}")
+
+
+STAGES = ("persistent", "step", "fused", "reference")
+STAGE_SIZES = [(1, 128), (3, 301), (64, 512), (16, 1024)]  # rows and units
+
+
+def compare_stages(report: Report, backend: str) -> None:
+    """Compare the LSTM and the GRU by each stage with the next slower one, over 200 steps."""
+    import recurray as rr
+    from cells import GRUCell, LSTMCell
+
+    stages = STAGES if backend == "cupy" else (None,)
+    rows, wrong = [], []
+    for cell in (LSTMCell(), GRUCell()):
+        for batch, units in STAGE_SIZES if backend == "cupy" else [(3, 20)]:
+            found = [of_stage(rr, backend, stage, cell, batch, units) for stage in reversed(stages)]
+            errors = []
+            for slower, faster in pairwise(found):
+                pairs = zip(slower, faster, strict=True)
+                errors.append(max(float(abs(a - b).max()) / max(1.0, float(abs(a).max())) for a, b in pairs))
+            bad = [error for error in errors if not error <= ALLOWED["float32"]]
+            wrong += [f"{cell} {batch} x {units}"] * bool(bad)
+            rows.append((cell, batch, units, *(f"{error:.1e}" for error in errors), "WRONG" if bad else "ok"))
+    heads = [f"{faster} to {slower}" for slower, faster in pairwise(STAGES[::-1])]
+    report.table(("cell", "B", "H", *(heads if backend == "cupy" else []), ""), rows)
+    if wrong:
+        raise AssertionError(f"further from the stage before than {ALLOWED['float32']}: {', '.join(wrong)}")
+
+
+def of_stage(rr: Any, backend: str, stage: str | None, cell: Any, batch: int, units: int) -> list[Any]:
+    """The output and all gradients of a layer by one stage."""
+    import numpy as np
+
+    layer = rr.Recurrent(cell, 16, units, backend=rr.get_backend(backend, stage=stage), seed=0)
+    be, rng = layer.backend, np.random.default_rng(5)
+    x = be.asarray(rng.standard_normal((batch, 200, 16)), "float32")
+    y, _, cache = layer.forward(x)
+    dx, _, grads = layer.backward(cache, be.asarray(rng.standard_normal((batch, 200, units)), "float32"))
+    return [be.to_numpy(a) for a in (y, dx, *grads.values())]
+
+
+def sanitize(report: Report, backend: str, *, seconds: float) -> None:
+    """Run `gpu_small` under each of compute-sanitizer's tools."""
+    until, wrong = time.monotonic() + seconds, []
+    program = [sys.executable, str(ROOT / "tests" / "gpu_small.py")]
+    if backend == "numpy":
+        subprocess.run([*program, "numpy"], check=True, capture_output=True, timeout=seconds)
+        return
+    subprocess.run(program, check=True, capture_output=True, timeout=seconds)  # compiles all kernels, which CuPy keeps
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
+        log = report.folder / f"{tool}.txt"
+        left = max(1.0, until - time.monotonic())
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *program]
+        try:
+            with log.open("w") as file:
+                code = subprocess.run(command, stdout=file, stderr=file, timeout=left, check=False).returncode
+            outcome = log.read_text().splitlines()[-1:]
+        except subprocess.TimeoutExpired:
+            code, outcome = -1, [f"not done in {left:.0f} s"]
+        report.add(f"{tool}: {' '.join(outcome)}")
+        wrong += [tool] if code else []
+    if wrong:
+        raise RuntimeError(f"compute-sanitizer found something, or didn't end: {', '.join(wrong)}")
+
+
+def bench(report: Report, backend: str, *, seconds: float) -> None:
+    """Run `recurray bench` on this backend, a few sizes."""
+    sizes = ["32x100x128x256", "64x100x256x512"] if backend == "cupy" else ["stream"]
+    command = [sys.executable, "-m", "recurray.benchmarks", "--backend", backend, "--sizes", *sizes]
+    command += ["--seconds", "3", "--json", str(report.folder / "bench.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    report.add(done.stdout or "(no output)")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with the code {done.returncode}: {done.stderr[-2000:]}")
 
 
 def results(layer: Any, lengths: Any, rng: Any) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import warnings
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -11,13 +13,19 @@ from typing import Any
 GPU_SIZES = [
     (1, 512, 128, 128, 1, False),
     (1, 512, 512, 512, 1, False),
+    (1, 512, 1024, 1024, 1, False),
+    (1, 512, 2048, 2048, 1, False),
     (16, 512, 256, 256, 1, False),
+    (64, 512, 128, 128, 1, False),
     (64, 512, 512, 512, 1, False),
     (64, 512, 1024, 1024, 1, False),
-    (256, 128, 1024, 1024, 1, False),
-    (64, 128, 2048, 2048, 1, False),
-    (64, 128, 512, 512, 4, False),
-    (64, 128, 512, 512, 1, True),
+    (64, 512, 2048, 2048, 1, False),
+    (256, 512, 512, 512, 1, False),
+    (256, 512, 1024, 1024, 1, False),
+    (1, 512, 512, 512, 4, False),
+    (64, 512, 512, 512, 4, False),
+    (1, 512, 512, 512, 1, True),
+    (64, 512, 512, 512, 1, True),
 ]
 CPU_SIZES = [(1, 16, 8, 16, 1, False), (4, 16, 8, 16, 2, True)]
 SIZES = {"cupy": GPU_SIZES, "numpy": CPU_SIZES}
@@ -41,47 +49,84 @@ def seconds_of(call: Callable[[], Any], wait: Callable[[], None], repeats: int =
 
 
 def lstm(report: Any, backend: str, *, seconds: float) -> None:
-    """Time forward, for inference, and forward with backward, in float32 (PyTorch without TF32)."""
+    """Time forward, for inference, and forward with backward, by each stage and by PyTorch in its precisions.
+
+    PyTorch's float32 is without TF32. Sizes of which a stage has no layout are left out.
+    """
     until = time.monotonic() + seconds
+    found: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
     try:
         for size in SIZES[backend]:
-            numbers = ["no time left"] * 6 if time.monotonic() > until else lstm_times(backend, size)
-            rows.append((size, *numbers))
+            if time.monotonic() > until:
+                rows.append((size, "no time left"))
+                continue
+            times = lstm_times(backend, size)
+            found.append({"size": size, "microseconds a step": times})
+            for mode in ("forward", "training"):
+                own = {name: by[mode] for name, by in times.items() if not name.startswith("torch")}
+                full = [name for name in own if "float" not in name]
+                best = min(full, key=own.__getitem__, default="")
+                theirs = {name: by[mode] for name, by in times.items() if name.startswith("torch")}
+                ratio = f"{own[best] / theirs['torch float32']:.2f}" if best and "torch float32" in theirs else "-"
+                rows.append((size, mode, shown(own), shown(theirs), best, ratio))
     finally:  # what there is
-        heads = ("forward", "torch", "ratio", "training", "torch", "ratio")
-        report.add("Microseconds a step; sizes are (B, T, I, H, layers, both directions).")
-        report.table(("size", *heads), rows)
+        report.add(
+            "Microseconds a step; sizes are (B, T, I, H, layers, both directions). The ratio is that of float32."
+        )
+        report.table(("size", "mode", "recurray", "PyTorch", "best", "ratio"), rows)
+        report.save("lstm.json", found)
 
 
-def lstm_times(backend: str, size: tuple[Any, ...]) -> list[str]:
-    """The times of one size, recurray's and PyTorch's and their ratio."""
-    own = own_lstm(backend, *size)
-    try:
-        other = torch_lstm("cuda" if backend == "cupy" else "cpu", *size)
-    except ImportError:
-        other = None
-    numbers: list[str] = []
-    for mode in (0, 1):
-        mine = seconds_of(*own[mode])
-        theirs = seconds_of(*other[mode]) if other else float("nan")
-        numbers += [f"{1e6 * mine / size[1]:.1f}", f"{1e6 * theirs / size[1]:.1f}", f"{mine / theirs:.2f}"]
-    return numbers
+def shown(times: dict[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix('torch ')} {1.0 * number:.1f}" for name, number in times.items())
+
+
+def lstm_times(backend: str, size: tuple[Any, ...]) -> dict[str, dict[str, float]]:
+    """The times of one size, by what was timed and the mode."""
+    jobs: dict[str, list[Timed]] = {}
+    ways = [("persistent", None), ("fused", None), ("persistent", "float16"), ("persistent", "bfloat16")]
+    for stage, small in ways if backend == "cupy" else [(None, None)]:
+        with warnings.catch_warnings(action="error", category=UserWarning), contextlib.suppress(UserWarning):
+            name = " ".join(filter(None, (stage or "recurray", small)))
+            jobs[name] = own_lstm(backend, stage, small, *size)
+    with contextlib.suppress(ImportError):
+        for dtype in ("float32", "float16", "bfloat16") if backend == "cupy" else ("float32",):
+            jobs[f"torch {dtype}"] = torch_lstm("cuda" if backend == "cupy" else "cpu", dtype, *size)
+    repeats = 5 if backend == "cupy" else 3
+    return {
+        name: {
+            mode: 1e6 * seconds_of(*timed, repeats) / size[1]
+            for mode, timed in zip(("forward", "training"), job, strict=True)
+        }
+        for name, job in jobs.items()
+    }
 
 
 Timed = tuple[Callable[[], Any], Callable[[], None]]
 
 
-def own_lstm(backend: str, batch: int, steps: int, features: int, units: int, layers: int, both: bool) -> list[Timed]:
+def own_lstm(
+    backend: str,
+    stage: str | None,
+    small: str | None,
+    batch: int,
+    steps: int,
+    features: int,
+    units: int,
+    layers: int,
+    both: bool,
+) -> list[Timed]:
     """What is to be timed of recurray's LSTM: forward, and training."""
     import numpy as np
 
     import recurray as rr
 
-    lstm = rr.LSTM(features, units, layers, bidirectional=both, batch_first=False, backend=backend, seed=0)
-    be = lstm.backend
+    be = rr.get_backend(backend, stage=stage, compute_dtype=small)
+    lstm = rr.LSTM(features, units, layers, bidirectional=both, batch_first=False, backend=be, seed=0)
     x = be.asarray(np.random.default_rng(0).standard_normal((steps, batch, features)), "float32")
-    y, _ = lstm(x)
+    y, _, cache = lstm.forward(x)
+    lstm.backward(cache, y)  # what can't run says so here
     dy = be.asarray(np.random.default_rng(1).standard_normal(y.shape), "float32")
     return [
         (lambda: lstm(x), be.synchronize),
@@ -89,14 +134,17 @@ def own_lstm(backend: str, batch: int, steps: int, features: int, units: int, la
     ]
 
 
-def torch_lstm(device: str, batch: int, steps: int, features: int, units: int, layers: int, both: bool) -> list[Timed]:
+def torch_lstm(
+    device: str, dtype: str, batch: int, steps: int, features: int, units: int, layers: int, both: bool
+) -> list[Timed]:
     """What is to be timed of PyTorch's."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    lstm = torch.nn.LSTM(features, units, layers, bidirectional=both, device=device)
-    x = torch.randn(steps, batch, features, device=device, requires_grad=True)
-    dy = torch.randn(steps, batch, units * (2 if both else 1), device=device)
+    options: dict[str, Any] = {"device": device, "dtype": getattr(torch, dtype)}
+    lstm = torch.nn.LSTM(features, units, layers, bidirectional=both, **options)
+    x = torch.randn(steps, batch, features, requires_grad=True, **options)
+    dy = torch.randn(steps, batch, units * (2 if both else 1), **options)
 
     def forward() -> None:
         with torch.inference_mode():

@@ -160,8 +160,14 @@ class FakeRuntime:
     class CUDARuntimeError(RuntimeError):
         pass
 
-    def __init__(self, count: int | None) -> None:
-        self.count = count
+    def __init__(self, count: int | None, driver: int = 13020) -> None:
+        self.count, self.driver = count, driver
+
+    def driverGetVersion(self) -> int:  # noqa: N802
+        return self.driver
+
+    def runtimeGetVersion(self) -> int:  # noqa: N802
+        return 13020
 
     def getDeviceCount(self) -> int:  # noqa: N802
         if self.count is None:
@@ -169,8 +175,15 @@ class FakeRuntime:
         return self.count
 
 
-def fake_cupy(count: int | None) -> Any:
-    cuda = type("cuda", (), {"runtime": FakeRuntime(count)})
+class NoCompiler:
+    """CuPy's view of a machine without NVRTC."""
+
+    def getVersion(self) -> tuple[int, int]:  # noqa: N802
+        raise RuntimeError('Failure finding "libnvrtc.so.13"')
+
+
+def fake_cupy(count: int | None, driver: int = 13020) -> Any:
+    cuda = type("cuda", (), {"runtime": FakeRuntime(count, driver), "nvrtc": NoCompiler()})
     return type("cupy", (), {"__version__": "14.2.0", "cuda": cuda})
 
 
@@ -193,6 +206,52 @@ def test_cupy_without_the_device(
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count))
     with pytest.raises(rr.BackendUnavailableError, match=words):
         rr.get_backend("cupy", device)
+
+
+def test_cupy_whose_driver_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    for driver, words in (
+        (12040, r"the driver is for CUDA 12\.4, and this CuPy needs CUDA 13: update the driver"),
+        (0, "there is no NVIDIA driver"),
+    ):
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy(None, driver))
+        with pytest.raises(rr.BackendUnavailableError, match=words):
+            rr.get_backend("cupy")
+
+
+def test_cupy_without_its_compiler(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1))
+    with pytest.raises(rr.BackendUnavailableError, match=r"but CUDA's NVRTC or cuBLAS isn't .*libnvrtc"):
+        rr.get_backend("cupy")
+
+
+def test_stages_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    backend = rr.get_backend("numpy")
+    for given in ("numpy", backend, np):
+        with pytest.raises(ValueError, match="stage='step' was asked for"):
+            rr.get_backend(given, stage="step")
+        with pytest.raises(ValueError, match="compute_dtype='bfloat16' was asked for"):
+            rr.get_backend(given, compute_dtype="bfloat16")
+    with pytest.raises(ValueError, match="compute_dtype must be 'float16' or 'bfloat16' or None, not 'float8'"):
+        rr.get_backend("cupy", compute_dtype="float8")
+    with pytest.raises(ValueError, match=r"stage must be one of 'auto', 'persistent', 'step', .*, not 'fastest'"):
+        rr.get_backend("cupy", stage="fastest")
+
+    class Cupy(Backend):
+        def __init__(self, device: Any = None, stage: str = "auto") -> None:
+            super().__init__(np)
+            self.name, self.stage = "cupy", stage
+
+    selector._named.cache_clear()
+    announce(monkeypatch, numpy=type(backend), cupy=Cupy)
+    stepwise = rr.get_backend("cupy", stage="step")
+    assert stepwise.stage == "step"  # type: ignore[attr-defined]
+    assert rr.get_backend("cupy", stage="step") is stepwise is rr.get_backend(stepwise, stage="step")
+    assert rr.get_backend("auto", stage="step") is stepwise
+    with pytest.raises(ValueError, match="the backend 'cupy' takes no compute_dtype, but"):
+        rr.get_backend("cupy", compute_dtype="float16")
+    assert rr.get_backend("cupy") is not stepwise
+    with pytest.raises(ValueError, match="stage='fused' was asked for"):
+        rr.get_backend(stepwise, stage="fused")
 
 
 def test_a_backend_that_breaks_on_import(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:

@@ -21,7 +21,8 @@ from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
 from recurray_cupy import CupyBackend
 from recurray_cupy.compiled import compiled
-from recurray_cupy.library import CompilationError, CupyLibrary
+from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
+from recurray_cupy.plan import Device, plan_for
 
 
 def empty(case):
@@ -61,7 +62,10 @@ class NoCompiler:
     """A library whose compiler refuses some kernels."""
 
     def __init__(self, library, refused):
-        self.xp, self.library, self.refused = library.xp, library, refused
+        self.library, self.refused = library, refused
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
 
     def function(self, kernel, dtype):
         if kernel.name.endswith(self.refused):
@@ -72,14 +76,17 @@ class NoCompiler:
 def backend_on(library):
     """The backend, but on the CPU."""
     backend = object.__new__(CupyBackend)
-    backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array)
+    stream = SimpleNamespace(synchronize=lambda: None)
+    cuda = SimpleNamespace(get_current_stream=lambda: stream)
+    backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
-    backend.device, backend.name = Device("cpu"), "cupy"
-    backend.library, backend._slow = library, set()
+    backend.device, backend.name = HostDevice("cpu"), "cupy"
+    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
+    backend._refused, backend._warned = set(), set()
     return backend
 
 
-class Device(str):
+class HostDevice(str):
     """NumPy's device, which CuPy's way of choosing one may be applied to."""
 
     def __enter__(self):
@@ -145,7 +152,7 @@ def test_the_backend_runs_kernels(library):
     library.launched.clear()
     arguments = problem(LSTMCell(), rng, batch=3, steps=6)
     both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
-    assert len(library.launched) > 20
+    assert len(library.launched) == 5  # each way one launch for all steps
     np.testing.assert_array_equal(backend.sum_rows(np.eye(2), np.array([1, 1]), 2), [[0, 0], [1, 1]])
 
 
@@ -166,6 +173,102 @@ def test_kernels_are_compiled_once_for_each_device(monkeypatch):
         library.function(kernel, "float32")
 
 
+def test_what_does_not_fit_is_refused_before_it_is_launched(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    library = CupyLibrary()
+    assert library.device() == Device(multiprocessors=10, shared=100_000, cooperative=True)
+    recurrence = compiled(LSTMCell()).recurrence(keep=True)
+    plan = plan_for(recurrence.work(3, 80, 4), library.device(), resident=True)
+    assert 5 < plan.blocks <= 10
+    kernel = recurrence.kernel(plan.tile, plan.threads)
+    launch = library.planned(kernel, "float32", plan, cooperative=True)
+    assert library.planned(kernel, "float32", plan, cooperative=True) is launch
+    launch((plan.blocks,), (256,), (1, 2))
+    arguments = ((plan.blocks,), (256,), (1, 2))
+    assert cupy.launched == [(*arguments, {"shared_mem": plan.shared, "enable_cooperative_groups": True})]
+    smaller = replace(plan, shared=plan.shared // 2)
+    library.planned(kernel, "float32", smaller, cooperative=True)((plan.blocks,), (256,), (1, 2))
+    launch((plan.blocks,), (256,), (1, 2))  # still has its shared memory
+    library.planned(kernel, "float32", plan, cooperative=False)((plan.blocks,), (256,), (1, 2))
+    assert cupy.launched[-1][-1]["enable_cooperative_groups"] is False
+
+    library, cupy.multiprocessors = CupyLibrary(), 5  # another process has the others, say
+    with pytest.raises(DoesNotFitError, match=f"LSTMCell_forward.* needs {plan.blocks} blocks .* at once, but 5 fit"):
+        library.planned(kernel, "float32", plan, cooperative=True)
+    cupy.most_shared = 99_999
+    with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: invalid value"):
+        library.planned(kernel, "float32", plan, cooperative=False)
+    assert len(cupy.launched) == 4
+
+
+def test_a_fault_is_found_once(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    library = CupyLibrary()
+    assert not library.found_fault()
+    assert library.fault == cupy.memory.ptr
+    cupy.memory[0] = 1  # what a kernel does
+    assert library.found_fault()
+    assert not library.found_fault()
+
+
+def test_steps_are_a_graph_when_the_same_arrays_come_again(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    library = CupyLibrary()
+    started = []
+
+    def steps(address, starts=range(3)):
+        def launch(start):
+            started.append(start)
+
+        array = SimpleNamespace(data=SimpleNamespace(ptr=address))
+        launch.function, launch.arguments = abs, (array, np.int32(7))
+        library.repeat(launch, starts)
+
+    for _ in range(4):
+        steps(1000)
+    assert (started, cupy.stream.replays) == ([0, 1, 2] * 2, 3)  # once eagerly, once into the graph
+    steps(2000)
+    steps(1000, range(2))
+    assert (len(started), cupy.stream.replays) == (11, 3)
+    cupy.stream.capturing = True  # the user's own capture gets the launches themselves
+    steps(1000)
+    assert (len(started), cupy.stream.replays) == (14, 3)
+
+
+class Memory(bytearray):
+    """Memory of the host, as CuPy has it."""
+
+    ptr = 4096
+
+
+class Stream:
+    """CuPy's stream, which can be captured."""
+
+    def __init__(self, **options):
+        self.replays, self.capturing = 0, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def is_capturing(self):
+        return self.capturing
+
+    def begin_capture(self):
+        pass
+
+    def end_capture(self):
+        def launch(stream):
+            stream.replays += 1
+
+        return SimpleNamespace(launch=launch)
+
+
 class FakeCupy:
     """What of CuPy the compiling of kernels uses."""
 
@@ -177,11 +280,24 @@ class FakeCupy:
 
     def __init__(self):
         self.number, self.fails, self.compiled = 0, False, []
+        self.multiprocessors, self.most_shared, self.shared, self.launched = 10, 100_000, 0, []
+        self.memory, self.stream = Memory(4), Stream()
         self.cuda = SimpleNamespace(
             runtime=SimpleNamespace(getDevice=lambda: self.number),
             compiler=SimpleNamespace(CompileException=self.CompilationFailedError),
-            driver=SimpleNamespace(CUDADriverError=self.CUDADriverError),
+            driver=SimpleNamespace(
+                CUDADriverError=self.CUDADriverError,
+                occupancyMaxActiveBlocksPerMultiprocessor=lambda function, threads, shared: 1,
+            ),
+            alloc_pinned_memory=lambda size: self.memory,
+            get_current_stream=lambda: self.stream,
+            Stream=Stream,
+            Device=self.device,
         )
+
+    def device(self, number):
+        sizes = {"MultiProcessorCount": self.multiprocessors, "MaxSharedMemoryPerBlockOptin": 100_000}
+        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1, "ComputeCapabilityMajor": 9})
 
     def RawKernel(self, code, name):  # noqa: N802 - CuPy's name
         def compile_kernel():
@@ -189,4 +305,26 @@ class FakeCupy:
                 raise self.CompilationFailedError("no such operator")
             self.compiled.append((code, name))
 
-        return SimpleNamespace(compile=compile_kernel)
+        def launch(grid, block, arguments, **options):
+            assert options.get("shared_mem", 0) <= self.shared
+            self.launched.append((grid, block, arguments, options))
+
+        launch.ptr = 1
+        return RawKernel(self, compile_kernel, launch)
+
+
+class RawKernel:
+    """A kernel of CuPy's."""
+
+    def __init__(self, cupy, compile_kernel, launch):
+        self.cupy, self.compile, self.kernel = cupy, compile_kernel, launch
+
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        return self.cupy.shared
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        if size > self.cupy.most_shared:
+            raise self.cupy.CUDADriverError("invalid value")
+        self.cupy.shared = size

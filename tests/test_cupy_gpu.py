@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import compare_scans
+import recurray as rr
 from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from harness import obtain
 from random_cell import RandomCell
-from recurray.cells import LSTMCell, Weights
+from recurray.cells import GRUCell, LSTMCell, Weights
+from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache
 
 pytestmark = pytest.mark.gpu
@@ -62,6 +66,65 @@ def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
 
 def _scaled(weight):
     return None if weight is None else weight * 0.05
+
+
+# What a plan does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
+DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256)]
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+@pytest.mark.parametrize(
+    ("cell", "dtype", "sizes"),
+    [
+        (LSTMCell(), "float32", STAGE_SIZES),
+        (LSTMCell(), "float64", STAGE_SIZES[2:5]),
+        (GRUCell(), "float32", STAGE_SIZES[2:5]),
+        *((cell, "float32", STAGE_SIZES[2:3]) for cell in DENSE),  # each layout takes a compilation
+    ],
+    ids=repr,
+)
+def test_stages_on_a_gpu(cell, dtype, sizes, stage):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage), np.random.default_rng(10)
+    with warnings.catch_warnings(action="error"):  # nothing is left to a slower stage
+        for k, (batch, steps, size) in enumerate(sizes):
+            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
+            scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+            on_gpu(backend, cell, scaled, *arguments[1:], reverse=k % 3 == 1, rng=rng, masked=k % 3 == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "fused"])
+@pytest.mark.parametrize("small", ["float16", "bfloat16"])
+def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(12)
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {"float16": 4e-3, "bfloat16": 3e-2}[small])
+    with warnings.catch_warnings(action="error"):
+        for batch, size in [(3, 5), (5, 70), (64, 256), (20, 512)]:
+            for cell in (LSTMCell(), GRUCell()):
+                arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+                scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+                on_gpu(backend, cell, scaled, *arguments[1:], rng=rng, masked=batch == 5)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+def test_long_sequences_on_a_gpu_by_every_stage(stage):
+    """Many steps, in several launches: what one block writes another reads, 3,000 times over; then the graph."""
+    obtain("cupy")
+    rng, cell = np.random.default_rng(11), LSTMCell()
+    arguments = problem(cell, rng, batch=16, steps=3000, size=256, features=8, ragged=False, dtype="float32")
+    weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
+    outputs = []
+    for backend in (rr.get_backend("cupy", stage="fused"), *[rr.get_backend("cupy", stage=stage)] * 3):
+        there = {name: backend.asarray(a) for name, a in vars(weights).items() if isinstance(a, np.ndarray)}
+        states = tuple(map(backend.asarray, start))
+        outputs.append(backend.to_numpy(backend.scan_forward(cell, Weights(**there), backend.asarray(x), states)[0]))
+    for found in outputs[1:]:
+        np.testing.assert_allclose(found, outputs[0], rtol=0, atol=2e-4)
+        np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
 
 
 @pytest.mark.parametrize("seed", SEEDS)

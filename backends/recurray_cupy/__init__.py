@@ -11,8 +11,19 @@ A cell is recorded, and kernels are written for it, in this order:
 
 `forward` and `backward` run them: a product, a launch, a product, a launch, with single products over all steps
 before and after. A step is one launch each way, and two where there is a product amid the step. Where no unit waits
-for another's output, as in the diagonal LSTM, all steps are one launch. `library` is all that is CuPy's own, so that
-the tests can run the rest with NumPy and a C++ compiler in its place.
+for another's output, as in the diagonal LSTM, all steps are one launch.
+
+Or one kernel makes the recurrent product too, for one step or for all:
+
+    recurrence            writes that kernel around the same step; its product is in `recurrence_text`
+    tensor_cores          the like on tensor cores, with operands rounded to float16 or bfloat16
+    plan                  divides the units and rows among the blocks of the launch
+    recurrence_launch     launches it; `graphs` replays launches that come again
+    stages                which way is taken when
+
+`products` are the library's, of operands as they are or rounded.
+
+`library` is all that is CuPy's own, so that the tests can run the rest with NumPy and a C++ compiler in its place.
 
 None of it has been run on a GPU yet.
 

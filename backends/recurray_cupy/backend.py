@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from recurray import parts
 from recurray.backend import Backend, BackendUnavailableError
+from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache, forward
-from recurray_cupy.library import CompilationError, CupyLibrary, Library
+from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError, KernelError, Library
 from recurray_cupy.prelude import REALS
+from recurray_cupy.recurrence_launch import ready
+from recurray_cupy.stages import AUTO, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
 from recurray_cupy.sum_rows import sum_rows
+from recurray_cupy.tensor_core_text import NAMES
+
+Result = TypeVar("Result")
 
 INSTALL = (
     'install CuPy for your CUDA driver: pip install "recurray[cupy13]" (CUDA 13) or '
@@ -24,13 +32,24 @@ INSTALL = (
 )
 
 
+@dataclass(frozen=True)
+class Call:
+    """What the stage of a scan depends on."""
+
+    cell: Cell
+    dtype: str
+    shape: tuple[int, int]  # steps and rows
+    units: int
+    projected: bool
+
+
 class CupyBackend(Backend):
     """CuPy on one CUDA device.
 
-    Cells are recorded, and kernels written from them: one launch for a step forward, one for a step backward; see
-    `recurray_cupy.forward`. A cell that can't be recorded, or whose kernels don't compile, runs by the reference
-    path, after a warning. Work is queued on CuPy's current stream and returns before it is done, as CuPy's own
-    functions do.
+    Cells are recorded, and kernels written from them. How a recurrence then runs is its stage, see
+    `recurray_cupy.stages`: a rule chooses it by the sizes, and ``stage=`` overrides the rule. What a stage can't do,
+    a cell that can't be recorded, a kernel that doesn't compile or doesn't fit on the GPU, a slower one does, after one
+    warning. Work is queued on CuPy's current stream and returns before it is done, as CuPy's own functions do.
 
     This has not been run on a GPU yet. Its kernels were compiled for GPUs, and run, with all that surrounds them, as
     C++ on a CPU.
@@ -39,16 +58,32 @@ class CupyBackend(Backend):
     ----------
     device : int, optional
         The device's number; CuPy's current device if omitted.
+    stage : {"auto", "persistent", "step", "fused", "reference"}
+        The fastest stage to use; "auto" leaves it to the rule.
+    compute_dtype : {"float16", "bfloat16"}, optional
+        What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
+        and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
+
+    Attributes
+    ----------
+    stage, compute_dtype : str
 
     Raises
     ------
     BackendUnavailableError
-        CuPy isn't installed, or no CUDA device answers.
+        CuPy, the compiler NVRTC or cuBLAS isn't installed, no CUDA device answers, the driver is too old, or the
+        device has no tensor cores for ``compute_dtype``.
+    ValueError
+        There is no such stage.
     """
 
     steps_together = 512
 
-    def __init__(self, device: int | None = None) -> None:
+    def __init__(self, device: int | None = None, stage: str = AUTO, compute_dtype: str | None = None) -> None:
+        self.stage = check_stage(stage)
+        if compute_dtype not in (None, *NAMES):
+            raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
+        self.compute_dtype = compute_dtype
         try:
             import cupy
         except ImportError as error:
@@ -57,21 +92,35 @@ class CupyBackend(Backend):
             count = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise BackendUnavailableError(
-                f"CuPy {cupy.__version__} is installed, but no CUDA device answers ({error}); "
-                "check with nvidia-smi that a driver runs and is new enough"
+                f"CuPy {cupy.__version__} is installed, but no CUDA device answers ({error}); {driver_advice(cupy)}"
             ) from error
         if count == 0:
             raise BackendUnavailableError(f"CuPy {cupy.__version__} is installed, but this machine has no CUDA device")
         if device is not None and not 0 <= device < count:
             raise BackendUnavailableError(f"there is no CUDA device {device}; this machine has {count}")
+        try:
+            cupy.cuda.nvrtc.getVersion()
+            _ = cupy.cuda.cublas  # loads it
+        except (RuntimeError, ImportError, OSError) as error:
+            raise BackendUnavailableError(
+                f"CuPy {cupy.__version__} is installed, but CUDA's NVRTC or cuBLAS isn't ({error}); "
+                'install them with CuPy\'s extra ctk (pip install "cupy-cuda13x[ctk]"), or the CUDA toolkit'
+            ) from error
         from array_api_compat import cupy as namespace
 
         self._cupy = cupy
         self.name = "cupy"
         self.xp = namespace
         self.device = cupy.cuda.Device() if device is None else cupy.cuda.Device(device)
-        self.library: Library = CupyLibrary()
-        self._slow: set[tuple[Cell, str]] = set()  # what has been warned of
+        with self.device:
+            self.library: Library = CupyLibrary()
+            if compute_dtype is not None and not self.library.device().tensor_cores:
+                raise BackendUnavailableError(
+                    f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
+                    f"{self.device} has {self.device.compute_capability}"
+                )
+        self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a stage whose kernels don't compile
+        self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return ``x`` (an array of any library, a list, a number) as a CuPy array on this backend's device."""
@@ -86,12 +135,17 @@ class CupyBackend(Backend):
 
     def to_numpy(self, a: Any) -> Any:
         """Return a NumPy copy of ``a``."""
-        return self._cupy.asnumpy(a) if self.owns(a) else super().to_numpy(a)
+        if not self.owns(a):
+            return super().to_numpy(a)
+        result = self._cupy.asnumpy(a)
+        self._check_fault()
+        return result
 
     def synchronize(self) -> None:
         """Wait until the current stream of this backend's device has done what it was given."""
         with self.device:
             self._cupy.cuda.get_current_stream().synchronize()
+        self._check_fault()
 
     def release_memory(self) -> None:
         """Give back the memory that CuPy's memory pool keeps for later arrays."""
@@ -102,35 +156,118 @@ class CupyBackend(Backend):
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
+        self._check_fault()
+        call = Call(cell, str(x.dtype), x.shape[:2], start[0].shape[1], weights.projection is not None)
+
+        def run(stage: str) -> tuple[Any, tuple[Any, ...], Any]:
+            if stage == REFERENCE:
+                return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
+            self._compile(call, stage, keep=options.get("keep", True))
+            scan = partial(forward, self.library, stage=stage, small=self._small(call))
+            together = self.steps_together if options.get("recompute") else sys.maxsize
+            return parts.forward(scan, together, cell, weights, x, start, **options)
+
         with self.device:
-            if self._has_kernels(cell, weights, str(x.dtype), keep=options.get("keep", True)):
-                together = self.steps_together if options.get("recompute") else sys.maxsize
-                return parts.forward(partial(forward, self.library), together, cell, weights, x, start, **options)
-            return super().scan_forward(cell, weights, x, start, **options)
+            return self._by_stages(call, self._stages(call, keep=options.get("keep", True)), run)
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
+        self._check_fault()
         with self.device:
-            if isinstance(cache, ScanCache):
-                return backward(self.library, cell, cache, dy, dend)
-            return super().scan_backward(cell, cache, dy, dend)
+            if not isinstance(cache, ScanCache):
+                return super().scan_backward(cell, cache, dy, dend)
+            call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], cache.weights.projection is not None)
 
-    def _has_kernels(self, cell: Cell, weights: Weights, dtype: str, *, keep: bool) -> bool:
-        """Compile a cell's kernels, those of backward too if it is to follow; warn, once, if there are none."""
-        if (cell, dtype) in self._slow:
-            return False
+            def run(stage: str) -> tuple[Any, tuple[Any, ...], Weights]:
+                self._compile(call, stage, keep=None)
+                return backward(self.library, cell, cache, dy, dend, stage=stage)
+
+            stages = self._stages(call, keep=None)
+            return self._by_stages(call, tuple(stage for stage in stages if stage != REFERENCE), run)
+
+    def stage_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
+        """Return the stage by which a recurrence of these sizes would run, if nothing stands in its way."""
+        with self.device:
+            call = Call(cell, dtype, (1, batch), units, projected=False)
+            return self._stages(call, keep=None if backward else True)[0]
+
+    def describe(self) -> str:
+        """Where this backend works, and by which stages."""
+        examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
+        return f"{self.device}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
+
+    def _stages(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
+        """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
+        if self.stage == REFERENCE:
+            return (REFERENCE,)
         try:
-            if dtype not in REALS:
-                raise CompilationError(f"there are kernels for {' and '.join(REALS)}, not for {dtype}")
-            for kernel in compiled(cell).kernels(keep=keep, projected=weights.projection is not None):
-                self.library.function(kernel, dtype)
-        except (RecordingError, CompilationError) as error:
-            self._slow.add((cell, dtype))
-            warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=4)
-            return False
-        return True
+            texts = compiled(call.cell)
+        except RecordingError as error:
+            self._warn(call, REFERENCE, error)
+            return (REFERENCE,)
+        if call.dtype not in REALS:
+            self._warn(call, REFERENCE, f"there are kernels for {' and '.join(REALS)}, not for {call.dtype}")
+            return (REFERENCE,)
+        recurrence = None
+        if all(call.shape) and call.units and texts.no_recurrence(projected=call.projected) is None:
+            recurrence = texts.recurrence(keep=keep, small=self._small(call))
+        found = stages_for(
+            self.stage, call.cell, recurrence, call.shape[1], call.units, call.dtype, self.library.device()
+        )
+        return tuple(stage for stage in found if (call.cell, call.dtype, stage) not in self._refused)
+
+    def _small(self, call: Call) -> str:
+        """What the operands of a call's products are rounded to; empty if they aren't."""
+        return (self.compute_dtype or "") if call.dtype == "float32" else ""
+
+    def _by_stages(self, call: Call, stages: tuple[str, ...], run: Callable[[str], Result]) -> Result:
+        """Run by the first of the stages that can."""
+        refusals: list[KernelError] = []
+        for stage in stages:
+            try:
+                result = run(stage)
+            except KernelError as error:
+                refusals.append(error)
+                if isinstance(error, CompilationError):
+                    self._refused.add((call.cell, call.dtype, stage))
+                continue
+            if refusals:
+                self._warn(call, stage, refusals[0])
+            return result
+        raise refusals[-1]
+
+    def _compile(self, call: Call, stage: str, *, keep: bool | None) -> None:
+        """Compile what a stage needs before anything runs, and what it needs backward if that is to follow."""
+        texts = compiled(call.cell)
+        why_not = texts.no_recurrence(projected=call.projected)
+        if stage in WHOLE and why_not is not None:
+            raise DoesNotFitError(why_not)
+        if stage in WHOLE and all(call.shape):
+            recurrence = texts.recurrence(keep=keep, small=self._small(call))
+            sizes = {"batch": call.shape[1], "units": call.units}
+            ready(self.library, recurrence, persistent=stage == PERSISTENT, dtype=call.dtype, **sizes)
+        if keep is not None:
+            for kernel in texts.kernels(keep=keep, projected=call.projected):
+                self.library.function(kernel, call.dtype)
+
+    def _warn(self, call: Call, stage: str, why: Any) -> None:
+        how = "runs slowly, by the reference path" if stage == REFERENCE else f"runs by the stage {stage!r}"
+        text = f"{type(call.cell).__name__} {how}: {why}"
+        if (call.cell, call.dtype, text) not in self._warned:
+            self._warned.add((call.cell, call.dtype, text))
+            warnings.warn(text, stacklevel=5)
+
+    def _check_fault(self) -> None:
+        """Raise an error if a kernel has waited in vain since this was called the last time."""
+        if self.library.found_fault():
+            self.stage = STEP
+            raise RuntimeError(
+                "a kernel of the stage 'persistent' waited in vain for others of its blocks; what has been computed "
+                "since the last synchronisation is wrong, and NaN where it comes from that kernel. "
+                "From now on this backend uses the stage 'step'."
+            )
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` by ``index``, without atomic additions: equal calls give equal bits."""
@@ -138,3 +275,17 @@ class CupyBackend(Backend):
             if str(values.dtype) in REALS:
                 return sum_rows(self.library, values, index, count)
             return super().sum_rows(values, index, count)
+
+
+def driver_advice(cupy: Any) -> str:
+    """What to do where no device answers, by what is known of the driver."""
+    runtime = cupy.cuda.runtime
+    driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if not driver:
+        return "there is no NVIDIA driver: nvidia-smi shows one where there is"
+    if driver // 1000 < wanted // 1000:
+        return (
+            f"the driver is for CUDA {driver // 1000}.{driver % 1000 // 10}, and this CuPy needs CUDA "
+            f"{wanted // 1000}: update the driver, or install the CuPy for it"
+        )
+    return "check with nvidia-smi that a device is there and free"

@@ -23,13 +23,13 @@ from __future__ import annotations
 from recurray.cells.cell import Cell
 from recurray.recording import INNER_BACKWARD, Constant, Program
 from recurray_cupy.expressions import identifier
-from recurray_cupy.forward_step import put_params
+from recurray_cupy.forward_step import part, put_params
 from recurray_cupy.kernel import Kernel, kernel
 from recurray_cupy.saved import Saved, before, timed
 from recurray_cupy.step import Carried, Goal, Names, Step, Sum
 
 
-def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool) -> Step:
+def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool, whole: bool = False) -> Step:
     """Describe the backward step.
 
     Parameters
@@ -41,6 +41,8 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         Where forward has left what it saved.
     projected : bool
         Whether the layer's output is a projection of the cell's h.
+    whole : bool
+        Whether the kernel makes the product with the recurrent weights as well; see `recurray_cupy.recurrence`.
     """
     outputs = program.outputs
     names = Names(program)
@@ -78,6 +80,8 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         if state == "h" and projected:
             if result != Constant(0.0):
                 carried.append(Carried(name, result, place, place))
+        elif state == "h" and whole:
+            carried.append(Carried(name, result, place, place, through=f"(mask ? {part(0)} * mask[e] : {part(0)})"))
         else:
             carried.append(Carried(name, result, incoming(cell) if state == "h" else place, place))
     sums = []

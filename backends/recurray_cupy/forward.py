@@ -16,6 +16,8 @@ from recurray_cupy.expressions import identifier
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
 from recurray_cupy.prepared import Prepared, prepare
+from recurray_cupy.products import Products
+from recurray_cupy.recurrence_launch import run_recurrence
 
 PART = 64 * 2**20  # bytes of the input product that are made at a time
 
@@ -29,6 +31,7 @@ class ScanCache:
     x: Any  # (T, B, I), padding zeroed
     arrays: dict[str, Any]  # by the kernels' names: states, output, inner, saved, saved_rows, mask, lengths
     reverse: bool
+    small: str  # what the products' operands were rounded to; empty if they weren't
 
 
 def forward(
@@ -43,8 +46,13 @@ def forward(
     keep: bool = True,
     draws: Draws | None = None,
     output_mask: Any = None,
+    stage: str = "fused",
+    small: str = "",
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
-    """Run a cell over time; see `recurray.scan.forward`."""
+    """Run a cell over time; see `recurray.scan.forward`, and `recurray_cupy.stages` for the stage.
+
+    ``small`` is what the products' operands are rounded to; empty if they aren't.
+    """
     xp, texts = library.xp, compiled(cell)
     steps, batch, _ = x.shape
     prepared = prepare(xp, cell, weights)
@@ -64,7 +72,7 @@ def forward(
         arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=x.dtype)
         arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
     if batch:
-        _run(library, texts, prepared, x, arrays, reverse=reverse, keep=keep)
+        _run(library, texts, prepared, x, arrays, reverse=reverse, keep=keep, stage=stage, small=small)
 
     states = arrays["state_h"]
     last = 0 if reverse else steps
@@ -81,7 +89,7 @@ def forward(
     if keep:
         kept = {name: arrays[name] for name in ("lengths", "mask", "saved", "saved_rows", "output", "inner")}
         kept |= {f"state_{identifier(name)}": arrays[f"state_{identifier(name)}"] for name in cell.states}
-        cache = ScanCache(weights, prepared, x, kept, reverse)
+        cache = ScanCache(weights, prepared, x, kept, reverse, small)
     return y, end, cache
 
 
@@ -137,16 +145,19 @@ def _run(
     *,
     reverse: bool,
     keep: bool,
+    stage: str,
+    small: str,
 ) -> None:
     """Run the loop."""
     xp, cell, size = library.xp, texts.cell, prepared.size
     steps, batch, features = x.shape
     projection, mask, output = prepared.projection, arrays["mask"], arrays["state_h"].shape[2]
     options: dict[str, Any] = {"dtype": str(x.dtype), "batch": batch, "reverse": reverse}
+    whole = stage != "fused"
     kernels = texts.forward(keep=keep, projected=projection is not None).kernels
     h, inner, outputs = arrays["state_h"], arrays["inner"], arrays["output"]
     masked = None
-    if mask is not None and cell.outer_gates:
+    if mask is not None and cell.outer_gates and not whole:
         masked = arrays["h_masked"] = h[steps if reverse else 0] * mask
     hold = None
     if projection is not None and arrays["lengths"] is not None:
@@ -155,28 +166,46 @@ def _run(
     width = len(cell.input_gates) * size
     part = max(1, PART // (batch * width * x.dtype.itemsize))
     x_gates = xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
-    rows = x.reshape(steps * batch, features)
+    rows, products = x.reshape(steps * batch, features), Products(library, small)
+    input_weight = products.operand(prepared.input)
+    outer, inner_weight, onto = (
+        None if a is None or whole else products.operand(a) for a in (prepared.outer, prepared.inner, projection)
+    )
     for low, high in _parts(steps, part, reverse):
         arrays["x_gates"] = x_gates[: (high - low) * batch]
-        rows[low * batch : high * batch].dot(prepared.input.T, out=arrays["x_gates"])
+        here = products.operand(rows[low * batch : high * batch])
+        products.with_transposed(here, input_weight, out=arrays["x_gates"])
+        if whole:
+            run_recurrence(
+                library,
+                texts.recurrence(keep=keep, small=small),
+                arrays | {"weight": prepared.outer},
+                persistent=stage == "persistent",
+                units=size,
+                first=low,
+                start=high - 1 if reverse else low,
+                steps=high - low,
+                **options,
+            )
+            continue
         launch = [Launcher(library, kernel, arrays, units=size, first=low, **options) for kernel in kernels]
         if not (cell.recurrent_gates or projection is not None):  # nothing in a step waits for another unit's output
             launch[0](high - 1 if reverse else low, high - low)
             continue
         for t in reversed(range(low, high)) if reverse else range(low, high):
-            if prepared.outer is not None:
+            if outer is not None:
                 before = h[t + reverse] if masked is None else masked
-                before.dot(prepared.outer.T, out=arrays["h_gates"])
+                products.with_transposed(products.operand(before), outer, out=arrays["h_gates"])
             launch[0](t)
-            if prepared.inner is not None:
-                operand = inner[t] if keep else inner
+            if inner_weight is not None:
+                amid = inner[t] if keep else inner
                 if mask is not None:
-                    xp.multiply(operand, mask, out=operand)
-                operand.dot(prepared.inner.T, out=arrays["inner_gates"])
+                    xp.multiply(amid, mask, out=amid)
+                products.with_transposed(products.operand(amid), inner_weight, out=arrays["inner_gates"])
                 launch[1](t)
-            if projection is not None:
+            if onto is not None:
                 after = h[t + 1 - reverse]
-                (outputs[t] if keep else outputs).dot(projection.T, out=after)
+                products.with_transposed(products.operand(outputs[t] if keep else outputs), onto, out=after)
                 if hold is not None:
                     hold(t)
                 if masked is not None:

@@ -25,7 +25,9 @@ from recurray_cupy.saved import Saved, after, before, timed
 from recurray_cupy.step import Carried, Goal, Names, Step
 
 
-def forward_step(cell: Cell, program: Program, saved: Saved, *, keep: bool, projected: bool) -> Step:
+def forward_step(
+    cell: Cell, program: Program, saved: Saved, *, keep: bool, projected: bool, whole: bool = False
+) -> Step:
     """Describe the forward step.
 
     Parameters
@@ -39,6 +41,8 @@ def forward_step(cell: Cell, program: Program, saved: Saved, *, keep: bool, proj
         Whether every step is kept for backward.
     projected : bool
         Whether the layer's output is a projection of the cell's h.
+    whole : bool
+        Whether the kernel makes the product with the output before as well; see `recurray_cupy.recurrence`.
     """
     outputs = program.outputs
     names = Names(program)
@@ -46,7 +50,8 @@ def forward_step(cell: Cell, program: Program, saved: Saved, *, keep: bool, proj
         row, count = "((long long)(t - first) * batch + b)", len(cell.input_gates)
         names.put(f"x.{gate}", f"x_gates[({row} * {count} + {k}) * units + u] + {_bias('x_bias', k)}")
     for k, gate in enumerate(cell.outer_gates):
-        names.put(f"h.{gate}", _product("h", k, len(cell.outer_gates)))
+        product = f"{part(k)} + {_bias('h_bias', k)}" if whole else _product("h", k, len(cell.outer_gates))
+        names.put(f"h.{gate}", product)
     for draw in cell.draws:
         name = identifier(draw)
         names.put(f"x.{draw}", f"(draw_{name} ? {timed(f'draw_{name}')} : mean_{name})")
@@ -68,7 +73,7 @@ def forward_step(cell: Cell, program: Program, saved: Saved, *, keep: bool, proj
             inputs = {k: place.replace("{before_h}", now) for k, place in inputs.items()}
         else:
             carried.append(Carried(f"before_{identifier(state)}", result, now, then, each_step))
-    if not projected and cell.outer_gates:
+    if not projected and cell.outer_gates and not whole:
         # Of a row past its length it stays what it is.
         goals.append(Goal(outputs["after.h"], "h_masked[e]", otherwise=None, factor="mask[e]"))
     if cell.inner_gates:
@@ -87,6 +92,11 @@ def put_params(cell: Cell, names: Names) -> None:
     for param, rows in cell.pointwise.items():
         for k, row in enumerate(rows):
             names.put(f"params.{param}.{row}", f"param_{identifier(param)}[{k} * units + u]")
+
+
+def part(k: int) -> str:
+    """The place of a part of the product, where the kernel makes it."""
+    return f"gates[g + {k} * block_units]"
 
 
 def _product(kind: str, k: int, count: int) -> str:

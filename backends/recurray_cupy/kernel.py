@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from recurray_cupy.prelude import ROW_BLOCK, prelude
+from recurray_cupy.recurrence_text import recurrence_prelude
 
 ELEMENT_BLOCK = 128  # threads of a block where each thread has an element: few, to spread small layers over the GPU
 MOST_BLOCKS = 2**31 - 1  # of a grid's first axis
@@ -18,7 +19,18 @@ MOST_BLOCKS = 2**31 - 1  # of a grid's first axis
 #   start, steps   the step to start with, and how many there are
 INTEGERS = ("batch", "units", "reverse", "first", "start", "steps")
 
-OTHER_TYPES = {"lengths": "int", "order": "long long", "ends": "long long"}  # of arrays that aren't of real numbers
+# And, before them, of the kernels that make the recurrent product themselves; see `recurray_cupy.recurrence`.
+#   skip           the step that has no product, -1 if there is none
+PLAN_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "area", "skip")
+
+OTHER_TYPES = {  # of arrays that aren't of real numbers
+    "lengths": "int",
+    "order": "long long",
+    "ends": "long long",
+    "arrivals": "unsigned",
+    "fault": "int",
+    "rounded": "unsigned short",
+}
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,18 @@ class Kernel:
     arguments : tuple of Argument
     by_row : bool
         Whether each block has a row of the batch; else each thread has an element of it.
+    threads : int
+        Of a block, if the kernel makes the recurrent product itself, in a layout of its own; else 0.
+    small : str
+        The type of that product's operands, if it isn't that of the arrays.
     """
 
     name: str
     lines: tuple[str, ...]
     arguments: tuple[Argument, ...]
     by_row: bool
+    threads: int = 0
+    small: str = ""
 
     def source(self, dtype: str) -> str:
         """The whole text for elements of ``dtype``, "float32" or "float64"."""
@@ -69,24 +87,42 @@ class Kernel:
             for argument in self.arguments
         )
         body = "\n".join(f"    {line}" for line in self.lines)
-        most = ROW_BLOCK if self.by_row else ELEMENT_BLOCK
-        head = f'extern "C" __global__ void __launch_bounds__({most}) {self.name}(\n    '
+        most = self.threads or (ROW_BLOCK if self.by_row else ELEMENT_BLOCK)
+        bounds = f"{most}, 1" if self.threads else f"{most}"  # 1: all the registers there are
+        head = f'extern "C" __global__ void __launch_bounds__({bounds}) {self.name}(\n    '
         sums = "block_sums" in body
-        return f"{prelude(dtype, sums=sums)}\n{head}" + ",\n    ".join(restricted) + f")\n{{\n{body}\n}}\n"
+        own = recurrence_prelude(self.threads, self.small) if self.threads else ""
+        return f"{prelude(dtype, sums=sums)}{own}\n{head}" + ",\n    ".join(restricted) + f")\n{{\n{body}\n}}\n"
 
 
-def kernel(name: str, lines: Iterable[str], written: Collection[str], *, by_row: bool = False) -> Kernel:
-    """Make a kernel of lines, its arguments being what they mention; ``written`` are the arrays that they write to."""
+def kernel(
+    name: str,
+    lines: Iterable[str],
+    written: Collection[str],
+    *,
+    by_row: bool = False,
+    threads: int = 0,
+    own: Collection[str] = (),
+    small: str = "",
+) -> Kernel:
+    """Make a kernel of lines, its arguments being what they mention.
+
+    ``written`` are the arrays that they write to, ``own`` those that the kernel itself declares.
+    """
     lines = tuple(lines)
     text = "\n".join(lines)
-    arrays = [name for name in dict.fromkeys(re.findall(r"([A-Za-z_]\w*)\[", text)) if not re.match(r"sums\d", name)]
+    arrays = [
+        name
+        for name in dict.fromkeys(re.findall(r"([A-Za-z_]\w*)\[", text))
+        if name not in own and not re.match(r"sums\d", name)
+    ]
     means = dict.fromkeys(re.findall(r"\bmean_\w+", text))
     arguments = [
         Argument(f"{'' if name in written else 'const '}{OTHER_TYPES.get(name, 'real')}*", name) for name in arrays
     ]
     arguments += [Argument("real", name) for name in means]
-    arguments += [Argument("int", name) for name in INTEGERS]
-    return Kernel(name, lines, tuple(arguments), by_row)
+    arguments += [Argument("int", name) for name in (*(PLAN_INTEGERS if threads else ()), *INTEGERS)]
+    return Kernel(name, lines, tuple(arguments), by_row, threads, small)
 
 
 def grid_of(by_row: bool, batch: int, units: int) -> tuple[int, int]:

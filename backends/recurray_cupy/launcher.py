@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurray_cupy.kernel import Kernel, grid_of
-from recurray_cupy.library import Library
+from recurray_cupy.kernel import PLAN_INTEGERS, Kernel, grid_of
+from recurray_cupy.plan import Plan
+
+if TYPE_CHECKING:
+    from recurray_cupy.library import Library
 
 NULL = np.uintp(0)  # None would be no pointer at all to CuPy, not a null pointer
 INTEGER = np.int32
@@ -24,7 +27,7 @@ class Launcher:
     ----------
     library : Library
     kernel : Kernel
-    arrays : mapping of str to array, number or None
+    arrays : mapping of str to array, address, number or None
         By the names of the arguments; None for a null pointer.
     dtype : str
         "float32" or "float64".
@@ -34,6 +37,10 @@ class Launcher:
         Whether time runs from the end.
     first : int
         See `recurray_cupy.kernel.INTEGERS`.
+    plan : Plan, optional
+        The layout, of a kernel that makes the recurrent product itself.
+    cooperative : bool
+        Whether its blocks wait for each other.
 
     Raises
     ------
@@ -52,11 +59,19 @@ class Launcher:
         units: int,
         reverse: bool,
         first: int = 0,
+        plan: Plan | None = None,
+        cooperative: bool = False,
     ) -> None:
-        self.function = library.function(kernel, dtype)
-        blocks, threads = grid_of(kernel.by_row, batch, units)
-        self.grid, self.block = (blocks,), (threads,)
         integers = {"batch": batch, "units": units, "reverse": reverse, "first": first}
+        if plan is None:
+            self.function = library.function(kernel, dtype)
+            blocks, threads = grid_of(kernel.by_row, batch, units)
+        else:
+            self.function = library.planned(kernel, dtype, plan, cooperative=cooperative)
+            blocks, threads = plan.blocks, plan.threads
+            integers |= {name: getattr(plan, name) for name in PLAN_INTEGERS if name != "skip"}
+            integers["skip"] = arrays["skip"]
+        self.grid, self.block = (blocks,), (threads,)
         arguments: list[Any] = []
         for argument in kernel.arguments[:-2]:  # without start and steps
             if argument.name in integers:
@@ -67,6 +82,8 @@ class Launcher:
                 arguments.append(np.dtype(dtype).type(value))
             elif value is None:
                 arguments.append(NULL)
+            elif isinstance(value, np.uintp):
+                arguments.append(value)
             elif not value.flags.c_contiguous:
                 raise ValueError(f"{argument.name} isn't contiguous")
             else:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+
+from recurray_cupy.graphs import Graphs
 from recurray_cupy.kernel import Kernel
+from recurray_cupy.launcher import Launcher
+from recurray_cupy.plan import Device, Plan
+from recurray_cupy.rounding import rounding_kernel
 
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
@@ -20,9 +26,15 @@ class Library(Protocol):
     ----------
     xp : module
         Its functions, by NumPy's names.
+    fault : numpy.uintp
+        The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
     """
 
     xp: Any
+    fault: Any
+
+    def device(self) -> Device:
+        """What a layout depends on of the current device."""
 
     def function(self, kernel: Kernel, dtype: str) -> Function:
         """Return the compiled kernel, for elements of ``dtype``.
@@ -33,9 +45,51 @@ class Library(Protocol):
             The kernel doesn't compile.
         """
 
+    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Function:
+        """Return a kernel that makes the recurrent product itself, to be launched with the plan's grid and block.
 
-class CompilationError(RuntimeError):
+        Raises
+        ------
+        CompilationError
+            The kernel doesn't compile.
+        DoesNotFitError
+            The blocks need more than the device has; if ``cooperative``, all of them at once.
+        """
+
+    def repeat(self, launch: Launch, starts: range) -> None:
+        """Launch a step after another."""
+
+    def found_fault(self) -> bool:
+        """Tell whether a kernel has waited in vain since this was asked the last time."""
+
+    def rounded(self, a: Any, small: str) -> Any:
+        """Return the matrix ``a``, float32, as an operand of `rounded_product`, rounded to ``small``."""
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """Write the product of two operands, of which "a", "b" or neither is ``transposed``, to ``out``, float32."""
+
+
+class Launch(Protocol):
+    """A launch with all its arguments but the step."""
+
+    grid: tuple[int]
+    function: Function
+    arguments: tuple[Any, ...]
+
+    def __call__(self, start: int) -> None:
+        """Launch it for the step ``start``."""
+
+
+class KernelError(RuntimeError):
+    """A kernel can't run; a slower stage can."""
+
+
+class CompilationError(KernelError):
     """A kernel doesn't compile."""
+
+
+class DoesNotFitError(KernelError):
+    """A layout needs more than the GPU has."""
 
 
 class CupyLibrary:
@@ -49,9 +103,36 @@ class CupyLibrary:
 
         self.xp = cupy
         self._functions: dict[tuple[str, int], Any] = {}  # by text and device
+        self._planned: dict[tuple[str, int, Plan, bool], Function] = {}
+        self._devices: dict[int, Device] = {}
+        self._graphs = Graphs(_captured)
+        # Memory of the host that all devices can write to, so that nothing has to wait to read it.
+        self._memory = cupy.cuda.alloc_pinned_memory(4)
+        self._fault = np.frombuffer(self._memory, np.int32, 1)
+        self._fault[0] = 0
+        self.fault = np.uintp(self._memory.ptr)
+
+    def device(self) -> Device:
+        """What a layout depends on of the current device."""
+        import cupy
+
+        number = cupy.cuda.runtime.getDevice()
+        if number not in self._devices:
+            attributes = cupy.cuda.Device(number).attributes
+            self._devices[number] = Device(
+                multiprocessors=attributes["MultiProcessorCount"],
+                shared=attributes["MaxSharedMemoryPerBlockOptin"],
+                cooperative=bool(attributes["CooperativeLaunch"]),
+                tensor_cores=attributes["ComputeCapabilityMajor"] >= 8,
+            )
+        return self._devices[number]
 
     def function(self, kernel: Kernel, dtype: str) -> Function:
         """Return the compiled kernel, for elements of ``dtype`` and the current device."""
+        function: Function = self._compiled(kernel, dtype)
+        return function
+
+    def _compiled(self, kernel: Kernel, dtype: str) -> Any:
         import cupy
 
         key = kernel.source(dtype), cupy.cuda.runtime.getDevice()
@@ -63,5 +144,122 @@ class CupyLibrary:
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
                 raise CompilationError(f"the kernel {kernel.name} doesn't compile: {error}") from error
             self._functions[key] = found
-        function: Function = found
-        return function
+        return found
+
+    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Function:
+        """Return a kernel that makes the recurrent product itself, after asking the driver whether its blocks fit.
+
+        CuPy would make a cooperative launch that is too large a smaller one, after a warning, with wrong results.
+        """
+        import cupy
+
+        key = kernel.source(dtype), cupy.cuda.runtime.getDevice(), plan, cooperative
+        if key in self._planned:
+            return self._planned[key]
+        raw, driver = self._compiled(kernel, dtype), cupy.cuda.driver
+        try:
+            raw.max_dynamic_shared_size_bytes = self.device().shared  # other plans of the kernel may need more
+            here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, plan.threads, plan.shared)
+        except driver.CUDADriverError as error:
+            raise DoesNotFitError(f"{kernel.name} can't have the shared memory that it needs: {error}") from error
+        room = here * self.device().multiprocessors
+        wanted = plan.blocks if cooperative else 1
+        if room < wanted:
+            raise DoesNotFitError(f"{kernel.name} needs {wanted} blocks on the GPU at once, but {room} fit")
+        function = raw.kernel
+
+        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+            function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+
+        self._planned[key] = launch
+        return launch
+
+    def repeat(self, launch: Launch, starts: range) -> None:
+        """Launch a step after another, as a graph where the same arrays have come before."""
+        import cupy
+
+        def all_steps() -> None:
+            for start in starts:
+                launch(start)
+
+        if cupy.cuda.get_current_stream().is_capturing():
+            all_steps()
+            return
+        self._graphs.run((launch.function, starts, *map(_identity, launch.arguments)), all_steps)
+
+    def rounded(self, a: Any, small: str) -> Any:
+        """Return the matrix ``a``, float32, as an operand of `rounded_product`: bfloat16 as its bits."""
+        a = self.xp.ascontiguousarray(a)
+        if small == "float16":
+            return a.astype(np.float16)
+        result = self.xp.empty(a.shape, dtype=np.uint16)
+        if a.size:
+            arrays = {"values": a, "rounded": result}
+            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
+            Launcher(self, rounding_kernel(), arrays, **options)(0)
+        return result
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream."""
+        import cupy
+
+        rows, columns = out.shape
+        depth = a.shape[0] if transposed == "a" else a.shape[1]
+        if not rows * columns:
+            return
+        if not depth:
+            out.fill(0)
+            return
+        # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
+        cublas, half, single = cupy.cuda.cublas, {"float16": 2, "bfloat16": 14}[small], 0  # of cudaDataType
+        one, zero = np.ones((), np.float32), np.zeros((), np.float32)
+        cublas.gemmEx(
+            cupy.cuda.device.get_cublas_handle(),
+            int(transposed == "b"),
+            int(transposed == "a"),
+            columns,
+            rows,
+            depth,
+            one.ctypes.data,
+            b.data.ptr,
+            half,
+            b.shape[1],
+            a.data.ptr,
+            half,
+            a.shape[1],
+            zero.ctypes.data,
+            out.data.ptr,
+            single,
+            columns,
+            68,  # CUBLAS_COMPUTE_32F
+            -1,  # CUBLAS_GEMM_DEFAULT
+        )
+
+    def found_fault(self) -> bool:
+        """Tell whether a kernel has waited in vain since this was asked the last time."""
+        found = bool(self._fault[0])
+        self._fault[0] = 0
+        return found
+
+
+def _identity(argument: Any) -> Any:
+    """What tells an argument of a kernel from others: an array's address, a number's type and value."""
+    return argument.data.ptr if hasattr(argument, "data") and hasattr(argument.data, "ptr") else str(argument)
+
+
+def _captured(work: Callable[[], None]) -> Callable[[], None]:
+    """Launches as one graph."""
+    import cupy
+
+    stream = cupy.cuda.Stream(non_blocking=True)  # the default stream can't be captured
+    with stream:
+        stream.begin_capture()
+        try:
+            work()
+        finally:
+            graph = stream.end_capture()
+
+    def replay() -> None:
+        graph.launch(cupy.cuda.get_current_stream())
+
+    return replay

@@ -60,6 +60,8 @@ class Carried:
         Where it is before a step, and goes after it.
     each_step : bool
         Whether the place after it is another one at each step.
+    through : str
+        What is added to it ahead of each step, in a kernel that makes the recurrent product itself.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Carried:
     load: str
     store: str
     each_step: bool = False
+    through: str = ""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished what was asked of it. Nothing to wait for here."""
 
+    def describe(self) -> str:
+        """Where this backend works, and how, in a line."""
+        return str(self.device)
+
     def release_memory(self) -> None:
         """Give back the memory that is kept for the arrays of later calls. None is kept here."""
 

@@ -16,7 +16,13 @@ GROUP = "recurray.backends"  # the entry points that packages announce their bac
 VARIABLE = "RECURRAY_BACKEND"
 
 
-def get_backend(backend: str | Backend | ModuleType | None = None, device: Any = None) -> Backend:
+def get_backend(
+    backend: str | Backend | ModuleType | None = None,
+    device: Any = None,
+    *,
+    stage: str | None = None,
+    compute_dtype: str | None = None,
+) -> Backend:
     """Return the backend that ``backend`` names.
 
     Parameters
@@ -27,13 +33,19 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
         One of the library's devices (for CuPy a device's number); its default device if omitted.
+    stage : str, optional
+        Of the backend "cupy" alone: the fastest way to use for a recurrence, in place of what its rule chooses:
+        "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
+    compute_dtype : {"float16", "bfloat16"}, optional
+        Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
+        Params, states, sums and gradients stay float32.
 
     Raises
     ------
     BackendUnavailableError
         The backend can't run on this machine; the text says what to install.
     ValueError
-        No backend has that name.
+        No backend has that name, or the backend has no such stage or precision.
     TypeError
         ``backend`` is none of the above.
 
@@ -45,15 +57,21 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
+    options = {name: value for name, value in (("stage", stage), ("compute_dtype", compute_dtype)) if value is not None}
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
+        for name, value in options.items():
+            if value != getattr(backend, name, None):
+                raise ValueError(f"the backend given is {backend!r}, but {name}={value!r} was asked for")
         return backend
     if isinstance(backend, str):
         if backend == "auto":
-            return _automatic(device)
-        return _named(backend, device)
+            backend = "cupy" if "cupy" in _announced() and why_unavailable("cupy") is None else "numpy"
+        return _named(backend, device, **options)
     if hasattr(backend, "asarray") and hasattr(backend, "__name__"):
+        for name, value in options.items():
+            raise ValueError(f"the reference path on a namespace takes no {name}, but {name}={value!r} was asked for")
         return _on_namespace(backend, device)
     raise TypeError(
         f"backend must be a name, a Backend, an array-API namespace or None, not {type(backend).__name__} {backend!r}"
@@ -86,12 +104,6 @@ def why_unavailable(name: str) -> str | None:
     return None
 
 
-def _automatic(device: Any) -> Backend:
-    if "cupy" in _announced() and why_unavailable("cupy") is None:
-        return _named("cupy", device)
-    return _named("numpy", device)
-
-
 @cache
 def _announced() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # a third of what importing recurray would cost
@@ -100,7 +112,7 @@ def _announced() -> dict[str, EntryPoint]:
 
 
 @cache
-def _named(name: str, device: Any) -> Backend:
+def _named(name: str, device: Any, **options: str) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))
@@ -109,7 +121,12 @@ def _named(name: str, device: Any) -> Backend:
         make = announced[name].load()
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
-    backend: Backend = make(device=device)
+    for option, value in options.items():
+        from inspect import signature  # costs more than all the rest
+
+        if option not in signature(make).parameters:
+            raise ValueError(f"the backend {name!r} takes no {option}, but {option}={value!r} was asked for")
+    backend: Backend = make(device=device, **options)
     return backend
 
 

@@ -57,7 +57,7 @@ def _backends() -> list[tuple[str, str]]:
     rows = []
     for name in backend_names():
         reason = why_unavailable(name)
-        rows.append((name, f"works, on {recurray.get_backend(name).device}" if reason is None else f"no: {reason}"))
+        rows.append((name, f"works, on {recurray.get_backend(name).describe()}" if reason is None else f"no: {reason}"))
     return rows
 
 

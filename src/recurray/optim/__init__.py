@@ -16,9 +16,21 @@ from recurray.optim.adadelta import Adadelta
 from recurray.optim.adagrad import Adagrad
 from recurray.optim.adam import Adam, AdamW
 from recurray.optim.clipping import clip_grad_norm
+from recurray.optim.loss_scaler import LossScaler
 from recurray.optim.nadam import NAdam
 from recurray.optim.optimizer import Optimizer
 from recurray.optim.rmsprop import RMSprop
 from recurray.optim.sgd import SGD
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "Optimizer", "RMSprop", "clip_grad_norm"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "LossScaler",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm",
+]

@@ -1,0 +1,237 @@
+"""How a recurrence is laid out on a GPU whose blocks make the recurrent product themselves: plain arithmetic.
+
+Each block of threads has some of the units, for some of the rows of the batch. It keeps in its shared memory the
+weights that lead to its units, so they are read once for all steps of a launch. Blocks with the same rows wait for
+each other at each step; rows don't wait for other rows. `plan_for` chooses how many units and rows a block has.
+
+The clocks are estimates from the figures of an H200; none of this has been timed on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+# Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
+TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
+TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
+FOUR = 4  # numbers are read four at a time
+FLAG = 4  # numbers' room for what the threads of a block tell each other
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a layout depends on of a GPU.
+
+    Attributes
+    ----------
+    multiprocessors : int
+    shared : int
+        Bytes of shared memory that a block may have.
+    threads : int
+        Threads of a block.
+    cooperative : bool
+        Whether the blocks of a launch may wait for each other.
+    tensor_cores : bool
+        Whether it has those that the kernels use.
+    """
+
+    multiprocessors: int
+    shared: int
+    threads: int = 256
+    cooperative: bool = True
+    tensor_cores: bool = True
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step of a recurrence is.
+
+    Attributes
+    ----------
+    batch, units : int
+    parts : int
+        Sums that each unit gets from the product: the gates forward, 1 backward.
+    depth : int
+        Products that are added up for each sum: the units forward, gates times units backward.
+    early, carried : int
+        Numbers of each element that are read ahead of the product, and carried from step to step.
+    itemsize : int
+        Bytes of a number.
+    small : bool
+        Whether the product's operands are numbers of half a word, for tensor cores. Others then have a word.
+    """
+
+    batch: int
+    units: int
+    parts: int
+    depth: int
+    early: int
+    carried: int
+    itemsize: int
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout.
+
+    Attributes
+    ----------
+    block_units, block_rows : int
+        Of a block, at most.
+    unit_groups, row_groups : int
+        How many blocks share the units, and the rows.
+    tile : tuple of int
+        One of `TILES`, or of `TENSOR_TILES`.
+    threads : int
+        Of a block.
+    slices : int
+        How many threads share the depth of a sum.
+    chunk : int
+        How much of the depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
+    area : int
+        Numbers of the shared memory that hold the chunk, and then the slices' sums.
+    shared : int
+        Bytes of shared memory of a block.
+    clocks : float
+        What a step is estimated to take.
+    """
+
+    block_units: int
+    block_rows: int
+    unit_groups: int
+    row_groups: int
+    tile: tuple[int, int]
+    threads: int
+    slices: int
+    chunk: int
+    area: int
+    shared: int
+    clocks: float
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a launch."""
+        return self.unit_groups * self.row_groups
+
+
+@lru_cache(maxsize=1024)
+def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
+    """Return the layout that is estimated to be the fastest, None if there is none.
+
+    Parameters
+    ----------
+    work : Work
+    device : Device
+    resident : bool
+        Whether all blocks have to be on the GPU at once: they have if they wait for each other, and a launch of one
+        step needn't.
+
+    Examples
+    --------
+    A block holds 64 units of an LSTM in float32, which need no other block; 512 units are spread over the GPU:
+
+    >>> h200 = Device(multiprocessors=132, shared=232_448)
+    >>> plan_for(Work(1, 64, 4, 64, 4, 2, 4), h200, resident=True).unit_groups
+    1
+    >>> plan = plan_for(Work(64, 512, 4, 512, 4, 2, 4), h200, resident=True)
+    >>> plan.blocks <= 132, plan.unit_groups > 1
+    (True, True)
+
+    The weights of 2048 units are more than the shared memory of the whole GPU holds:
+
+    >>> plan_for(Work(64, 2048, 4, 2048, 4, 2, 4), h200, resident=True) is None
+    True
+    """
+    if work.small and not device.tensor_cores:
+        return None
+    most = device.multiprocessors if resident else max(device.multiprocessors, work.units)
+    best: Plan | None = None
+    for block_units in dict.fromkeys(-(-work.units // groups) for groups in range(1, most + 1)):
+        unit_groups = -(-work.units // block_units)
+        if resident and unit_groups > 1 and not device.cooperative:
+            continue
+        row_groups = min(work.batch, max(1, most // unit_groups))
+        block_rows = -(-work.batch // row_groups)
+        groups = unit_groups, -(-work.batch // block_rows)
+        for tile in TENSOR_TILES if work.small else TILES:
+            plan = _laid_out(work, device, block_units, block_rows, groups, tile)
+            if plan is not None and (best is None or plan.clocks < best.clocks):
+                best = plan
+    return best
+
+
+def _laid_out(
+    work: Work, device: Device, block_units: int, block_rows: int, groups: tuple[int, int], tile: tuple[int, int]
+) -> Plan | None:
+    """The layout of blocks with a tile, the chunk as large as there is room for."""
+    rows, elements = work.parts * block_units, block_units * block_rows
+    places = -(-rows // tile[0]) * -(-block_rows // tile[1])
+    if work.small:  # two numbers to a word
+        depth, workers = -(-work.depth // 16), device.threads // 32
+        columns = _up(block_rows, tile[1])
+        weights = _up(rows, 16) * (8 * depth + 4)
+    else:
+        depth, workers = -(-work.depth // FOUR), device.threads
+        columns = block_rows
+        weights = rows * FOUR * (depth | 1)
+    slices = min(workers // places, depth)
+    if slices < 1:
+        return None
+    fixed = weights + elements * (work.parts + work.early + work.carried) + FLAG
+    chunk = depth
+    while chunk:
+        operand = columns * (8 * chunk + 4 if work.small else FOUR * (chunk | 1))
+        area = max(operand, _up(slices * rows * block_rows, FOUR))
+        shared = (fixed + area) * work.itemsize
+        if shared <= device.shared:
+            clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk)
+            return Plan(block_units, block_rows, *groups, tile, device.threads, slices, chunk, area, shared, clocks)
+        chunk //= 2
+    return None
+
+
+def _up(count: int, step: int) -> int:
+    return step * -(-count // step)
+
+
+def _clocks(
+    work: Work,
+    device: Device,
+    block_units: int,
+    block_rows: int,
+    groups: tuple[int, int],
+    tile: tuple[int, int],
+    slices: int,
+    chunk: int,
+) -> float:
+    """Estimate the clocks of a step."""
+    words, sums = work.itemsize / 4, work.parts * block_units * block_rows
+    warps = device.threads / 32
+    depth = -(-work.depth // (16 if work.small else FOUR))
+    chunks = -(-depth // chunk)
+    rounds = -(-chunk // slices) * chunks
+    if work.small:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
+        multiply = rounds * tile[1] / 8 * 16 * warps / 4
+        read = rounds * (4 + tile[1] / 4) * warps
+    else:
+        multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
+        read = rounds * (tile[0] + tile[1]) * warps * 2 * words
+    add_up = -(-sums // device.threads) * slices * 4 + 100
+    fetch = block_rows * work.depth * work.itemsize / 48 + 800 * chunks  # from the second-level cache
+    elementwise = -(-block_units * block_rows // device.threads) * 250
+    wait = 1500 if groups[0] > 1 else 200
+    # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
+    turns = -(-groups[0] * groups[1] // device.multiprocessors)
+    return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
+
+
+def clocks_by_library(work: Work, device: Device) -> float:
+    """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
+
+    Two launches, and a product at three quarters of what the multiprocessors can do.
+    """
+    products = work.batch * work.units * work.parts * work.depth * work.itemsize / 4
+    rate = 2048 if work.small else 128  # of a multiprocessor
+    return 14_000 + products / (device.multiprocessors * rate * 0.75)

@@ -1,0 +1,131 @@
+"""The CUDA C++ of the kernels that make the recurrent product themselves, besides what is in `prelude`.
+
+What only a GPU has (memory fences, loads that bypass the first-level cache, a clock) stands between ``#ifndef HOST``
+and ``#endif``; the tests put threads and atomics of C++ in its place.
+"""
+
+from __future__ import annotations
+
+from recurray_cupy.tensor_core_text import tensor_core_text
+
+TEXT = """
+#ifndef HOST
+extern __shared__ float4 shared_memory[];
+#define PATIENCE 20000000000LL  // clocks, some ten seconds
+
+__device__ inline unsigned acquire(const unsigned* place) {
+    unsigned value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(place) : "memory");
+    return value;
+}
+
+__device__ inline void release_one(unsigned* place) {
+    __threadfence();
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" : : "l"(place), "r"(1) : "memory");
+}
+
+// What another multiprocessor has written, from the cache that they share.
+__device__ inline void fresh(const float* place, float& value) {
+    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(place) : "memory");
+}
+__device__ inline void fresh(const double* place, double& value) {
+    asm volatile("ld.relaxed.gpu.global.f64 %0, [%1];" : "=d"(value) : "l"(place) : "memory");
+}
+__device__ inline void fresh(const float* place, float& a, float& b, float& c, float& d) {
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(a), "=f"(b), "=f"(c), "=f"(d) : "l"(place) : "memory");
+}
+__device__ inline void fresh(const double* place, double& a, double& b, double& c, double& d) {
+    asm volatile("ld.relaxed.gpu.global.v2.f64 {%0, %1}, [%2];" : "=d"(a), "=d"(b) : "l"(place) : "memory");
+    asm volatile("ld.relaxed.gpu.global.v2.f64 {%0, %1}, [%2];" : "=d"(c), "=d"(d) : "l"(place + 2) : "memory");
+}
+__device__ inline void relax() {}
+#endif
+
+struct alignas(4 * sizeof(real)) Four { real a, b, c, d; };
+
+__device__ inline int least(int a, int b) { return a < b ? a : b; }
+
+// Waits until a counter has come to a number; false if it doesn't in good time, which is a fault.
+__device__ inline bool wait_for(const unsigned* arrivals, unsigned wanted, int* fault) {
+    const long long began = clock64();
+    while ((int)(acquire(arrivals) - wanted) < 0) {
+        if (clock64() - began > PATIENCE) {
+            *fault = 1;
+            return false;
+        }
+        relax();
+    }
+    return true;
+}
+
+// Reads `count` fours from the four `low` on, of rows of `depth` numbers, times the mask if there is one. Several are
+// on their way at a time.
+__device__ inline void load_operand(Four* operand, int stride, const real* source, const real* factors,
+                                    int rows, int depth, int low, int count) {
+    const int all = rows * count;
+    for (int start = threadIdx.x; start < all; start += 8 * THREADS) {
+        Four held[8];
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
+            if (place >= all) continue;
+            const real* from = source + (long long)row * depth + k;
+            if (depth % 4 == 0) {
+                fresh(from, held[j].a, held[j].b, held[j].c, held[j].d);
+            } else {
+                held[j] = Four{0, 0, 0, 0};
+                fresh(from, held[j].a);
+                if (k + 1 < depth) fresh(from + 1, held[j].b);
+                if (k + 2 < depth) fresh(from + 2, held[j].c);
+                if (k + 3 < depth) fresh(from + 3, held[j].d);
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
+            if (place >= all) continue;
+            if (factors) {
+                const real* by = factors + (long long)row * depth + k;
+                held[j].a *= by[0];
+                if (k + 1 < depth) held[j].b *= by[1];
+                if (k + 2 < depth) held[j].c *= by[2];
+                if (k + 3 < depth) held[j].d *= by[3];
+            }
+            operand[row * stride + place - row * count] = held[j];
+        }
+    }
+}
+
+// Adds to a thread's sums what its slice of a chunk contributes. Its rows and columns are `apart` from each other, so
+// that neighbouring threads read from different banks; past the last one they are the last, and nobody reads the sum.
+template <int ROWS, int COLUMNS>
+__device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
+                                const Four* weights, int weight_stride, int row, int rows_apart, int rows,
+                                const Four* operand, int stride, int column, int columns_apart, int columns,
+                                int slice, int slices, int count) {
+    int w[ROWS], h[COLUMNS];
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) w[i] = least(row + i * rows_apart, rows - 1) * weight_stride;
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j) h[j] = least(column + j * columns_apart, columns - 1) * stride;
+    for (int k = slice; k < count; k += slices) {
+        Four other[COLUMNS];
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) other[j] = operand[h[j] + k];
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+            const Four one = weights[w[i] + k];
+#pragma unroll
+            for (int j = 0; j < COLUMNS; ++j)
+                sums[i][j] += one.a * other[j].a + one.b * other[j].b + one.c * other[j].c + one.d * other[j].d;
+        }
+    }
+}
+"""
+
+
+def recurrence_prelude(threads: int, small: str) -> str:
+    """Return what stands ahead of a kernel that makes the product itself, in blocks of so many threads."""
+    tensor_cores = tensor_core_text(small) if small else ""
+    return f"constexpr int THREADS = {threads};\n{TEXT}{tensor_cores}"

@@ -1,0 +1,85 @@
+"""The CUDA C++ of the recurrent product on tensor cores, see `recurray_cupy.tensor_cores`."""
+
+from __future__ import annotations
+
+NAMES = {"float16": "f16", "bfloat16": "bf16"}  # of the types, in the instructions
+
+# What only a GPU has; the tests have the same for a CPU. `a` comes first in memory, in the low half of the word.
+TEXT = """
+#ifndef HOST
+__device__ inline unsigned rounded(float a, float b) {
+    unsigned word;
+    asm("cvt.rn.TYPEx2.f32 %0, %1, %2;" : "=r"(word) : "f"(b), "f"(a));
+    return word;
+}
+__device__ inline void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.TYPE.TYPE.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#else
+HOST_TENSOR_CORES(TYPE)
+#endif
+
+// As `load_operand`, but rounded; `count` words of a row, from the word `low` on. Past the depth there are zeros.
+__device__ inline void load_rounded(unsigned* operand, int stride, const real* source, const real* factors,
+                                    int rows, int depth, int low, int count) {
+    const int all = rows * count / 2;  // two words at a time
+    for (int start = threadIdx.x; start < all; start += 8 * THREADS) {
+        Four held[8];
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
+            if (place >= 2 * all) continue;
+            const real* from = source + (long long)row * depth + k;
+            held[j] = Four{0, 0, 0, 0};
+            if (depth % 4 == 0 && k < depth) {
+                fresh(from, held[j].a, held[j].b, held[j].c, held[j].d);
+            } else {
+                if (k < depth) fresh(from, held[j].a);
+                if (k + 1 < depth) fresh(from + 1, held[j].b);
+                if (k + 2 < depth) fresh(from + 2, held[j].c);
+                if (k + 3 < depth) fresh(from + 3, held[j].d);
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
+            if (place >= 2 * all) continue;
+            if (factors) {
+                const real* by = factors + (long long)row * depth + k;
+                if (k < depth) held[j].a *= by[0];
+                if (k + 1 < depth) held[j].b *= by[1];
+                if (k + 2 < depth) held[j].c *= by[2];
+                if (k + 3 < depth) held[j].d *= by[3];
+            }
+            unsigned* to = operand + row * stride + place - row * count;
+            to[0] = rounded(held[j].a, held[j].b);
+            to[1] = rounded(held[j].c, held[j].d);
+        }
+    }
+}
+
+// Adds to a warp's sums, TILES tiles side by side, what its slice of a chunk contributes. `depth` is in steps of 16.
+template <int TILES>
+__device__ inline void multiply_rounded(float (&sums)[TILES][4], const unsigned* weights, int weight_stride,
+                                        const unsigned* operand, int stride, int slice, int slices, int depth) {
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const int upper = g * weight_stride + t, lower = (g + 8) * weight_stride + t;
+    for (int k = 8 * slice; k < 8 * depth; k += 8 * slices) {
+        const unsigned a[4] = {weights[upper + k], weights[lower + k], weights[upper + k + 4], weights[lower + k + 4]};
+#pragma unroll
+        for (int j = 0; j < TILES; ++j) {
+            const int own = (8 * j + g) * stride + t + k;
+            const unsigned b[2] = {operand[own], operand[own + 4]};
+            multiply_tile(sums[j], a, b);
+        }
+    }
+}
+"""
+
+
+def tensor_core_text(small: str) -> str:
+    """Return what stands ahead of a kernel with operands of ``small``, "float16" or "bfloat16"."""
+    return TEXT.replace("TYPE", NAMES[small])
