@@ -20,7 +20,7 @@ from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError, KernelError, Library
 from recurray_cupy.prelude import REALS
 from recurray_cupy.recurrence_launch import ready
-from recurray_cupy.stages import AUTO, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
+from recurray_cupy.stages import FUSED, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
 from recurray_cupy.sum_rows import sum_rows
 from recurray_cupy.tensor_core_text import NAMES
 
@@ -59,7 +59,8 @@ class CupyBackend(Backend):
     device : int, optional
         The device's number; CuPy's current device if omitted.
     stage : {"auto", "persistent", "step", "fused", "reference"}
-        The fastest stage to use; "auto" leaves it to the rule.
+        The fastest stage to use; "auto" leaves it to the rule. "fused" unless you say otherwise: the faster ones make a
+        product and a barrier of their own, and are to run on a GPU before they are anybody's default.
     compute_dtype : {"float16", "bfloat16"}, optional
         What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
         and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
@@ -79,7 +80,7 @@ class CupyBackend(Backend):
 
     steps_together = 512
 
-    def __init__(self, device: int | None = None, stage: str = AUTO, compute_dtype: str | None = None) -> None:
+    def __init__(self, device: int | None = None, stage: str = FUSED, compute_dtype: str | None = None) -> None:
         self.stage = check_stage(stage)
         if compute_dtype not in (None, *NAMES):
             raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
