@@ -16,7 +16,7 @@ GROUP = "recurray.backends"  # the entry points that packages announce their bac
 VARIABLE = "RECURRAY_BACKEND"
 
 
-def get_backend(backend: str | Backend | ModuleType | None = None, device: Any = None) -> Backend:
+def get_backend(backend: str | Backend | ModuleType | None = None, device: Any = None, **options: Any) -> Backend:
     """Return the backend that ``backend`` names.
 
     Parameters
@@ -27,6 +27,9 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
         One of the library's devices (for CuPy a device's number); its default device if omitted.
+    **options
+        What else the backend that is named takes: for "numpy" ``engine``, "numpy" or "native", to have recurrences run
+        by NumPy or by the compiled engine; by default the engine runs them where it is installed.
 
     Raises
     ------
@@ -45,14 +48,16 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
+    if options and not isinstance(backend, str):
+        raise TypeError(f"{', '.join(options)}: options are for a backend that is named, not for {backend!r}")
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
         return backend
     if isinstance(backend, str):
         if backend == "auto":
-            return _automatic(device)
-        return _named(backend, device)
+            return _automatic(device, **options)
+        return _named(backend, device, **options)
     if hasattr(backend, "asarray") and hasattr(backend, "__name__"):
         return _on_namespace(backend, device)
     raise TypeError(
@@ -86,10 +91,10 @@ def why_unavailable(name: str) -> str | None:
     return None
 
 
-def _automatic(device: Any) -> Backend:
+def _automatic(device: Any, **options: Any) -> Backend:
     if "cupy" in _announced() and why_unavailable("cupy") is None:
-        return _named("cupy", device)
-    return _named("numpy", device)
+        return _named("cupy", device, **options)
+    return _named("numpy", device, **options)
 
 
 @cache
@@ -100,7 +105,7 @@ def _announced() -> dict[str, EntryPoint]:
 
 
 @cache
-def _named(name: str, device: Any) -> Backend:
+def _named(name: str, device: Any, **options: Any) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))
@@ -109,7 +114,7 @@ def _named(name: str, device: Any) -> Backend:
         make = announced[name].load()
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
-    backend: Backend = make(device=device)
+    backend: Backend = make(device=device, **options)
     return backend
 
 

@@ -1,0 +1,58 @@
+"""The compiled engine gives the reference path's numbers: for any cell, batch and lengths, on each instruction set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cells import CELLS
+from compare_scans import Centred, Normalised, Squared, both_ways, problem
+from harness import obtain, why_absent
+from random_cell import RandomCell
+
+if why_absent("native") is None:
+    from recurray_native import library
+
+    LEVELS = library.levels()
+else:
+    LEVELS = ("any",)
+# rows, steps, units, features: whole vectors and not, one tile and several, one thread's work and more
+SIZES = [(3, 6, 4, 3), (1, 7, 5, 2), (4, 1, 17, 3), (0, 3, 4, 3), (3, 0, 4, 3), (13, 5, 70, 20)]
+
+
+@pytest.fixture(params=LEVELS)
+def engine(request, monkeypatch):
+    """The engine, on each instruction set that runs here."""
+    engine = obtain("native").engine
+    monkeypatch.setenv("RECURRAY_NATIVE_LEVEL", request.param)
+    assert request.param in engine.description
+    return engine
+
+
+def check(engine, cell, sizes, rng, *, reverse=False, masked=False, **options):
+    batch, steps, size, features = sizes
+    arguments = problem(cell, rng, batch=batch, steps=steps, size=size, features=features, **options)
+    weights = arguments[0]
+    for field in (
+        "input",
+        "recurrent",
+        "projection",
+    ):  # as they are drawn for a layer, so that nothing grows without end
+        if getattr(weights, field) is not None:
+            getattr(weights, field)[...] *= (size + features) ** -0.5
+    both_ways(engine.scan_forward, engine.scan_backward, cell, *arguments, rng=rng, reverse=reverse, masked=masked)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", [*CELLS, Squared(), Normalised(), Centred()], ids=repr)
+def test_cells_equal_the_reference(engine, cell, dtype):
+    rng = np.random.default_rng(1)
+    for k, sizes in enumerate(SIZES):
+        check(engine, cell, sizes, rng, ragged=k % 2 == 0, reverse=k % 3 == 0, masked=k % 4 == 0, dtype=dtype)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_cells_equal_the_reference(engine, seed):
+    rng = np.random.default_rng(seed)
+    sizes = SIZES[seed % len(SIZES)]
+    check(engine, RandomCell(seed), sizes, rng, ragged=seed % 2 == 0, reverse=seed % 4 > 1, masked=seed % 5 > 2)
