@@ -12,6 +12,7 @@ from recurray_native.program import Kind, Slot, translate
 from recurray_native.structures import Blocks, Listing, blocks_of, listing_of
 
 ZERO = Constant(0.0)
+MOST = 256  # cells that are remembered
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,19 @@ class Compiled:
         self.cell = cell
         self.param_rows = [f"params.{name}.{row}" for name, rows in cell.pointwise.items() for row in rows]
         self.blocks: Blocks = blocks_of(self.plan)
+        blocks = self.plan.blocks + self.plan.inner
+        inputs, recurrents = [block.input for block in blocks], [block.recurrent for block in blocks]
+        self.input_places = [inputs.index(gate) for gate in range(len(cell.input_gates))]  # of its gates among the blocks
+        self.recurrent_places = [recurrents.index(gate) for gate in range(len(cell.recurrent_gates))]
+        self.has_recurrent_product = bool(cell.outer_gates)
         self._forward: dict[tuple[bool, bool], Forward] = {}
+
+    @cached_property
+    def reads_output(self) -> bool:
+        """Whether the step computes with the output before, unit by unit."""
+        program = self.plan.step
+        used = {operand for value in program.values for operand in value.operands} | set(program.outputs.values())
+        return bool(self.plan.inner) or find(program, "before.h") in used
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -121,7 +134,9 @@ class Compiled:
         )
 
 
-@lru_cache(maxsize=256)
+_recent: dict[int, tuple[Cell, Compiled]] = {}  # by id, as a cell's hash takes longer than all else of a short call
+
+
 def compiled(cell: Cell) -> Compiled:
     """Return what is compiled for a cell; equal cells share it.
 
@@ -130,4 +145,14 @@ def compiled(cell: Cell) -> Compiled:
     recurray.recording.RecordingError
         The cell can't be recorded.
     """
+    found = _recent.get(id(cell))
+    if found is None or found[0] is not cell:
+        if len(_recent) >= MOST:
+            _recent.clear()
+        found = _recent[id(cell)] = cell, _compiled(cell)
+    return found[1]
+
+
+@lru_cache(maxsize=MOST)
+def _compiled(cell: Cell) -> Compiled:
     return Compiled(cell)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from ctypes import addressof, byref
+from ctypes import addressof, byref, c_char
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,39 +39,54 @@ class Cache:
 
 
 class Engine:
-    """The compiled engine, as the NumPy backend uses it."""
+    """The compiled engine, as the NumPy backend uses it.
+
+    Parameters
+    ----------
+    level : str, optional
+        The instruction set to use, one of `recurray_native.library.levels`; by default what the environment variable
+        ``RECURRAY_NATIVE_LEVEL`` names, else the best that the processor has.
+    """
 
     name = "native"
 
-    @property
-    def description(self) -> str:
-        """Which instructions it uses, and how many threads it may use.
+    def __init__(self, level: str | None = None) -> None:
+        self._wanted = level
+
+    @cached_property
+    def level(self) -> str:
+        """The instruction set in use.
 
         Raises
         ------
         recurray_native.UnavailableError, ValueError
-            It can't run here, and why.
+            The compiled part isn't there, or there is no such instruction set here.
         """
-        return f"{library.level()}, up to {threads.get_num_threads()} threads"
+        return library.chosen_level(self._wanted)
+
+    @property
+    def description(self) -> str:
+        """Which instructions it uses, and how many threads it may use; raises what `level` does."""
+        return f"{self.level}, up to {threads.get_num_threads()} threads"
 
     def threads(self, count: int) -> AbstractContextManager[None]:
         """Return a context in which it may use ``count`` threads."""
         return threads.limited_threads(count)
 
     def refuses(self, cell: Cell, weights: Weights, x: Any) -> str | None:
-        """Why it can't run a cell on these arrays; None if it can."""
+        """Return why it can't run a cell on these arrays, None if it can."""
         try:
-            compiled(cell)
+            ready = compiled(cell)
         except RecordingError as error:
             return str(error)
-        if x.dtype not in FLOATS or not x.dtype.isnative:
+        if x.dtype not in FLOATS:
             return f"it computes in float32 and float64, not {x.dtype}"
-        if weights.projection is not None and _reads_output(compiled(cell)):
+        if weights.projection is not None and ready.reads_output:
             return "the cell computes with the output before, element by element, which is projected to another size"
         return None
 
     def owns(self, cache: Any) -> bool:
-        """Whether a cache is this engine's."""
+        """Tell whether a cache is this engine's."""
         return isinstance(cache, Cache)
 
     def scan_forward(
@@ -87,86 +103,81 @@ class Engine:
         output_mask: Any = None,
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
-        ready, call = compiled(cell), _Call(x.dtype)
-        steps, batch, features = x.shape
+        ready, call, dtype = compiled(cell), _Call(self.level, x.dtype), x.dtype
+        steps, batch, _ = x.shape
         valid = rows(steps, batch, lengths, reverse)
         size, outputs = len(weights.input) // len(cell.input_gates), start[0].shape[1]
         count, padded = valid.total, call.padded(size)
 
-        means = [value for value in (draws or {}).values() if isinstance(value, float)]
+        means = [value for value in draws.values() if isinstance(value, float)] if draws else []
         program = ready.forward(training=keep, means=bool(means))
-        packed = {name: np.empty((count, padded), x.dtype) for name in program.packed}
-        for name, value in (draws or {}).items():
-            if not means:
+        packed = _side_by_side(program.packed, count, padded, dtype)
+        if draws and not means:
+            for name, value in draws.items():
                 packed[f"x.{name}"][:, :size] = valid.over_time(value)
-        kept = {name: packed[name] for name in program.packed if keep and not name.startswith("x.")}
         weights = _contiguous(weights, copy=keep)
         x_rows = valid.over_time(x)
-        if keep and np.may_share_memory(x_rows, x):
-            x_rows = x_rows.copy()
-        y = np.empty((count, outputs), x.dtype)
-        has_product, projected = bool(cell.outer_gates), weights.projection is not None
-        h_before = np.empty((count, outputs), x.dtype) if keep and has_product else None
-        output = np.empty((count, padded), x.dtype) if keep and projected else None
+        if keep and x_rows is not x and x_rows.base is not None:
+            x_rows = x_rows.copy()  # what becomes of x mustn't matter
+        y = np.empty((count, outputs), dtype)
+        h_before = np.empty((count, outputs), dtype) if keep and ready.has_recurrent_product else None
+        output = np.empty((count, padded), dtype) if keep and weights.projection is not None else None
         mask = None if output_mask is None else valid.sorted(output_mask)
         first = [valid.sorted(value) for value in start]
         last = [value.copy() for value in first]
 
         if count:
-            work = count * size * (len(cell.input_gates) * features + len(cell.recurrent_gates) * outputs + 100)
-            task = call.task(ready, program.listing, weights, valid, size, outputs, work)
-            call.params(
-                task, program.listing, [*_param_rows(cell, weights), *(np.full(size, mean, x.dtype) for mean in means)]
-            )
+            task = call.task(ready, program.listing, weights, valid, size, outputs)
+            call.params(task, program.listing, [*_param_rows(weights), *(np.full(size, mean, dtype) for mean in means)])
             call.states(task, first, last)
             call.arrays(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
-            task.packed = call.listed([packed[name] for name in program.packed])
+            task.packed = call.listed(packed.values())
             call.run("recurray_forward", task)
         end = tuple(valid.unsorted(value) for value in last)
-        cache = Cache(weights, valid, x_rows, kept, h_before, output, mask) if keep else None
-        return valid.from_time(y), end, cache
+        if not keep:
+            return valid.from_time(y), end, None
+        kept = {name: packed[name] for name in (*ready.kept, "inner") if name in packed}
+        return valid.from_time(y), end, Cache(weights, valid, x_rows, kept, h_before, output, mask)
 
     def scan_backward(
         self, cell: Cell, cache: Cache, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
-        ready, call = compiled(cell), _Call(dy.dtype)
+        ready, call = compiled(cell), _Call(self.level, dy.dtype)
         weights, valid = cache.weights, cache.rows
         size, outputs = len(weights.input) // len(cell.input_gates), dy.shape[2]
-        count, padded = len(cache.x), call.padded(size)
         listing = ready.backward_projected if weights.projection is not None else ready.backward
-
-        def made(like: Any) -> Any:
-            return None if like is None else np.empty_like(like) if count else np.zeros_like(like)
+        made = np.empty_like if valid.total else np.zeros_like
 
         dx = np.empty_like(cache.x)
-        grads = Weights(made(weights.input), made(weights.recurrent), projection=made(weights.projection))
+        d_input = made(weights.input)
+        d_recurrent = None if weights.recurrent is None else made(weights.recurrent)
+        d_projection = None if weights.projection is None else made(weights.projection)
         terms = len(ready.param_rows)
-        sums = np.zeros((ready.blocks.count + ready.blocks.inner + terms, padded), dy.dtype)
+        sums = np.zeros((ready.blocks.count + ready.blocks.inner + terms, call.padded(size)), dy.dtype)
         first = [valid.sorted(value) for value in dend]
         last = [value.copy() for value in first]
-        if count:
-            work = count * size * (len(cell.input_gates) * cache.x.shape[1] + len(cell.recurrent_gates) * outputs + 100)
-            task = call.task(ready, listing, weights, valid, size, outputs, work)
+        if valid.total:
+            task = call.task(ready, listing, weights, valid, size, outputs)
             task.terms = terms
-            call.params(task, listing, _param_rows(cell, weights))
+            call.params(task, listing, _param_rows(weights))
             call.states(task, first, last)
             call.arrays(task, x=cache.x, dy=valid.over_time(dy), dx=dx, mask=cache.output_mask, sums=sums)
             call.arrays(task, h_before=cache.h_before, output=cache.output, inner_operand=cache.packed.get("inner"))
-            call.arrays(
-                task, d_input_weight=grads.input, d_recurrent_weight=grads.recurrent, d_projection=grads.projection
-            )
+            call.arrays(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
             task.packed = call.listed([cache.packed[name] for name in ready.kept])
             call.run("recurray_backward", task)
         dstart = tuple(valid.unsorted(value) for value in last)
-        return valid.from_time(dx), dstart, _with_sums(ready, weights, grads, sums[:, :size])
+        of_input, of_recurrent, pointwise = _sums_by_use(ready, weights, sums[:, :size])
+        grads = Weights(d_input, d_recurrent, of_input, of_recurrent, d_projection, pointwise)
+        return valid.from_time(dx), dstart, grads
 
 
 class _Call:
     """A task being filled in, and all that its pointers point to."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.level = library.level()
+    def __init__(self, level: str, dtype: Any) -> None:
+        self.level = level
         self.is_double = dtype == FLOATS[1]
         self.kept: list[Any] = []
 
@@ -176,40 +187,44 @@ class _Call:
         return -(-size // lanes) * lanes
 
     def at(self, a: Any) -> int:
-        """The address of an array, which is kept until the call is over."""
+        """The address of a contiguous array, which is kept until the call is over."""
         if a is None:
             return 0
-        if not a.flags.c_contiguous:
-            raise ValueError("the engine takes contiguous arrays alone")
         self.kept.append(a)
-        return int(a.ctypes.data)
+        try:
+            return addressof(c_char.from_buffer(a))  # which refuses what isn't contiguous
+        except TypeError:  # it may not be written to; this takes seven times as long
+            assert a.flags.c_contiguous, "the engine takes contiguous arrays alone"  # noqa: S101
+            address: int = a.ctypes.data
+            return address
 
-    def listed(self, arrays: Sequence[Any]) -> int:
+    def listed(self, arrays: Any) -> int:
         """The address of the arrays' addresses."""
         found = pointers([self.at(a) for a in arrays])
         self.kept.append(found)
         return addressof(found)
 
     def task(
-        self, ready: Compiled, listing: Listing, weights: Weights, valid: Rows, size: int, outputs: int, work: int
+        self, ready: Compiled, listing: Listing, weights: Weights, valid: Rows, size: int, outputs: int
     ) -> CTask:
         """A task with sizes, weights and program."""
-        blocks = ready.blocks
-        steps, count = len(valid.counts), valid.total
+        blocks, features = ready.blocks, weights.input.shape[1]
+        operations = valid.total * size * (len(ready.input_places) * features + len(ready.recurrent_places) * outputs + 100)
         task = CTask(
-            *(steps, valid.shape[1], count, weights.input.shape[1], size, outputs),
-            1 if work < ENOUGH else threads.get_num_threads(),
-            *(self.at(a) for a in (valid.counts, valid.offsets, valid.lengths, valid.ends)),
+            *(len(valid.counts), valid.shape[1], valid.total, features, size, outputs),
+            1 if operations < ENOUGH else threads.get_num_threads(),
+            *valid.addresses,
             *(blocks.count, blocks.inner, 0, addressof(blocks.input_gate), addressof(blocks.recurrent_gate)),
-            *(self.at(a) for a in (weights.input, weights.input_bias, weights.recurrent, weights.recurrent_bias)),
-            self.at(weights.projection),
+            *(self.at(weights.input), self.at(weights.input_bias)),
+            *(self.at(weights.recurrent), self.at(weights.recurrent_bias), self.at(weights.projection)),
         )
         task.program = listing.program
         return task
 
     def params(self, task: CTask, listing: Listing, found: list[Any]) -> None:
         """The cell's own params, by row, and the program's constants."""
-        task.params, task.param = len(found), self.listed(found)
+        if found:
+            task.params, task.param = len(found), self.listed(found)
         task.constants, task.constant = len(listing.constants), addressof(listing.constants)
 
     def states(self, task: CTask, first: list[Any], last: list[Any]) -> None:
@@ -219,7 +234,8 @@ class _Call:
     def arrays(self, task: CTask, **found: Any) -> None:
         """Arrays by the fields of the task."""
         for name, a in found.items():
-            setattr(task, name, self.at(a))
+            if a is not None:
+                setattr(task, name, self.at(a))
 
     def run(self, function: str, task: CTask) -> None:
         """Do the task."""
@@ -228,24 +244,18 @@ class _Call:
             raise MemoryError("the engine couldn't get the memory that it works in")
 
 
-def _reads_output(ready: Compiled) -> bool:
-    program = ready.plan.step
-    used = {operand for value in program.values for operand in value.operands} | set(program.outputs.values())
-    return bool(ready.plan.inner) or any(
-        value.name == "before.h" and k in used for k, value in enumerate(program.values) if value.operation == "input"
-    )
+def _side_by_side(names: Sequence[str], count: int, padded: int, dtype: Any) -> dict[str, Any]:
+    """Arrays (N, H) padded, in one block: large blocks come in large pages, which takes a fraction of the time."""
+    return dict(zip(names, np.empty((len(names), count, padded), dtype), strict=True)) if names else {}
 
 
-def _param_rows(cell: Cell, weights: Weights) -> list[Any]:
-    return [weights.pointwise[name][k] for name, names in cell.pointwise.items() for k in range(len(names))]
+def _param_rows(weights: Weights) -> list[Any]:
+    return [row for rows_of_param in weights.pointwise.values() for row in rows_of_param]
 
 
 def _contiguous(weights: Weights, *, copy: bool) -> Weights:
-    """The weights, each contiguous; copies, if what becomes of them must not matter."""
-
-    def brought(a: Any) -> Any:
-        return None if a is None else np.array(a, order="C") if copy else np.ascontiguousarray(a)
-
+    """The weights, each contiguous; copies, if what becomes of them mustn't matter."""
+    brought = _copy if copy else _as_contiguous
     return Weights(
         brought(weights.input),
         brought(weights.recurrent),
@@ -256,24 +266,21 @@ def _contiguous(weights: Weights, *, copy: bool) -> Weights:
     )
 
 
-def _with_sums(ready: Compiled, weights: Weights, grads: Weights, sums: Any) -> Weights:
-    """The gradients of the weights, with those that are sums (blocks and terms, H) over all rows."""
-    plan, cell = ready.plan, ready.cell
-    blocks = plan.blocks + plan.inner
-    of_input = [next(k for k, b in enumerate(blocks) if b.input == gate) for gate in range(len(cell.input_gates))]
-    of_output = [
-        next(k for k, b in enumerate(blocks) if b.recurrent == gate) for gate in range(len(cell.recurrent_gates))
-    ]
+def _copy(a: Any) -> Any:
+    return None if a is None else a.copy()
+
+
+def _as_contiguous(a: Any) -> Any:
+    return a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a)
+
+
+def _sums_by_use(ready: Compiled, weights: Weights, sums: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """From sums (blocks and terms, H) over all rows to the gradients of both biases, and of the cell's own params."""
+    of_input = None if weights.input_bias is None else sums[ready.input_places].reshape(-1)
+    of_recurrent = None if weights.recurrent_bias is None else sums[ready.recurrent_places].reshape(-1)
     pointwise = {}
-    first = len(blocks)
-    for name, names in cell.pointwise.items():
+    first = ready.blocks.count + ready.blocks.inner
+    for name, names in ready.cell.pointwise.items():
         pointwise[name] = sums[first : first + len(names)].copy()
         first += len(names)
-    return Weights(
-        grads.input,
-        grads.recurrent,
-        None if weights.input_bias is None else sums[of_input].reshape(-1),
-        None if weights.recurrent_bias is None else sums[of_output].reshape(-1),
-        grads.projection,
-        pointwise,
-    )
+    return of_input, of_recurrent, pointwise

@@ -68,20 +68,18 @@ def levels() -> tuple[str, ...]:
     return tuple(name for name, runs in names if runs)
 
 
-def level() -> str:
-    """The instruction set in use: the best one, or what the environment variable ``RECURRAY_NATIVE_LEVEL`` names.
+def chosen_level(wanted: str | None) -> str:
+    """The instruction set to use: what is wanted, else what the environment variable names, else the best one.
 
     Raises
     ------
     ValueError
-        It names none that runs here.
+        There is none of that name that runs here.
     """
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
-        return levels()[0]
-    if wanted not in levels():
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(levels())} on this machine, not {wanted!r}")
-    return wanted
+    name = wanted or os.environ.get(VARIABLE) or levels()[0]
+    if name not in levels():
+        raise ValueError(f"the instruction set (or {VARIABLE}) must be one of {', '.join(levels())} here, not {name!r}")
+    return name
 
 
 @cache

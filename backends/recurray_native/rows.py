@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,10 @@ class Rows:
         How many rows each step of the loop has, and the first of them; steps without any are left out.
     lengths, ends : array of int64, (B,)
         By row in ``order``: its length, and after which step of the loop it is done.
+    total : int
+        N.
+    addresses : tuple of int
+        Of the last four.
     """
 
     shape: tuple[int, int]
@@ -35,11 +39,13 @@ class Rows:
     offsets: Any
     lengths: Any
     ends: Any
+    total: int = field(init=False)
+    addresses: tuple[int, ...] = field(init=False)
 
-    @property
-    def total(self) -> int:
-        """N."""
-        return int(self.counts.sum())
+    def __post_init__(self) -> None:
+        arrays = (self.counts, self.offsets, self.lengths, self.ends)
+        object.__setattr__(self, "total", int(self.counts.sum()))
+        object.__setattr__(self, "addresses", tuple(a.ctypes.data for a in arrays))
 
     def over_time(self, a: Any) -> Any:
         """(T, B, n) -> (N, n), contiguous."""
@@ -90,15 +96,9 @@ def rows(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool) -
     offsets = np.cumsum(counts) - counts
     step, row = np.nonzero(valid)
     ends = np.full(batch, steps_used, np.int64) if reverse else by_row
-    direction = -1 if reverse else 1
-    return Rows(
-        (steps, batch),
-        order,
-        step * batch + order[row],
-        *(np.ascontiguousarray(a[::direction]) for a in (counts, offsets)),
-        by_row,
-        ends,
-    )
+    if reverse:
+        counts, offsets = np.ascontiguousarray(counts[::-1]), np.ascontiguousarray(offsets[::-1])
+    return Rows((steps, batch), order, step * batch + order[row], counts, offsets, by_row, ends)
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,8 @@
 
 #include "scan.h"
 
+enum { STRETCH = 16 }; /* rows at a time where rows are gone through */
+
 /* A left operand of the gradients' products, (rows of a chunk, columns), and what its columns are packed as: groups of ROWS. */
 typedef struct {
     const real *at;
@@ -44,7 +46,7 @@ typedef struct {
     real *tiles[MOST_THREADS];
 } Backward;
 
-INLINE i64 rows_of_chunk(const Task *task) { return most(CHUNK, task->batch); }
+INLINE i64 rows_of_chunk(const Task *task) { return least(task->rows, most(CHUNK, task->batch)); }
 
 static void lay_out_whole(Matrix *b, i64 k, i64 n, Arena *arena) {
     *b = (Matrix){k, n, taken(arena, packed_size(k, n), sizeof(real)), NULL};
@@ -143,15 +145,15 @@ static void pack_backward(Backward *b, int thread, int threads) {
 
 /* to += the gradients of blocks first to last @ b, for `rows` rows. Padding between the blocks is left out. */
 static void multiply_gradients(const Backward *b, i64 in_chunk, i64 rows, i64 first, i64 last, const Matrix *matrix, Range columns,
-                               Start start, real *to, i64 to_row) {
+                               Start start, real *to, i64 to_row, int turned) {
     const i64 units = b->scan.task->units, padded = b->scan.padded, row = b->columns * padded;
     const real *a = b->gradients + in_chunk * row + first * padded;
     if (units == padded) {
-        multiply(a, row, rows, matrix, 0, (last - first) * units, columns, start, to, to_row);
+        multiply(a, row, rows, matrix, 0, (last - first) * units, columns, start, to, to_row, turned);
         return;
     }
     for (i64 k = 0; k < last - first; k++, start = (Start){to, to_row})
-        multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row);
+        multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row, turned);
 }
 
 static void backward_tiles(Backward *b, const Share *share, i64 stage, Place place, i64 rows, Range units) {
@@ -181,7 +183,7 @@ static void unproject(Backward *b, const Share *share, Place place, i64 rows) {
     }
     meet(scan, share);
     multiply(d, row, rows, &b->projection, 0, task->outputs, share->units, (Start){b->zeros, 0},
-             b->d_output + place.row * scan->padded + share->units.first, scan->padded);
+             b->d_output + place.row * scan->padded + share->units.first, scan->padded, 0);
     meet(scan, share);
     if (count > 0) zero_rows(rows, count, row, d + first); /* its own part has gone on */
 }
@@ -191,7 +193,7 @@ static void through_inner_gates(Backward *b, const Share *share, Place place, i6
     const Task *task = scan->task;
     const Origin *origin = b->machine[share->thread].origin + task->program.inner_slot;
     multiply_gradients(b, place.in_chunk, rows, task->blocks, scan->blocks_in_all, &b->inner, share->units, (Start){b->zeros, 0},
-                       origin->base[0] + place.row * origin->row + share->units.first, origin->row);
+                       origin->base[0] + place.row * origin->row + share->units.first, origin->row, 0);
 }
 
 /* Add to the gradient of h before the step what comes through the recurrent product. */
@@ -202,7 +204,7 @@ static void through_recurrence(Backward *b, const Share *share, Place place, i64
     real *d = scan->state[0] + place.row * row;
     if (!task->mask) {
         multiply_gradients(b, place.in_chunk, rows, b->first_output, b->outputs, &b->recurrent, share->outputs,
-                           (Start){d + share->outputs.first, row}, d + share->outputs.first, row);
+                           (Start){d + share->outputs.first, row}, d + share->outputs.first, row, (int)place.parity);
         return;
     }
     real product[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
@@ -211,7 +213,7 @@ static void through_recurrence(Backward *b, const Share *share, Place place, i64
         for (i64 r = 0; r < rows; r += ROWS) {
             const i64 count = least(ROWS, rows - r);
             multiply_gradients(b, place.in_chunk + r, count, b->first_output, b->outputs, &b->recurrent, columns,
-                               (Start){b->zeros, 0}, product, PANEL);
+                               (Start){b->zeros, 0}, product, PANEL, 0);
             for (i64 k = 0; k < count; k++)
                 for (i64 j = columns.first; j < columns.last; j++)
                     d[(r + k) * row + j] += product[k * PANEL + j - column] *
@@ -226,7 +228,7 @@ static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) 
     const Program *program = &task->program;
     const Range rows = rows_at(task, share, step);
     const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
-    const Place place = {0, rows.first, in_time, in_time - chunk, 0, 0};
+    const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
     if (task->projection) unproject(b, share, place, count);
     for (i64 stage = 0; stage < program->stages; stage++) {
         if (stage) meet(scan, share);
@@ -245,26 +247,29 @@ static void backward_independent(Backward *b, const Share *share, Range steps, i
         for (i64 step = steps.last - 1; step >= steps.first; step--) {
             const Range rows = rows_at(task, share, step);
             const i64 in_time = task->offsets[step] + rows.first;
-            const Place place = {0, rows.first, in_time, in_time - chunk, 0, 0};
+            const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
             backward_tiles(b, share, 0, place, rows.last - rows.first,
                            (Range){unit, least(unit + scan->depth, share->units.last)});
         }
 }
 
-/* A thread's part of the chunk's operands, packed. */
+/* A thread's part of the chunk's operands, packed: a few rows at a time, as the gradients' rows may lie apart by what falls
+   on the same place in the caches. */
 static void pack_chunk(Backward *b, const Share *share, Range chunk) {
     const i64 rows = chunk.last - chunk.first;
     for (i64 k = 0; k < b->lefts; k++) {
         const Left *left = b->left + k;
         const Range columns = part_of(left->columns, ROWS, share->thread, share->threads);
-        for (i64 column = columns.first; column < columns.last; column += ROWS) {
-            real *to = left->packed + column * rows;
-            const real *from = left->at + column;
-            const i64 count = least(ROWS, left->columns - column);
-            if (count == ROWS) {
-                for (i64 r = 0; r < rows; r++) memcpy(to + r * ROWS, from + r * left->row, ROWS * sizeof(real));
-            } else {
-                copy_rows(from, left->row, rows, count, to, ROWS);
+        for (i64 begin = 0; begin < rows; begin += STRETCH) {
+            const i64 count = least(STRETCH, rows - begin);
+            for (i64 column = columns.first; column < columns.last; column += ROWS) {
+                real *to = left->packed + column * rows + begin * ROWS;
+                const real *from = left->at + begin * left->row + column;
+                if (left->columns - column >= ROWS) {
+                    for (i64 r = 0; r < count; r++) memcpy(to + r * ROWS, from + r * left->row, ROWS * sizeof(real));
+                } else {
+                    copy_rows(from, left->row, count, left->columns - column, to, ROWS);
+                }
             }
         }
     }
@@ -290,12 +295,12 @@ static void input_gradient(const Backward *b, const Share *share, Range chunk) {
         for (i64 column = 0; column < features; column += PANEL) {
             const Range columns = {column, least(column + PANEL, features)};
             if (columns.last <= whole) {
-                multiply_gradients(b, begin, count, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, dx + column, features);
+                multiply_gradients(b, begin, count, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, dx + column, features, 0);
                 continue;
             }
             for (i64 r = 0; r < count; r += ROWS) { /* the end of x's rows is not whole vectors */
                 const i64 n = least(ROWS, count - r);
-                multiply_gradients(b, begin + r, n, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, product, PANEL);
+                multiply_gradients(b, begin + r, n, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, product, PANEL, 0);
                 copy_rows(product, PANEL, n, columns.last - column, dx + r * features + column, features);
             }
         }
@@ -304,13 +309,17 @@ static void input_gradient(const Backward *b, const Share *share, Range chunk) {
 
 /* The sums over the chunk's rows, for a thread's units, added to those of the chunks before. */
 static void add_up_chunk(const Backward *b, const Share *share, Range chunk, int begins) {
-    const i64 padded = b->scan.padded, row = b->columns * padded, rows = chunk.last - chunk.first;
+    const i64 row = b->columns * b->scan.padded, rows = chunk.last - chunk.first;
     const Range units = part_of(row, LANES, share->thread, share->threads);
     real *sums = b->scan.task->sums;
-    for (i64 u = units.first; u < units.last; u += LANES) {
-        Vector sum = all(0);
-        for (i64 r = 0; r < rows; r++) sum += load(b->gradients + r * row + u);
-        store(sums + u, begins ? sum : sum + load(sums + u));
+    if (begins) zero_rows(1, units.last - units.first, 0, sums + units.first);
+    for (i64 begin = 0; begin < rows; begin += STRETCH) {
+        const i64 count = least(STRETCH, rows - begin);
+        for (i64 u = units.first; u < units.last; u += LANES) {
+            Vector sum = all(0);
+            for (i64 r = begin; r < begin + count; r++) sum += load(b->gradients + r * row + u);
+            store(sums + u, sum + load(sums + u));
+        }
     }
 }
 
@@ -387,13 +396,13 @@ static int backward(const Task *task) {
     Backward b = {0};
     Arena arena = {NULL, 64};
     lay_out_backward(&b, task, &arena);
-    char *memory = malloc(arena.used);
+    void *memory = memory_taken(arena.used);
     if (!memory) return NO_MEMORY;
-    arena = (Arena){memory + (64 - (uintptr_t)memory % 64) % 64, 0};
+    arena = (Arena){memory, 0};
     lay_out_backward(&b, task, &arena);
     pool_run(backward_thread, &b, (int)task->threads);
     start_gradients(&b.scan);
-    free(memory);
+    memory_given_back(memory);
     return DONE;
 }
 

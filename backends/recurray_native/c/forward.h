@@ -129,7 +129,7 @@ static void hoist(Forward *f, const Share *share, Range rows) {
     for (i64 b = 0; b < task->blocks; b++) {
         if (task->input_gate[b] < 0) continue;
         multiply((const real *)task->x + rows.first * task->features, task->features, rows.last - rows.first, f->input + b, 0,
-                 task->features, share->units, (Start){f->bias + b * padded + first, 0}, f->ahead + b * padded + first, row);
+                 task->features, share->units, (Start){f->bias + b * padded + first, 0}, f->ahead + b * padded + first, row, 0);
     }
 }
 
@@ -138,7 +138,8 @@ static void make_gates(Forward *f, int thread, Place place, i64 rows, Range unit
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
-    for (i64 b = 0; b < task->blocks; b++) {
+    for (i64 k = 0; k < task->blocks; k++) {
+        const i64 b = place.parity ? task->blocks - 1 - k : k;
         const int has_x = task->input_gate[b] >= 0, has_h = task->recurrent_gate[b] >= 0;
         if (f->hoisted && !has_h) continue; /* read where it is */
         const i64 c_row = f->gates ? row : scan->depth;
@@ -149,12 +150,12 @@ static void make_gates(Forward *f, int thread, Place place, i64 rows, Range unit
             start = (Start){f->ahead + place.in_chunk * row + b * padded + units.first, row};
         } else if (has_x) {
             multiply((const real *)task->x + place.in_time * task->features, task->features, rows, f->input + b, 0, task->features,
-                     units, start, c, c_row);
+                     units, start, c, c_row, (int)place.parity);
             start = (Start){c, c_row};
         }
         if (has_h)
             multiply(f->operand[place.parity] + place.row * scan->padded_outputs, scan->padded_outputs, rows, f->recurrent + b, 0,
-                     task->outputs, units, start, c, c_row);
+                     task->outputs, units, start, c, c_row, (int)place.parity);
     }
 }
 
@@ -168,7 +169,7 @@ static void make_inner_gates(Forward *f, const Share *share, Place place, Range 
     for (i64 b = task->blocks; b < scan->blocks_in_all; b++)
         multiply(a, origin->row, rows.last - rows.first, f->recurrent + b, 0, task->units, share->units,
                  (Start){f->bias + b * padded + share->units.first, 0},
-                 f->gates + place.row * row + b * padded + share->units.first, row);
+                 f->gates + place.row * row + b * padded + share->units.first, row, (int)place.parity);
 }
 
 /* The columns `columns` of the output of a step, wherever they go. */
@@ -210,7 +211,7 @@ static void project(Forward *f, const Share *share, Place place, i64 rows) {
     const real *a = task->output ? (real *)task->output + place.in_time * scan->padded : f->output + place.row * scan->padded;
     real *to = scan->state_h[1 - place.parity] + place.row * row + first;
     for (i64 r = 0; r < rows; r++) memset(to + r * row, 0, (size_t)rounded_up(count, LANES) * sizeof(real));
-    multiply(a, scan->padded, rows, &f->projection, 0, task->units, share->outputs, (Start){to, row}, to, row);
+    multiply(a, scan->padded, rows, &f->projection, 0, task->units, share->outputs, (Start){to, row}, to, row, (int)place.parity);
     put_out(f, place, rows, share->outputs);
 }
 
@@ -299,13 +300,13 @@ static int forward(const Task *task) {
     Forward f = {0};
     Arena arena = {NULL, 64};
     lay_out_forward(&f, task, &arena);
-    char *memory = malloc(arena.used);
+    void *memory = memory_taken(arena.used);
     if (!memory) return NO_MEMORY;
-    arena = (Arena){memory + (64 - (uintptr_t)memory % 64) % 64, 0};
+    arena = (Arena){memory, 0};
     lay_out_forward(&f, task, &arena);
     pool_run(forward_thread, &f, (int)task->threads);
     end_states(&f.scan);
-    free(memory);
+    memory_given_back(memory);
     return DONE;
 }
 

@@ -88,38 +88,80 @@ static void pack_rows(const Matrix *b, Range columns, i64 first, i64 count, cons
 /* Where a product starts: numbers (rows, columns), `row` apart; 0 for the same in each row. */
 typedef struct { const real *at; i64 row; } Start;
 
-/* Sums of products for each of up to four rows of the transpose: vectors along k. */
+enum { TOGETHER = LANES < 4 ? LANES : 4 };
+
+/* The product with a matrix that isn't packed: along k, for a few columns together; each column's sum is then the sum of a
+   vector, and LANES of these are made at once by turning them over. */
 static void multiply_unpacked(const real *a, i64 row, i64 rows, const Matrix *b, Range columns, Start start, real *c, i64 c_row) {
-    for (i64 column = columns.first; column < columns.last; column += 4) {
-        i64 count = least(4, columns.last - column);
-        const real *w[4];
-        for (i64 u = 0; u < 4; u++) w[u] = b->rows + (column + least(u, count - 1)) * b->k;
+    const i64 whole = b->k / LANES * LANES;
+    for (i64 column = columns.first; column < columns.last; column += LANES) {
+        const i64 count = least(LANES, columns.last - column), at = column - columns.first;
         for (i64 r = 0; r < rows; r++) {
             const real *from = a + r * row;
-            Vector sum[4] = {{0}, {0}, {0}, {0}};
-            i64 j = 0;
-            for (; j + LANES <= b->k; j += LANES) {
-                Vector factor = load(from + j);
+            Vector sums[LANES];
+            real rest[LANES] = {0};
+            for (i64 first = 0; first < LANES; first += TOGETHER) {
+                const real *w[TOGETHER];
+                Vector sum[TOGETHER];
+                for (i64 u = 0; u < TOGETHER; u++) {
+                    w[u] = b->rows + (column + least(first + u, count - 1)) * b->k; /* past the last, that again */
+                    sum[u] = all(0);
+                }
+                for (i64 j = 0; j < whole; j += LANES) {
+                    const Vector factor = load(from + j);
 #pragma GCC unroll 4
-                for (int u = 0; u < 4; u++) sum[u] += load(w[u] + j) * factor;
+                    for (int u = 0; u < TOGETHER; u++) sum[u] += load(w[u] + j) * factor;
+                }
+                for (i64 u = 0; u < TOGETHER; u++) {
+                    sums[first + u] = sum[u];
+                    for (i64 j = whole; j < b->k; j++) rest[first + u] += from[j] * w[u][j];
+                }
             }
-            for (i64 u = 0; u < count; u++) {
-                real total = 0;
-                for (int half = LANES / 2; half >= 1; half /= 2)
-                    for (int lane = 0; lane < half; lane++) sum[u][lane] += sum[u][lane + half];
-                total = sum[u][0];
-                for (i64 rest = j; rest < b->k; rest++) total += from[rest] * w[u][rest];
-                i64 at = column - columns.first + u;
-                c[r * c_row + at] = start.at[r * start.row + at] + total;
-            }
+            transpose(sums);
+            Vector total = load(rest);
+            for (int j = 0; j < LANES; j++) total += sums[j];
+            store(rest, total);
+            for (i64 u = 0; u < count; u++) c[r * c_row + at + u] = start.at[r * start.row + at + u] + rest[u];
         }
     }
 }
 
+enum { STREAMS = 16 / VECTORS };
+
+/* The product of one row: several panels at a time, so that there are enough sums to add to. */
+static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64 k, Range columns, const real *start, real *c,
+                         int turned) {
+    const i64 whole = (columns.last - columns.first) / (STREAMS * PANEL), rest = columns.first + whole * STREAMS * PANEL;
+    for (i64 group = 0; group < whole; group++) {
+        const i64 column = columns.first + (turned ? whole - 1 - group : group) * STREAMS * PANEL;
+        const real *w[STREAMS];
+        Vector sum[STREAMS][VECTORS];
+        for (int s = 0; s < STREAMS; s++) {
+            w[s] = panel_at(b, column + s * PANEL) + first * PANEL;
+            for (int v = 0; v < VECTORS; v++) sum[s][v] = load(start + column - columns.first + s * PANEL + v * LANES);
+        }
+        for (i64 j = 0; j < k; j++) {
+            Vector factor = all(a[j]);
+#pragma GCC unroll 16
+            for (int s = 0; s < STREAMS; s++)
+#pragma GCC unroll 16
+                for (int v = 0; v < VECTORS; v++) sum[s][v] += load(w[s] + j * PANEL + v * LANES) * factor;
+        }
+        for (int s = 0; s < STREAMS; s++)
+            for (int v = 0; v < VECTORS; v++) store(c + column - columns.first + s * PANEL + v * LANES, sum[s][v]);
+    }
+    for (i64 column = rest; column < columns.last; column += PANEL) {
+        i64 width = panel_width(b, column), at = column - columns.first;
+        micro[0][width / LANES - 1](k, a, 0, 1, panel_at(b, column) + first * width, start + at, 0, c + at, 0);
+    }
+}
+
 /* c = start + a @ b[first : first + k, columns], for rows of a that are `row` apart. Columns are whole panels, or run to
-   the end of b; c and start begin with the first of them, and have room for whole vectors. c may be where it starts. */
+   the end of b; c and start begin with the first of them, and have room for whole vectors. c may be where it starts.
+   Where the product is made again and again with a matrix larger than a cache, every other time it is better `turned`,
+   begun with the columns that were last. */
 static void multiply(const real *a, i64 row, i64 rows, const Matrix *b, i64 first, i64 k, Range columns, Start start, real *c,
-                     i64 c_row) {
+                     i64 c_row, int turned) {
     if (b->rows) {
         multiply_unpacked(a, row, rows, b, columns, start, c, c_row);
         return;
@@ -129,9 +171,13 @@ static void multiply(const real *a, i64 row, i64 rows, const Matrix *b, i64 firs
         for (i64 r = 0; r < rows; r++) memmove(c + r * c_row, start.at + r * start.row, (size_t)width * sizeof(real));
         return;
     }
-    i64 groups = (rows + ROWS - 1) / ROWS;
-    for (i64 column = columns.first; column < columns.last; column += PANEL) {
-        i64 width = panel_width(b, column), at = column - columns.first;
+    if (rows == 1) {
+        multiply_row(a, b, first, k, columns, start.at, c, turned);
+        return;
+    }
+    i64 groups = (rows + ROWS - 1) / ROWS, panels = (columns.last - columns.first + PANEL - 1) / PANEL;
+    for (i64 panel = 0; panel < panels; panel++) {
+        i64 at = (turned ? panels - 1 - panel : panel) * PANEL, column = columns.first + at, width = panel_width(b, column);
         for (i64 done = 0; done < k; done += DEPTH) {
             const real *w = panel_at(b, column) + (first + done) * width;
             Start from = done ? (Start){c + at, c_row} : (Start){start.at + at, start.row};

@@ -2,9 +2,8 @@
 #ifndef RECURRAY_SCAN_H
 #define RECURRAY_SCAN_H
 
-#include <stdlib.h>
-
 #include "machine.h"
+#include "memory.h"
 #include "pool.h"
 #include "product.h"
 
