@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from recurray.recording import INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program
+from recurray.recording import INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 from recurray_native.plan import needed
 
 
@@ -35,8 +35,10 @@ OPERATIONS = (
     *("copy", "negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic"),
     *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
     *("greater", "greater_equal", "less", "less_equal", "logical_and", "where"),
-    *("multiply_add", "add_up", "spread"),
+    *("multiply_add", "subtract_product", "multiply_three", "add_up", "spread"),
 )
+# An operation, and what it is where one operand is a product: a b + c, c - a b, a b c.
+FUSED = {"add": "multiply_add", "subtract": "subtract_product", "multiply": "multiply_three"}
 
 
 class Slot(NamedTuple):
@@ -113,6 +115,39 @@ def translate(
     return _Translation(program, inputs, list(outputs), params, gates, inner).code
 
 
+def stages(program: Program) -> list[int]:
+    """Return the first stage in which each value can be read."""
+    found: list[int] = []
+    for value in program.values:
+        first = max((found[operand] for operand in value.operands if isinstance(operand, int)), default=0)
+        found.append(first + (value.operation in (MEAN, INNER, INNER_BACKWARD)))
+    return found
+
+
+def fused(program: Program, results: Iterable[int]) -> Program:
+    """Make one operation of a product and the only operation that reads it, where the machine has one for both."""
+    kept = needed(program, results)
+    uses = Counter(operand for k in kept for operand in program.values[k].operands)
+    uses.update(results)
+    stage, values = stages(program), list(program.values)
+
+    def product(operand: Operand, reader: int) -> tuple[Operand, ...] | None:
+        if isinstance(operand, Constant) or values[operand].operation != "multiply":
+            return None
+        return values[operand].operands if uses[operand] == 1 and stage[operand] == stage[reader] else None
+
+    for k in sorted(kept):
+        value = values[k]
+        if value.operation not in FUSED:
+            continue
+        first, second = value.operands
+        if (factors := product(second, k)) is not None:
+            values[k] = Value(FUSED[value.operation], (*factors, first))
+        elif value.operation != "subtract" and (factors := product(first, k)) is not None:
+            values[k] = Value(FUSED[value.operation], (*factors, second))
+    return Program(tuple(values), program.outputs)
+
+
 class _Translation:
     def __init__(
         self,
@@ -123,13 +158,14 @@ class _Translation:
         gates: Mapping[str, Slot],
         inner: Slot | None,
     ) -> None:
+        results = [operand for operand, _ in outputs if isinstance(operand, int)]
+        program = fused(program, results)
         self.values, self.params, self.gates = program.values, params, gates
         self.code = Code()
         self.numbers: dict[Slot, int] = {}
-        wanted = needed(program, (operand for operand, _ in outputs if isinstance(operand, int)))
-        self.order = [k for k in range(len(self.values)) if k in wanted]
-        self.stages = self._stages()  # in which each value can be read
-        self.last = max(self.stages.values(), default=0)
+        self.order = sorted(needed(program, results))
+        self.stages = stages(program)  # in which each value can be read
+        self.last = max((self.stages[k] for k in self.order), default=0)
         self.early: list[tuple[int, Slot]] = []  # inputs to be copied before anything is written over
         self.ends: list[list[tuple[Operand, Slot]]] = [[] for _ in range(self.last + 1)]  # copies at the end of stages
         self.sums: dict[int, Slot] = {}  # of the means
@@ -147,14 +183,6 @@ class _Translation:
 
     def _is(self, value: int, *operations: str) -> bool:
         return self.values[value].operation in operations
-
-    def _stages(self) -> dict[int, int]:
-        stages: dict[int, int] = {}
-        for value in self.order:
-            operands = [operand for operand in self.values[value].operands if isinstance(operand, int)]
-            stages[value] = max((stages[operand] for operand in operands), default=0)
-            stages[value] += self._is(value, MEAN, INNER, INNER_BACKWARD)
-        return stages
 
     def computed_in(self, value: int) -> int:
         """The stage that computes a value; for a mean that is the sum."""

@@ -71,7 +71,7 @@ static void add_gradient(Backward *b, i64 left, int right, void *to, i64 place) 
 
 static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
     Scan *scan = &b->scan;
-    lay_out_scan(scan, task, arena);
+    lay_out_scan(scan, task, least(TILE_SIZE, rounded_up(task->units, BLOCK)), arena); /* whole rows, as far as they fit */
     const i64 blocks = scan->blocks_in_all, padded = scan->padded, units = task->units, rows = rows_of_chunk(task);
     b->columns = blocks + task->terms;
     b->inputs = b->first_output = 0;
@@ -240,19 +240,6 @@ static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) 
     if (b->first_output < b->outputs) through_recurrence(b, share, place, count);
 }
 
-static void backward_independent(Backward *b, const Share *share, Range steps, i64 chunk) {
-    const Scan *scan = &b->scan;
-    const Task *task = scan->task;
-    for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-        for (i64 step = steps.last - 1; step >= steps.first; step--) {
-            const Range rows = rows_at(task, share, step);
-            const i64 in_time = task->offsets[step] + rows.first;
-            const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
-            backward_tiles(b, share, 0, place, rows.last - rows.first,
-                           (Range){unit, least(unit + scan->depth, share->units.last)});
-        }
-}
-
 /* A thread's part of the chunk's operands, packed: a few rows at a time, as the gradients' rows may lie apart by what falls
    on the same place in the caches. */
 static void pack_chunk(Backward *b, const Share *share, Range chunk) {
@@ -370,11 +357,7 @@ static void backward_thread(void *argument, int thread, int threads) {
         for (first = last - 1; first > 0 && rows_of_steps(task, first - 1, last).last - rows_of_steps(task, first - 1, last).first <= CHUNK;)
             first--;
         const Range chunk = rows_of_steps(task, first, last);
-        if (scan->independent) {
-            backward_independent(b, &share, (Range){first, last}, chunk.first);
-        } else {
-            for (i64 step = last - 1; step >= first; step--) backward_step(b, &share, step, chunk.first);
-        }
+        for (i64 step = last - 1; step >= first; step--) backward_step(b, &share, step, chunk.first);
         barrier_wait(&scan->barrier, threads);
         pack_chunk(b, &share, chunk);
         input_gradient(b, &share, chunk);

@@ -31,7 +31,9 @@ enum Operation {
     COPY, NEGATIVE, ABSOLUTE, SQRT, EXP, EXPM1, LOG, LOG1P, TANH, LOGISTIC,
     ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM,
     GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, LOGICAL_AND, WHERE,
-    MULTIPLY_ADD, /* a * b + c */
+    MULTIPLY_ADD,     /* a * b + c */
+    SUBTRACT_PRODUCT, /* c - a * b */
+    MULTIPLY_THREE,   /* a * b * c */
     ADD_UP, /* into a SUM */
     SPREAD, /* a SUM over H, the mean, to all units */
     OPERATIONS

@@ -21,6 +21,12 @@ typedef struct {
 INLINE i64 tile_rows(const Task *task) { return least(TILE_ROWS, task->batch); }
 INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
 
+/* Units in a tile: as many as leave the gates of all its rows in the second-level cache. */
+static i64 depth_forward(const Task *task) {
+    const i64 blocks = GATES_SIZE / (i64)sizeof(real) / (tile_rows(task) * most(1, task->blocks) * BLOCK);
+    return least(BLOCK * most(1, least(blocks, TILE_SIZE / BLOCK)), rounded_up(task->units, BLOCK));
+}
+
 static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
     b->k = k;
     b->n = n;
@@ -30,7 +36,7 @@ static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
 
 static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
     Scan *scan = &f->scan;
-    lay_out_scan(scan, task, arena);
+    lay_out_scan(scan, task, depth_forward(task), arena);
     const i64 blocks = scan->blocks_in_all, padded = scan->padded;
     const int packed = !few(task);
     f->input = taken(arena, blocks, sizeof(Matrix));
@@ -246,20 +252,6 @@ static void forward_step(Forward *f, const Share *share, i64 step, i64 chunk) {
     meet(scan, share);
 }
 
-/* Units that see only their own past: each tile runs through time by itself. */
-static void forward_independent(Forward *f, const Share *share, Range steps, i64 chunk) {
-    const Scan *scan = &f->scan;
-    const Task *task = scan->task;
-    for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-        for (i64 step = steps.first; step < steps.last; step++) {
-            const Range rows = rows_at(task, share, step);
-            const i64 in_time = task->offsets[step] + rows.first;
-            const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
-            forward_tiles(f, share, 0, place, rows.last - rows.first,
-                          (Range){unit, least(unit + scan->depth, share->units.last)});
-        }
-}
-
 static void forward_thread(void *argument, int thread, int threads) {
     Forward *f = argument;
     Scan *scan = &f->scan;
@@ -276,11 +268,7 @@ static void forward_thread(void *argument, int thread, int threads) {
         last = f->hoisted ? chunk_end(task, first, TILE_ROWS) : task->steps;
         const Range rows = rows_of_steps(task, first, last);
         if (f->hoisted) hoist(f, &share, rows);
-        if (scan->independent) {
-            forward_independent(f, &share, (Range){first, last}, rows.first);
-        } else {
-            for (i64 step = first; step < last; step++) forward_step(f, &share, step, rows.first);
-        }
+        for (i64 step = first; step < last; step++) forward_step(f, &share, step, rows.first);
     }
 }
 

@@ -106,6 +106,8 @@ BINARY(less_equal, (Vector)(a <= b))
 BINARY(logical_and, (Vector)(bits(a) & bits(b)))
 TERNARY(where, chosen(bits(a), b, c))
 TERNARY(multiply_add, a * b + c)
+TERNARY(subtract_product, c - a * b)
+TERNARY(multiply_three, a * b * c)
 
 /* Sums of each BLOCK of units by itself, so that they don't depend on how the units are cut into tiles. A SUM holds
    (blocks, rows of the batch). */
@@ -141,7 +143,7 @@ static const Operator operators[OPERATIONS] = {
     copy_each, negative_each, absolute_each, sqrt_each, exp_each, expm1_each, log_each, log1p_each, tanh_each, logistic_each,
     add_each, subtract_each, multiply_each, divide_each, maximum_each, minimum_each,
     greater_each, greater_equal_each, less_each, less_equal_each, logical_and_each, where_each,
-    multiply_add_each,
+    multiply_add_each, subtract_product_each, multiply_three_each,
     add_up_each,
     spread_each,
 };

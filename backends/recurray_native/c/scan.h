@@ -8,6 +8,7 @@
 #include "product.h"
 
 enum {
+    GATES_SIZE = 128 << 10, /* bytes of the second-level cache for a tile's gates */
     CHUNK = 512,        /* rows of the arrays over a chunk of time, about */
     TILE_ROWS = 96,     /* rows whose products are made before the machine runs on them */
     FEW_ROWS = 4,       /* so many steps and rows in all aren't worth packing the weights for */
@@ -19,7 +20,6 @@ typedef struct {
     i64 padded, padded_outputs; /* H and R rounded up to whole vectors */
     i64 blocks_in_all;          /* with the inner ones */
     i64 depth;                  /* units in a tile */
-    int independent;            /* whether units only ever read their own past: a tile can run through time by itself */
     Barrier barrier;
     real **unit;                /* (params + constants) padded rows of H */
     real **state;               /* (states) padded (B, H), for h (B, R) */
@@ -39,6 +39,7 @@ INLINE void meet(Scan *scan, const Share *share) {
     if (share->together) barrier_wait(&scan->barrier, share->threads);
 }
 
+/* Whether units only ever read their own past, so that threads needn't wait for each other. */
 static int is_independent(const Task *task) {
     int products = task->projection != NULL || task->inner_blocks > 0;
     for (i64 block = 0; block < task->blocks; block++) products |= task->recurrent_gate[block] >= 0;
@@ -64,7 +65,7 @@ static Share share_of(const Task *task, int thread, int threads) {
     }
     own.units = part_of(task->units, BLOCK, thread, threads);
     own.outputs = part_of(task->outputs, BLOCK, thread, threads);
-    own.together = 1;
+    own.together = !is_independent(task);
     return own;
 }
 
@@ -73,14 +74,13 @@ INLINE Range rows_at(const Task *task, const Share *share, i64 step) {
     return (Range){share->rows.first, most(share->rows.first, least(share->rows.last, task->counts[step]))};
 }
 
-static void lay_out_scan(Scan *scan, const Task *task, Arena *arena) {
+static void lay_out_scan(Scan *scan, const Task *task, i64 depth, Arena *arena) {
     const i64 lanes_of_units = rounded_up(task->units, LANES), outputs = rounded_up(task->outputs, LANES);
     scan->task = task;
     scan->padded = lanes_of_units;
     scan->padded_outputs = outputs;
     scan->blocks_in_all = task->blocks + task->inner_blocks;
-    scan->independent = is_independent(task);
-    scan->depth = least(BLOCK * most(1, TILE_SIZE / (BLOCK * most(1, task->batch))), rounded_up(task->units, BLOCK));
+    scan->depth = depth;
     const i64 units = task->params + task->constants, blocks = (task->units + BLOCK - 1) / BLOCK;
     scan->unit = taken(arena, units, sizeof(real *));
     real *rows = taken(arena, units * scan->padded, sizeof(real));
