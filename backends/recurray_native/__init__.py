@@ -1,4 +1,4 @@
-"""A compiled engine for recurray's NumPy backend: recurrences on the CPU, with weights packed and gates in registers."""
+"""A compiled engine for recurray's NumPy backend: recurrences on the CPU, with SIMD instructions and threads."""
 
 from recurray_native.engine import Engine
 from recurray_native.library import UnavailableError

@@ -1,4 +1,4 @@
-"""What the engine runs for a cell, once for all calls: its program forward, for training and inference, and backward."""
+"""What the engine runs for a cell, once for all calls: its programs forward and backward."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Compiled:
         self.blocks: Blocks = blocks_of(self.plan)
         blocks = self.plan.blocks + self.plan.inner
         inputs, recurrents = [block.input for block in blocks], [block.recurrent for block in blocks]
-        self.input_places = [inputs.index(gate) for gate in range(len(cell.input_gates))]  # of its gates among the blocks
+        self.input_places = [
+            inputs.index(gate) for gate in range(len(cell.input_gates))
+        ]  # of its gates among the blocks
         self.recurrent_places = [recurrents.index(gate) for gate in range(len(cell.recurrent_gates))]
         self.has_recurrent_product = bool(cell.outer_gates)
         self._forward: dict[tuple[bool, bool], Forward] = {}

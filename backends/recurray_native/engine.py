@@ -193,8 +193,9 @@ class _Call:
         self.kept.append(a)
         try:
             return addressof(c_char.from_buffer(a))  # which refuses what isn't contiguous
-        except TypeError:  # it may not be written to; this takes seven times as long
-            assert a.flags.c_contiguous, "the engine takes contiguous arrays alone"  # noqa: S101
+        except TypeError:  # it isn't to be written to; this takes seven times as long
+            if not a.flags.c_contiguous:
+                raise
             address: int = a.ctypes.data
             return address
 
@@ -204,12 +205,12 @@ class _Call:
         self.kept.append(found)
         return addressof(found)
 
-    def task(
-        self, ready: Compiled, listing: Listing, weights: Weights, valid: Rows, size: int, outputs: int
-    ) -> CTask:
+    def task(self, ready: Compiled, listing: Listing, weights: Weights, valid: Rows, size: int, outputs: int) -> CTask:
         """A task with sizes, weights and program."""
         blocks, features = ready.blocks, weights.input.shape[1]
-        operations = valid.total * size * (len(ready.input_places) * features + len(ready.recurrent_places) * outputs + 100)
+        operations = (
+            valid.total * size * (len(ready.input_places) * features + len(ready.recurrent_places) * outputs + 100)
+        )
         task = CTask(
             *(len(valid.counts), valid.shape[1], valid.total, features, size, outputs),
             1 if operations < ENOUGH else threads.get_num_threads(),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from recurray.recording import INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 from recurray_native.plan import needed
@@ -41,7 +41,8 @@ OPERATIONS = (
 FUSED = {"add": "multiply_add", "subtract": "subtract_product", "multiply": "multiply_three"}
 
 
-class Slot(NamedTuple):
+@dataclass(frozen=True)
+class Slot:
     """An operand: a kind of place, and which of that kind."""
 
     kind: Kind
@@ -73,7 +74,7 @@ class Code:
     constants : list of float
         The numbers whose slots are units after the cell's own params.
     inner_stage, inner_slot : int
-        After which stage the inner gates' product is made, and the slot that it is with (forward) or goes to (backward).
+        After which stage the inner gates' product is made, and the slot that it is with, or backward goes to.
     """
 
     slots: list[Slot] = field(default_factory=list)
@@ -104,7 +105,7 @@ def translate(
     inputs : mapping of str to Slot
         Where its inputs are, by name.
     outputs : iterable of (operand, Slot)
-        What must be where at the end. A slot may be the STATE of an input, which is then written over after its last use.
+        What must be where at the end. A slot may be an input's STATE, which is written over after its last use.
     params : int
         How many slots of the kind UNIT are the cell's own.
     gates : mapping of str to Slot
@@ -198,18 +199,18 @@ class _Translation:
             self.homes[operand] = slot
 
     def _place_inner(self, inner: Slot | None) -> None:
+        place = cast(Slot, inner)  # where there are inner gates there is one
         for value in self.order:
             if self._is(value, INNER, INNER_BACKWARD):
-                assert inner is not None
                 first = self.code.inner_stage < 0  # all inner gates come from one product
                 self.code.inner_stage = stage = self.stages[value] - 1
                 operands, name = self.values[value].operands, self.values[value].name
                 if self._is(value, INNER):
                     self.homes[value] = self.gates[name]
                     if first:
-                        self._place(operands[0], inner, stage)
+                        self._place(operands[0], place, stage)
                 else:
-                    self.homes[value] = inner
+                    self.homes[value] = place
                     for operand, gate in zip(operands, name.split(), strict=True):
                         self._place(operand, self.gates[gate], stage)
         if inner is not None and inner.kind == Kind.WIDE:

@@ -91,8 +91,8 @@ def pointers(addresses: Sequence[int]) -> Array[c_void_p]:
 
 def listing_of(code: Code) -> Listing:
     """Bring a program into the engine's form."""
-    slots = (CSlot * len(code.slots))(*code.slots)
-    instructions = (CInstruction * len(code.instructions))(*code.instructions)
+    slots = (CSlot * len(code.slots))(*(CSlot(slot.kind, slot.index) for slot in code.slots))
+    instructions = (CInstruction * len(code.instructions))(*(CInstruction(*line) for line in code.instructions))
     ends = numbers(code.stage_ends)
     constants = (c_double * len(code.constants))(*code.constants)
     program = CProgram(

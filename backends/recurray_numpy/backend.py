@@ -42,7 +42,8 @@ class NumpyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
         if self.engine is not None and self.engine.refuses(cell, weights, x) is None:
-            return self.engine.scan_forward(cell, weights, x, start, **options)
+            run: tuple[Any, tuple[Any, ...], Any] = self.engine.scan_forward(cell, weights, x, start, **options)
+            return run
         try:
             compiled(cell)
         except RecordingError as error:
@@ -55,7 +56,8 @@ class NumpyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
         if self.engine is not None and self.engine.owns(cache):
-            return self.engine.scan_backward(cell, cache, dy, dend)
+            grads: tuple[Any, tuple[Any, ...], Weights] = self.engine.scan_backward(cell, cache, dy, dend)
+            return grads
         if not isinstance(cache, ScanCache):
             return super().scan_backward(cell, cache, dy, dend)
         return backward(cell, cache, dy, dend)

@@ -17,8 +17,9 @@ def find_engine(name: str | None) -> Any:
     """Return the engine to use, None for NumPy itself.
 
     An engine has the methods ``scan_forward`` and ``scan_backward`` of a backend; ``refuses(cell, weights, x)``, which
-    returns why it can't run a cell on these arrays, or None; ``owns(cache)``, whether a cache is its own; a ``name`` and
-    a ``description``, whose reading raises an error that says why, if the engine can't run on this machine.
+    returns why it can't run a cell on these arrays, or None; ``owns(cache)``, whether a cache is its own;
+    ``threads(count)``, a context with that many threads; a ``name``; and a ``description``, whose reading raises an
+    error that says why, if the engine can't run on this machine.
 
     Parameters
     ----------

@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", choices=list(KINDS), default="lstm", help="the layer (default: %(default)s)")
     options.add_backend(parser)
     parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="what runs recurrences on the numpy backend: numpy, or native, the compiled engine (default: the engine, "
+        "where it is installed)",
+    )
+    parser.add_argument(
         "--against",
         nargs="+",
         choices=_AGAINST,
@@ -123,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(f"--sizes: {error}", code=2) from None
     options.need("threadpoolctl", "bench", "fixing the number of threads")
-    backend = options.backend(args.backend)
+    backend = options.backend(args.backend, args.engine)
     own = Own(backend)
     if args.what == "cells":
         return _run_cells(args, own, problems)
@@ -256,6 +262,9 @@ def _facts(own: Own, others: Sequence[Contender], clock: str) -> dict[str, str]:
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[clock]
     facts["backend"] = f"{own.backend.name} on {own.backend.device}"
+    engine = getattr(own.backend, "engine", None)
+    if engine is not None:
+        facts["engine"] = f"{engine.name}, {engine.description}"
     return facts | {contender.name: says for contender in others if (says := contender.describe())}
 
 

@@ -27,7 +27,7 @@ class Own(Contender):
 
     @contextmanager
     def threads(self, count: int) -> Iterator[None]:
-        """Return a context in which NumPy's BLAS, any other pool that the process has, and an engine use ``count`` threads."""
+        """Return a context in which NumPy's BLAS, an engine, and any other pool uses ``count`` threads."""
         from threadpoolctl import threadpool_limits
 
         engine = getattr(self.backend, "engine", None)
