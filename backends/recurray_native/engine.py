@@ -22,7 +22,11 @@ from recurray_native.rows import Rows, rows
 from recurray_native.structures import CTask, Listing, pointers
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
-ENOUGH = 200_000  # multiplications below which a second thread costs more than it saves
+ENOUGH = 200_000  # multiplications of a call below which a second thread costs more than it saves
+ENOUGH_A_STEP = (
+    50_000  # the same of a step, for each thread, where threads share rows and wait for each other at each step
+)
+ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ class _Call:
         )
         task = CTask(
             *(len(valid.counts), valid.shape[1], valid.total, features, size, outputs),
-            1 if operations < ENOUGH else threads.get_num_threads(),
+            _thread_count(operations, valid),
             *valid.addresses,
             *(blocks.count, blocks.inner, 0, addressof(blocks.input_gate), addressof(blocks.recurrent_gate)),
             *(self.at(weights.input), self.at(weights.input_bias)),
@@ -243,6 +247,15 @@ class _Call:
         failed = getattr(library.library(), function)(library.number(self.level), self.is_double, byref(task))
         if failed:
             raise MemoryError("the engine couldn't get the memory that it works in")
+
+
+def _thread_count(operations: int, valid: Rows) -> int:
+    wanted = threads.get_num_threads()
+    if operations < ENOUGH:
+        return 1
+    if valid.shape[1] >= wanted * ROWS_EACH:
+        return wanted
+    return max(1, min(wanted, operations // len(valid.counts) // ENOUGH_A_STEP))
 
 
 def _side_by_side(names: Sequence[str], count: int, padded: int, dtype: Any) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def main() -> None:
     parts = [cell_text(number, cell) for number, cell in enumerate(CELLS)]
     table = "".join(initialiser for _, initialiser in parts)
     texts = "".join(text for text, _ in parts)
-    sys.stdout.write(f"{HEAD}{texts}static const struct Cell cells[] = {{\n{table}}};\nenum {{ CELLS = {len(CELLS)} }};\n")
+    sys.stdout.write(
+        f"{HEAD}{texts}static const struct Cell cells[] = {{\n{table}}};\nenum {{ CELLS = {len(CELLS)} }};\n"
+    )
 
 
 if __name__ == "__main__":
