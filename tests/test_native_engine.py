@@ -9,6 +9,7 @@ from cells import CELLS
 from compare_scans import Centred, Normalised, Squared, both_ways, problem
 from harness import obtain, why_absent
 from random_cell import RandomCell
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 
 if why_absent("native") is None:
     from recurray_native import library
@@ -46,6 +47,28 @@ def test_cells_equal_the_reference(engine, cell, dtype):
     rng = np.random.default_rng(1)
     for k, sizes in enumerate(SIZES):
         check(engine, cell, sizes, rng, ragged=k % 2 == 0, reverse=k % 3 == 0, masked=k % 4 == 0, dtype=dtype)
+
+
+# several chunks of time; more rows than a tile has; products deeper than a panel; one row and many units
+LARGE = [(64, 20, 9, 5), (110, 3, 6, 4), (2, 3, 140, 9), (1, 9, 140, 70), (30, 40, 18, 3)]
+
+
+@pytest.mark.parametrize("sizes", LARGE)
+@pytest.mark.parametrize(
+    "cell", [LSTMCell(), LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True)], ids=repr
+)
+def test_large_problems_equal_the_reference(engine, cell, sizes):
+    rng = np.random.default_rng(2)
+    for ragged in (False, True):
+        check(engine, cell, sizes, rng, ragged=ragged, reverse=ragged, masked=ragged)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 6, 5, 3), (3, 6, 5, 3), (40, 15, 70, 3)])
+def test_projection_equals_the_reference(engine, sizes, bias):
+    rng = np.random.default_rng(8)
+    for projection in (2, 4):
+        check(engine, LSTMCell(), sizes, rng, projection=projection, bias=bias, masked=bias, reverse=bias)
 
 
 @pytest.mark.parametrize("seed", range(30))

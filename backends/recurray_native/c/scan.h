@@ -12,7 +12,7 @@ enum {
     CHUNK = 512,        /* rows of the arrays over a chunk of time, about */
     TILE_ROWS = 96,     /* rows whose products are made before the machine runs on them */
     FEW_ROWS = 4,       /* so many steps and rows in all aren't worth packing the weights for */
-    ROWS_EACH = 2 * ROWS, /* the least that a thread takes where the batch is cut */
+    ROWS_EACH = 12,     /* the least that a thread takes where the batch is cut; as in engine.py */
 };
 
 typedef struct {
