@@ -12,6 +12,7 @@ ALLOWED = (
     "CUDA device",
     "CuPy",
     "g++ is not installed",
+    "cross compiler",  # and emulator, for the compiled engine on another processor
     "nvcc, the CUDA compiler",
     # tried where it is, but not promised
     "jax",

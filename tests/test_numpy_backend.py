@@ -27,7 +27,7 @@ from recurray_numpy.compiled import compiled
 from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
 
-FAST, REFERENCE = NumpyBackend(), rr.get_backend(np)
+FAST, REFERENCE = NumpyBackend(engine="numpy"), rr.get_backend(np)
 
 
 def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True):

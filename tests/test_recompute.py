@@ -65,6 +65,17 @@ def test_computing_again_changes_no_bit(cell: Cell) -> None:
             np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize("platform", here("native"))
+def test_nor_does_it_in_the_compiled_engine(platform: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 1100, 2))
+    plain, again = (
+        results(rr.LSTM(2, 3, recompute=every, backend=obtain(platform), seed=0, **OPTIONS), x, [1100, 0, 600])
+        for every in (None, "sqrt")
+    )
+    for name, value in plain.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
 @pytest.mark.parametrize("kind", [rr.LSTM, rr.GRU, rr.RNN, rr.DiagonalLSTM])
 def test_every_layer_has_it_on_every_backend(kind: Any, backend: Backend) -> None:
     x = np.random.default_rng(0).standard_normal((2, STEPS, 2))
@@ -86,9 +97,9 @@ def test_projection_and_recurrent_dropout() -> None:
 
 def peak(steps: int, recompute: Any) -> int:
     """The most bytes that training takes beside its input and results."""
-    layer = rr.LSTM(4, 32, recompute=recompute, seed=0)
+    layer = rr.LSTM(4, 32, recompute=recompute, backend=rr.get_backend("numpy", engine="numpy"), seed=0)
     x, dy = np.zeros((8, steps, 4), "float32"), np.zeros((8, steps, 32), "float32")
-    rr.get_backend("numpy").release_memory()
+    layer.backend.release_memory()
     tracemalloc.start()
     y, _, cache = layer.forward(x)
     dx, _, _ = layer.backward(cache, dy)

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from recurray import parts
 from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
 from recurray_numpy.backward import backward
 from recurray_numpy.buffers import BUFFERS
 from recurray_numpy.compiled import compiled
+from recurray_numpy.engines import find_engine
 from recurray_numpy.forward import ScanCache, forward
 from recurray_numpy.step import StackStep, step_of
+
+TOGETHER = 512  # steps that an engine runs in one call
 
 
 class NumpyBackend(Backend):
@@ -28,18 +32,23 @@ class NumpyBackend(Backend):
     ----------
     device : "cpu" or None
         NumPy has one device.
+    engine : str, optional
+        What runs recurrences: "numpy", or the name of an installed engine; see `recurray_numpy.engines.find_engine`.
     """
 
-    def __init__(self, device: Any = None) -> None:
+    def __init__(self, device: Any = None, engine: str | None = None) -> None:
         if device not in (None, "cpu"):
             raise ValueError(f"NumPy's only device is 'cpu', not {device!r}")
         super().__init__(np)
         self.name = "numpy"
+        self.engine = find_engine(engine)
 
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
+        if self.engine is not None and self.engine.refuses(cell, weights, x) is None:
+            return parts.forward(self.engine.scan_forward, TOGETHER, cell, weights, x, start, **options)
         try:
             compiled(cell)
         except RecordingError as error:
@@ -65,6 +74,9 @@ class NumpyBackend(Backend):
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
+        if self.engine is not None and self.engine.owns(cache):
+            grads: tuple[Any, tuple[Any, ...], Weights] = self.engine.scan_backward(cell, cache, dy, dend)
+            return grads
         if not isinstance(cache, ScanCache):
             return super().scan_backward(cell, cache, dy, dend)
         return backward(cell, cache, dy, dend)

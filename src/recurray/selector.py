@@ -20,6 +20,7 @@ def get_backend(
     backend: str | Backend | ModuleType | None = None,
     device: Any = None,
     *,
+    engine: str | None = None,
     stage: str | None = None,
     compute_dtype: str | None = None,
 ) -> Backend:
@@ -33,8 +34,11 @@ def get_backend(
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
         One of the library's devices (for CuPy a device's number); its default device if omitted.
+    engine : {"numpy", "native"}, optional
+        Of the backend "numpy" alone: what runs recurrences, NumPy or the compiled engine; by default the engine, where
+        it is installed.
     stage : str, optional
-        Of the backend "cupy" alone: the fastest way to use for a recurrence, in place of what its rule chooses:
+        Of the backend "cupy" alone: the fastest way to use for a recurrence: "auto", which leaves it to a rule,
         "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
     compute_dtype : {"float16", "bfloat16"}, optional
         Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
@@ -57,12 +61,14 @@ def get_backend(
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
-    options = {name: value for name, value in (("stage", stage), ("compute_dtype", compute_dtype)) if value is not None}
+    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype}
+    options = {name: value for name, value in given.items() if value is not None}
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
         for name, value in options.items():
-            if value != getattr(backend, name, None):
+            have = getattr(backend, name, None)
+            if value != getattr(have, "name", have):
                 raise ValueError(f"the backend given is {backend!r}, but {name}={value!r} was asked for")
         return backend
     if isinstance(backend, str):

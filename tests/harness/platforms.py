@@ -26,11 +26,18 @@ class AbsentError(Exception):
 
 
 def _numpy() -> Backend:
-    return rr.get_backend("numpy")
+    return rr.get_backend("numpy", engine="numpy")
+
+
+def _native() -> Backend:
+    try:
+        return rr.get_backend("numpy", engine="native")
+    except rr.BackendUnavailableError as error:
+        raise AbsentError(str(error)) from error
 
 
 def _numpy_readonly() -> Backend:
-    class ReadOnlyNumpy(type(rr.get_backend("numpy"))):  # type: ignore[misc]
+    class ReadOnlyNumpy(type(_numpy())):  # type: ignore[misc]
         """The NumPy backend, handing out arrays that can't be written to: params, inputs, states, gradients."""
 
         def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -38,7 +45,7 @@ def _numpy_readonly() -> Backend:
             result.flags.writeable = False
             return result
 
-    return ReadOnlyNumpy()
+    return ReadOnlyNumpy(engine="numpy")
 
 
 def _reference() -> Backend:
@@ -84,6 +91,7 @@ def _imported(name: str) -> Any:
 MAKERS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "numpy-readonly": _numpy_readonly,
+    "native": _native,  # the compiled engine, on NumPy arrays
     "reference": _reference,  # the reference path, on NumPy
     "array-api-strict": _array_api_strict,
     "device1": _device1,  # a second device of array-api-strict: shows whether anything crosses devices

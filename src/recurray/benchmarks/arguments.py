@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", choices=list(KINDS), help="the layer (default: each size's own, mostly lstm)")
     options.add_backend(parser)
     parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="what runs recurrences on the numpy backend: numpy, or native, the compiled engine (default: the engine, "
+        "where it is installed)",
+    )
+    parser.add_argument(
         "--against",
         nargs="+",
         choices=AGAINST,

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(f"--sizes: {error}", code=2) from None
     options.need("threadpoolctl", "bench", "fixing the number of threads")
-    own = Own(options.backend(args.backend))
+    own = Own(options.backend(args.backend, args.engine))
     budget = Budget(repeats=args.repeats or Budget().repeats, seconds=args.seconds, clock=args.clock)
     return {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory}[args.what](args, own, problems, budget)
 
@@ -225,6 +225,9 @@ def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> d
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
     facts["backend"] = f"{own.backend.name} on {own.backend.device}"
+    engine = getattr(own.backend, "engine", None)
+    if engine is not None:
+        facts["engine"] = f"{engine.name}, {engine.description}"
     return facts | {contender.name: says for contender in others if (says := contender.describe())}
 
 

@@ -105,7 +105,12 @@ def taken(problem: Problem, recompute: Recompute = None) -> Taken:
 
 def layer(problem: Problem, recompute: Recompute) -> rr.Layer:
     """Make the layer alone, which checks what is asked for."""
-    return KINDS[problem.layer].make(problem, "numpy", **_options(recompute))
+    return KINDS[problem.layer].make(problem, _numpy(), **_options(recompute))
+
+
+def _numpy() -> rr.Backend:
+    """NumPy alone: a compiled engine's memory would not be seen."""
+    return rr.get_backend("numpy", engine="numpy")
 
 
 def _options(recompute: Recompute) -> dict[str, Any]:
@@ -114,7 +119,7 @@ def _options(recompute: Recompute) -> dict[str, Any]:
 
 def contender(recompute: Recompute) -> Own:
     """Return recurray on NumPy, with layers that keep as much as ``recompute`` says."""
-    return Own("numpy", options=_options(recompute))
+    return Own(_numpy(), options=_options(recompute))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Iterator
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     sections = {
         "": _versions(),
         "Backends": _backends(),
+        "Engines of the numpy backend": list(_engines()),
         "CUDA devices": _cuda_devices(),
         "Optional packages": _packages(),
         "Advice": [] if advice is None else [("BLAS", advice)],
@@ -59,6 +62,26 @@ def _backends() -> list[tuple[str, str]]:
         reason = why_unavailable(name)
         rows.append((name, f"works, on {recurray.get_backend(name).describe()}" if reason is None else f"no: {reason}"))
     return rows
+
+
+def _engines() -> Iterator[tuple[str, str]]:
+    """What runs recurrences on NumPy arrays; the compiled engine where it is installed."""
+    used = getattr(recurray.get_backend("numpy"), "engine", None)
+    found = sorted(metadata.entry_points(group="recurray.engines").names)
+    for name in found:
+        try:
+            engine: Any = getattr(recurray.get_backend("numpy", engine=name), "engine", None)
+        except recurray.BackendUnavailableError as error:
+            yield name, f"no: {error}"
+        else:
+            is_used = used is not None and used.name == name
+            yield name, f"{'in use' if is_used else 'not in use (RECURRAY_NATIVE)'}: {engine.description}"
+    yield (
+        "numpy",
+        "in use for what a compiled engine can't run" if used is not None else "in use: NumPy's own functions",
+    )
+    if "native" not in found:
+        yield "native", 'missing: pip install "recurray[native]"  (a compiled engine, which is faster)'
 
 
 def _cuda_devices() -> list[tuple[str, str]]:

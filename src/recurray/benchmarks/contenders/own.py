@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import recurray as rr
@@ -30,12 +30,14 @@ class Own(Contender):
         self.backend = rr.get_backend(backend)
         self.options = dict(options or {})
 
-    def threads(self, count: int) -> AbstractContextManager[Any]:
-        """Return a context in which NumPy's BLAS, and any other pool that the process has, uses ``count`` threads."""
+    @contextmanager
+    def threads(self, count: int) -> Iterator[None]:
+        """Return a context in which NumPy's BLAS, an engine, and any other pool uses ``count`` threads."""
         from threadpoolctl import threadpool_limits
 
-        limits: AbstractContextManager[Any] = threadpool_limits(limits=count)
-        return limits
+        engine = getattr(self.backend, "engine", None)
+        with threadpool_limits(limits=count), nullcontext() if engine is None else engine.threads(count):
+            yield
 
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the layer and put its numbers on the backend."""

@@ -1,0 +1,394 @@
+/* The scan backward: the loop over a chunk of time, latest first, then the products over all its rows. */
+#ifndef RECURRAY_BACKWARD_H
+#define RECURRAY_BACKWARD_H
+
+#include "scan.h"
+
+enum { STRETCH = 16 }; /* rows at a time where rows are gone through */
+
+/* A left operand of the gradients' products, (rows of a chunk, columns), and what its columns are packed as: groups of ROWS. */
+typedef struct {
+    const real *at;
+    i64 row, columns;
+    real *packed; /* (groups, rows of the chunk, ROWS) */
+} Left;
+
+/* A right operand, (N, columns), and the chunk's part of it, packed. */
+typedef struct {
+    const real *at;
+    i64 row;
+    Matrix matrix;
+} Right;
+
+/* to += left.T @ right */
+typedef struct {
+    const Left *left;
+    const Right *right;
+    real *to; /* (columns of left, columns of right) */
+} Gradient;
+
+enum { OF_INPUT, OF_OUTPUT, OF_INNER, OF_PROJECTION, RIGHTS };
+
+typedef struct {
+    Scan scan;
+    Matrix input, recurrent, inner, projection; /* packed as they stand: (gates * H, I) and so on */
+    i64 inputs, first_output, outputs;          /* blocks with the input: 0 .. inputs; with the output: first_output .. outputs */
+    i64 columns;                                /* of gradients: all blocks and terms */
+    real *gradients;                            /* (rows of a chunk, columns, H) padded */
+    real *d_output;                             /* (B, H) padded: the gradient of the output before its projection */
+    real *d_projected;                          /* (rows of a chunk, R) */
+    real *zeros;                                /* a row of H, or a panel's */
+    Left *left;
+    Right right[RIGHTS];
+    Gradient *gradient;
+    i64 lefts, gradient_count;
+    Machine machine[MOST_THREADS];
+    real *tiles[MOST_THREADS];
+} Backward;
+
+INLINE i64 rows_of_chunk(const Task *task) { return least(task->rows, most(CHUNK, task->batch)); }
+
+static void lay_out_whole(Matrix *b, i64 k, i64 n, Arena *arena) {
+    *b = (Matrix){k, n, taken(arena, packed_size(k, n), sizeof(real)), NULL};
+}
+
+static void add_left(Backward *b, const real *at, i64 row, i64 columns, Arena *arena) {
+    real *packed = taken(arena, rows_of_chunk(b->scan.task) * rounded_up(columns, ROWS), sizeof(real));
+    if (arena->base) b->left[b->lefts] = (Left){at, row, columns, packed};
+    b->lefts++;
+}
+
+static void add_right(Backward *b, int which, const void *at, i64 row, i64 columns, Arena *arena) {
+    b->right[which].at = at;
+    b->right[which].row = row;
+    lay_out_whole(&b->right[which].matrix, rows_of_chunk(b->scan.task), columns, arena);
+}
+
+static void add_gradient(Backward *b, i64 left, int right, void *to, i64 place) {
+    if (b->gradient) b->gradient[b->gradient_count] = (Gradient){b->left + left, b->right + right, (real *)to + place};
+    b->gradient_count++;
+}
+
+static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
+    Scan *scan = &b->scan;
+    lay_out_scan(scan, task, least(TILE_SIZE, rounded_up(task->units, BLOCK)), arena); /* whole rows, as far as they fit */
+    const i64 blocks = scan->blocks_in_all, padded = scan->padded, units = task->units, rows = rows_of_chunk(task);
+    b->columns = blocks + task->terms;
+    b->inputs = b->first_output = 0;
+    while (b->inputs < task->blocks && task->input_gate[b->inputs] >= 0) b->inputs++;
+    while (b->first_output < task->blocks && task->recurrent_gate[b->first_output] < 0) b->first_output++;
+    b->outputs = task->blocks;
+    lay_out_whole(&b->input, b->inputs * units, task->features, arena);
+    lay_out_whole(&b->recurrent, (b->outputs - b->first_output) * units, task->outputs, arena);
+    lay_out_whole(&b->inner, task->inner_blocks * units, units, arena);
+    if (task->projection) lay_out_whole(&b->projection, task->outputs, units, arena);
+    b->gradients = taken(arena, rows * b->columns * padded, sizeof(real));
+    b->d_output = task->projection ? taken(arena, task->batch * padded, sizeof(real)) : NULL;
+    b->d_projected = task->projection ? taken(arena, rows * task->outputs, sizeof(real)) : NULL;
+    b->zeros = taken(arena, most(padded, PANEL), sizeof(real));
+
+    b->lefts = b->gradient_count = 0;
+    b->left = taken(arena, blocks + 1, sizeof(Left));
+    b->gradient = taken(arena, 2 * blocks + 1, sizeof(Gradient));
+    for (i64 k = 0; k < blocks; k++) add_left(b, b->gradients + k * padded, b->columns * padded, units, arena);
+    add_right(b, OF_INPUT, task->x, task->features, task->features, arena);
+    if (b->first_output < b->outputs) add_right(b, OF_OUTPUT, task->h_before, task->outputs, task->outputs, arena);
+    if (task->inner_blocks) add_right(b, OF_INNER, task->inner_operand, padded, units, arena);
+    for (i64 k = 0; k < blocks; k++) {
+        const i64 x = k < task->blocks ? task->input_gate[k] : -1, h = task->recurrent_gate[k];
+        if (x >= 0) add_gradient(b, k, OF_INPUT, task->d_input_weight, x * units * task->features);
+        if (h >= 0) add_gradient(b, k, k < task->blocks ? OF_OUTPUT : OF_INNER, task->d_recurrent_weight, h * units * task->outputs);
+    }
+    if (task->projection) {
+        add_left(b, b->d_projected, task->outputs, task->outputs, arena);
+        add_right(b, OF_PROJECTION, task->output, padded, units, arena);
+        add_gradient(b, b->lefts - 1, OF_PROJECTION, task->d_projection, 0);
+    }
+    for (i64 thread = 0; thread < task->threads; thread++) lay_out_machine(&b->machine[thread], scan, arena, &b->tiles[thread]);
+}
+
+static void place_backward(Backward *b, int thread) {
+    const Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    for (i64 k = 0; k < task->program.slots; k++) {
+        Slot slot = task->program.slot[k];
+        Origin origin = origin_of(scan, slot, b->tiles[thread]);
+        if (slot.kind == GRADIENT) {
+            real *at = b->gradients + slot.index * scan->padded;
+            origin = (Origin){{at, at}, b->columns * scan->padded, BY_CHUNK, 1};
+        } else if (slot.kind == OUTPUT) {
+            real *at = task->projection ? b->d_output : scan->state[0];
+            origin = (Origin){{at, at}, scan->padded, BY_ROW, 1};
+        }
+        b->machine[thread].origin[k] = origin;
+        b->machine[thread].row[k] = origin.row;
+    }
+}
+
+static void pack_blocks(Backward *b, const Matrix *matrix, i64 first, i64 last, const i64 *gate, const real *source, int thread,
+                        int threads) {
+    const i64 units = b->scan.task->units;
+    for (i64 k = first; k < last; k++)
+        pack_rows(matrix, part_of(matrix->n, PANEL, thread, threads), (k - first) * units, units,
+                  source + gate[k] * units * matrix->n, matrix->n);
+}
+
+static void pack_backward(Backward *b, int thread, int threads) {
+    const Task *task = b->scan.task;
+    const i64 blocks = b->scan.blocks_in_all;
+    pack_blocks(b, &b->input, 0, b->inputs, task->input_gate, task->input_weight, thread, threads);
+    pack_blocks(b, &b->recurrent, b->first_output, b->outputs, task->recurrent_gate, task->recurrent_weight, thread, threads);
+    pack_blocks(b, &b->inner, task->blocks, blocks, task->recurrent_gate, task->recurrent_weight, thread, threads);
+    if (task->projection)
+        pack_rows(&b->projection, part_of(task->units, PANEL, thread, threads), 0, task->outputs, task->projection, task->units);
+}
+
+/* to += the gradients of blocks first to last @ b, for `rows` rows. Padding between the blocks is left out. */
+static void multiply_gradients(const Backward *b, i64 in_chunk, i64 rows, i64 first, i64 last, const Matrix *matrix, Range columns,
+                               Start start, real *to, i64 to_row, int turned) {
+    const i64 units = b->scan.task->units, padded = b->scan.padded, row = b->columns * padded;
+    const real *a = b->gradients + in_chunk * row + first * padded;
+    if (units == padded) {
+        multiply(a, row, rows, matrix, 0, (last - first) * units, columns, start, to, to_row, turned);
+        return;
+    }
+    for (i64 k = 0; k < last - first; k++, start = (Start){to, to_row})
+        multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row, turned);
+}
+
+static void backward_tiles(Backward *b, const Share *share, i64 stage, Place place, i64 rows, Range units) {
+    const Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const i64 width = rounded_up(units.last - units.first, LANES), most_rows = rows_of_tile(scan);
+    place.unit = units.first;
+    if (stage == 0 && !task->projection)
+        add_rows((const real *)task->dy + place.in_time * task->outputs + units.first, task->outputs, rows, units.last - units.first,
+                 scan->state[0] + place.row * scan->padded_outputs + units.first, scan->padded_outputs);
+    for (i64 r = 0; r < rows; r += most_rows) {
+        Place tile = place;
+        tile.row += r, tile.in_time += r, tile.in_chunk += r;
+        run_stage(&b->machine[share->thread], stage, tile, least(most_rows, rows - r), width);
+    }
+}
+
+/* From the gradient of the projected output to that of the output. */
+static void unproject(Backward *b, const Share *share, Place place, i64 rows) {
+    Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const i64 first = share->outputs.first, count = share->outputs.last - first, row = scan->padded_outputs;
+    real *d = scan->state[0] + place.row * row;
+    if (count > 0) {
+        add_rows((const real *)task->dy + place.in_time * task->outputs + first, task->outputs, rows, count, d + first, row);
+        copy_rows(d + first, row, rows, count, b->d_projected + place.in_chunk * task->outputs + first, task->outputs);
+    }
+    meet(scan, share);
+    multiply(d, row, rows, &b->projection, 0, task->outputs, share->units, (Start){b->zeros, 0},
+             b->d_output + place.row * scan->padded + share->units.first, scan->padded, 0);
+    meet(scan, share);
+    if (count > 0) zero_rows(rows, count, row, d + first); /* its own part has gone on */
+}
+
+static void through_inner_gates(Backward *b, const Share *share, Place place, i64 rows) {
+    const Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const Origin *origin = b->machine[share->thread].origin + task->program.inner_slot;
+    multiply_gradients(b, place.in_chunk, rows, task->blocks, scan->blocks_in_all, &b->inner, share->units, (Start){b->zeros, 0},
+                       origin->base[0] + place.row * origin->row + share->units.first, origin->row, 0);
+    if (task->mask)
+        mask_units(task, share->units, place.row, rows, origin->base[0] + place.row * origin->row, origin->row);
+}
+
+/* Add to the gradient of h before the step what comes through the recurrent product. */
+static void through_recurrence(Backward *b, const Share *share, Place place, i64 rows) {
+    const Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const i64 row = scan->padded_outputs;
+    real *d = scan->state[0] + place.row * row;
+    if (!task->mask) {
+        multiply_gradients(b, place.in_chunk, rows, b->first_output, b->outputs, &b->recurrent, share->outputs,
+                           (Start){d + share->outputs.first, row}, d + share->outputs.first, row, (int)place.parity);
+        return;
+    }
+    real product[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
+    for (i64 column = share->outputs.first; column < share->outputs.last; column += PANEL) {
+        const Range columns = {column, least(column + PANEL, share->outputs.last)};
+        for (i64 r = 0; r < rows; r += ROWS) {
+            const i64 count = least(ROWS, rows - r);
+            multiply_gradients(b, place.in_chunk + r, count, b->first_output, b->outputs, &b->recurrent, columns,
+                               (Start){b->zeros, 0}, product, PANEL, 0);
+            for (i64 k = 0; k < count; k++)
+                for (i64 j = columns.first; j < columns.last; j++)
+                    d[(r + k) * row + j] += product[k * PANEL + j - column] *
+                                            ((const real *)task->mask)[(place.row + r + k) * task->outputs + j];
+        }
+    }
+}
+
+static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) {
+    Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const Program *program = &task->program;
+    const Range rows = rows_at(task, share, step);
+    const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
+    const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
+    if (task->projection) unproject(b, share, place, count);
+    for (i64 stage = 0; stage < program->stages; stage++) {
+        if (stage) meet(scan, share);
+        if (stage && program->inner_stage == stage - 1) through_inner_gates(b, share, place, count);
+        for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
+            backward_tiles(b, share, stage, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
+    }
+    meet(scan, share);
+    if (b->first_output < b->outputs) through_recurrence(b, share, place, count);
+}
+
+/* A thread's part of the chunk's operands, packed: a few rows at a time, as the gradients' rows may lie apart by what falls
+   on the same place in the caches. */
+static void pack_chunk(Backward *b, const Share *share, Range chunk) {
+    const i64 rows = chunk.last - chunk.first;
+    for (i64 k = 0; k < b->lefts; k++) {
+        const Left *left = b->left + k;
+        const Range columns = part_of(left->columns, ROWS, share->thread, share->threads);
+        for (i64 begin = 0; begin < rows; begin += STRETCH) {
+            const i64 count = least(STRETCH, rows - begin);
+            for (i64 column = columns.first; column < columns.last; column += ROWS) {
+                real *to = left->packed + column * rows + begin * ROWS;
+                const real *from = left->at + begin * left->row + column;
+                if (left->columns - column >= ROWS) {
+                    for (i64 r = 0; r < count; r++) memcpy(to + r * ROWS, from + r * left->row, ROWS * sizeof(real));
+                } else {
+                    copy_rows(from, left->row, count, left->columns - column, to, ROWS);
+                }
+            }
+        }
+    }
+    for (int k = 0; k < RIGHTS; k++) {
+        Right *right = b->right + k;
+        if (!right->matrix.panels) continue;
+        Matrix part = right->matrix;
+        part.k = rows;
+        pack_rows(&part, part_of(part.n, PANEL, share->thread, share->threads), 0, rows, right->at + chunk.first * right->row,
+                  right->row);
+    }
+}
+
+/* The gradient of x for a thread's rows of the chunk. */
+static void input_gradient(const Backward *b, const Share *share, Range chunk) {
+    const Task *task = b->scan.task;
+    const Range rows = part_of(chunk.last - chunk.first, ROWS, share->thread, share->threads);
+    const i64 features = task->features, whole = features / LANES * LANES;
+    real product[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
+    for (i64 begin = rows.first; begin < rows.last; begin += TILE_ROWS) {
+        const i64 count = least(TILE_ROWS, rows.last - begin);
+        real *dx = (real *)task->dx + (chunk.first + begin) * features;
+        for (i64 column = 0; column < features; column += PANEL) {
+            const Range columns = {column, least(column + PANEL, features)};
+            if (columns.last <= whole) {
+                multiply_gradients(b, begin, count, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, dx + column, features, 0);
+                continue;
+            }
+            for (i64 r = 0; r < count; r += ROWS) { /* the end of x's rows is not whole vectors */
+                const i64 n = least(ROWS, count - r);
+                multiply_gradients(b, begin + r, n, 0, b->inputs, &b->input, columns, (Start){b->zeros, 0}, product, PANEL, 0);
+                copy_rows(product, PANEL, n, columns.last - column, dx + r * features + column, features);
+            }
+        }
+    }
+}
+
+/* The sums over the chunk's rows, for a thread's units, added to those of the chunks before. */
+static void add_up_chunk(const Backward *b, const Share *share, Range chunk, int begins) {
+    const i64 row = b->columns * b->scan.padded, rows = chunk.last - chunk.first;
+    const Range units = part_of(row, LANES, share->thread, share->threads);
+    real *sums = b->scan.task->sums;
+    if (begins) zero_rows(1, units.last - units.first, 0, sums + units.first);
+    for (i64 begin = 0; begin < rows; begin += STRETCH) {
+        const i64 count = least(STRETCH, rows - begin);
+        for (i64 u = units.first; u < units.last; u += LANES) {
+            Vector sum = all(0);
+            for (i64 r = begin; r < begin + count; r++) sum += load(b->gradients + r * row + u);
+            store(sums + u, sum + load(sums + u));
+        }
+    }
+}
+
+/* A thread's part of the weights' gradients: its groups of rows of each. */
+static void weight_gradients(const Backward *b, const Share *share, Range chunk, int begins) {
+    const i64 rows = chunk.last - chunk.first;
+    real tile[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
+    for (i64 g = 0; g < b->gradient_count; g++) {
+        const Gradient *gradient = b->gradient + g;
+        const Left *left = gradient->left;
+        Matrix matrix = gradient->right->matrix;
+        matrix.k = rows;
+        const Range range = part_of(left->columns, ROWS, share->thread, share->threads);
+        for (i64 column = 0; column < matrix.n; column += PANEL) {
+            const i64 width = panel_width(&matrix, column), real_width = least(width, matrix.n - column);
+            for (i64 r = range.first; r < range.last; r += ROWS) {
+                const i64 count = least(ROWS, left->columns - r);
+                real *to = gradient->to + r * matrix.n + column, *c = to;
+                i64 c_row = matrix.n;
+                if (real_width < width) {
+                    c = tile, c_row = PANEL;
+                    if (!begins) copy_rows(to, matrix.n, count, real_width, tile, PANEL);
+                }
+                const real *init = begins ? b->zeros : c;
+                const i64 init_row = begins ? 0 : c_row;
+                const Micro multiply_tile = micro[count - 1][width / LANES - 1];
+                multiply_tile(rows, left->packed + r * rows, 1, ROWS, panel_at(&matrix, column), init, init_row, c, c_row);
+                if (c == tile) copy_rows(tile, PANEL, count, real_width, to, matrix.n);
+            }
+        }
+    }
+}
+
+static void backward_thread(void *argument, int thread, int threads) {
+    Backward *b = argument;
+    Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const Share share = share_of(task, thread, threads);
+    pack_backward(b, thread, threads);
+    place_backward(b, thread);
+    if (!thread) {
+        fill_scan(scan);
+        zero_rows(1, most(scan->padded, PANEL), 0, b->zeros);
+    }
+    barrier_wait(&scan->barrier, threads);
+    for (i64 last = task->steps, first; last > 0; last = first) {
+        const int begins = last == task->steps;
+        for (first = last - 1; first > 0 && rows_of_steps(task, first - 1, last).last - rows_of_steps(task, first - 1, last).first <= CHUNK;)
+            first--;
+        const Range chunk = rows_of_steps(task, first, last);
+        for (i64 step = last - 1; step >= first; step--) backward_step(b, &share, step, chunk.first);
+        barrier_wait(&scan->barrier, threads);
+        pack_chunk(b, &share, chunk);
+        input_gradient(b, &share, chunk);
+        add_up_chunk(b, &share, chunk, begins);
+        barrier_wait(&scan->barrier, threads);
+        weight_gradients(b, &share, chunk, begins);
+    }
+}
+
+static void start_gradients(const Scan *scan) {
+    const Task *task = scan->task;
+    for (i64 k = 0; k < task->states; k++) {
+        const i64 size = k ? task->units : task->outputs;
+        copy_rows(scan->state[k], k ? scan->padded : scan->padded_outputs, task->batch, size, task->last[k], size);
+    }
+}
+
+static int backward(const Task *task) {
+    Backward b = {0};
+    Arena arena = {NULL, 64};
+    lay_out_backward(&b, task, &arena);
+    void *memory = memory_taken(arena.used);
+    if (!memory) return NO_MEMORY;
+    arena = (Arena){memory, 0};
+    lay_out_backward(&b, task, &arena);
+    pool_run(backward_thread, &b, (int)task->threads);
+    start_gradients(&b.scan);
+    memory_given_back(memory);
+    return DONE;
+}
+
+#endif

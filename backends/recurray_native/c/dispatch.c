@@ -1,0 +1,52 @@
+/* The functions that Python calls, and the choice of an instruction set. Levels are numbered from the best. */
+#include <stdio.h>
+
+#include "engine.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+#if defined(__x86_64__)
+extern const Kernels kernels_avx512_float, kernels_avx512_double, kernels_avx2_float, kernels_avx2_double;
+static int has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon_float, kernels_neon_double;
+#endif
+extern const Kernels kernels_portable_float, kernels_portable_double;
+static int always(void) { return 1; }
+
+static const struct {
+    const char *name;
+    int (*runs_here)(void);
+    const Kernels *kernels[2]; /* of float and double */
+} levels[] = {
+#if defined(__x86_64__)
+    {"avx512", has_avx512, {&kernels_avx512_float, &kernels_avx512_double}},
+    {"avx2", has_avx2, {&kernels_avx2_float, &kernels_avx2_double}},
+#elif defined(__aarch64__)
+    {"neon", always, {&kernels_neon_float, &kernels_neon_double}}, /* every such processor has it */
+#endif
+    {"portable", always, {&kernels_portable_float, &kernels_portable_double}},
+};
+
+/* The name of a level, null past the last. */
+EXPORT const char *recurray_level(i64 level) {
+    return level >= 0 && (size_t)level < sizeof levels / sizeof *levels ? levels[level].name : NULL;
+}
+
+EXPORT int recurray_runs_here(i64 level) { return levels[level].runs_here(); }
+
+EXPORT i64 recurray_lanes(i64 level, i64 is_double) { return levels[level].kernels[is_double]->lanes; }
+
+EXPORT int recurray_forward(i64 level, i64 is_double, const Task *task) { return levels[level].kernels[is_double]->forward(task); }
+
+EXPORT int recurray_backward(i64 level, i64 is_double, const Task *task) { return levels[level].kernels[is_double]->backward(task); }
+
+EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, const void *a, const void *b, const void *c, void *to) {
+    levels[level].kernels[is_double]->apply(operation, count, a, b, c, to);
+}
+
+EXPORT size_t recurray_task_size(void) { return sizeof(Task); } /* checked against the mirror in Python */

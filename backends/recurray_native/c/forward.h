@@ -1,0 +1,310 @@
+/* The scan forward. */
+#ifndef RECURRAY_FORWARD_H
+#define RECURRAY_FORWARD_H
+
+#include "scan.h"
+
+typedef struct {
+    Scan scan;
+    Matrix *input, *recurrent; /* (blocks), for the inner ones too */
+    Matrix projection;
+    real *bias;          /* (blocks, H) padded */
+    int hoisted;         /* whether the product with the input is made ahead of the steps */
+    real *ahead;         /* that: (rows of a chunk, blocks, H) padded */
+    real *gates;         /* (B, blocks, H) padded, where they are wanted after the first stage; else null */
+    real *output;        /* (B, H) padded, where the output is projected and not kept */
+    real *operand[2];    /* what the recurrent product is with: h, or h times the mask */
+    Machine machine[MOST_THREADS];
+    real *tiles[MOST_THREADS], *gate_tile[MOST_THREADS];
+} Forward;
+
+INLINE i64 tile_rows(const Task *task) { return least(TILE_ROWS, task->batch); }
+INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
+
+/* Units in a tile: as many as leave the gates of all its rows in the second-level cache. */
+static i64 depth_forward(const Task *task) {
+    const i64 blocks = GATES_SIZE / (i64)sizeof(real) / (tile_rows(task) * most(1, task->blocks) * BLOCK);
+    return least(BLOCK * most(1, least(blocks, TILE_SIZE / BLOCK)), rounded_up(task->units, BLOCK));
+}
+
+static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
+    b->k = k;
+    b->n = n;
+    b->rows = NULL;
+    b->panels = packed ? taken(arena, packed_size(k, n), sizeof(real)) : NULL;
+}
+
+static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
+    Scan *scan = &f->scan;
+    lay_out_scan(scan, task, depth_forward(task), arena);
+    const i64 blocks = scan->blocks_in_all, padded = scan->padded;
+    const int packed = !few(task);
+    f->input = taken(arena, blocks, sizeof(Matrix));
+    f->recurrent = taken(arena, blocks, sizeof(Matrix));
+    Matrix unused[2];
+    for (i64 b = 0; b < blocks; b++) {
+        if (b < task->blocks && task->input_gate[b] >= 0)
+            lay_out_matrix(arena->base ? f->input + b : unused, task->features, task->units, packed, arena);
+        if (task->recurrent_gate[b] >= 0)
+            lay_out_matrix(arena->base ? f->recurrent + b : unused, b < task->blocks ? task->outputs : task->units, task->units,
+                           packed, arena);
+    }
+    if (task->projection) lay_out_matrix(&f->projection, task->units, task->outputs, packed, arena);
+    f->bias = taken(arena, blocks * padded, sizeof(real));
+    f->hoisted = task->batch < ROWS && !few(task);
+    f->ahead = f->hoisted ? taken(arena, (task->batch + TILE_ROWS) * blocks * padded, sizeof(real)) : NULL;
+    f->gates = task->program.stages > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
+    f->output = task->projection && !task->output ? taken(arena, task->batch * padded, sizeof(real)) : NULL;
+    for (int k = 0; k < 2; k++)
+        f->operand[k] = task->mask ? taken(arena, task->batch * scan->padded_outputs, sizeof(real)) : scan->state_h[k];
+    for (i64 thread = 0; thread < task->threads; thread++) {
+        lay_out_machine(&f->machine[thread], scan, arena, &f->tiles[thread]);
+        i64 size = f->gates ? 0 : task->blocks * tile_rows(task) * scan->depth;
+        f->gate_tile[thread] = taken(arena, size, sizeof(real));
+    }
+}
+
+static void place_forward(Forward *f, int thread) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
+    for (i64 k = 0; k < task->program.slots; k++) {
+        Slot slot = task->program.slot[k];
+        Origin origin = origin_of(scan, slot, f->tiles[thread]);
+        if (slot.kind == GATE) {
+            real *at;
+            if (f->hoisted && slot.index < task->blocks && task->recurrent_gate[slot.index] < 0) {
+                at = f->ahead + slot.index * padded;
+                origin = (Origin){{at, at}, row, BY_CHUNK, 1};
+            } else if (f->gates) {
+                at = f->gates + slot.index * padded;
+                origin = (Origin){{at, at}, row, BY_ROW, 1};
+            } else {
+                at = f->gate_tile[thread] + slot.index * tile_rows(task) * scan->depth;
+                origin = (Origin){{at, at}, scan->depth, BY_TILE_ROW, 0};
+            }
+        } else if (slot.kind == STATE && slot.index == 0) {
+            origin = (Origin){{scan->state_h[0], scan->state_h[1]}, scan->padded_outputs, BY_ROW, 1};
+        } else if (slot.kind == OUTPUT && task->projection) {
+            real *at = task->output ? task->output : f->output;
+            origin = (Origin){{at, at}, padded, task->output ? BY_STEP : BY_ROW, 1};
+        } else if (slot.kind == OUTPUT) {
+            origin = (Origin){{scan->state_h[1], scan->state_h[0]}, scan->padded_outputs, BY_ROW, 1};
+        }
+        f->machine[thread].origin[k] = origin;
+        f->machine[thread].row[k] = origin.row;
+    }
+}
+
+static void pack_part(Matrix *b, const real *source, i64 thread, i64 threads) {
+    if (!b->panels) {
+        b->rows = source; /* every thread writes the same */
+        return;
+    }
+    pack_transposed(b, part_of(b->n, PANEL, thread, threads), source);
+}
+
+/* A thread's part of the weights, packed, and of the biases. */
+static void pack_forward(Forward *f, int thread, int threads) {
+    const Task *task = f->scan.task;
+    const i64 units = task->units, padded = f->scan.padded;
+    for (i64 b = 0; b < f->scan.blocks_in_all; b++) {
+        const i64 x = b < task->blocks ? task->input_gate[b] : -1, h = task->recurrent_gate[b];
+        if (x >= 0) pack_part(f->input + b, (const real *)task->input_weight + x * units * task->features, thread, threads);
+        if (h >= 0) pack_part(f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, thread, threads);
+        if (thread) continue;
+        real *bias = f->bias + b * padded;
+        zero_rows(1, padded, 0, bias);
+        if (x >= 0 && task->input_bias) add_rows((const real *)task->input_bias + x * units, 0, 1, units, bias, 0);
+        if (h >= 0 && task->recurrent_bias) add_rows((const real *)task->recurrent_bias + h * units, 0, 1, units, bias, 0);
+    }
+    if (task->projection) pack_part(&f->projection, task->projection, thread, threads);
+}
+
+static void mask_rows(Forward *f, i64 first, i64 rows, Range columns, i64 parity) {
+    const i64 row = f->scan.padded_outputs, outputs = f->scan.task->outputs;
+    const real *mask = f->scan.task->mask, *h = f->scan.state_h[parity];
+    for (i64 b = first; b < first + rows; b++)
+        for (i64 k = columns.first; k < columns.last; k++) f->operand[parity][b * row + k] = h[b * row + k] * mask[b * outputs + k];
+}
+
+/* The products with the input of all steps of a chunk, for the thread's units. */
+static void hoist(Forward *f, const Share *share, Range rows) {
+    const Task *task = f->scan.task;
+    const i64 padded = f->scan.padded, row = f->scan.blocks_in_all * padded, first = share->units.first;
+    for (i64 b = 0; b < task->blocks; b++) {
+        if (task->input_gate[b] < 0) continue;
+        multiply((const real *)task->x + rows.first * task->features, task->features, rows.last - rows.first, f->input + b, 0,
+                 task->features, share->units, (Start){f->bias + b * padded + first, 0}, f->ahead + b * padded + first, row, 0);
+    }
+}
+
+/* The gates of `rows` rows of a step, for `units`. */
+static void make_gates(Forward *f, int thread, Place place, i64 rows, Range units) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
+    for (i64 k = 0; k < task->blocks; k++) {
+        const i64 b = place.parity ? task->blocks - 1 - k : k;
+        const int has_x = task->input_gate[b] >= 0, has_h = task->recurrent_gate[b] >= 0;
+        if (f->hoisted && !has_h) continue; /* read where it is */
+        const i64 c_row = f->gates ? row : scan->depth;
+        real *c = f->gates ? f->gates + place.row * row + b * padded + units.first
+                           : f->gate_tile[thread] + b * tile_rows(task) * scan->depth;
+        Start start = {f->bias + b * padded + units.first, 0};
+        if (has_x && f->hoisted) {
+            start = (Start){f->ahead + place.in_chunk * row + b * padded + units.first, row};
+        } else if (has_x) {
+            multiply((const real *)task->x + place.in_time * task->features, task->features, rows, f->input + b, 0, task->features,
+                     units, start, c, c_row, (int)place.parity);
+            start = (Start){c, c_row};
+        }
+        if (has_h)
+            multiply(f->operand[place.parity] + place.row * scan->padded_outputs, scan->padded_outputs, rows, f->recurrent + b, 0,
+                     task->outputs, units, start, c, c_row, (int)place.parity);
+    }
+}
+
+/* What the inner gates' product is with, times the mask, for the thread's units of its rows. */
+static void mask_inner(Forward *f, const Share *share, Place place, i64 rows) {
+    const Task *task = f->scan.task;
+    const Origin *origin = f->machine[share->thread].origin + task->program.inner_slot;
+    real *a = origin->base[0] + (origin->moves == BY_STEP ? place.in_time : place.row) * origin->row;
+    mask_units(task, share->units, place.row, rows, a, origin->row);
+}
+
+/* The products of the inner gates, for all the thread's rows and units. */
+static void make_inner_gates(Forward *f, const Share *share, Place place, Range rows) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
+    const Origin *origin = f->machine[share->thread].origin + task->program.inner_slot;
+    const real *a = origin->base[0] + (origin->moves == BY_STEP ? place.in_time : place.row) * origin->row;
+    for (i64 b = task->blocks; b < scan->blocks_in_all; b++)
+        multiply(a, origin->row, rows.last - rows.first, f->recurrent + b, 0, task->units, share->units,
+                 (Start){f->bias + b * padded + share->units.first, 0},
+                 f->gates + place.row * row + b * padded + share->units.first, row, (int)place.parity);
+}
+
+/* The columns `columns` of the output of a step, wherever they go. */
+static void put_out(Forward *f, Place place, i64 rows, Range columns) {
+    const Task *task = f->scan.task;
+    const i64 row = f->scan.padded_outputs, next = 1 - place.parity, count = columns.last - columns.first;
+    const real *h = f->scan.state_h[next] + place.row * row + columns.first;
+    copy_rows(h, row, rows, count, (real *)task->y + place.in_time * task->outputs + columns.first, task->outputs);
+    if (task->mask) mask_rows(f, place.row, rows, columns, next);
+}
+
+/* One stage of a step for `units` of the thread's rows. */
+static void forward_tiles(Forward *f, const Share *share, i64 stage, Place place, i64 rows, Range units) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 width = rounded_up(units.last - units.first, LANES), most_rows = rows_of_tile(scan);
+    place.unit = units.first;
+    for (i64 done = 0; done < rows; done += tile_rows(task)) {
+        const i64 count = least(tile_rows(task), rows - done);
+        Place here = place;
+        here.row += done, here.in_time += done, here.in_chunk += done;
+        if (stage == 0) make_gates(f, share->thread, here, count, units);
+        for (i64 r = 0; r < count; r += most_rows) {
+            Place tile = here;
+            tile.row += r, tile.in_time += r, tile.in_chunk += r, tile.in_tile = r;
+            const i64 n = least(most_rows, count - r);
+            run_stage(&f->machine[share->thread], stage, tile, n, width);
+        }
+    }
+    if (stage + 1 == task->program.stages && !task->projection) put_out(f, place, rows, units);
+}
+
+/* The output, projected, for the thread's rows and part of R. */
+static void project(Forward *f, const Share *share, Place place, i64 rows) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 row = scan->padded_outputs, first = share->outputs.first, count = share->outputs.last - first;
+    if (count <= 0) return;
+    const real *a = task->output ? (real *)task->output + place.in_time * scan->padded : f->output + place.row * scan->padded;
+    real *to = scan->state_h[1 - place.parity] + place.row * row + first;
+    for (i64 r = 0; r < rows; r++) memset(to + r * row, 0, (size_t)rounded_up(count, LANES) * sizeof(real));
+    multiply(a, scan->padded, rows, &f->projection, 0, task->units, share->outputs, (Start){to, row}, to, row, (int)place.parity);
+    put_out(f, place, rows, share->outputs);
+}
+
+/* What the recurrent product of a step is with is kept for backward. */
+static void before_step(Forward *f, const Share *share, Place place, i64 rows) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const i64 first = share->outputs.first, count = share->outputs.last - first, row = scan->padded_outputs;
+    if (!task->h_before) return;
+    copy_rows(f->operand[place.parity] + place.row * row + first, row, rows, count,
+              (real *)task->h_before + place.in_time * task->outputs + first, task->outputs);
+}
+
+static void forward_step(Forward *f, const Share *share, i64 step, i64 chunk) {
+    Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const Program *program = &task->program;
+    const Range rows = rows_at(task, share, step);
+    const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
+    const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
+    before_step(f, share, place, count);
+    for (i64 stage = 0; stage < program->stages; stage++) {
+        if (stage) meet(scan, share);
+        if (stage && program->inner_stage == stage - 1) make_inner_gates(f, share, place, rows);
+        for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
+            forward_tiles(f, share, stage, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
+        if (task->mask && program->inner_stage == stage) mask_inner(f, share, place, count);
+    }
+    if (task->projection) {
+        meet(scan, share);
+        project(f, share, place, count);
+    }
+    meet(scan, share);
+}
+
+static void forward_thread(void *argument, int thread, int threads) {
+    Forward *f = argument;
+    Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    const Share share = share_of(task, thread, threads);
+    pack_forward(f, thread, threads);
+    place_forward(f, thread);
+    if (!thread) {
+        fill_scan(scan);
+        for (int k = 0; k < 2 && task->mask; k++) mask_rows(f, 0, task->batch, (Range){0, task->outputs}, k);
+    }
+    barrier_wait(&scan->barrier, threads);
+    for (i64 first = 0, last; first < task->steps; first = last) {
+        last = f->hoisted ? chunk_end(task, first, TILE_ROWS) : task->steps;
+        const Range rows = rows_of_steps(task, first, last);
+        if (f->hoisted) hoist(f, &share, rows);
+        for (i64 step = first; step < last; step++) forward_step(f, &share, step, rows.first);
+    }
+}
+
+static void end_states(const Scan *scan) {
+    const Task *task = scan->task;
+    for (i64 k = 0; k < task->states; k++) {
+        const i64 size = k ? task->units : task->outputs, row = k ? scan->padded : scan->padded_outputs;
+        for (i64 b = 0; b < task->batch; b++) {
+            /* a row's last step: its own where time runs forward, everyone's where it runs backward */
+            const real *from = k ? scan->state[k] : scan->state_h[task->ends[b] & 1];
+            copy_rows(from + b * row, 0, 1, size, (real *)task->last[k] + b * size, 0);
+        }
+    }
+}
+
+static int forward(const Task *task) {
+    Forward f = {0};
+    Arena arena = {NULL, 64};
+    lay_out_forward(&f, task, &arena);
+    void *memory = memory_taken(arena.used);
+    if (!memory) return NO_MEMORY;
+    arena = (Arena){memory, 0};
+    lay_out_forward(&f, task, &arena);
+    pool_run(forward_thread, &f, (int)task->threads);
+    end_states(&f.scan);
+    memory_given_back(memory);
+    return DONE;
+}
+
+#endif

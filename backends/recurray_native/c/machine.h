@@ -1,0 +1,168 @@
+/* The vector machine: runs a program's instructions on tiles of rows x units. */
+#ifndef RECURRAY_MACHINE_H
+#define RECURRAY_MACHINE_H
+
+#include <string.h>
+
+#include "functions.h"
+
+enum {
+    TILE_SIZE = 2048 / sizeof(real), /* numbers of a tile, or BLOCK where that is more: a dozen fit the first-level cache */
+    MOST_SLOTS = 1024,
+};
+
+/* What a slot's place moves with, besides the unit. */
+enum Moves { STAYS, BY_ROW, BY_STEP, BY_CHUNK, BY_TILE_ROW, MOVES };
+
+typedef struct {
+    real *base[2]; /* at even and odd steps */
+    i64 row;       /* from one row to the next */
+    int32_t moves;
+    int32_t by_unit; /* whether it moves with the unit, too */
+} Origin;
+
+typedef struct {
+    const Program *program;
+    Origin *origin; /* by slot */
+    real **at;      /* by slot, for the tile at hand */
+    i64 *row;       /* by slot */
+    i64 units, batch;
+    /* the tile at hand */
+    i64 rows, width; /* width: whole vectors */
+    i64 first_row, first_unit;
+} Machine;
+
+/* Where a tile is. */
+typedef struct {
+    i64 parity;
+    i64 row;       /* of the batch */
+    i64 in_time;   /* the same row in arrays over time */
+    i64 in_chunk;  /* the same in arrays over a chunk of time */
+    i64 in_tile;   /* the same in tiles of the products */
+    i64 unit;
+} Place;
+
+typedef void (*Operator)(const Machine *m, const Instruction *i);
+
+#define UNARY(name, result)                                                                            \
+    static void name##_each(const Machine *m, const Instruction *i) {                                  \
+        real *const to = m->at[i->to];                                                                 \
+        const real *const from_a = m->at[i->a];                                                        \
+        const i64 to_row = m->row[i->to], a_row = m->row[i->a], rows = m->rows, width = m->width;      \
+        for (i64 r = 0; r < rows; r++)                                                                 \
+            for (i64 k = 0; k < width; k += LANES) {                                                   \
+                Vector a = load(from_a + r * a_row + k);                                               \
+                store(to + r * to_row + k, result);                                                    \
+            }                                                                                          \
+    }
+
+#define BINARY(name, result)                                                                           \
+    static void name##_each(const Machine *m, const Instruction *i) {                                  \
+        real *const to = m->at[i->to];                                                                 \
+        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b];                           \
+        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b];                  \
+        const i64 rows = m->rows, width = m->width;                                                    \
+        for (i64 r = 0; r < rows; r++)                                                                 \
+            for (i64 k = 0; k < width; k += LANES) {                                                   \
+                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
+                store(to + r * to_row + k, result);                                                    \
+            }                                                                                          \
+    }
+
+#define TERNARY(name, result)                                                                          \
+    static void name##_each(const Machine *m, const Instruction *i) {                                  \
+        real *const to = m->at[i->to];                                                                 \
+        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b], *const from_c = m->at[i->c]; \
+        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b], c_row = m->row[i->c]; \
+        const i64 rows = m->rows, width = m->width;                                                    \
+        for (i64 r = 0; r < rows; r++)                                                                 \
+            for (i64 k = 0; k < width; k += LANES) {                                                   \
+                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
+                Vector c = load(from_c + r * c_row + k);                                               \
+                store(to + r * to_row + k, result);                                                    \
+            }                                                                                          \
+    }
+
+UNARY(copy, a)
+UNARY(negative, -a)
+UNARY(absolute, magnitude(a))
+UNARY(sqrt, sqrt_of(a))
+UNARY(exp, exp_of(a))
+UNARY(expm1, expm1_of(a))
+UNARY(log, log_of(a))
+UNARY(log1p, log1p_of(a))
+UNARY(tanh, tanh_of(a))
+UNARY(logistic, logistic_of(a))
+BINARY(add, a + b)
+BINARY(subtract, a - b)
+BINARY(multiply, a * b)
+BINARY(divide, a / b)
+BINARY(maximum, maximum_of(a, b))
+BINARY(minimum, minimum_of(a, b))
+BINARY(greater, (Vector)(a > b))
+BINARY(greater_equal, (Vector)(a >= b))
+BINARY(less, (Vector)(a < b))
+BINARY(less_equal, (Vector)(a <= b))
+BINARY(logical_and, (Vector)(bits(a) & bits(b)))
+TERNARY(where, chosen(bits(a), b, c))
+TERNARY(multiply_add, a * b + c)
+TERNARY(subtract_product, c - a * b)
+TERNARY(multiply_three, a * b * c)
+
+/* Sums of each BLOCK of units by itself, so that they don't depend on how the units are cut into tiles. A SUM holds
+   (blocks, rows of the batch). */
+static void add_up_each(const Machine *m, const Instruction *i) {
+    for (i64 begin = 0; begin < m->width; begin += BLOCK) {
+        i64 end = least(least(begin + BLOCK, m->width), m->units - m->first_unit);
+        real *to = m->at[i->to] + (m->first_unit + begin) / BLOCK * m->batch;
+        for (i64 r = 0; r < m->rows; r++) {
+            const real *from = m->at[i->a] + r * m->row[i->a];
+            Vector sums = all(0);
+            i64 k = begin;
+            for (; k + LANES <= end; k += LANES) sums += load(from + k);
+            real sum = 0;
+            for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+            for (; k < end; k++) sum += from[k];
+            to[r] = sum;
+        }
+    }
+}
+
+static void spread_each(const Machine *m, const Instruction *i) {
+    const i64 blocks = (m->units + BLOCK - 1) / BLOCK;
+    for (i64 r = 0; r < m->rows; r++) {
+        real sum = 0;
+        for (i64 block = 0; block < blocks; block++) sum += m->at[i->a][block * m->batch + r];
+        Vector mean = all(sum / (real)m->units);
+        for (i64 k = 0; k < m->width; k += LANES) store(m->at[i->to] + r * m->row[i->to] + k, mean);
+    }
+}
+
+/* In the order of `enum Operation`. */
+static const Operator operators[OPERATIONS] = {
+    copy_each, negative_each, absolute_each, sqrt_each, exp_each, expm1_each, log_each, log1p_each, tanh_each, logistic_each,
+    add_each, subtract_each, multiply_each, divide_each, maximum_each, minimum_each,
+    greater_each, greater_equal_each, less_each, less_equal_each, logical_and_each, where_each,
+    multiply_add_each, subtract_product_each, multiply_three_each,
+    add_up_each,
+    spread_each,
+};
+
+/* Run a stage on a tile of `rows` x `width`. */
+static void run_stage(Machine *m, i64 stage, Place place, i64 rows, i64 width) {
+    const Program *program = m->program;
+    const i64 moved[MOVES] = {0, place.row, place.in_time, place.in_chunk, place.in_tile};
+    for (i64 k = 0; k < program->slots; k++) {
+        const Origin *origin = m->origin + k;
+        m->at[k] = origin->base[place.parity] + moved[origin->moves] * origin->row + (origin->by_unit ? place.unit : 0);
+    }
+    m->rows = rows;
+    m->width = width;
+    m->first_row = place.row;
+    m->first_unit = place.unit;
+    const Instruction *i = program->code + (stage ? program->stage_end[stage - 1] : 0);
+    const Instruction *end = program->code + program->stage_end[stage];
+    for (; i < end; i++) operators[i->operation](m, i);
+}
+
+#endif

@@ -1,0 +1,34 @@
+#define _GNU_SOURCE
+#include "memory.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { HEADER = 64, LARGE = 2 << 20, MOST_KEPT = 64 << 20 };
+
+typedef struct { size_t size; } Block; /* at the beginning of each */
+
+static _Atomic(Block *) kept;
+
+void *memory_taken(size_t size) {
+    Block *block = atomic_exchange(&kept, NULL);
+    if (block && block->size >= size) return (char *)block + HEADER;
+    free(block);
+    if (size > SIZE_MAX - HEADER - LARGE) return NULL;
+    const size_t boundary = size < LARGE ? HEADER : LARGE;
+    const size_t whole = (size + HEADER + boundary - 1) / boundary * boundary;
+    block = aligned_alloc(boundary, whole);
+    if (!block) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (boundary == LARGE) madvise(block, whole, MADV_HUGEPAGE); /* it is only advice */
+#endif
+    block->size = whole - HEADER;
+    return (char *)block + HEADER;
+}
+
+void memory_given_back(void *memory) {
+    Block *block = (Block *)((char *)memory - HEADER);
+    free(block->size > MOST_KEPT ? block : atomic_exchange(&kept, block));
+}

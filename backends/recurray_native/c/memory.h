@@ -1,0 +1,13 @@
+/* The memory that calls work in. */
+#ifndef RECURRAY_MEMORY_H
+#define RECURRAY_MEMORY_H
+
+#include <stddef.h>
+
+/* Memory for a call, on a boundary of 64 bytes; null if there is none. */
+void *memory_taken(size_t size);
+
+/* Give it back. One block is kept for the next call, as fresh memory costs a fault for each page of it. */
+void memory_given_back(void *memory);
+
+#endif

@@ -1,0 +1,97 @@
+"""The compiled part: loading it, and the choice of an instruction set."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recurray_native.structures import CTask
+
+VARIABLE = "RECURRAY_NATIVE_LEVEL"
+NAMES = ("librecurray_native.so", "librecurray_native.dylib")
+
+
+class UnavailableError(RuntimeError):
+    """The compiled part isn't there, or isn't this version's."""
+
+
+@cache
+def library() -> Any:
+    """The shared library.
+
+    Raises
+    ------
+    UnavailableError
+        It isn't there.
+    """
+    for name in NAMES:
+        path = Path(__file__).with_name(name)
+        if path.exists():
+            return _declared(ctypes.CDLL(str(path)))  # which releases the interpreter's lock while it runs
+    raise UnavailableError(f"{Path(__file__).parent} holds none of {', '.join(NAMES)}: the package isn't installed")
+
+
+def _declared(found: Any) -> Any:
+    found.recurray_level.restype = c_char_p
+    found.recurray_level.argtypes = [c_int64]
+    found.recurray_runs_here.restype = c_int
+    found.recurray_runs_here.argtypes = [c_int64]
+    found.recurray_lanes.restype = c_int64
+    found.recurray_lanes.argtypes = [c_int64, c_int64]
+    for name in ("recurray_forward", "recurray_backward"):
+        function = getattr(found, name)
+        function.restype = c_int
+        function.argtypes = [c_int64, c_int64, c_void_p]
+    found.recurray_apply.restype = None
+    found.recurray_apply.argtypes = [c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p]
+    found.recurray_task_size.restype = c_size_t
+    size = found.recurray_task_size()
+    if size != ctypes.sizeof(CTask):
+        raise UnavailableError(
+            f"the library is another version's: its task has {size} bytes, not {ctypes.sizeof(CTask)}"
+        )
+    return found
+
+
+@cache
+def levels() -> tuple[str, ...]:
+    """The instruction sets that are compiled in and run on this machine, best first."""
+    names = []
+    number = 0
+    while (name := library().recurray_level(number)) is not None:
+        names.append((name.decode(), library().recurray_runs_here(number)))
+        number += 1
+    return tuple(name for name, runs in names if runs)
+
+
+def chosen_level(wanted: str | None) -> str:
+    """The instruction set to use: what is wanted, else what the environment variable names, else the best one.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name that runs here.
+    """
+    name = wanted or os.environ.get(VARIABLE) or levels()[0]
+    if name not in levels():
+        raise ValueError(f"the instruction set (or {VARIABLE}) must be one of {', '.join(levels())} here, not {name!r}")
+    return name
+
+
+@cache
+def number(name: str) -> int:
+    """The number that the library knows an instruction set by."""
+    k = 0
+    while library().recurray_level(k).decode() != name:
+        k += 1
+    return k
+
+
+@cache
+def lanes(name: str, is_double: bool) -> int:
+    """How many numbers an instruction set's vector has."""
+    return int(library().recurray_lanes(number(name), is_double))

@@ -1,0 +1,118 @@
+"""A ragged batch as the engine wants it: rows by falling length, and over time only what is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The valid rows of each step, in the order of the loop. N: all of them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the batch: (T, B).
+    order : array of int, (B,), or None
+        The rows by falling length; None where all steps are valid.
+    places : array of int, (N,), or None
+        Where in (T * B) each valid row is.
+    counts, offsets : array of int64, (steps,)
+        How many rows each step of the loop has, and the first of them; steps without any are left out.
+    lengths, ends : array of int64, (B,)
+        By row in ``order``: its length, and after which step of the loop it is done.
+    total : int
+        N.
+    addresses : tuple of int
+        Of the last four.
+    """
+
+    shape: tuple[int, int]
+    order: Any
+    places: Any
+    counts: Any
+    offsets: Any
+    lengths: Any
+    ends: Any
+    total: int = field(init=False)
+    addresses: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        arrays = (self.counts, self.offsets, self.lengths, self.ends)
+        object.__setattr__(self, "total", int(self.counts.sum()))
+        object.__setattr__(self, "addresses", tuple(a.ctypes.data for a in arrays))
+
+    def over_time(self, a: Any) -> Any:
+        """(T, B, n) -> (N, n), contiguous."""
+        if self.places is None:
+            return np.ascontiguousarray(a).reshape(-1, a.shape[2])
+        if a.flags.c_contiguous:
+            return a.reshape(-1, a.shape[2])[self.places]
+        steps, rows = np.divmod(self.places, self.shape[1])
+        return a[steps, rows]
+
+    def from_time(self, a: Any) -> Any:
+        """The inverse of `over_time`, zero where there is padding."""
+        if self.places is None:
+            return a.reshape(*self.shape, a.shape[1])
+        result = np.zeros((self.shape[0] * self.shape[1], a.shape[1]), a.dtype)
+        result[self.places] = a
+        return result.reshape(*self.shape, a.shape[1])
+
+    def sorted(self, a: Any) -> Any:
+        """(B, n) in the rows' order, contiguous."""
+        return np.ascontiguousarray(a if self.order is None else a[self.order])
+
+    def unsorted(self, a: Any) -> Any:
+        """The inverse of `sorted`."""
+        if self.order is None:
+            return a
+        result = np.empty_like(a)
+        result[self.order] = a
+        return result
+
+
+def rows(steps: int, batch: int, lengths: Sequence[int] | None, reverse: bool) -> Rows:
+    """Say which rows are valid at which steps.
+
+    Examples
+    --------
+    >>> found = rows(5, 3, [2, 5, 2], reverse=False)
+    >>> found.order.tolist(), found.counts.tolist(), found.offsets.tolist()
+    ([1, 0, 2], [3, 3, 1, 1, 1], [0, 3, 6, 7, 8])
+    """
+    if lengths is None or all(length == steps for length in lengths):
+        return _full(steps, batch, reverse)
+    order = np.argsort(np.negative(lengths), kind="stable")
+    by_row = np.asarray(lengths, np.int64)[order]
+    steps_used = int(by_row[0])
+    valid = np.arange(steps_used)[:, None] < by_row[None, :]  # (steps, B)
+    counts = valid.sum(axis=1, dtype=np.int64)
+    offsets = np.cumsum(counts) - counts
+    step, row = np.nonzero(valid)
+    ends = np.full(batch, steps_used, np.int64) if reverse else by_row
+    if reverse:
+        counts, offsets = np.ascontiguousarray(counts[::-1]), np.ascontiguousarray(offsets[::-1])
+    return Rows((steps, batch), order, step * batch + order[row], counts, offsets, by_row, ends)
+
+
+@lru_cache(maxsize=64)
+def _full(steps: int, batch: int, reverse: bool) -> Rows:
+    steps_used = steps if batch else 0
+    counts = np.full(steps_used, batch, np.int64)
+    offsets = np.arange(steps_used, dtype=np.int64) * batch
+    lengths = np.full(batch, steps, np.int64)
+    return Rows(
+        (steps, batch),
+        None,
+        None,
+        counts,
+        np.ascontiguousarray(offsets[::-1]) if reverse else offsets,
+        lengths,
+        lengths,
+    )

@@ -1,0 +1,134 @@
+"""The compiled engine with several threads: the same bits for any number of them, forks, callers at the same time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import recurray as rr
+from harness import obtain
+from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell
+
+SIZES = [(1, 40, 130, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features
+
+
+@pytest.fixture
+def native():
+    """The engine's package, with its number of threads put back afterwards."""
+    obtain("native")
+    import recurray_native
+
+    yield recurray_native
+    recurray_native.set_num_threads(None)
+
+
+def results(cell: Cell, batch, steps, size, features, dtype="float32"):
+    """What forward and backward return, for a ragged batch."""
+    rng = np.random.default_rng(5)
+    layer = rr.Recurrent(cell, features, size, seed=1, dtype=dtype, backend=obtain("native"))
+    x = rng.standard_normal((batch, steps, features)).astype(dtype)
+    lengths = [steps, *rng.integers(1, steps + 1, batch - 1)]
+    y, state, cache = layer.forward(x, lengths=lengths)
+    dx, dstate, grads = layer.backward(cache, rng.standard_normal(y.shape).astype(dtype))
+    return [y, *state, dx, *dstate, *grads.values()]
+
+
+def assert_same_bits(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(
+    "cell", [LSTMCell(), LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True)], ids=repr
+)
+def test_the_number_of_threads_changes_no_bit(native, cell, sizes):
+    native.set_num_threads(1)
+    expected = results(cell, *sizes)
+    for count in (2, 3):
+        native.set_num_threads(count)
+        for _ in range(3):
+            assert_same_bits(results(cell, *sizes), expected)
+
+
+def test_callers_at_the_same_time_get_what_each_gets_alone(native):
+    native.set_num_threads(2)
+    problems = [(LSTMCell(), SIZES[0]), (GRUCell(), SIZES[1]), (LSTMCell(), SIZES[2]), (GRUCell(), SIZES[0])]
+    alone = [results(cell, *sizes) for cell, sizes in problems]
+    found: list[list] = [[] for _ in problems]
+
+    def work(k):
+        found[k] = [results(problems[k][0], *problems[k][1]) for _ in range(8)]
+
+    callers = [threading.Thread(target=work, args=(k,)) for k in range(len(problems))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for own, expected in zip(found, alone, strict=True):
+        assert len(own) == 8
+        for result in own:
+            assert_same_bits(result, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a backend of its own: no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_can_go_on(native):
+    native.set_num_threads(2)
+    expected = results(LSTMCell(), *SIZES[0])
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
+            code = 0
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="a backend of its own: no /proc on this system")
+def test_threads_sleep_between_calls(native):
+    native.set_num_threads(3)
+    results(LSTMCell(), *SIZES[0])
+    own = threading.get_native_id()
+
+    def awake():
+        tasks = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != own]
+        return [task.name for task in tasks if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"]
+
+    deadline = time.monotonic() + 30
+    while awake():
+        assert time.monotonic() < deadline, "a thread spins"
+        time.sleep(0.01)
+
+
+def test_the_number_of_threads_comes_from_the_caller_then_the_environment(native, monkeypatch):
+    for name in ("RECURRAY_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert native.get_num_threads() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7,2")
+    assert native.get_num_threads() == 7
+    monkeypatch.setenv("RECURRAY_NUM_THREADS", "5")
+    assert native.get_num_threads() == 5
+    native.set_num_threads(3)
+    assert native.get_num_threads() == 3
+    for wrong in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="number of threads"):
+            native.set_num_threads(wrong)
+    assert native.get_num_threads() == 3
