@@ -91,7 +91,7 @@ class Recurrent(Layer):
         How many steps apart the states are kept for backward, which computes the rest again: less memory for about a
         third more time, and the same gradients to the last bit. "sqrt" is the root of the sequence's length, so that
         memory grows no faster than that. Rounded up to what the backend computes together: 64 steps on NumPy, 512 in
-        the compiled engine and on CuPy, whose gradients are the same to rounding. The input must stay as it is until
+        the compiled engine and on CuPy (there gradients are the same to rounding). The input must stay as it is until
         backward; it, the output of each layer and dropout's draws are kept whole.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
