@@ -100,7 +100,7 @@ except MemoryError as error:
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a backend of its own: limits are Linux's")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limits on memory")
 def test_too_little_memory_is_a_memory_error():
     obtain("native")
     found = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False, timeout=120)

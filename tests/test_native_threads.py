@@ -78,7 +78,7 @@ def test_callers_at_the_same_time_get_what_each_gets_alone(native):
             assert_same_bits(result, expected)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a backend of its own: no fork on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_can_go_on(native):
     native.set_num_threads(2)
@@ -102,7 +102,7 @@ def test_a_forked_child_can_go_on(native):
     assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="a backend of its own: no /proc on this system")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_threads_sleep_between_calls(native):
     native.set_num_threads(3)
     results(LSTMCell(), *SIZES[0])
