@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from recurray.cells.cell import Cell
+from recurray.merging import find
 from recurray.recording import INNER_BACKWARD, Constant, Operand
-from recurray_native.plan import Plan, find, plan
+from recurray_native.plan import Plan, plan
 from recurray_native.program import Kind, Slot, translate
 from recurray_native.structures import Blocks, Listing, blocks_of, listing_of
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
-from recurray.recording import Program, Recording, Value, record
+from recurray.merging import merged_gates, with_sums
+from recurray.recording import Program, record
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan(cell: Cell) -> Plan:
         The cell can't be recorded.
     """
     recording = record(cell)
-    sums = _sums(cell, recording)
+    sums = merged_gates(cell, recording)
     alone = [gate for gate in cell.input_gates if gate not in sums]
     apart = [gate for gate in cell.outer_gates if gate not in sums]
     inputs = {gate: k for k, gate in enumerate(cell.input_gates)}
@@ -67,43 +67,4 @@ def plan(cell: Cell) -> Plan:
         *(Block(gate, -1, recurrents[gate]) for gate in apart),
     )
     inner = tuple(Block(gate, -1, recurrents[gate]) for gate in cell.inner_gates)
-    return Plan(cell, _with_sums(recording.step, sums), recording.step_backward, blocks, inner)
-
-
-def find(program: Program, name: str) -> int:
-    """Return the place of an input, -1 if the program has none of that name."""
-    return next((k for k, value in enumerate(program.values) if value.operation == "input" and value.name == name), -1)
-
-
-def needed(program: Program, results: Iterable[int]) -> set[int]:
-    """Return the values that ``results`` need, themselves included."""
-    found = set(results)
-    for k in reversed(range(len(program.values))):
-        if k in found:
-            found |= {operand for operand in program.values[k].operands if isinstance(operand, int)}
-    return found
-
-
-def _sums(cell: Cell, recording: Recording) -> tuple[str, ...]:
-    """The gates whose two products are only ever added up, forward, and have one gradient, backward."""
-    step, outputs = recording.step, recording.step_backward.outputs
-    uses = step.uses()
-    found = []
-    for gate in cell.input_gates:
-        if gate not in cell.outer_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:
-            continue
-        x, h = find(step, f"x.{gate}"), find(step, f"h.{gate}")
-        added = any(value.operation == "add" and set(value.operands) == {x, h} for value in step.values)
-        if added and uses[x] == uses[h] == 1 and not {x, h} & set(step.outputs.values()):
-            found.append(gate)
-    return tuple(found)
-
-
-def _with_sums(step: Program, gates: tuple[str, ...]) -> Program:
-    """The program with an input "z.k" in place of each sum x.k + h.k."""
-    values = list(step.values)
-    for gate in gates:
-        terms = {find(step, f"x.{gate}"), find(step, f"h.{gate}")}
-        place = next(k for k, value in enumerate(values) if value.operation == "add" and set(value.operands) == terms)
-        values[place] = Value("input", name=f"z.{gate}")
-    return replace(step, values=tuple(values))
+    return Plan(cell, with_sums(recording.step, sums), recording.step_backward, blocks, inner)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, cast
 
+from recurray.merging import needed
 from recurray.recording import INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
-from recurray_native.plan import needed
 
 
 class Kind(IntEnum):

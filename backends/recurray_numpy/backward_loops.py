@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from recurray.merging import find, needed
 from recurray.recording import INNER_BACKWARD, Constant, Operand
 from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.forward_loop import Forward
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
-from recurray_numpy.plan import Plan, dependents, find, needed, operations
+from recurray_numpy.plan import Plan, dependents, operations
 from recurray_numpy.writer import ROW, Writer
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recurray.merging import needed
 from recurray.recording import INNER, Constant
 from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
-from recurray_numpy.plan import Gates, Plan, dependents, needed, operations
+from recurray_numpy.plan import Gates, Plan, dependents, operations
 from recurray_numpy.writer import FLOATS, Stretch, Writer, constant
 
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from recurray.cells.cell import Cell
-from recurray.recording import Program, Recording, Value, record
+from recurray.merging import find, merged_gates, with_sums
+from recurray.recording import Program, record
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Plan:
         recording = record(cell)
         self.cell = cell
         self.step_backward = recording.step_backward
-        merged = _merged(cell, recording)
-        self.step = _with_sums(recording.step, merged)
+        merged = merged_gates(cell, recording)
+        self.step = with_sums(recording.step, merged)
         self.activated: dict[int, str] = {}
         kinds: dict[str, list[str]] = {"logistic": [], "tanh": [], "other": []}
         for gate in merged:
@@ -112,11 +113,6 @@ class Plan:
         return place, "other"
 
 
-def find(program: Program, name: str) -> int:
-    """Return the place of an input, -1 if the program has none of that name."""
-    return next((k for k, value in enumerate(program.values) if value.name == name), -1)
-
-
 def operations(program: Program) -> list[int]:
     """Return the places of the values that are computed."""
     return [k for k, value in enumerate(program.values) if value.operation != "input"]
@@ -129,37 +125,3 @@ def dependents(program: Program, sources: Iterable[int]) -> set[int]:
         if any(operand in found for operand in value.operands if isinstance(operand, int)):
             found.add(k)
     return found
-
-
-def needed(program: Program, results: Iterable[int]) -> set[int]:
-    """Return the values that ``results`` need, themselves included."""
-    found = set(results)
-    for k in reversed(range(len(program.values))):
-        if k in found:
-            found |= {operand for operand in program.values[k].operands if isinstance(operand, int)}
-    return found
-
-
-def _merged(cell: Cell, recording: Recording) -> tuple[str, ...]:
-    """The gates whose two products are only ever added up, forward, and have one gradient, backward."""
-    step, outputs = recording.step, recording.step_backward.outputs
-    uses = step.uses()
-    merged = []
-    for gate in cell.input_gates:
-        if gate not in cell.outer_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:
-            continue
-        x, h = find(step, f"x.{gate}"), find(step, f"h.{gate}")
-        added = any(value.operation == "add" and set(value.operands) == {x, h} for value in step.values)
-        if added and uses[x] == uses[h] == 1 and not {x, h} & set(step.outputs.values()):
-            merged.append(gate)
-    return tuple(merged)
-
-
-def _with_sums(step: Program, merged: tuple[str, ...]) -> Program:
-    """The program with an input "z.k" in place of each sum x.k + h.k."""
-    values = list(step.values)
-    for gate in merged:
-        terms = {find(step, f"x.{gate}"), find(step, f"h.{gate}")}
-        place = next(k for k, value in enumerate(values) if value.operation == "add" and set(value.operands) == terms)
-        values[place] = Value("input", name=f"z.{gate}")
-    return replace(step, values=tuple(values))
