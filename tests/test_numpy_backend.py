@@ -155,15 +155,16 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
     plan = compiled(LSTMCell()).plan
     assert plan.gates.logistic == ("i", "f", "o")
     assert plan.gates.activated == ("i", "f", "o", "g")
-    calls = compiled(LSTMCell()).forward(training=True, vector=False, projected=False, masked=False).loop.lines
+    options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
+    calls = compiled(LSTMCell()).forward(training=True, **options).loop.lines
     assert len(calls) == 9, calls
 
 
-def test_the_weights_of_a_single_row_are_used_as_they_lie():
+def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
         weights, *_ = problem(cell, rng, batch=1, steps=6)
-        prepared = Prepared(cell, compiled(cell).plan.row_gates, weights)
+        prepared = Prepared(cell, compiled(cell).plan.gates_as_they_lie, weights, as_they_lie=True)
         used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
             assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)

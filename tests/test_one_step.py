@@ -53,6 +53,21 @@ def test_it_gives_the_numbers_of_the_long_way(cell: Cell, dtype: str) -> None:
         )
         assert_same_step(layer, rng.standard_normal((1, 1, 3)).astype(dtype), random_state(layer, rng))
         assert is_short(layer)
+        assert_same_step(layer, rng.standard_normal((1, 1, 3)).astype(dtype), None)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_start_state_need_not_be_given(learned: bool) -> None:
+    rng = np.random.default_rng(0)
+    layer = rr.LSTM(3, 5, 2, learned_state=learned, backend="numpy", dtype="float64", seed=0)
+    if learned:
+        for name in ("start_h_l0", "start_c_l0", "start_h_l1", "start_c_l1"):
+            layer.params[name] += rng.standard_normal(5)
+    assert_same_step(layer, rng.standard_normal((1, 1, 3)), None)
+    assert is_short(layer) != learned
+    _, end = layer(np.ones((1, 1, 3)))
+    end.h[...] = end.c[...] = 9.0  # the caller's own
+    assert_same_step(layer, rng.standard_normal((1, 1, 3)), None)
 
 
 @pytest.mark.parametrize(

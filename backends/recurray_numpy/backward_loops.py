@@ -37,7 +37,9 @@ class _Parts:
     after: list[int]
 
 
-def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
+def backward_loops(
+    plan: Plan, forward: Forward, *, vector: bool, as_they_lie: bool, projected: bool, masked: bool
+) -> Backward:
     """Write backward.
 
     Parameters
@@ -45,10 +47,10 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     plan : Plan
     forward : Forward
         Where forward left what backward reads.
-    vector, projected, masked : bool
+    vector, as_they_lie, projected, masked : bool
         As in `forward_loop`.
     """
-    program, gates, states = plan.step_backward, plan.gates_for(vector=vector), plan.cell.states
+    program, gates, states = plan.step_backward, plan.gates_for(as_they_lie=as_they_lie), plan.cell.states
     outputs = program.outputs
     parts = _parts(plan)
     places = places_of_inputs(program, states="before")

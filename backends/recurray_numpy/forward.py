@@ -58,7 +58,8 @@ def forward(
     if recompute is not None:
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
-    prepared = Prepared(cell, ready.plan.gates_for(vector=runs.vector), weights)
+    as_they_lie = runs.vector and steps < TOGETHER
+    prepared = Prepared(cell, ready.plan.gates_for(as_they_lie=as_they_lie), weights, as_they_lie)
     shared = weights_in_order.for_forward(prepared, vector=runs.vector)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
@@ -97,13 +98,15 @@ def run_forward(
     states, dtype, size, vector = ready.plan.cell.states, x.dtype, prepared.size, runs.vector
     projected, masked = prepared.weights.projection is not None, mask is not None
     columns = () if vector else (run.rows,)
-    code = ready.forward(training=keep, vector=vector, projected=projected, masked=masked)
+    code = ready.forward(
+        training=keep, vector=vector, as_they_lie=prepared.as_they_lie, projected=projected, masked=masked
+    )
 
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
     arrays |= {f"x_{name}": _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
     arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
     arrays |= _inner_gates(prepared, run.steps, columns, dtype, each_step=keep)
-    arrays |= _gates(prepared, arrays, columns, each_step=keep or vector)
+    arrays |= _gates(prepared, arrays, columns, each_step=keep)
     if projected:
         arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
     for name in states[1:]:
@@ -188,29 +191,35 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
     x = operand[:, :one]  # with the 1 for the bias
     stepwise = empty(((steps,) if each_step else ()) + (len(gates.of_output) * size, *columns), operand.dtype)
     hoisted = empty((steps, len(gates.hoisted) * size, *columns), operand.dtype)
-    arrays = dict[str, Any]()
+    arrays = {"stepwise": stepwise}
     if columns:
         np.matmul(given["w_hoisted"], x, out=hoisted)
     else:
-        arrays["product"] = np.empty(stepwise.shape[1:], operand.dtype)
+        from_input = stepwise if each_step else empty((steps, len(stepwise)), operand.dtype)
+        arrays |= {"from_input": from_input, "product": np.empty(from_input.shape[1], operand.dtype)}
         for names, biases, into in (
             (gates.hoisted, {"x": True}, hoisted),
-            (gates.merged, {"x": True, "h": True}, stepwise[:, :merged]),
+            (gates.merged, {"x": True, "h": True}, from_input[:, :merged]),
         ):
+            if not names:
+                continue
             weight = prepared.of_input(names).T
             for first in range(0, steps, TOGETHER):
                 part = slice(first, first + TOGETHER)
                 np.matmul(x[part, :-1], weight, out=into[part])
             into += prepared.bias(names, **biases)
-        stepwise[:, merged:] = prepared.bias(gates.apart, h=True)
+        if gates.apart:
+            from_input[:, merged:] = prepared.bias(gates.apart, h=True)
+        if not prepared.as_they_lie:
+            from_input[:, : len(gates.logistic) * size] *= 0.5
 
     def rows(first: int, last: int) -> Any:
         return stepwise[:, first:last] if each_step else stepwise[first:last]
 
-    arrays |= {"stepwise": stepwise, "merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
+    arrays |= {"merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
     first = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
     arrays["activated"] = rows(first, first + len(gates.activated) * size)
-    arrays["logistic"] = rows(first, first + len(gates.logistic) * size)  # in a batch's order
+    arrays["logistic"] = rows(first, first + len(gates.logistic) * size)  # where weights are prepared
     for k, gate in enumerate(gates.hoisted):
         arrays[f"x_{gate}"] = hoisted[:, k * size : (k + 1) * size]
     for k, gate in enumerate(gates.of_output):

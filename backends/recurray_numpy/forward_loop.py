@@ -35,7 +35,9 @@ class Forward:
     kinds: dict[str, str]
 
 
-def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, masked: bool) -> Forward:
+def forward_loop(
+    plan: Plan, *, training: bool, vector: bool, as_they_lie: bool, projected: bool, masked: bool
+) -> Forward:
     """Write forward.
 
     Parameters
@@ -45,12 +47,14 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
         Whether every step is kept for backward.
     vector : bool
         Whether the batch is a single row, so that arrays are vectors.
+    as_they_lie : bool
+        Whether the weights aren't prepared; see `recurray_numpy.plan`.
     projected : bool
         Whether the layer's output is a projection of the cell's h.
     masked : bool
         Whether the output is masked on its way into the recurrent product.
     """
-    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(vector=vector)
+    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(as_they_lie=as_they_lie)
     places = places_of_inputs(program, states="before" if training else "state")
     places |= {value: f"z_{gate}" for value, gate in plan.activated.items()}
 
@@ -104,8 +108,8 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
         value = program.outputs[f"saved.{name}"]
         homes[name] = stretch.places[value] if isinstance(value, int) else homes[name]
     lines = [
-        *_products(blocks, vector),
-        *_activation(blocks, vector, stretch),
+        *_products(blocks, training, vector),
+        *_activation(blocks, as_they_lie, stretch),
         *stretch.lines,
         *lines_of(copies, stretch),
     ]
@@ -127,7 +131,7 @@ def forward_loop(plan: Plan, *, training: bool, vector: bool, projected: bool, m
     ]
     if not training:
         shared += ["output", "inner", "inner_operand", *(f"h_{gate}" for gate in blocks.inner)]
-    if not training and not vector:  # one step's gates serve all
+    if not training:  # one step's gates serve all
         shared += ["stepwise", "merged", "apart", "logistic", "activated"]
         shared += [f"{'z' if gate in blocks.merged else 'h'}_{gate}" for gate in blocks.of_output]
     kinds = {
@@ -152,20 +156,21 @@ def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
     return set(operations(program)) - dependents(program, late)
 
 
-def _products(gates: Gates, vector: bool) -> list[str]:
-    """The gates' products. For one row ``stepwise`` already holds all that doesn't depend on h."""
+def _products(gates: Gates, training: bool, vector: bool) -> list[str]:
+    """The gates' products. For one row ``from_input`` already holds all that doesn't depend on h."""
     if vector:
-        return ["dot(h_operand, w_hidden, product)", "add(stepwise, product, stepwise)"] if gates.of_output else []
+        product = "product" if training else "stepwise"  # in training from_input and stepwise are the same memory
+        return [f"dot(h_operand, w_hidden, {product})", f"add({product}, from_input, stepwise)"] if gates.of_output else []
     lines = ["matmul(w_merged, operand, merged)"] if gates.merged else []
     return lines + (["matmul(w_apart, operand_h, apart)"] if gates.apart else [])
 
 
-def _activation(gates: Gates, vector: bool, stretch: Stretch) -> list[str]:
+def _activation(gates: Gates, as_they_lie: bool, stretch: Stretch) -> list[str]:
     """The merged gates' activations, logistic(a) being 0.5 tanh(0.5 a) + 0.5; see `recurray_numpy.plan`."""
     tanh = ["tanh(activated, activated)"] if gates.activated else []
     if not gates.logistic:
         return tanh
-    if vector:
+    if as_they_lie:
         scaled = "multiply(activated, scale, activated)"
         return [scaled, *tanh, scaled, "add(activated, shift, activated)"]
     half = constant(0.5, stretch)

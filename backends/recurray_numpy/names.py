@@ -9,10 +9,14 @@ shared by all steps. Where the batch is a single row there is no axis for it.
     output_mask              shared
     before_c, after_c        timed   any other state before and after it, (H, n), where all steps are kept
     state_c                  shared  the same in one place, where they are not
-    stepwise                 timed   the gates that have a product with the output before, their parts being
+    stepwise                 timed   the gates that have a product with the output before (shared where not all steps
+                                     are kept), their parts being
     merged, apart                    by product,
-    logistic, activated              by what the joint activation does, with scale and shift where there is one row,
+    logistic, activated              by what the joint activation does, with scale and shift where weights aren't prepared,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
+    from_input               timed   for one row, what of stepwise doesn't depend on the output before: the same memory
+                                     where all steps are kept
+    product                  shared  for one row, the product with the output before
     inner, inner_operand     timed   the inner gates, and what their product is with
     x_m                      timed   a draw of the cell
     saved_k                  timed   what else backward reads

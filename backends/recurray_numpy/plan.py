@@ -12,9 +12,9 @@ four blocks, each with its product:
 Among the merged gates, those whose only use is the logistic function or tanh come first: one tanh call serves all,
 because logistic(a) = 0.5 tanh(0.5 a) + 0.5.
 
-For a batch the logistic gates come before the others, so that they are a block too, and the inner 0.5 goes into the
-weights, where a power of two is exact. For a single row gates keep the order of the weights' rows as far as they can,
-so that the weights are used as they lie: bringing them into another order would take longer than many steps.
+Where weights are prepared for the loop, the logistic gates come before the others, so that they are a block too, and
+the inner 0.5 goes into the weights, where a power of two is exact. A few steps of a single row use the weights as they
+lie, because preparing them would take longer: gates then keep the order of the weights' rows as far as they can.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Plan:
 
     Attributes
     ----------
-    gates, row_gates : Gates
-        For a batch and for a single row.
+    gates, gates_as_they_lie : Gates
+        Where weights are prepared, and where they are used as they lie.
     step, step_backward : Program
         The cell's programs; in `step` the inputs "z.k" stand for the merged sums.
     activated : dict of int to str
@@ -93,13 +93,13 @@ class Plan:
         in_order = tuple(gate for gate in merged if gate in activated)
         first = merged.index(in_order[0]) if in_order else 0
         together = merged[first : first + len(in_order)] == in_order
-        self.row_gates = replace(
+        self.gates_as_they_lie = replace(
             self.gates, merged=merged if together else (*in_order, *kinds["other"]), activated=in_order
         )
 
-    def gates_for(self, *, vector: bool) -> Gates:
-        """The gates in the order for a batch, or for a single row."""
-        return self.row_gates if vector else self.gates
+    def gates_for(self, *, as_they_lie: bool) -> Gates:
+        """The gates in the order for weights that are prepared, or are used as they lie."""
+        return self.gates_as_they_lie if as_they_lie else self.gates
 
     def _first_use(self, gate: str) -> tuple[int, str]:
         """The value and the kind of a merged gate's only use, if that is an activation whose result stays a gate."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recurray_numpy.buffers import empty
+from recurray_numpy.buffers import copied, empty
 from recurray_numpy.prepared import Prepared, rows_of
 from recurray_numpy.runs import Run, Runs
 
@@ -83,22 +83,22 @@ class Products:
         """Return the gradients of the weights, by field of `Weights`, of all steps that were added."""
         if self._filled or not self._sums:
             self._multiply()
-        cell, gates, sums = self.prepared.cell, self.prepared.gates, self._sums
-        features, weights = self.prepared.features, self.prepared.weights
-        dinput = rows_of(sums["input"], gates.of_input, cell.input_gates)
-        grads = {"input": dinput[:, :features]}
+        cell, gates, weights = self.prepared.cell, self.prepared.gates, self.prepared.weights
+        features, sums = self.prepared.features, self._sums
+        dinput = sums["input"]
+        grads = {"input": rows_of(dinput[:, :features], gates.of_input, cell.input_gates)}
         if weights.input_bias is not None:
-            grads["input_bias"] = dinput[:, features]
+            grads["input_bias"] = rows_of(dinput[:, features], gates.of_input, cell.input_gates)
         if cell.recurrent_gates:
             blocks = [sums[name] for name in ("recurrent", "inner") if name in sums]
             drecurrent = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-            drecurrent = rows_of(drecurrent, gates.of_output + gates.inner, cell.recurrent_gates)
-            grads["recurrent"] = drecurrent[:, 1:]
+            have = gates.of_output + gates.inner
+            grads["recurrent"] = rows_of(drecurrent[:, 1:], have, cell.recurrent_gates)
             if weights.recurrent_bias is not None:
-                grads["recurrent_bias"] = drecurrent[:, 0]
+                grads["recurrent_bias"] = rows_of(drecurrent[:, 0], have, cell.recurrent_gates)
         if "projection" in sums:
             grads["projection"] = sums["projection"]
-        return {name: np.ascontiguousarray(grad) for name, grad in grads.items()}
+        return {name: grad if grad.flags.c_contiguous else copied(grad) for name, grad in grads.items()}
 
     def _multiply(self) -> None:
         """Multiply the columns that are there, add to the sums, and make room."""
@@ -125,7 +125,8 @@ class Products:
 
     def _sum(self, name: str, da: Any, operand: Any) -> None:
         """Add to the gradient of a weight the product da (rows, N) with operand (columns, N)."""
-        self._add(name, np.matmul(da, operand.T))
+        multiply = np.dot if da.shape[1] == 1 else np.matmul  # of vectors matmul makes a loop of its own, without BLAS
+        self._add(name, multiply(da, operand.T, out=empty((len(da), len(operand)), da.dtype)))
 
     def _add(self, name: str, product: Any) -> None:
         if name in self._sums:

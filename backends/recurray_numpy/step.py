@@ -39,8 +39,10 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
         The cell's step can't be recorded.
     """
     ready = compiled(cell)
-    prepared = Prepared(cell, ready.plan.row_gates, weights)
-    code = ready.forward(training=False, vector=True, projected=weights.projection is not None, masked=False)
+    prepared = Prepared(cell, ready.plan.gates_as_they_lie, weights, as_they_lie=True)
+    code = ready.forward(
+        training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
+    )
     arrays = _weights(prepared)
     if any(not _is_own(array, weights) for array in arrays.values()):
         return None
@@ -64,13 +66,13 @@ def _text(prepared: Prepared, code: Forward) -> str:
     weights = prepared.weights
     for block, gates in (("merged", prepared.gates.merged), ("hoisted", prepared.gates.hoisted)):
         if gates:
-            lines.append(f"dot(x, w_{block}, {block})")
+            lines.append(f"dot(x, w_{block}, from_{block})")
             if weights.input_bias is not None:
-                lines.append(f"add({block}, b_{block}, {block})")
+                lines.append(f"add(from_{block}, b_{block}, from_{block})")
     if prepared.gates.merged and weights.recurrent_bias is not None:
-        lines.append("add(merged, b_across, merged)")
+        lines.append("add(from_merged, b_across, from_merged)")
     if prepared.gates.apart:
-        lines.append("copyto(apart, b_apart)" if weights.recurrent_bias is not None else "apart.fill(0)")
+        lines.append("copyto(from_apart, b_apart)" if weights.recurrent_bias is not None else "from_apart.fill(0)")
     lines += [line.replace("constant", "early_constant") for line in code.ahead.lines]
     lines += [line.replace("h_operand", "h_prev") for line in code.loop.lines]
     return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
@@ -105,17 +107,17 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
     gates, size, dtype = prepared.gates, prepared.size, prepared.weights.input.dtype
     merged = len(gates.merged) * size
     stepwise, hoisted = np.empty(len(gates.of_output) * size, dtype), np.empty(len(gates.hoisted) * size, dtype)
-    inner = np.empty(len(gates.inner) * size, dtype)
+    inner, from_input = np.empty(len(gates.inner) * size, dtype), np.empty_like(stepwise)
     activated = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
     arrays = {
         **{name: array for name, array in for_forward(prepared, vector=True).items() if not name.startswith("w_")},
         **{name: np.asarray(mean, dtype) for name, mean in ((f"x_{k}", p) for k, p in prepared.cell.draws.items())},
         "stepwise": stepwise,
-        "product": np.empty_like(stepwise),
-        "merged": stepwise[:merged],
-        "apart": stepwise[merged:],
+        "from_input": from_input,
+        "from_merged": from_input[:merged],
+        "from_apart": from_input[merged:],
+        "from_hoisted": hoisted,
         "activated": stepwise[activated : activated + len(gates.activated) * size],
-        "hoisted": hoisted,
         "inner": inner,
         "inner_operand": np.empty(size, dtype),
         "output": np.empty(size, dtype),
@@ -153,12 +155,15 @@ class StackStep:
         self.dtype = dtype
         self.x_shape = (1, 1, features)
         self.shapes = [(len(steps), 1, size) for size in sizes]
+        self.zeros = tuple(np.zeros(shape, dtype) for shape in self.shapes)
 
-    def __call__(self, x: Any, before: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]] | None:
+    def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]] | None:
         """Return the output and the states after the step; None if an array isn't as it must be."""
         dtype = self.dtype
         if type(x) is not np.ndarray or x.shape != self.x_shape or x.dtype != dtype:
             return None
+        if before is None:
+            before = self.zeros
         for array, shape in zip(before, self.shapes, strict=True):
             if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
                 return None

@@ -9,7 +9,7 @@ from recurray import parts, scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
 
-OneStep = Callable[[Array, tuple[Array, ...]], "tuple[Array, tuple[Array, ...]] | None"]
+OneStep = Callable[[Array, tuple[Array, ...] | None], "tuple[Array, tuple[Array, ...]] | None"]
 
 
 class BackendUnavailableError(RuntimeError):
@@ -152,9 +152,9 @@ class Backend:
         Returns
         -------
         function of ``x`` (1, 1, I) and ``before``, or None
-            ``before`` is a tuple of arrays (layers, 1, size), one for each of the cell's states. The function returns
-            the output and the states after the step, or None if an array isn't what it must be. It may have work space
-            of its own: two threads can't run it at once.
+            ``before`` is a tuple of arrays (layers, 1, size), one for each of the cell's states, or None for zeros. The
+            function returns the output and the states after the step, or None if an array isn't what it must be. It may
+            have work space of its own: two threads can't run it at once.
         """
         return None
 

@@ -61,7 +61,10 @@ class _Written:
 
     def take(self, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Take a step, if the arguments are as they must be."""
-        if type(state) is not self.kind or any(value is not None for value in state[self.count :]):
-            return None
-        found = self.step(x, state[: self.count])
+        before = None
+        if state is not None:
+            if type(state) is not self.kind or any(value is not None for value in state[self.count :]):
+                return None
+            before = state[: self.count]
+        found = self.step(x, before)
         return None if found is None else (found[0], self.kind(*found[1]))

@@ -273,7 +273,7 @@ class Recurrent(Layer):
 
         Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
         """
-        if lengths is None and state is not None and not self.bidirectional:
+        if lengths is None and not self.bidirectional and (state is not None or not self.learned_state):
             found = self._one_steps.take(self, x, state)
             if found is not None:
                 return found
