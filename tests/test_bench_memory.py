@@ -226,3 +226,10 @@ def test_other_memory_than_numpys_is_not_measured(
     monkeypatch.setattr(memory, "measure", pytest.fail)
     assert main(["bench", "memory"]) == 2
     assert "--backend numpy" in capsys.readouterr().err
+
+
+def test_the_head_names_what_is_measured(hungry: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ARGUMENTS, "--repeats", "1"]) == 0
+    assert "engine:" not in capsys.readouterr().out  # installed or not, it isn't used
+    assert main([*ARGUMENTS, "--engine", "native"]) == 2
+    assert "--engine numpy" in capsys.readouterr().err

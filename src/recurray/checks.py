@@ -91,7 +91,7 @@ def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int
     In ``shape`` a word stands for any size, and an ellipsis at the front for any axes.
     """
     array(backend, name, value)
-    if not backend.xp.isdtype(value.dtype, "real floating"):
+    if value.dtype != getattr(backend.xp, dtype) and not backend.xp.isdtype(value.dtype, "real floating"):
         raise TypeError(f"{name} must be floating-point numbers, not {value.dtype}")
     have, want = tuple(value.shape), shape
     if want[:1] == (...,):

@@ -106,8 +106,8 @@ def _run_cells(args: argparse.Namespace, own: Own, problems: Sequence[Problem], 
 
 def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
     """Measure the memory and the time of training, and print the table."""
-    if own.backend.name != "numpy":
-        raise Failure("bench memory measures NumPy's: use it with --backend numpy", code=2)
+    if own.backend.name != "numpy" or args.engine not in (None, "numpy"):
+        raise Failure("bench memory measures NumPy alone: use it with --backend numpy and --engine numpy", code=2)
     recomputes = args.recompute or []
     cases = _cases(args, problems, own.backend, modes=("training",), default_threads=[1])
     for case in cases:
@@ -116,7 +116,7 @@ def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem],
                 memory.layer(case.problem, recompute)
             except (TypeError, ValueError) as error:
                 raise Failure(f"--recompute: {error}", code=2) from None
-    _head(args, own)
+    _head(args, memory.contender(None))
     results: list[memory.Measured] = []
     interrupted = False
     try:
