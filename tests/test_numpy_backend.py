@@ -160,6 +160,14 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
     assert len(calls) == 9, calls
 
 
+def test_gates_without_a_product_share_one_activation():
+    options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
+    for training in (True, False):
+        loop = compiled(DiagonalLSTMCell(True)).forward(training=training, **options)
+        assert sum(line.startswith("tanh(") for line in loop.loop.lines) == 2, loop.loop.lines
+        assert loop.joint.logistic == 3
+
+
 def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):

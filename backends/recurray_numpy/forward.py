@@ -107,6 +107,7 @@ def run_forward(
     arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
     arrays |= _inner_gates(prepared, run.steps, columns, dtype, each_step=keep)
     arrays |= _gates(prepared, arrays, columns, each_step=keep)
+    arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
     if projected:
         arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
     for name in states[1:]:

@@ -5,11 +5,13 @@ What depends on the input alone is computed ahead of the loop, for many steps at
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recurray.merging import needed
-from recurray.recording import INNER, Constant
+from recurray.recording import INNER, Constant, Operand, Program
 from recurray_numpy.code import Code, as_loop, at_once
+from recurray_numpy.joint import Joint, joint_activations
 from recurray_numpy.names import lines_of, places_of_inputs, targets_of
 from recurray_numpy.plan import Gates, Plan, dependents, operations
 from recurray_numpy.writer import FLOATS, Stretch, Writer, constant
@@ -27,12 +29,15 @@ class Forward:
         The array that each saved value is in.
     kinds : dict of str to str
         The kinds of the arrays made for saved values.
+    joint : Joint
+        The activations that are computed together, for which arrays are to be made.
     """
 
     ahead: Code
     loop: Code
     homes: dict[str, str]
     kinds: dict[str, str]
+    joint: Joint
 
 
 def forward_loop(
@@ -57,52 +62,54 @@ def forward_loop(
     program, states, blocks = plan.step, plan.cell.states, plan.gates_for(as_they_lie=as_they_lie)
     places = places_of_inputs(program, states="before" if training else "state")
     places |= {value: f"z_{gate}" for value, gate in plan.activated.items()}
+    wanted = _wanted(plan, training)
+    joint = joint_activations(plan, wanted)
 
     after = {"h": "output" if projected else "h_next"}
     after |= {state: f"after_{state}" if training else f"state_{state}" for state in states[1:]}
     goals = [(program.outputs[f"after.{state}"], after[state]) for state in states]
-    homes: dict[str, str] = {}
-    if training:
-        there = places | targets_of(goals)[0]
-        for output, value in program.outputs.items():
-            group, _, name = output.partition(".")
-            if group == "saved":
-                homes[name] = (
-                    f"saved_{name}" if isinstance(value, Constant) else there.setdefault(value, f"saved_{name}")
-                )
-                if (value, homes[name]) not in goals:  # else it's there already under another name
-                    goals.append((value, homes[name]))
+    homes = _homes(plan, places | joint.results, goals) if training else {}
     if training and blocks.inner and not masked:  # else it's written on its way into the product
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
 
-    products = (k for k, value in enumerate(program.values) if value.operation == INNER)
-    wanted = needed(program, [*targets, *products])
     gate_places = {place for place in places.values() if place.startswith(("x_", "z_", "h_"))} - {"h_prev"}
     gate_places |= {f"h_{gate}" for gate in blocks.inner}
     gate_places -= {f"x_{name}" for name in plan.cell.draws}
     in_place = [] if training else [after[state] for state in states[1:]]
     reusable = {*gate_places, *in_place}
     instead = {value: gate_places for value, place in targets.items() if place.startswith("saved_")}
-    order = [value for value in operations(program) if value in wanted and value not in places]
+    order = [k for k in operations(program) if k in wanted and k not in places and k not in joint.results]
     early = _early(plan, targets)
     in_loop = [value for value in order if value not in early]
-    read_later = {operand for value in in_loop for operand in program.values[value].operands} | set(targets)
     ahead = Writer(program, "a", vector=vector).write(
         [value for value in order if value in early],
         places,
         reusable=reusable,
         targets={value: place for value, place in targets.items() if value in early},
-        kept=(value for value in read_later if isinstance(value, int)),
+        kept=_operands(program, in_loop) | set(targets),
         instead=instead,
     )
     writer = Writer(program, "t", vector=vector, masked=masked)
+    reusable -= {ahead.places[value] for value in early if value in ahead.places}
+    late = {value: place for value, place in targets.items() if value not in early}
+    before_joint = needed(program, joint.operands) & set(in_loop)
+    after_joint = [value for value in in_loop if value not in before_joint]
     stretch = writer.write(
-        in_loop,
+        [value for value in in_loop if value in before_joint],
         ahead.places,
-        reusable=reusable - {ahead.places[value] for value in early if value in ahead.places},
-        targets={value: place for value, place in targets.items() if value not in early},
+        reusable=reusable,
+        targets=joint.operands | {k: p for k, p in late.items() if k in before_joint and p.startswith("saved_")},
+        kept=_operands(program, after_joint) | set(late),
+    )
+    stretch.lines += joint.lines(stretch)
+    stretch = writer.write(
+        after_joint,
+        {value: place for value, place in stretch.places.items() if value not in joint.operands} | joint.results,
+        reusable={*reusable, *joint.results.values(), *stretch.work},
+        targets=late,
         instead=instead,
+        onto=stretch,
     )
     for name in homes:
         value = program.outputs[f"saved.{name}"]
@@ -132,14 +139,42 @@ def forward_loop(
     if not training:
         shared += ["output", "inner", "inner_operand", *(f"h_{gate}" for gate in blocks.inner)]
     if not training:  # one step's gates serve all
-        shared += ["stepwise", "merged", "apart", "logistic", "activated"]
+        shared += ["stepwise", "merged", "apart", "logistic", "activated", *joint.names]
         shared += [f"{'z' if gate in blocks.merged else 'h'}_{gate}" for gate in blocks.of_output]
     kinds = {
         place: FLOATS if isinstance(value, Constant) else writer.kinds[value]
         for value, place in goals
         if place.startswith("saved_") and place in homes.values()
     }
-    return Forward(at_once(ahead), as_loop(lines, stretch, shared), homes, kinds)
+    return Forward(at_once(ahead), as_loop(lines, stretch, shared), homes, kinds, joint)
+
+
+def _wanted(plan: Plan, training: bool) -> set[int]:
+    """The values that the states, and in training what is saved, and all products need."""
+    program = plan.step
+    groups = ("after.", "saved.") if training else ("after.",)
+    wanted = {value for name, value in program.outputs.items() if name.startswith(groups)}
+    wanted |= {k for k, value in enumerate(program.values) if value.operation == INNER}
+    return needed(program, (value for value in wanted if isinstance(value, int)))
+
+
+def _homes(plan: Plan, places: dict[int, str], goals: list[tuple[Operand, str]]) -> dict[str, str]:
+    """Choose where each saved value is to be; where it isn't there already by itself, add that to the goals."""
+    homes = {}
+    there = places | targets_of(goals)[0]
+    for output, value in plan.step.outputs.items():
+        group, _, name = output.partition(".")
+        if group == "saved":
+            own = f"saved_{name}"
+            homes[name] = own if isinstance(value, Constant) else there.setdefault(value, own)
+            if (value, homes[name]) not in goals:
+                goals.append((value, homes[name]))
+    return homes
+
+
+def _operands(program: Program, values: Iterable[int]) -> set[int]:
+    """The values that ``values`` are computed from."""
+    return {operand for value in values for operand in program.values[value].operands if isinstance(operand, int)}
 
 
 def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
@@ -160,7 +195,9 @@ def _products(gates: Gates, training: bool, vector: bool) -> list[str]:
     """The gates' products. For one row ``from_input`` already holds all that doesn't depend on h."""
     if vector:
         product = "product" if training else "stepwise"  # in training from_input and stepwise are the same memory
-        return [f"dot(h_operand, w_hidden, {product})", f"add({product}, from_input, stepwise)"] if gates.of_output else []
+        return (
+            [f"dot(h_operand, w_hidden, {product})", f"add({product}, from_input, stepwise)"] if gates.of_output else []
+        )
     lines = ["matmul(w_merged, operand, merged)"] if gates.merged else []
     return lines + (["matmul(w_apart, operand_h, apart)"] if gates.apart else [])
 

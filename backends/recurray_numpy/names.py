@@ -12,11 +12,13 @@ shared by all steps. Where the batch is a single row there is no axis for it.
     stepwise                 timed   the gates that have a product with the output before (shared where not all steps
                                      are kept), their parts being
     merged, apart                    by product,
-    logistic, activated              by what the joint activation does, with scale and shift where weights aren't prepared,
+    logistic, activated              by what their activation does, with scale and shift where weights aren't prepared,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
     from_input               timed   for one row, what of stepwise doesn't depend on the output before: the same memory
                                      where all steps are kept
     product                  shared  for one row, the product with the output before
+    joint, joint_logistic    timed   activations that are computed together, shared where not all steps are kept; and
+    joint_0, ...                     each; see `recurray_numpy.joint`
     inner, inner_operand     timed   the inner gates, and what their product is with
     x_m                      timed   a draw of the cell
     saved_k                  timed   what else backward reads

@@ -130,6 +130,7 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
         for k, gate in enumerate(names):
             kind = prefix or ("z_" if gate in gates.merged else "h_")
             arrays[f"{kind}{gate}"] = block[k * size : (k + 1) * size]
+    arrays |= code.joint.arrays((), size, (), dtype)
     for part in (code.ahead, code.loop):
         arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in part.work.items()}
     return arrays

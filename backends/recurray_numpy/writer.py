@@ -95,6 +95,7 @@ class Writer:
         targets: Mapping[int, str] | None = None,
         kept: Iterable[int] = (),
         instead: Mapping[int, Iterable[str]] | None = None,
+        onto: Stretch | None = None,
     ) -> Stretch:
         """Write the calls that compute the values ``order``.
 
@@ -113,9 +114,11 @@ class Writer:
             Values that must still be where they are at the end.
         instead : mapping of int to iterable of str
             Places that will do as well as a value's target, if one of the value's operands can be written over there.
+        onto : Stretch, optional
+            What the calls come after, in one stretch with it.
         """
         order, targets, instead = self._spread(list(order)), dict(targets or {}), instead or {}
-        stretch = Stretch(places=dict(places))
+        stretch = replace(onto, places=dict(places)) if onto else Stretch(places=dict(places))
         room = _Room(self, stretch, order, set(reusable), {*kept, *targets})
         moves = [(value, target) for value, target in targets.items() if value not in order]  # handed on as they are
         for value in order:
