@@ -21,7 +21,7 @@ from recurray_numpy.runs import Run, Runs, cut
 from recurray_numpy.writer import FLAG, ROW, Kind
 
 BOOL = np.dtype(bool)
-CHUNK = 512 * 1024  # bytes of work space: what stays in the processor's cache
+CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
 TOGETHER = 64  # steps of a single row whose products with the input are one
 
 
