@@ -160,6 +160,17 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
     assert len(calls) == 9, calls
 
 
+@pytest.mark.parametrize("many", [0, 9])
+def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
+    monkeypatch.setattr("recurray_numpy.forward.MANY", many)
+    rng = np.random.default_rng(13)
+    for seed in range(12):
+        cell = RandomCell(seed)
+        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=seed % 2 > 0, rng=rng)
+    for cell in (LSTMCell(), LSTMCell(peepholes=True, coupled=True), GRUCell(), GRUCell(reset_after=False), RNNCell()):
+        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=False, rng=rng)
+
+
 def test_gates_without_a_product_share_one_activation():
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
     for training in (True, False):
@@ -172,7 +183,7 @@ def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
         weights, *_ = problem(cell, rng, batch=1, steps=6)
-        prepared = Prepared(cell, compiled(cell).plan.gates_as_they_lie, weights, as_they_lie=True)
+        prepared = Prepared(cell, compiled(cell).plan.row_gates, weights, as_they_lie=True)
         used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
             assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)

@@ -29,7 +29,7 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     size, dtype, vector = prepared.size, dy.dtype, runs.vector
     ready = compiled(cell)
     projected, masked = prepared.weights.projection is not None, cache.output_mask is not None
-    code = ready.backward(vector=vector, as_they_lie=prepared.as_they_lie, projected=projected, masked=masked)
+    code = ready.backward(vector=vector, projected=projected, masked=masked)
     most = max((run.rows for run in runs), default=1)
     chunk = chunk_of(_numbers(code, prepared, dy.shape[2]) * most, dtype, vector=vector)
 
@@ -47,8 +47,7 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     grads = products.gradients()
     none = np.zeros(size, dtype)
     pointwise = {
-        name: np.stack([totals.get((name, row), none) for row in names])
-        for name, names in cell.pointwise.items()
+        name: np.stack([totals.get((name, row), none) for row in names]) for name, names in cell.pointwise.items()
     }
     return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
 

@@ -37,9 +37,7 @@ class _Parts:
     after: list[int]
 
 
-def backward_loops(
-    plan: Plan, forward: Forward, *, vector: bool, as_they_lie: bool, projected: bool, masked: bool
-) -> Backward:
+def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
     """Write backward.
 
     Parameters
@@ -47,10 +45,10 @@ def backward_loops(
     plan : Plan
     forward : Forward
         Where forward left what backward reads.
-    vector, as_they_lie, projected, masked : bool
+    vector, projected, masked : bool
         As in `forward_loop`.
     """
-    program, gates, states = plan.step_backward, plan.gates_for(as_they_lie=as_they_lie), plan.cell.states
+    program, gates, states = plan.step_backward, plan.gates_for(vector=vector), plan.cell.states
     outputs = program.outputs
     parts = _parts(plan)
     places = places_of_inputs(program, states="before")

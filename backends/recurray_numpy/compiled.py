@@ -33,7 +33,9 @@ class Compiled:
         """The parts of backward; see `backward_loops`."""
         key = tuple(sorted(options.items()))
         if key not in self._backward:
-            self._backward[key] = backward_loops(self.plan, self.forward(training=True, **options), **options)
+            self._backward[key] = backward_loops(
+                self.plan, self.forward(training=True, as_they_lie=False, **options), **options
+            )
         return self._backward[key]
 
     def function(self, code: Code, dtype: Any) -> Callable[..., None]:

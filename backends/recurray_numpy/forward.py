@@ -23,6 +23,7 @@ from recurray_numpy.writer import FLAG, ROW, Kind
 BOOL = np.dtype(bool)
 CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
 TOGETHER = 64  # steps of a single row whose products with the input are one
+MANY = 128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def forward(
     if recompute is not None:
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
-    as_they_lie = runs.vector and steps < TOGETHER
-    prepared = Prepared(cell, ready.plan.gates_for(as_they_lie=as_they_lie), weights, as_they_lie)
+    as_they_lie = runs.vector and steps < MANY
+    prepared = Prepared(cell, ready.plan.gates_for(vector=runs.vector), weights, as_they_lie)
     shared = weights_in_order.for_forward(prepared, vector=runs.vector)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
@@ -212,15 +213,15 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
         if gates.apart:
             from_input[:, merged:] = prepared.bias(gates.apart, h=True)
         if not prepared.as_they_lie:
-            from_input[:, : len(gates.logistic) * size] *= 0.5
+            from_input[:, gates.activated_rows(size)] *= given["scale"]
 
     def rows(first: int, last: int) -> Any:
         return stepwise[:, first:last] if each_step else stepwise[first:last]
 
     arrays |= {"merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
-    first = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
-    arrays["activated"] = rows(first, first + len(gates.activated) * size)
-    arrays["logistic"] = rows(first, first + len(gates.logistic) * size)  # where weights are prepared
+    activated = gates.activated_rows(size)
+    arrays["activated"] = rows(activated.start, activated.stop)
+    arrays["logistic"] = rows(0, len(gates.logistic) * size)  # in a batch's order
     for k, gate in enumerate(gates.hoisted):
         arrays[f"x_{gate}"] = hoisted[:, k * size : (k + 1) * size]
     for k, gate in enumerate(gates.of_output):

@@ -53,13 +53,13 @@ def forward_loop(
     vector : bool
         Whether the batch is a single row, so that arrays are vectors.
     as_they_lie : bool
-        Whether the weights aren't prepared; see `recurray_numpy.plan`.
+        Whether the recurrent weights are used so, rather than prepared; see `recurray_numpy.plan`.
     projected : bool
         Whether the layer's output is a projection of the cell's h.
     masked : bool
         Whether the output is masked on its way into the recurrent product.
     """
-    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(as_they_lie=as_they_lie)
+    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(vector=vector)
     places = places_of_inputs(program, states="before" if training else "state")
     places |= {value: f"z_{gate}" for value, gate in plan.activated.items()}
     wanted = _wanted(plan, training)
@@ -116,7 +116,7 @@ def forward_loop(
         homes[name] = stretch.places[value] if isinstance(value, int) else homes[name]
     lines = [
         *_products(blocks, training, vector),
-        *_activation(blocks, as_they_lie, stretch),
+        *_activation(blocks, vector, as_they_lie, stretch),
         *stretch.lines,
         *lines_of(copies, stretch),
     ]
@@ -202,13 +202,13 @@ def _products(gates: Gates, training: bool, vector: bool) -> list[str]:
     return lines + (["matmul(w_apart, operand_h, apart)"] if gates.apart else [])
 
 
-def _activation(gates: Gates, as_they_lie: bool, stretch: Stretch) -> list[str]:
+def _activation(gates: Gates, vector: bool, as_they_lie: bool, stretch: Stretch) -> list[str]:
     """The merged gates' activations, logistic(a) being 0.5 tanh(0.5 a) + 0.5; see `recurray_numpy.plan`."""
     tanh = ["tanh(activated, activated)"] if gates.activated else []
     if not gates.logistic:
         return tanh
-    if as_they_lie:
+    if vector:
         scaled = "multiply(activated, scale, activated)"
-        return [scaled, *tanh, scaled, "add(activated, shift, activated)"]
+        return [*([scaled] if as_they_lie else []), *tanh, scaled, "add(activated, shift, activated)"]
     half = constant(0.5, stretch)
     return [*tanh, f"multiply(logistic, {half}, logistic)", f"add(logistic, {half}, logistic)"]

@@ -12,7 +12,7 @@ shared by all steps. Where the batch is a single row there is no axis for it.
     stepwise                 timed   the gates that have a product with the output before (shared where not all steps
                                      are kept), their parts being
     merged, apart                    by product,
-    logistic, activated              by what their activation does, with scale and shift where weights aren't prepared,
+    logistic, activated              by what their activation does, with scale and shift where there is one row,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
     from_input               timed   for one row, what of stepwise doesn't depend on the output before: the same memory
                                      where all steps are kept

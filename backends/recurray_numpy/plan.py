@@ -12,9 +12,10 @@ four blocks, each with its product:
 Among the merged gates, those whose only use is the logistic function or tanh come first: one tanh call serves all,
 because logistic(a) = 0.5 tanh(0.5 a) + 0.5.
 
-Where weights are prepared for the loop, the logistic gates come before the others, so that they are a block too, and
-the inner 0.5 goes into the weights, where a power of two is exact. A few steps of a single row use the weights as they
-lie, because preparing them would take longer: gates then keep the order of the weights' rows as far as they can.
+For a batch the logistic gates come before the others, so that they are a block too. For a single row gates keep the
+order of the weights' rows as far as they can: bringing them into another, there and back, takes as long as a hundred
+steps. The inner 0.5 goes into the weights, where a power of two is exact; but a few steps of a single row use the
+weights as they lie.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class Gates:
         """All gates with a product with the output before."""
         return self.merged + self.apart
 
+    def activated_rows(self, size: int) -> slice:
+        """Where the activated gates stand among those with a product with the output before."""
+        first = self.merged.index(self.activated[0]) * size if self.activated else 0
+        return slice(first, first + len(self.activated) * size)
+
     @cached_property
     def all(self) -> tuple[str, ...]:
         """All blocks of gates' gradients; a gate that comes both from the input and apart or inner is there twice."""
@@ -60,8 +66,8 @@ class Plan:
 
     Attributes
     ----------
-    gates, gates_as_they_lie : Gates
-        Where weights are prepared, and where they are used as they lie.
+    gates, row_gates : Gates
+        For a batch and for a single row.
     step, step_backward : Program
         The cell's programs; in `step` the inputs "z.k" stand for the merged sums.
     activated : dict of int to str
@@ -93,13 +99,13 @@ class Plan:
         in_order = tuple(gate for gate in merged if gate in activated)
         first = merged.index(in_order[0]) if in_order else 0
         together = merged[first : first + len(in_order)] == in_order
-        self.gates_as_they_lie = replace(
+        self.row_gates = replace(
             self.gates, merged=merged if together else (*in_order, *kinds["other"]), activated=in_order
         )
 
-    def gates_for(self, *, as_they_lie: bool) -> Gates:
-        """The gates in the order for weights that are prepared, or are used as they lie."""
-        return self.gates_as_they_lie if as_they_lie else self.gates
+    def gates_for(self, *, vector: bool) -> Gates:
+        """The gates in the order for a batch, or for a single row."""
+        return self.row_gates if vector else self.gates
 
     def _first_use(self, gate: str) -> tuple[int, str]:
         """The value and the kind of a merged gate's only use, if that is an activation whose result stays a gate."""

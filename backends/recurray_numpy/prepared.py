@@ -22,7 +22,7 @@ class Prepared:
     cell: Cell
     gates: Gates
     weights: Weights
-    as_they_lie: bool = False  # whether gates stand in the order of the weights' rows; see `recurray_numpy.plan`
+    as_they_lie: bool = False  # whether the recurrent weights are used so, for a few steps of a single row
 
     @property
     def size(self) -> int:
@@ -70,11 +70,10 @@ def for_forward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
     arrays = dict[str, Any]()
     if vector:
         w_hidden = prepared.of_output(gates.of_output).T if gates.of_output else None
-        if prepared.as_they_lie:
-            arrays["scale"], arrays["shift"] = _scales(gates, size, weights.input.dtype)
-        elif w_hidden is not None:
+        arrays["scale"], arrays["shift"] = _scales(gates, size, weights.input.dtype)
+        if w_hidden is not None and not prepared.as_they_lie:
             w_hidden = copied(w_hidden)  # BLAS is a fifth faster so
-            w_hidden[:, : len(gates.logistic) * size] *= 0.5
+            w_hidden[:, gates.activated_rows(size)] *= arrays["scale"]
         arrays["w_hidden"] = w_hidden
     else:
         arrays["w_hoisted"] = prepared.joined(gates.hoisted, x=True)

@@ -39,7 +39,7 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
         The cell's step can't be recorded.
     """
     ready = compiled(cell)
-    prepared = Prepared(cell, ready.plan.gates_as_they_lie, weights, as_they_lie=True)
+    prepared = Prepared(cell, ready.plan.row_gates, weights, as_they_lie=True)
     code = ready.forward(
         training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
@@ -108,7 +108,6 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
     merged = len(gates.merged) * size
     stepwise, hoisted = np.empty(len(gates.of_output) * size, dtype), np.empty(len(gates.hoisted) * size, dtype)
     inner, from_input = np.empty(len(gates.inner) * size, dtype), np.empty_like(stepwise)
-    activated = gates.merged.index(gates.activated[0]) * size if gates.activated else 0
     arrays = {
         **{name: array for name, array in for_forward(prepared, vector=True).items() if not name.startswith("w_")},
         **{name: np.asarray(mean, dtype) for name, mean in ((f"x_{k}", p) for k, p in prepared.cell.draws.items())},
@@ -117,7 +116,7 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
         "from_merged": from_input[:merged],
         "from_apart": from_input[merged:],
         "from_hoisted": hoisted,
-        "activated": stepwise[activated : activated + len(gates.activated) * size],
+        "activated": stepwise[gates.activated_rows(size)],
         "inner": inner,
         "inner_operand": np.empty(size, dtype),
         "output": np.empty(size, dtype),
