@@ -81,7 +81,7 @@ def backend_on(library):
     backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
+    backend.library, backend.stage, backend.compute_dtype, backend.two_streams = library, "auto", None, False
     backend._refused, backend._warned = set(), set()
     return backend
 
