@@ -315,6 +315,9 @@ class HostLibrary:
             self.prepare([kernel], dtype)
         return self._functions[source]
 
+    def describe(self) -> str:
+        return "a CPU"
+
     def device(self) -> Device:
         return self.gpu
 

@@ -202,6 +202,15 @@ def test_what_does_not_fit_is_refused_before_it_is_launched(monkeypatch):
     assert len(cupy.launched) == 4
 
 
+def test_the_device_is_described(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    runtime, cupy.__version__ = cupy.cuda.runtime, "14.2.0"
+    runtime.getDeviceProperties = lambda number: {"name": b"NVIDIA H200"}
+    runtime.runtimeGetVersion, runtime.driverGetVersion = lambda: 13000, lambda: 13010
+    assert CupyLibrary().describe() == "NVIDIA H200 (CUDA 13.0, driver's 13.1, CuPy 14.2.0)"
+
+
 def test_a_fault_is_found_once(monkeypatch):
     cupy = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", cupy)

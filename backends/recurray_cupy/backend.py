@@ -219,7 +219,9 @@ class CupyBackend(Backend):
         """Where this backend works, and by which stages."""
         examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
         streams = "two streams" if self.two_streams else "one stream"
-        return f"{self.device}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples}); {streams}"
+        with self.device:
+            where = self.library.describe()
+        return f"{where}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples}); {streams}"
 
     def _stages(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
         """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward."""

@@ -37,6 +37,9 @@ class Library(Protocol):
     fault: Any
     streams: Streams
 
+    def describe(self) -> str:
+        """What the current device is, and by which versions it is used."""
+
     def device(self) -> Device:
         """What a layout depends on of the current device."""
 
@@ -116,6 +119,16 @@ class CupyLibrary:
         self._fault = np.frombuffer(self._memory, np.int32, 1)
         self._fault[0] = 0
         self.fault = np.uintp(self._memory.ptr)
+
+    def describe(self) -> str:
+        """What the current device is, and by which versions it is used."""
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(runtime.getDevice())
+        version, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+        cuda = f"CUDA {version // 1000}.{version % 1000 // 10}, driver's {driver // 1000}.{driver % 1000 // 10}"
+        return f"{properties['name'].decode()} ({cuda}, CuPy {cupy.__version__})"
 
     def device(self) -> Device:
         """What a layout depends on of the current device."""

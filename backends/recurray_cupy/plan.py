@@ -93,8 +93,8 @@ class Plan:
     chunk : int
         How much of the operand's depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
     resident : int
-        For how much of the depth, in the same, the weights stay in shared memory: for all of it, or for some chunks, and
-        then there is room for another chunk of the rest.
+        For how much of the depth, in the same, the weights stay in shared memory: for all of it, or for some chunks,
+        and then there is room for another chunk of the rest.
     area : int
         Numbers of the shared memory that hold the chunk, and then the slices' sums.
     shared : int
@@ -210,8 +210,8 @@ def _laid_out(
             return None
         shared = (device.shared // work.itemsize - room + weights + area) * work.itemsize
         clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident)
-        layout = tile, device.threads, slices, chunk, resident, area, shared, clocks
-        return Plan(block_units, block_rows, *groups, *layout)
+        of_block = block_units, block_rows, *groups
+        return Plan(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
 
     chunks = [depth >> k for k in range(depth.bit_length())]
     found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)

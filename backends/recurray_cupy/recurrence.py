@@ -211,7 +211,7 @@ class Recurrence:
             "const int stride = resident | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
             "Four* weights = (Four*)shared_memory;  // (rows, stride)",
             "Four* staged = weights + rows * stride;  // (rows, chunk_stride) if not all weights are resident",
-            "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);  // (block_rows, chunk_stride), or",
+            "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);",
             f"const int rows_apart = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
