@@ -431,9 +431,11 @@ def kernels_of(pairs, dtype="float32", ways=(True, None), small=""):
 def compile_for_gpus(pairs, architecture, **options):
     """Compile kernels to a cubin; none may spill registers or have more than there are."""
     text, count = kernels_of(pairs, **options)
-    registers = nvrtc.registers_of(text, architecture)
-    assert len(registers) == count
-    assert max(registers.values()) <= 255  # 256 threads have no more each
+    resources = nvrtc.resources_of(text, architecture)
+    assert len(resources) == count
+    for name, (registers, spilled) in resources.items():
+        assert registers <= 255, name  # 256 threads have no more each
+        assert not spilled, name
 
 
 @needs_nvrtc

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 import recurray as rr
 from host_cpp import SMALL, HostLibrary, compiler
+from recurray_cupy import plan, recurrence_launch
 from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Work, plan_for
 from recurray_cupy.streams import Streams
@@ -138,6 +138,23 @@ def test_a_layer_is_right_on_the_users_own_streams(folder):
     assert library.order.clocks[5]
 
 
+@needs_compiler
+@pytest.mark.parametrize("waited", [True, False])
+def test_arrays_of_another_stream_are_to_be_waited_for_by_the_user(folder, waited):
+    library = TrackedLibrary(folder)
+    backend, cuda = backend_of(library, "fused"), library.cuda
+    other = cuda.Stream(non_blocking=True)
+    layer = rr.LSTM(3, 5, bidirectional=True, backend=backend, dtype="float64", seed=1)
+    x = backend.asarray(np.ones((4, 6, 3)))
+    made = cuda.get_current_stream().record(cuda.Event(disable_timing=True))
+    with other:
+        if waited:
+            other.wait_event(made)
+        _, _, cache = layer.forward(x)
+        layer.backward(cache, x[:, :, :1] + np.ones(10))
+    assert bool(library.order.mistakes) != waited
+
+
 class NoFork(Streams):
     """A stream beside doesn't wait for the current one."""
 
@@ -193,18 +210,21 @@ def test_mistakes_are_caught(folder, careless):
 
 
 @needs_compiler
-def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder):
-    """Half of the GPU doesn't hold the weights: the directions run one after another, each on all of it."""
-    library = TrackedLibrary(folder, gpu=replace(SMALL, shared=2000))
-    backend = backend_of(library, "persistent")
-    train(backend)
-    assert any(plan.blocks > SMALL.multiprocessors // 2 for plan in library.plans)
-    assert any("_by_" in name for name, _, _ in library.order.launches)
+@pytest.mark.parametrize("careful", [True, False])
+def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder, monkeypatch, careful):
+    """Where a layout takes all of the GPU, the directions run one after another."""
+
+    def three_blocks(work, device, *, resident, count):
+        return plan._laid_out(work, Device(4, 10**6, threads=16), 2, 4, (3, 1), (4, 1))  # of 2 units and 4 rows
+
+    monkeypatch.setattr(recurrence_launch, "plan_for", three_blocks)
+    library = TrackedLibrary(folder)
+    if not careful:
+        monkeypatch.setattr(Streams, "wait_for_others", lambda self: None)
+    train(backend_of(library, "persistent"))
+    assert len(library.plans) == len(library.order.launches)
     assert {stream for _, stream, _ in library.order.launches} == {0, 1}
-    waiting = [k for k, plan in enumerate(library.plans) if plan.blocks > SMALL.multiprocessors // 2]
-    whole = Order()
-    whole.launches = [library.order.launches[k] for k in waiting]
-    assert at_the_same_time(whole) == 0
+    assert (at_the_same_time(library.order) == 0) == careful
     assert not library.order.mistakes
 
 

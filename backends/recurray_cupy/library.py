@@ -17,6 +17,10 @@ from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
 from recurray_cupy.streams import Streams
 
+# What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
+# each other.
+REFUSED = (701, 720)
+
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
 
@@ -187,7 +191,12 @@ class CupyLibrary:
         function = raw.kernel
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
-            function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+            try:
+                function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+            except driver.CUDADriverError as error:
+                if error.status not in REFUSED:
+                    raise
+                raise DoesNotFitError(f"the GPU refuses to launch {kernel.name}: {error}") from error
 
         self._planned[key] = launch
         return launch
