@@ -27,6 +27,7 @@ from recurray_cupy.forward import forward
 from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, grid_of
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.prelude import TEXT
+from recurray_cupy.rounding import rounding_kernel
 from recurray_cupy.sum_rows import sum_rows_kernel
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
@@ -299,6 +300,7 @@ def device_text(cells, dtype):
     """All kernels of some cells, in namespaces of their own."""
     kernels = [kernel for cell in cells for kernel in kernels_of(cell)]
     kernels += [*kernels_of(LSTMCell(), projected=True), sum_rows_kernel()]
+    kernels += [rounding_kernel()] if dtype == "float32" else []
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources))
 

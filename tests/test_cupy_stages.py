@@ -85,7 +85,7 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
         numbers = weights + layout.area + elements * (one.parts + one.early + one.carried) + 4
         assert layout.shared == numbers * itemsize
     assert found > 10
-    assert streamed >= 2 or not resident
+    assert streamed > 2 or not resident or device == SMALL
 
 
 def test_the_rule():
@@ -311,7 +311,8 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
     forced = Forced("units and rows shared")
     forced.layout = [4, 2, (2, 1), 32, 2, 0]
     monkeypatch.setattr(recurrence_launch, "plan_for", forced)
-    host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=2000000000LL", "-Wno-unused"))
+    patient = HostLibrary(tmp_path, gpu=LARGE)
+    host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
     kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 32) for keep in (True, False, None)]
 
     def changed(kernel, old, new):
@@ -320,7 +321,7 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
     host.prepare([changed(kernel, *mistake) for mistake in MISTAKES.values() for kernel in kernels], "float64")
     for name, (old, new) in {"none": ("", ""), **MISTAKES}.items():
         assert name == "none" or any(changed(kernel, old, new) != kernel for kernel in kernels), f"{name}: no such text"
-        library = Changed(host, lambda line, old=old, new=new: line.replace(old, new) if old else line)
+        library = Changed(host, lambda line, old=old, new=new: line.replace(old, new)) if old else patient
         caught = False
         for reverse in (False, True):
             rng = np.random.default_rng(6)
