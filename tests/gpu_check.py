@@ -2,11 +2,11 @@
 
 It compares layers with NumPy and each stage with the one before, times the LSTM against ``torch.nn.LSTM`` and the
 diagonal LSTM against the GPU's memory, runs the tests marked ``gpu`` and those of every layer on the CuPy backend, and
-small sizes under ``compute-sanitizer``. It goes on after a failure, ends within ten minutes, and writes
-FOLDER/report.md as it goes, with the tests' output and the numbers as JSON beside it. What ``recurray bench`` has
-printed there, with date, machine, versions and command, is what docs/performance.md is to hold. It works in a checkout
-that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch and threadpoolctl for the
-comparison.
+small sizes under ``compute-sanitizer``. It goes on after a failure, even one that takes its process along or hangs. It
+ends within ten minutes, and writes FOLDER/report.md as it goes, with the tests' output and the numbers as JSON beside
+it. What ``recurray bench`` has printed there, with date, machine, versions and command, is what docs/performance.md is
+to hold. It works in a checkout that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch and
+threadpoolctl for the comparison.
 
 With ``--backend numpy`` it runs on the CPU, on smaller problems, to see that the script itself works.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -61,19 +62,64 @@ class Report:
         """Write numbers to a file beside the report."""
         (self.folder / name).write_text(json.dumps(what, indent=1) + "\n")
 
+    def apart(self, work: Callable[..., None], *args: Any, seconds: float = 120.0) -> None:
+        """Do a section's work in a process of its own, as after an error on the GPU one is often good for nothing."""
+        context = multiprocessing.get_context("fork")  # nothing here has touched the GPU
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=_work_apart, args=(send, self.folder, self.deadline, work, args))
+        process.start()
+        send.close()
+        until = min(time.monotonic() + seconds, self.deadline)
+        error = "its process has ended without a word"
+        try:
+            while True:
+                if not receive.poll(max(0.0, until - time.monotonic())):
+                    error = f"not done in {seconds:.0f} s, or by the end"
+                    break
+                kind, text = receive.recv()
+                if kind == "done":
+                    return
+                if kind == "error":
+                    error = text
+                    break
+                self.add(text)
+        except EOFError:
+            pass
+        finally:
+            process.kill()
+            process.join()
+        raise RuntimeError(error)
+
     @contextmanager
     def section(self, title: str) -> Iterator[None]:
-        """A section. A failure in it is reported, and ends it alone."""
+        """A section. A failure in it is reported, and ends it alone; so does the end of the time."""
         self.add(f"## {title}")
         began = time.monotonic()
         try:
-            if self.left() <= 0:
-                raise TimeoutError("no time is left for this")
             yield
         except Exception:
             self.failed.append(title)
             self.add(f"FAILED:\n\n```\n{traceback.format_exc()[-4000:]}```")
         self.add(f"({time.monotonic() - began:.0f} s)")
+
+
+class _Sent(Report):
+    """A report whose text another process adds to its own."""
+
+    def __init__(self, send: Any, folder: Path, deadline: float) -> None:
+        super().__init__(folder, deadline)
+        self.send = send
+
+    def add(self, text: str) -> None:
+        self.send.send(("text", text))
+
+
+def _work_apart(send: Any, folder: Path, deadline: float, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    try:
+        work(_Sent(send, folder, deadline), *args)
+        send.send(("done", ""))
+    except BaseException:
+        send.send(("error", traceback.format_exc()[-4000:]))
 
 
 def main() -> int:
@@ -98,14 +144,14 @@ def run(report: Report, backend: str) -> None:
 
     on_gpu = backend == "cupy"
     with report.section("Machine"):
-        report.table(("what", "which"), machine(backend))
+        report.apart(machine, backend)
     with report.section("Every layer in float32 and float64, compared with NumPy"):
-        compare_layers(report, backend)
+        report.apart(compare_layers, backend)
     with report.section("Each stage, compared with the one before"):
-        compare_stages(report, backend)
+        report.apart(compare_stages, backend)
     if on_gpu:
         with report.section("Rounded products and two streams, compared with the stage fused"):
-            compare_options(report)
+            report.apart(compare_options)
     with report.section("LSTM, against torch.nn.LSTM"):
         against = ["torch", "fused"] if on_gpu else ["torch"]
         precisions = ["float32", "bfloat16", "float16"] if on_gpu else ["float32"]
@@ -114,16 +160,25 @@ def run(report: Report, backend: str) -> None:
     if on_gpu:
         with report.section("Both directions on two streams"):
             options = ["--two-streams"]
-            bench(report, backend, "both", "gpu-both", ["float32", "bfloat16"], ["torch"], options, seconds=40)
+            bench(
+                report,
+                backend,
+                "both",
+                "gpu-both",
+                ["float32", "bfloat16"],
+                ["torch"],
+                options,
+                seconds=min(40, report.left()),
+            )
     with report.section("Diagonal LSTM, against the memory's bandwidth"):
-        gpu_times.diagonal(report, backend)
+        report.apart(gpu_times.diagonal, backend)
     with report.section("Tests of the CuPy backend on a GPU"):
         run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(150, report.left()))
     with report.section("Small sizes under compute-sanitizer"):
         sanitize(report, backend, seconds=min(90, report.left()))
     if on_gpu:
         with report.section("A step of the LSTM, part by part"):
-            gpu_times.parts(report)
+            report.apart(gpu_times.parts)
     with report.section("Tests of every layer on this backend"):
         tests = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
         run_tests(report, "layers", tests, backend, seconds=report.left() - 5)
@@ -139,8 +194,8 @@ def announce(folder: Path) -> str:
     return str(folder)
 
 
-def machine(backend: str) -> list[tuple[str, str]]:
-    """What this is run on."""
+def machine(report: Report, backend: str) -> None:
+    """Tell what this is run on."""
     import numpy as np
 
     found = [("Python", platform.python_version()), ("NumPy", np.__version__)]
@@ -161,7 +216,7 @@ def machine(backend: str) -> list[tuple[str, str]]:
         found += [("PyTorch", torch.__version__), ("its cuDNN", str(torch.backends.cudnn.version()))]
     except ImportError as error:
         found.append(("PyTorch", f"not here: {error}"))
-    return found
+    report.table(("what", "which"), found)
 
 
 def run_tests(report: Report, name: str, arguments: list[str], backend: str, *, seconds: float) -> None:

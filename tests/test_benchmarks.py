@@ -143,6 +143,20 @@ class Wrong(Reference):
         return replace(job, numbers=numbers)
 
 
+class Full(Reference):
+    """A library without memory left."""
+
+    def prepare(self, problem, mode, data, threads):
+        raise MemoryError("Out of memory\nand more")
+
+
+def test_who_has_no_memory_left_is_left_out(own):
+    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    result = measure.measure(Case(TINY, "training", 1), own, [Full(own.backend)], FAST)
+    assert result.left_out == {"reference": "MemoryError: Out of memory"}
+    assert set(result.times) == {"recurray", "matmul"}
+
+
 def test_numbers_that_differ_are_reported_and_not_timed(own):
     pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
     result = measure.measure(Case(TINY, "training", 1), own, [Wrong(own.backend)], FAST)

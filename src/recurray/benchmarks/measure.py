@@ -34,8 +34,12 @@ def measure(case: Case, own: Own, others: Sequence[Contender], budget: Budget) -
             if reason is not None:
                 left_out[contender.name] = reason
                 continue
-            job = contender.prepare(problem, mode, data, threads)
-            found = deviations(_numbers(job), expected)
+            try:
+                job = contender.prepare(problem, mode, data, threads)
+                found = deviations(_numbers(job), expected)
+            except (MemoryError, RuntimeError) as error:  # PyTorch's of a GPU without memory left is one of these
+                left_out[contender.name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                continue
             worst = max(found, key=lambda name: found[name])
             if found[worst] > TOLERANCE[problem.dtype]:
                 differs[contender.name] = f"{worst} by {found[worst]:.2g} of its largest number"
