@@ -128,60 +128,61 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where to write report.md")
     parser.add_argument("--backend", default="cupy", choices=["cupy", "numpy"])
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="sections with such a word in their titles"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     report = Report(given.folder, time.monotonic() + 60 * given.minutes)
     with tempfile.TemporaryDirectory() as announced:
         sys.path[:0] = [str(ROOT / "src"), str(ROOT / "backends"), str(ROOT / "tests"), announce(Path(announced))]
         os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
-        run(report, given.backend)
+        run(report, given.backend, given.only)
     report.add(f"# {'FAILED: ' + ', '.join(report.failed) if report.failed else 'All passed'}")
     return 1 if report.failed else 0
 
 
-def run(report: Report, backend: str) -> None:
+def run(report: Report, backend: str, only: list[str]) -> None:
+    """Do the sections, what matters most first; or those alone in whose titles one of the words is."""
     import gpu_times
 
     on_gpu = backend == "cupy"
-    with report.section("Machine"):
-        report.apart(machine, backend)
-    with report.section("Every layer in float32 and float64, compared with NumPy"):
-        report.apart(compare_layers, backend)
-    with report.section("Each stage, compared with the one before"):
-        report.apart(compare_stages, backend)
-    if on_gpu:
-        with report.section("Rounded products and two streams, compared with the stage fused"):
-            report.apart(compare_options)
-    with report.section("LSTM, against torch.nn.LSTM"):
-        against = ["torch", "fused"] if on_gpu else ["torch"]
-        precisions = ["float32", "bfloat16", "float16"] if on_gpu else ["float32"]
-        sizes = "gpu" if on_gpu else "2,16,8,16"
-        bench(report, backend, "lstm", sizes, precisions, against, seconds=min(210, report.left()))
-    if on_gpu:
-        with report.section("Both directions on two streams"):
-            options = ["--two-streams"]
-            bench(
-                report,
-                backend,
-                "both",
-                "gpu-both",
-                ["float32", "bfloat16"],
-                ["torch"],
-                options,
-                seconds=min(40, report.left()),
-            )
-    with report.section("Diagonal LSTM, against the memory's bandwidth"):
-        report.apart(gpu_times.diagonal, backend)
-    with report.section("Tests of the CuPy backend on a GPU"):
-        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(150, report.left()))
-    with report.section("Small sizes under compute-sanitizer"):
-        sanitize(report, backend, seconds=min(90, report.left()))
-    if on_gpu:
-        with report.section("A step of the LSTM, part by part"):
-            report.apart(gpu_times.parts)
-    with report.section("Tests of every layer on this backend"):
-        tests = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
-        run_tests(report, "layers", tests, backend, seconds=report.left() - 5)
+    precisions, sizes = (["float32", "bfloat16", "float16"], "gpu") if on_gpu else (["float32"], "2,16,8,16")
+    against = ["torch", "fused"] if on_gpu else ["torch"]
+    both = ["--two-streams"]
+    layers = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
+    for_gpus: list[tuple[str, Callable[[], None]]] = [
+        (
+            "Rounded products and two streams, compared with the stage fused",
+            lambda: report.apart(compare_options, seconds=60),
+        ),
+        (
+            "Both directions on two streams, against torch.nn.LSTM",
+            lambda: bench(report, backend, "both", "gpu-both", precisions[:2], ["torch"], both, seconds=40),
+        ),
+        ("A step of the LSTM, part by part", lambda: report.apart(gpu_times.parts, seconds=30)),
+    ]
+    sections: list[tuple[str, Callable[[], None]]] = [
+        ("Machine", lambda: report.apart(machine, backend)),
+        ("Each stage, compared with the one before", lambda: report.apart(compare_stages, backend)),
+        (
+            "LSTM, against torch.nn.LSTM",
+            lambda: bench(report, backend, "lstm", sizes, precisions, against, seconds=180),
+        ),
+        (
+            "Tests of the CuPy backend on a GPU",
+            lambda: run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=120),
+        ),
+        ("Diagonal LSTM, against the memory's bandwidth", lambda: report.apart(gpu_times.diagonal, backend)),
+        *(for_gpus if on_gpu else []),
+        ("Small sizes under compute-sanitizer", lambda: sanitize(report, backend, seconds=min(80, report.left()))),
+        ("Every layer in float32 and float64, compared with NumPy", lambda: report.apart(compare_layers, backend)),
+        ("Tests of every layer on this backend", lambda: run_tests(report, "layers", layers, backend, seconds=600)),
+    ]
+    for title, work in sections:
+        if not only or any(word in title for word in only):
+            with report.section(title):
+                work()
 
 
 def announce(folder: Path) -> str:
@@ -237,7 +238,7 @@ def run_tests(report: Report, name: str, arguments: list[str], backend: str, *, 
         *(["-n", "8"] if find_spec("xdist") else []),  # most of the time goes to the compiler
         *arguments,
     ]
-    log = report.folder / f"{name}.txt"
+    log, seconds = report.folder / f"{name}.txt", min(seconds, report.left() - 5)
     with log.open("w") as file:
         try:
             code = subprocess.run(
@@ -405,7 +406,7 @@ def bench(
     command += ["--dtype", *precisions, "--against", *against, "--repeats", "3", "--seconds", "1", *(options or [])]
     command += ["--stage", "auto"] if backend == "cupy" else ["--threads", "1"]
     command += ["--json", str(report.folder / f"{name}.json")]
-    log = report.folder / f"{name}.txt"
+    log, seconds = report.folder / f"{name}.txt", min(seconds, report.left() - 20)
     with log.open("w") as shown, (report.folder / f"{name}.err.txt").open("w") as told:
         running = subprocess.Popen(command, stdout=shown, stderr=told, cwd=ROOT)
         try:
