@@ -228,6 +228,20 @@ def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
 
 
 @needs_compiler
+@pytest.mark.parametrize("offset", [0, 1])
+def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
+    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    rng = np.random.default_rng(14)
+    weights, *rest = problem(LSTMCell(), rng, batch=3, steps=5, size=8)
+    buffer = np.empty(weights.recurrent.size + 8)
+    first = -(buffer.ctypes.data // 8) % 4 + offset  # from an address that four numbers may be read from, or not
+    moved = buffer[first : first + weights.recurrent.size].reshape(weights.recurrent.shape)
+    moved[...] = weights.recurrent
+    assert moved.ctypes.data % 32 == 8 * offset
+    on_host(library, "persistent", LSTMCell(), replace(weights, recurrent=moved), *rest, rng=rng)
+
+
+@needs_compiler
 def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 2 steps
     monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
@@ -466,7 +480,8 @@ def test_the_product_reads_what_others_wrote_past_the_first_cache(tmp_path):
     ptx = (tmp_path / "kernels.ptx").read_text()
     for wanted in ("ld.relaxed.gpu.global.v4.f32", "ld.acquire.gpu", "red.release.gpu", "ld.shared.v4.f32"):
         assert wanted in ptx
-    assert not re.search(r"\bld\.f32", ptx)  # a load from anywhere
+    assert re.search(r"ld\.global(\.nc)?\.v4\.", ptx)  # the weights
+    assert not re.search(r"\bld\.(v\d\.)?[fub]\d", ptx)  # a load from anywhere
     assert ".local" not in ptx
     assert ".f64" not in ptx
 

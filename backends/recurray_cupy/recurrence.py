@@ -221,11 +221,23 @@ class Recurrence:
 
     def _read_weights(self) -> list[str]:
         reads = [f"inside && k + {j} < depth ? {self.product.weight(j)} : (real)0" for j in range(4)]
+        fours = [
+            "        if (in_fours && inside) {",
+            f"            to[r * stride + j] = *(const Four*)&{self.product.weight(0)};",
+            "            continue;",
+            "        }",
+        ]
+        if self.product.units_together:
+            aligned, fours = [], []
+        else:  # a weight's array may be a part of a larger one, which begins anywhere
+            aligned = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % sizeof(Four) == 0;"]
         return [
+            *aligned,
             "auto read_weights = [&](Four* to, int stride, int low, int count) {",
             "#pragma unroll 4",
             "    for (int i = threadIdx.x; i < rows * count; i += THREADS) {",
             *_indented(self._which_weight("rows", "4")),
+            *fours,
             f"        to[r * stride + j] = Four{{{reads[0]},",
             *(f"                                  {read}," for read in reads[1:3]),
             f"                                  {reads[3]}}};",
