@@ -128,7 +128,7 @@ SIZE_CLASSES = {
     "large tiles": (17, 9, 9, 9, (6, 8), 12, 1, None),
     "a unit a block": (6, 2, 1, 2, (1, 1), 8, 1, None),
     "a part of the weights resident": (21, 5, 11, 3, (4, 8), 24, 2, 1),
-    "no weights resident": (9, 5, 4, 2, (2, 1), 32, 1, 0),
+    "no weights resident": (8, 3, 4, 3, (4, 1), 16, 1, 0),
 }
 
 
@@ -325,11 +325,11 @@ MISTAKES = {
 @needs_compiler
 def test_mistakes_are_caught(tmp_path, monkeypatch):
     forced = Forced("units and rows shared")
-    forced.layout = [4, 2, (2, 1), 32, 2, 0]
+    forced.layout = [4, 2, (2, 1), 16, 2, 0]
     monkeypatch.setattr(recurrence_launch, "plan_for", forced)
     patient = HostLibrary(tmp_path, gpu=LARGE)
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
-    kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 32) for keep in (True, False, None)]
+    kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
 
     def changed(kernel, old, new):
         return replace(kernel, lines=tuple(line.replace(old, new) for line in kernel.lines))

@@ -40,8 +40,8 @@ SIZE_CLASSES = {
     "two tiles side by side": (21, 11, 11, 11, (16, 16), 96, 0, None),
     "depth in chunks": (36, 9, 9, 5, (16, 8), 96, 1, None),
     "several slices of the depth": (36, 3, 18, 3, (16, 32), 160, 2, None),
-    "a part of the weights resident": (36, 9, 9, 5, (16, 8), 96, 1, 1),
-    "no weights resident": (36, 9, 9, 5, (16, 8), 96, 1, 0),
+    "a part of the weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 1),
+    "no weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 0),
 }
 
 
