@@ -197,7 +197,8 @@ def _laid_out(
     if slices < 1:
         return None
     columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, 16)) if work.small else (block_rows, rows)
-    room = device.shared // work.itemsize - elements * (work.parts + work.early + work.carried) - FLAG
+    fixed = elements * (work.parts + work.early + work.carried) + FLAG
+    room = device.shared // work.itemsize - fixed
 
     def numbers(rows: int, count: int) -> int:
         """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
@@ -208,15 +209,16 @@ def _laid_out(
         weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
         if weights + area > room:
             return None
-        shared = (device.shared // work.itemsize - room + weights + area) * work.itemsize
+        shared = (fixed + weights + area) * work.itemsize
         clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident)
         of_block = block_units, block_rows, *groups
         return Plan(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
 
     chunks = [depth >> k for k in range(depth.bit_length())]
     found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)
-    if found is not None or groups[0] * groups[1] > device.multiprocessors:
+    if found is not None or groups[0] * groups[1] > device.multiprocessors:  # these read all weights anew in any case
         return found
+    # As many chunks of the weights as there is room for, beside one of the others.
     per_depth = weight_rows * (8 if work.small else FOUR)
     for chunk in chunks[1:6]:  # more and smaller ones would take longer
         fitting = (room - numbers(columns, chunk) - numbers(weight_rows, chunk)) // per_depth
