@@ -1,10 +1,12 @@
 """Everything that needs a GPU, in one script: ``python tests/gpu_check.py FOLDER``. It has not been run on a GPU yet.
 
-It runs the tests marked ``gpu`` and those of every layer on the CuPy backend, compares larger layers with NumPy and
-each stage with the one before, runs small sizes under ``compute-sanitizer``, and times the LSTM against
-``torch.nn.LSTM`` and the diagonal LSTM against the GPU's memory. It goes on after a failure, ends within ten minutes,
-and writes FOLDER/report.md as it goes, with the tests' output and the numbers as JSON beside it. It works in a
-checkout that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch for the comparison.
+It compares layers with NumPy and each stage with the one before, times the LSTM against ``torch.nn.LSTM`` and the
+diagonal LSTM against the GPU's memory, runs the tests marked ``gpu`` and those of every layer on the CuPy backend, and
+small sizes under ``compute-sanitizer``. It goes on after a failure, even one that takes its process along or hangs. It
+ends within ten minutes, and writes FOLDER/report.md as it goes, with the tests' output and the numbers as JSON beside
+it. What ``recurray bench`` has printed there, with date, machine, versions and command, is what docs/performance.md is
+to hold. It works in a checkout that isn't installed; it needs NumPy, CuPy, array-api-compat and pytest, and PyTorch and
+threadpoolctl for the comparison.
 
 With ``--backend numpy`` it runs on the CPU, on smaller problems, to see that the script itself works.
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,19 +62,64 @@ class Report:
         """Write numbers to a file beside the report."""
         (self.folder / name).write_text(json.dumps(what, indent=1) + "\n")
 
+    def apart(self, work: Callable[..., None], *args: Any, seconds: float = 120.0) -> None:
+        """Do a section's work in a process of its own, as after an error on the GPU one is often good for nothing."""
+        context = multiprocessing.get_context("fork")  # nothing here has touched the GPU
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=_work_apart, args=(send, self.folder, self.deadline, work, args))
+        process.start()
+        send.close()
+        until = min(time.monotonic() + seconds, self.deadline)
+        error = "its process has ended without a word"
+        try:
+            while True:
+                if not receive.poll(max(0.0, until - time.monotonic())):
+                    error = f"not done in {seconds:.0f} s, or by the end"
+                    break
+                kind, text = receive.recv()
+                if kind == "done":
+                    return
+                if kind == "error":
+                    error = text
+                    break
+                self.add(text)
+        except EOFError:
+            pass
+        finally:
+            process.kill()
+            process.join()
+        raise RuntimeError(error)
+
     @contextmanager
     def section(self, title: str) -> Iterator[None]:
-        """A section. A failure in it is reported, and ends it alone."""
+        """A section. A failure in it is reported, and ends it alone; so does the end of the time."""
         self.add(f"## {title}")
         began = time.monotonic()
         try:
-            if self.left() <= 0:
-                raise TimeoutError("no time is left for this")
             yield
         except Exception:
             self.failed.append(title)
             self.add(f"FAILED:\n\n```\n{traceback.format_exc()[-4000:]}```")
         self.add(f"({time.monotonic() - began:.0f} s)")
+
+
+class _Sent(Report):
+    """A report whose text another process adds to its own."""
+
+    def __init__(self, send: Any, folder: Path, deadline: float) -> None:
+        super().__init__(folder, deadline)
+        self.send = send
+
+    def add(self, text: str) -> None:
+        self.send.send(("text", text))
+
+
+def _work_apart(send: Any, folder: Path, deadline: float, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    try:
+        work(_Sent(send, folder, deadline), *args)
+        send.send(("done", ""))
+    except BaseException:
+        send.send(("error", traceback.format_exc()[-4000:]))
 
 
 def main() -> int:
@@ -79,43 +128,61 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where to write report.md")
     parser.add_argument("--backend", default="cupy", choices=["cupy", "numpy"])
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="sections with such a word in their titles"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     report = Report(given.folder, time.monotonic() + 60 * given.minutes)
     with tempfile.TemporaryDirectory() as announced:
         sys.path[:0] = [str(ROOT / "src"), str(ROOT / "backends"), str(ROOT / "tests"), announce(Path(announced))]
         os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
-        run(report, given.backend)
+        run(report, given.backend, given.only)
     report.add(f"# {'FAILED: ' + ', '.join(report.failed) if report.failed else 'All passed'}")
     return 1 if report.failed else 0
 
 
-def run(report: Report, backend: str) -> None:
+def run(report: Report, backend: str, only: list[str]) -> None:
+    """Do the sections, what matters most first; or those alone in whose titles one of the words is."""
     import gpu_times
 
     on_gpu = backend == "cupy"
-    with report.section("Machine"):
-        report.table(("what", "which"), machine(backend))
-    with report.section("Every layer in float32 and float64, compared with NumPy"):
-        compare_layers(report, backend)
-    with report.section("Tests of the CuPy backend on a GPU"):
-        run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=min(200, report.left()))
-    with report.section("Each stage, compared with the one before"):
-        compare_stages(report, backend)
-    with report.section("Small sizes under compute-sanitizer"):
-        sanitize(report, backend, seconds=min(150, report.left()))
-    with report.section("LSTM, against torch.nn.LSTM"):
-        gpu_times.lstm(report, backend, seconds=min(150, report.left()))
-    with report.section("recurray bench"):
-        bench(report, backend, seconds=min(60, report.left()))
-    if on_gpu:
-        with report.section("A step of the LSTM, part by part"):
-            gpu_times.parts(report)
-    with report.section("Diagonal LSTM, against the memory's bandwidth"):
-        gpu_times.diagonal(report, backend)
-    with report.section("Tests of every layer on this backend"):
-        tests = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
-        run_tests(report, "layers", tests, backend, seconds=report.left() - 5)
+    precisions, sizes = (["float32", "bfloat16", "float16"], "gpu") if on_gpu else (["float32"], "2,16,8,16")
+    against = ["torch", "fused"] if on_gpu else ["torch"]
+    both = ["--two-streams"]
+    layers = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
+    for_gpus: list[tuple[str, Callable[[], None]]] = [
+        (
+            "Rounded products and two streams, compared with the stage fused",
+            lambda: report.apart(compare_options, seconds=60),
+        ),
+        (
+            "Both directions on two streams, against torch.nn.LSTM",
+            lambda: bench(report, backend, "both", "gpu-both", precisions[:2], ["torch"], both, seconds=40),
+        ),
+        ("A step of the LSTM, part by part", lambda: report.apart(gpu_times.parts, seconds=30)),
+    ]
+    sections: list[tuple[str, Callable[[], None]]] = [
+        ("Machine", lambda: report.apart(machine, backend)),
+        ("Each stage, compared with the one before", lambda: report.apart(compare_stages, backend)),
+        (
+            "LSTM, against torch.nn.LSTM",
+            lambda: bench(report, backend, "lstm", sizes, precisions, against, seconds=180),
+        ),
+        (
+            "Tests of the CuPy backend on a GPU",
+            lambda: run_tests(report, "gpu", ["tests/test_cupy_gpu.py", "-m", "gpu"], backend, seconds=120),
+        ),
+        ("Diagonal LSTM, against the memory's bandwidth", lambda: report.apart(gpu_times.diagonal, backend)),
+        *(for_gpus if on_gpu else []),
+        ("Small sizes under compute-sanitizer", lambda: sanitize(report, backend, seconds=min(80, report.left()))),
+        ("Every layer in float32 and float64, compared with NumPy", lambda: report.apart(compare_layers, backend)),
+        ("Tests of every layer on this backend", lambda: run_tests(report, "layers", layers, backend, seconds=600)),
+    ]
+    for title, work in sections:
+        if not only or any(word in title for word in only):
+            with report.section(title):
+                work()
 
 
 def announce(folder: Path) -> str:
@@ -128,8 +195,8 @@ def announce(folder: Path) -> str:
     return str(folder)
 
 
-def machine(backend: str) -> list[tuple[str, str]]:
-    """What this is run on."""
+def machine(report: Report, backend: str) -> None:
+    """Tell what this is run on."""
     import numpy as np
 
     found = [("Python", platform.python_version()), ("NumPy", np.__version__)]
@@ -150,7 +217,7 @@ def machine(backend: str) -> list[tuple[str, str]]:
         found += [("PyTorch", torch.__version__), ("its cuDNN", str(torch.backends.cudnn.version()))]
     except ImportError as error:
         found.append(("PyTorch", f"not here: {error}"))
-    return found
+    report.table(("what", "which"), found)
 
 
 def run_tests(report: Report, name: str, arguments: list[str], backend: str, *, seconds: float) -> None:
@@ -168,9 +235,10 @@ def run_tests(report: Report, name: str, arguments: list[str], backend: str, *, 
         "no:cacheprovider",
         "-W",
         "default",
+        *(["-n", "8"] if find_spec("xdist") else []),  # most of the time goes to the compiler
         *arguments,
     ]
-    log = report.folder / f"{name}.txt"
+    log, seconds = report.folder / f"{name}.txt", min(seconds, report.left() - 5)
     with log.open("w") as file:
         try:
             code = subprocess.run(
@@ -224,7 +292,8 @@ def compare_layers(report: Report, backend: str) -> None:
 
 
 STAGES = ("persistent", "step", "fused", "reference")
-STAGE_SIZES = [(1, 128), (3, 301), (64, 512), (16, 1024)]  # rows and units
+STAGE_SIZES = [(3, 301), (1, 128), (64, 128), (16, 256), (1, 512), (64, 512), (256, 512)]  # rows and units
+STAGE_SIZES += [(1, 1024), (64, 1024), (256, 1024), (1, 2048), (64, 2048)]
 
 
 def compare_stages(report: Report, backend: str) -> None:
@@ -234,8 +303,8 @@ def compare_stages(report: Report, backend: str) -> None:
 
     stages = STAGES if backend == "cupy" else (None,)
     rows, wrong = [], []
-    for cell in (LSTMCell(), GRUCell()):
-        for batch, units in STAGE_SIZES if backend == "cupy" else [(3, 20)]:
+    for cell, sizes in ((LSTMCell(), STAGE_SIZES), (GRUCell(), STAGE_SIZES[:6:2])):
+        for batch, units in sizes if backend == "cupy" else [(3, 20)]:
             found = [of_stage(rr, backend, stage, cell, batch, units) for stage in reversed(stages)]
             errors = []
             for slower, faster in pairwise(found):
@@ -250,15 +319,49 @@ def compare_stages(report: Report, backend: str) -> None:
         raise AssertionError(f"further from the stage before than {ALLOWED['float32']}: {', '.join(wrong)}")
 
 
-def of_stage(rr: Any, backend: str, stage: str | None, cell: Any, batch: int, units: int) -> list[Any]:
+def compare_options(report: Report) -> None:
+    """Compare what else there is to choose with the stage fused in float32; by two streams the bits are the same."""
+    import recurray as rr
+    from cells import LSTMCell
+
+    rows, wrong = [], []
+    choices = [({"stage": "persistent", "compute_dtype": small}, 3e-2) for small in ("float16", "bfloat16")]
+    choices += [({"stage": stage, "two_streams": True}, 1e-3) for stage in ("persistent", "step", "fused")]
+    for batch, units in STAGE_SIZES[:6]:
+        expected = of_stage(rr, "cupy", "fused", LSTMCell(), batch, units, bidirectional=True)
+        for options, allowed in choices:
+            worst = 0.0
+            for _ in range(3):  # a mistake between two streams needn't show each time
+                found = of_stage(rr, "cupy", cell=LSTMCell(), batch=batch, units=units, bidirectional=True, **options)
+                pairs = zip(expected, found, strict=True)
+                errors = [float(abs(a - b).max()) / max(1.0, float(abs(a).max())) for a, b in pairs]
+                worst = max(worst, *(error if error == error else float("inf") for error in errors))
+            wrong += [] if worst <= allowed else [f"{options} {batch} x {units}"]
+            rows.append((batch, units, " ".join(map(str, options.values())), f"{worst:.1e}", allowed))
+    report.table(("B", "H", "options", "difference", "allowed"), rows)
+    if wrong:
+        raise AssertionError(f"further from the stage fused than allowed: {', '.join(wrong)}")
+
+
+def of_stage(
+    rr: Any,
+    backend: str,
+    stage: str | None,
+    cell: Any,
+    batch: int,
+    units: int,
+    bidirectional: bool = False,
+    **more: Any,
+) -> list[Any]:
     """The output and all gradients of a layer by one stage."""
     import numpy as np
 
-    layer = rr.Recurrent(cell, 16, units, backend=rr.get_backend(backend, stage=stage), seed=0)
+    chosen = rr.get_backend(backend, stage=stage, **more)
+    layer = rr.Recurrent(cell, 16, units, bidirectional=bidirectional, backend=chosen, seed=0)
     be, rng = layer.backend, np.random.default_rng(5)
     x = be.asarray(rng.standard_normal((batch, 200, 16)), "float32")
     y, _, cache = layer.forward(x)
-    dx, _, grads = layer.backward(cache, be.asarray(rng.standard_normal((batch, 200, units)), "float32"))
+    dx, _, grads = layer.backward(cache, be.asarray(rng.standard_normal(y.shape), "float32"))
     return [be.to_numpy(a) for a in (y, dx, *grads.values())]
 
 
@@ -287,15 +390,38 @@ def sanitize(report: Report, backend: str, *, seconds: float) -> None:
         raise RuntimeError(f"compute-sanitizer found something, or didn't end: {', '.join(wrong)}")
 
 
-def bench(report: Report, backend: str, *, seconds: float) -> None:
-    """Run `recurray bench` on this backend, a few sizes."""
-    sizes = ["32x100x128x256", "64x100x256x512"] if backend == "cupy" else ["stream"]
-    command = [sys.executable, "-m", "recurray.benchmarks", "--backend", backend, "--sizes", *sizes]
-    command += ["--seconds", "3", "--json", str(report.folder / "bench.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    report.add(done.stdout or "(no output)")
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with the code {done.returncode}: {done.stderr[-2000:]}")
+def bench(
+    report: Report,
+    backend: str,
+    name: str,
+    sizes: str,
+    precisions: list[str],
+    against: list[str],
+    options: list[str] | None = None,
+    *,
+    seconds: float,
+) -> None:
+    """Run `recurray bench`, and when time is up interrupt it, so that it shows what it has."""
+    command = [sys.executable, "-m", "recurray.benchmarks", "--backend", backend, "--sizes", sizes]
+    command += ["--dtype", *precisions, "--against", *against, "--repeats", "3", "--seconds", "1", *(options or [])]
+    command += ["--stage", "auto"] if backend == "cupy" else ["--threads", "1"]
+    command += ["--json", str(report.folder / f"{name}.json")]
+    log, seconds = report.folder / f"{name}.txt", min(seconds, report.left() - 20)
+    with log.open("w") as shown, (report.folder / f"{name}.err.txt").open("w") as told:
+        running = subprocess.Popen(command, stdout=shown, stderr=told, cwd=ROOT)
+        try:
+            code = running.wait(max(1.0, seconds))
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGINT)
+            try:
+                code = running.wait(20)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                code = running.wait()
+    report.add(log.read_text() or "(no output)")
+    if code:
+        end = (report.folder / f"{name}.err.txt").read_text()[-1500:]
+        raise RuntimeError(f"{' '.join(command)} ended with the code {code} after up to {seconds:.0f} s: {end}")
 
 
 def results(layer: Any, lengths: Any, rng: Any) -> list[Any]:

@@ -17,10 +17,12 @@ from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 def main() -> None:
     on_gpu = sys.argv[1:] != ["numpy"]
     ways = [("persistent", None), ("persistent", "bfloat16"), ("step", None), ("fused", None), ("fused", "bfloat16")]
+    ways = [(*way, False) for way in ways] + [("persistent", None, True), ("fused", None, True)]
     cells = (LSTMCell(), GRUCell(), LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True))
     rng = np.random.default_rng(0)
-    for stage, small in ways if on_gpu else [(None, None)]:
-        backend = rr.get_backend("cupy" if on_gpu else "numpy", stage=stage, compute_dtype=small)
+    for stage, small, two_streams in ways if on_gpu else [(None, None, None)]:
+        name = "cupy" if on_gpu else "numpy"
+        backend = rr.get_backend(name, stage=stage, compute_dtype=small, two_streams=two_streams)
         for cell in cells:
             # Few blocks and many, units and rows that don't divide evenly, rows of several lengths.
             for batch, units, lengths in [(5, 70, [4, 0, 2, 4, 1]), (20, 200, None)]:

@@ -22,6 +22,8 @@ from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
+from recurray_cupy.streams import Streams
+from stream_order import FakeCuda, Order
 
 HEAD = """
 #include <math.h>
@@ -253,6 +255,8 @@ class HostLibrary:
         The names of the kernels launched.
     plans : list of Plan
         Of those of them that have one.
+    streams : Streams
+        On `stream_order`'s fake of CuPy's.
     """
 
     def __init__(self, folder: Path, row_threads: int = 3, gpu: Device = SMALL, options: tuple[str, ...] = ()) -> None:
@@ -265,6 +269,7 @@ class HostLibrary:
         self._functions: dict[str, Any] = {}
         self._fault = np.zeros(1, np.int32)
         self.fault = np.uintp(self._fault.ctypes.data)
+        self.streams = Streams(FakeCuda(Order()))
 
     def prepare(self, kernels: Iterable[Kernel], dtype: str) -> None:
         """Compile many kernels at once, which is many times faster than one by one."""
@@ -309,6 +314,9 @@ class HostLibrary:
         if source not in self._functions:
             self.prepare([kernel], dtype)
         return self._functions[source]
+
+    def describe(self) -> str:
+        return "a CPU"
 
     def device(self) -> Device:
         return self.gpu

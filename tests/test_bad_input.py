@@ -470,13 +470,15 @@ def test_arrays_of_another_library(other: str, backend: Backend) -> None:
 def test_arrays_on_another_device() -> None:
     strict = pytest.importorskip("array_api_strict")
     cpu, device1 = rr.get_backend(strict), rr.get_backend(strict, strict.Device("device1"))
-    for own, other, name in ((cpu, device1, "CPU_DEVICE"), (device1, cpu, "device1")):
+    names = ("CPU_DEVICE", "device1")
+    for own, other, (own_name, other_name) in ((cpu, device1, names), (device1, cpu, names[::-1])):
         layer = lstm(own)
 
-        def words(argument: str, name: str = name) -> str:
+        def words(argument: str, name: str = own_name, other: str = other_name) -> str:
             return (
                 rf"^{argument} must be on the device array_api_strict.Device\('{name}'\) of the backend "
-                rf"'array_api_strict'; move it with layer.backend.asarray\({argument}\)"
+                rf"'array_api_strict', not on array_api_strict.Device\('{other}'\); "
+                rf"move it with layer.backend.asarray\({argument}\)"
             )
 
         with pytest.raises(ValueError, match=words("x")):

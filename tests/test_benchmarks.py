@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from host_cpp import HostLibrary
 from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
+from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
 from recurray.blas import Blas
 from recurray.command_line import main, options
+from recurray_cupy.plan import Device
+from test_cupy_backend import backend_on, needs_compiler
 
 TINY = Problem(3, 5, 4, 6)
 FAST = Budget(repeats=2, seconds=600.0, block=1e-4, pause=0.0)
@@ -139,6 +143,20 @@ class Wrong(Reference):
         return replace(job, numbers=numbers)
 
 
+class Full(Reference):
+    """A library without memory left."""
+
+    def prepare(self, problem, mode, data, threads):
+        raise MemoryError("Out of memory\nand more")
+
+
+def test_who_has_no_memory_left_is_left_out(own):
+    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    result = measure.measure(Case(TINY, "training", 1), own, [Full(own.backend)], FAST)
+    assert result.left_out == {"reference": "MemoryError: Out of memory"}
+    assert set(result.times) == {"recurray", "matmul"}
+
+
 def test_numbers_that_differ_are_reported_and_not_timed(own):
     pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
     result = measure.measure(Case(TINY, "training", 1), own, [Wrong(own.backend)], FAST)
@@ -178,8 +196,8 @@ def test_every_problem_has_a_name_of_its_own():
 def test_select():
     assert select(["all"]) == list(PROBLEMS.values())
     assert select(["3", "1x100x64x128", "1,100,64,128", "(1,100,64,128)"]) == [PROBLEMS["1x100x64x128"]]
-    assert select(["quick"], dtype="float64") == [replace(problem, dtype="float64") for problem in select(["quick"])]
-    assert select(["6", "float64"], dtype="float64") == [PROBLEMS["float64"]]
+    assert select(["quick"], dtypes=["float64"]) == [replace(problem, dtype="float64") for problem in select(["quick"])]
+    assert select(["6", "float64"], dtypes=["float64"]) == [PROBLEMS["float64"]]
     assert select(["diagonal", "6"], layer="lstm") == [PROBLEMS["32x100x128x256"]]
     assert select(["stack", "5"], layer="diagonal") == [replace(PROBLEMS["32x50x128x128"], layer="diagonal")]
 
@@ -516,3 +534,100 @@ def test_as_a_module():
         [sys.executable, "-m", "recurray.benchmarks", "--help"], capture_output=True, text=True, check=True
     )
     assert "12 float64" in done.stdout
+
+
+# On a GPU -----------------------------------------------------------------------------------------------------------
+
+
+def test_half_precision_is_a_matter_of_products():
+    problem = replace(TINY, dtype="bfloat16")
+    assert (problem.name, problem.array_dtype, problem.compute_dtype) == ("3x5x4x6 bfloat16", "float32", "bfloat16")
+    assert (TINY.array_dtype, TINY.compute_dtype) == ("float32", None)
+    assert make_data(problem).x.dtype == "float32"
+    assert KINDS["lstm"].make(problem, "numpy").dtype == "float32"
+
+
+def test_sizes_of_a_gpu():
+    problems = select(["gpu"], dtypes=["float32", "float16"])
+    assert [problem.dtype for problem in problems] == ["float32", "float16"] * (len(problems) // 2)
+    assert {problem.steps for problem in problems} == {512}
+    for name, values in (("batch", (1, 256)), ("hidden", (128, 2048)), ("layers", (1, 4)), ("directions", (1, 2))):
+        found = {getattr(problem, name) for problem in problems}
+        assert (min(found), max(found)) == values
+    assert max(problem.steps for problem in select(["gpu-diagonal"])) == 65_536
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mode", ["forward", "training"])
+def test_pytorch_in_half_precision_is_near_recurrays_float32(own, dtype, mode):
+    problem = Problem(16, 100, 64, 128, dtype=dtype)
+    data, torch = make_data(problem), contender("torch")
+    exact = measure._numbers(own.prepare(replace(problem, dtype="float32"), mode, data, 1))
+    rounded = measure._numbers(torch.prepare(problem, mode, data, 1))
+    worst = max(measure.deviations(rounded, exact).values())
+    assert 1e-4 < worst < measure.TOLERANCE[dtype]
+
+
+def test_pytorch_is_told_from_cudnn():
+    contender("torch")
+    torch = PyTorch("cuda")
+    assert "finds no GPU" in (torch.unavailable() or "PyTorch finds no GPU")
+    assert PyTorch("cpu").unavailable() is None
+    assert "too long" in torch.refuses(select(["gpu-diagonal"])[-1], "training")
+    assert torch.refuses(select(["gpu-diagonal"])[0], "training") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--dtype", "float32", "bfloat16"], "--dtype: float16 and bfloat16 are for a GPU"),
+        (["--stage", "auto"], "--stage is for a GPU: use it with --backend cupy"),
+        (["--two-streams"], "--two-streams is for a GPU"),
+        (["--against", "fused"], "--against fused: a stage is for a GPU"),
+        (["import", "--stage", "auto"], "bench import has no --stage"),
+    ],
+)
+def test_what_is_for_a_gpu_is_refused_elsewhere(words, says, capsys):
+    where = [] if words[0] == "import" else ["--backend", "numpy", "--sizes", "3,5,4,6"]
+    assert main(["bench", *words, *where]) == 2
+    assert says in capsys.readouterr().err
+
+
+@needs_compiler
+def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
+    """With a stand-in for CuPy: products in several precisions, and one stage against another."""
+    library, asked = HostLibrary(tmp_path, gpu=Device(multiprocessors=4, shared=10**5, threads=32)), []
+
+    def get_backend(name, device=None, **options):
+        if name != "cupy":
+            return right(name, device, **options)
+        asked.append(options)
+        backend = backend_on(library)
+        backend.stage = options.get("stage", "fused")
+        backend.compute_dtype = options.get("compute_dtype")
+        backend.device.id = 0
+        return backend
+
+    right = rr.get_backend
+    monkeypatch.setattr(rr, "get_backend", get_backend)
+    words = ["--backend", "cupy", "--stage", "persistent", "--against", "fused", "torch", "--sizes", "3,5,4,6"]
+    words += ["--dtype", "float32", "bfloat16"]
+    path = tmp_path / "times.json"
+    monkeypatch.setattr(PyTorch, "unavailable", lambda self: None)
+    monkeypatch.setattr(PyTorch, "refuses", lambda self, problem, mode: f"not here, on {self.device}")
+    monkeypatch.setattr(PyTorch, "threads", lambda self, count: nullcontext())
+    monkeypatch.setattr(PyTorch, "describe", lambda self: "")
+    assert main(["bench", *words, "--json", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "stage 'persistent'" in shown
+    assert shown.count("3x5x4x6 bfloat16") == 2
+    assert "torch: not timed: not here, on cuda (4 cases)" in shown
+    assert "matmul of 1024 x 1024 float32" in shown
+    assert "matmul of 1024 x 1024 bfloat16" not in shown
+    assert {"stage": "fused", "two_streams": False, "compute_dtype": "bfloat16"} in asked
+    assert any("_by_" in name for name in library.launched)
+    results = record.load(path).results
+    assert [(result.case.problem.dtype, result.case.mode) for result in results] == [
+        (dtype, mode) for dtype in ("float32", "bfloat16") for mode in ("forward", "training")
+    ]
+    assert all(set(result.times) >= {"recurray", "fused"} for result in results)

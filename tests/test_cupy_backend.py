@@ -81,7 +81,7 @@ def backend_on(library):
     backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
+    backend.library, backend.stage, backend.compute_dtype, backend.two_streams = library, "auto", None, False
     backend._refused, backend._warned = set(), set()
     return backend
 
@@ -202,6 +202,89 @@ def test_what_does_not_fit_is_refused_before_it_is_launched(monkeypatch):
     assert len(cupy.launched) == 4
 
 
+def test_the_device_is_described(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    runtime, cupy.__version__ = cupy.cuda.runtime, "14.2.0"
+    runtime.getDeviceProperties = lambda number: {"name": b"NVIDIA H200"}
+    runtime.runtimeGetVersion, runtime.driverGetVersion = lambda: 13000, lambda: 13010
+    assert CupyLibrary().describe() == "NVIDIA H200 (CUDA 13.0, driver's 13.1, CuPy 14.2.0)"
+
+
+def test_a_launch_that_is_refused_is_left_to_another_stage_and_a_broken_one_is_not(monkeypatch):
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    library, recurrence = CupyLibrary(), compiled(LSTMCell()).recurrence(keep=True)
+    plan = plan_for(recurrence.work(3, 80, 4), library.device(), resident=True)
+    launch = library.planned(recurrence.kernel(plan.tile, plan.threads), "float32", plan, cooperative=True)
+    for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, FakeCupy.CUDADriverError)):
+        cupy.refuses = FakeCupy.CUDADriverError(f"CUDA_ERROR_{status}")
+        cupy.refuses.status = status
+        with pytest.raises(error, match=str(status)):
+            launch((plan.blocks,), (256,), (1, 2))
+
+
+class Full:
+    """A library whose GPU has no memory left after some arrays."""
+
+    def __init__(self, library, arrays):
+        self.library, self.left, self.xp = library, arrays, self
+
+    def __getattr__(self, name):
+        return getattr(self.library if hasattr(self.library, name) else np, name)
+
+    def empty(self, shape, dtype):
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError(f"Out of memory allocating {np.prod(shape)} numbers")
+        return np.empty(shape, dtype)
+
+
+def train(layer, x):
+    y, _, cache = layer.forward(x)
+    layer.backward(cache, y)
+
+
+@needs_compiler
+def test_too_little_memory_is_said_plainly_and_leaves_no_trace(library):
+    backend = backend_on(library)
+    backend.stage = "fused"
+    layer = rr.LSTM(3, 4, backend=backend, dtype="float64", seed=0)
+    x = np.ones((2, 6, 3))
+    for arrays in range(12):
+        backend.library = Full(library, arrays)
+        with warnings.catch_warnings(action="error"), pytest.raises(MemoryError, match="allocating") as told:
+            train(layer, x)
+        assert "LSTMCell with 4 units, over 6 steps of 2 rows. Fewer rows" in told.value.__notes__[0]
+        assert "recompute='sqrt'" in told.value.__notes__[0]
+    backend.library = library
+    y, _, cache = layer.forward(x)
+    expected = rr.LSTM(3, 4, backend=np, dtype="float64", params=layer.params)
+    np.testing.assert_allclose(y, expected(x)[0], rtol=1e-12)
+    np.testing.assert_allclose(layer.backward(cache, y)[0], expected.backward(expected.forward(x)[2], y)[0], rtol=1e-11)
+
+
+class Elsewhere(np.ndarray):
+    """An array of another GPU."""
+
+    device = "GPU 1"
+
+
+@needs_compiler
+def test_arrays_of_another_gpu_are_refused_and_named(library):
+    backend = backend_on(library)
+    layer, x = rr.LSTM(3, 4, backend=backend, seed=0), np.ones((2, 6, 3), "float32")
+    library.launched.clear()
+    with pytest.raises(ValueError, match="GPU 1"):
+        layer(x.view(Elsewhere))
+    assert not library.launched
+    _, state, cache = layer.forward(x)
+    with pytest.raises(ValueError, match="GPU 1"):
+        layer(x, rr.State(state.h.view(Elsewhere), state.c))
+    with pytest.raises(ValueError, match="GPU 1"):
+        layer.backward(cache, np.ones((2, 6, 4), "float32").view(Elsewhere))
+
+
 def test_a_fault_is_found_once(monkeypatch):
     cupy = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -279,7 +362,7 @@ class FakeCupy:
         pass
 
     def __init__(self):
-        self.number, self.fails, self.compiled = 0, False, []
+        self.number, self.fails, self.compiled, self.refuses = 0, False, [], None
         self.multiprocessors, self.most_shared, self.shared, self.launched = 10, 100_000, 0, []
         self.memory, self.stream = Memory(4), Stream()
         self.cuda = SimpleNamespace(
@@ -306,6 +389,8 @@ class FakeCupy:
             self.compiled.append((code, name))
 
         def launch(grid, block, arguments, **options):
+            if self.refuses is not None:
+                raise self.refuses
             assert options.get("shared_mem", 0) <= self.shared
             self.launched.append((grid, block, arguments, options))
 

@@ -70,7 +70,8 @@ def _scaled(weight):
 
 # What a plan does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
 DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
-STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256)]
+# And with 2,048 units, weights that don't fit.
+STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256), (3, 5, 2048)]
 
 
 @pytest.mark.parametrize("stage", ["persistent", "step"])
@@ -125,6 +126,30 @@ def test_long_sequences_on_a_gpu_by_every_stage(stage):
     for found in outputs[1:]:
         np.testing.assert_allclose(found, outputs[0], rtol=0, atol=2e-4)
         np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("small", [None, "bfloat16"])
+def test_two_streams_on_a_gpu(stage, small):
+    """Many times, with the pool's memory in use again, on the default stream and on another."""
+    obtain("cupy")
+    import cupy
+
+    outputs = []
+    for two_streams in (False, True):
+        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, two_streams=two_streams)
+        layer = rr.LSTM(32, 200, 2, bidirectional=True, backend=backend, seed=0)
+        x = backend.asarray(np.random.default_rng(13).standard_normal((9, 40, 32)), "float32")
+        for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream(non_blocking=True)):
+            backend.synchronize()
+            with stream:
+                for _ in range(10):
+                    y, _, cache = layer.forward(x)
+                    dx, _, grads = layer.backward(cache, y)
+                    outputs.append([backend.to_numpy(a) for a in (y, dx, *grads.values())])
+    for found in outputs[1:]:
+        for a, b in zip(found, outputs[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(1.0, np.abs(b).max()))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

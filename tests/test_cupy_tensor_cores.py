@@ -33,13 +33,15 @@ SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may 
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
-# units, rows, then of a block: units, rows, tile, threads, and of its depth the sixteens at a time (0 for all)
+# As in `test_cupy_stages`, but of the depth the sixteens.
 SIZE_CLASSES = {
-    "one block": (5, 3, 5, 3, (16, 8), 64, 0),
-    "units and rows shared": (21, 11, 7, 6, (16, 8), 64, 0),
-    "two tiles side by side": (21, 11, 11, 11, (16, 16), 96, 0),
-    "depth in chunks": (36, 9, 9, 5, (16, 8), 96, 1),
-    "several slices of the depth": (36, 3, 18, 3, (16, 32), 160, 2),
+    "one block": (5, 3, 5, 3, (16, 8), 64, 0, None),
+    "units and rows shared": (21, 11, 7, 6, (16, 8), 64, 0, None),
+    "two tiles side by side": (21, 11, 11, 11, (16, 16), 96, 0, None),
+    "depth in chunks": (36, 9, 9, 5, (16, 8), 96, 1, None),
+    "several slices of the depth": (36, 3, 18, 3, (16, 32), 160, 2, None),
+    "a part of the weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 1),
+    "no weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 0),
 }
 
 
@@ -58,7 +60,7 @@ def library(tmp_path_factory):
         compiled(cell).recurrence(keep=keep, small=small).kernel(tile, threads)
         for cell in (LSTMCell(), GRUCell())
         for keep, small in itertools.product((True, False, None), SMALL)
-        for tile, threads in {(tile, threads) for *_, tile, threads, _ in SIZE_CLASSES.values()}
+        for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
     ]
     library.prepare(kernels, "float32")
     return library
@@ -176,7 +178,9 @@ def test_layouts_cover_everything_and_fit(keep):
         assert layout.area >= layout.slices * rows * layout.block_rows
         assert layout.area >= column_tiles * layout.tile[1] * (8 * layout.chunk + 4)
         elements = layout.block_units * layout.block_rows
-        numbers = 16 * row_tiles * (8 * depth16 + 4) + layout.area
+        assert layout.resident == depth16 or layout.resident % layout.chunk == 0
+        numbers = 16 * row_tiles * (8 * layout.resident + 4) + layout.area
+        numbers += 16 * row_tiles * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
         assert layout.shared == 4 * (numbers + elements * (work.parts + work.early + work.carried) + 4)
         assert layout.shared <= H200.shared
         assert layout.blocks <= H200.multiprocessors

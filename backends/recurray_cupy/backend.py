@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -64,10 +64,14 @@ class CupyBackend(Backend):
     compute_dtype : {"float16", "bfloat16"}, optional
         What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
         and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
+    two_streams : bool
+        Whether the two directions of a layer run at the same time, see `recurray_cupy.streams`. They don't unless you
+        say so, for the same reason.
 
     Attributes
     ----------
     stage, compute_dtype : str
+    two_streams : bool
 
     Raises
     ------
@@ -80,8 +84,18 @@ class CupyBackend(Backend):
 
     steps_together = 512
 
-    def __init__(self, device: int | None = None, stage: str = FUSED, compute_dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        device: int | None = None,
+        stage: str = FUSED,
+        compute_dtype: str | None = None,
+        *,
+        two_streams: bool = False,
+    ) -> None:
         self.stage = check_stage(stage)
+        if not isinstance(two_streams, bool):
+            raise TypeError(f"two_streams must be True or False, not {two_streams!r}")
+        self.two_streams = two_streams
         if compute_dtype not in (None, *NAMES):
             raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
         self.compute_dtype = compute_dtype
@@ -188,6 +202,13 @@ class CupyBackend(Backend):
             stages = self._stages(call, keep=None)
             return self._by_stages(call, tuple(stage for stage in stages if stage != REFERENCE), run)
 
+    def together(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work that don't depend on each other, at the same time if that is wanted; see `Streams`."""
+        if not self.two_streams:
+            return super().together(works)
+        with self.device:
+            return self.library.streams.together(works)
+
     def stage_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the stage by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
@@ -197,7 +218,10 @@ class CupyBackend(Backend):
     def describe(self) -> str:
         """Where this backend works, and by which stages."""
         examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
-        return f"{self.device}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
+        streams = "two streams" if self.two_streams else "one stream"
+        with self.device:
+            where = self.library.describe()
+        return f"{where}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples}); {streams}"
 
     def _stages(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
         """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
@@ -215,7 +239,14 @@ class CupyBackend(Backend):
         if all(call.shape) and call.units and texts.no_recurrence(projected=call.projected) is None:
             recurrence = texts.recurrence(keep=keep, small=self._small(call))
         found = stages_for(
-            self.stage, call.cell, recurrence, call.shape[1], call.units, call.dtype, self.library.device()
+            self.stage,
+            call.cell,
+            recurrence,
+            call.shape[1],
+            call.units,
+            call.dtype,
+            self.library.device(),
+            self.library.streams.count,
         )
         return tuple(stage for stage in found if (call.cell, call.dtype, stage) not in self._refused)
 
@@ -234,6 +265,14 @@ class CupyBackend(Backend):
                 if isinstance(error, CompilationError):
                     self._refused.add((call.cell, call.dtype, stage))
                 continue
+            except MemoryError as error:  # slower stages need as much
+                steps, batch = call.shape
+                error.add_note(
+                    f"This was {type(call.cell).__name__} with {call.units} units, over {steps} steps of {batch} rows. "
+                    "Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps "
+                    "alone; release_memory() gives back what is kept for later arrays."
+                )
+                raise
             if refusals:
                 self._warn(call, stage, refusals[0])
             return result

@@ -21,7 +21,7 @@ INTEGERS = ("batch", "units", "reverse", "first", "start", "steps")
 
 # And, before them, of the kernels that make the recurrent product themselves; see `recurray_cupy.recurrence`.
 #   skip           the step that has no product, -1 if there is none
-PLAN_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "area", "skip")
+PLAN_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
 
 OTHER_TYPES = {  # of arrays that aren't of real numbers
     "lengths": "int",

@@ -15,6 +15,11 @@ from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
+from recurray_cupy.streams import Streams
+
+# What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
+# each other.
+REFUSED = (701, 720)
 
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
@@ -28,10 +33,16 @@ class Library(Protocol):
         Its functions, by NumPy's names.
     fault : numpy.uintp
         The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
+    streams : Streams
+        What is being given to the GPU at the same time.
     """
 
     xp: Any
     fault: Any
+    streams: Streams
+
+    def describe(self) -> str:
+        """What the current device is, and by which versions it is used."""
 
     def device(self) -> Device:
         """What a layout depends on of the current device."""
@@ -106,11 +117,22 @@ class CupyLibrary:
         self._planned: dict[tuple[str, int, Plan, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         self._graphs = Graphs(_captured)
+        self.streams = Streams(cupy.cuda)
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
         self._memory = cupy.cuda.alloc_pinned_memory(4)
         self._fault = np.frombuffer(self._memory, np.int32, 1)
         self._fault[0] = 0
         self.fault = np.uintp(self._memory.ptr)
+
+    def describe(self) -> str:
+        """What the current device is, and by which versions it is used."""
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(runtime.getDevice())
+        version, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+        cuda = f"CUDA {version // 1000}.{version % 1000 // 10}, driver's {driver // 1000}.{driver % 1000 // 10}"
+        return f"{properties['name'].decode()} ({cuda}, CuPy {cupy.__version__})"
 
     def device(self) -> Device:
         """What a layout depends on of the current device."""
@@ -169,7 +191,12 @@ class CupyLibrary:
         function = raw.kernel
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
-            function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+            try:
+                function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+            except driver.CUDADriverError as error:
+                if error.status not in REFUSED:
+                    raise
+                raise DoesNotFitError(f"the GPU refuses to launch {kernel.name}: {error}") from error
 
         self._planned[key] = launch
         return launch

@@ -1,7 +1,8 @@
 """How a recurrence is laid out on a GPU whose blocks make the recurrent product themselves: plain arithmetic.
 
 Each block of threads has some of the units, for some of the rows of the batch. It keeps in its shared memory the
-weights that lead to its units, so they are read once for all steps of a launch. Blocks with the same rows wait for
+weights that lead to its units, so they are read once for all steps of a launch; where they are too many, a part of them
+is read anew at each step, which most of them come to from the second-level cache. Blocks with the same rows wait for
 each other at each step; rows don't wait for other rows. `plan_for` chooses how many units and rows a block has.
 
 The clocks are estimates from the figures of an H200; none of this has been timed on a GPU yet.
@@ -9,13 +10,14 @@ The clocks are estimates from the figures of an H200; none of this has been time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
 TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
 TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
+STREAM = 16  # bytes a clock that a multiprocessor gets of weights, from the second-level cache or from memory
 FLAG = 4  # numbers' room for what the threads of a block tell each other
 
 
@@ -89,13 +91,16 @@ class Plan:
     slices : int
         How many threads share the depth of a sum.
     chunk : int
-        How much of the depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
+        How much of the operand's depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
+    resident : int
+        For how much of the depth, in the same, the weights stay in shared memory: for all of it, or for some chunks,
+        and then there is room for another chunk of the rest.
     area : int
         Numbers of the shared memory that hold the chunk, and then the slices' sums.
     shared : int
         Bytes of shared memory of a block.
     clocks : float
-        What a step is estimated to take.
+        What a step is estimated to take; of recurrences at the same time, each one's part.
     """
 
     block_units: int
@@ -106,6 +111,7 @@ class Plan:
     threads: int
     slices: int
     chunk: int
+    resident: int
     area: int
     shared: int
     clocks: float
@@ -117,8 +123,10 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
+def plan_for(work: Work, device: Device, *, resident: bool, count: int = 1) -> Plan | None:
     """Return the layout that is estimated to be the fastest, None if there is none.
+
+    Of several recurrences at the same time, each has its part of the GPU, or one after another has all of it.
 
     Parameters
     ----------
@@ -127,6 +135,8 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
     resident : bool
         Whether all blocks have to be on the GPU at once: they have if they wait for each other, and a launch of one
         step needn't.
+    count : int
+        How many like this run at the same time.
 
     Examples
     --------
@@ -139,11 +149,24 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
     >>> plan.blocks <= 132, plan.unit_groups > 1
     (True, True)
 
-    The weights of 2048 units are more than the shared memory of the whole GPU holds:
+    A row of 512 units doesn't keep half a GPU busy, so two at the same time take little longer than one:
 
-    >>> plan_for(Work(64, 2048, 4, 2048, 4, 2, 4), h200, resident=True) is None
-    True
+    >>> one, two = (plan_for(Work(1, 512, 4, 512, 4, 2, 4), h200, resident=True, count=count) for count in (1, 2))
+    >>> two.blocks <= 66, two.clocks < 0.7 * one.clocks
+    (True, True)
+
+    The weights of 2048 units are more than the shared memory of the whole GPU holds. A part of them stays there:
+
+    >>> plan = plan_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
+    >>> plan.blocks, 4 * plan.resident, plan.tile  # resident: of 2048
+    (128, 512, (4, 1))
     """
+    if count > 1:
+        part = replace(device, multiprocessors=device.multiprocessors // count)
+        together, alone = plan_for(work, part, resident=resident), plan_for(work, device, resident=resident)
+        if together is None or (alone is not None and alone.clocks < together.clocks / count):
+            return alone
+        return replace(together, clocks=together.clocks / count)
     if work.small and not device.tensor_cores:
         return None
     most = device.multiprocessors if resident else max(device.multiprocessors, work.units)
@@ -165,31 +188,45 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
 def _laid_out(
     work: Work, device: Device, block_units: int, block_rows: int, groups: tuple[int, int], tile: tuple[int, int]
 ) -> Plan | None:
-    """The layout of blocks with a tile, the chunk as large as there is room for."""
+    """The layout of blocks with a tile: all weights resident if there is room, and the chunk as large as there is."""
     rows, elements = work.parts * block_units, block_units * block_rows
     places = -(-rows // tile[0]) * -(-block_rows // tile[1])
-    if work.small:  # two numbers to a word
-        depth, workers = -(-work.depth // 16), device.threads // 32
-        columns = _up(block_rows, tile[1])
-        weights = _up(rows, 16) * (8 * depth + 4)
-    else:
-        depth, workers = -(-work.depth // FOUR), device.threads
-        columns = block_rows
-        weights = rows * FOUR * (depth | 1)
+    depth = -(-work.depth // (16 if work.small else FOUR))
+    workers = device.threads // 32 if work.small else device.threads
     slices = min(workers // places, depth)
     if slices < 1:
         return None
-    fixed = weights + elements * (work.parts + work.early + work.carried) + FLAG
-    chunk = depth
-    while chunk:
-        operand = columns * (8 * chunk + 4 if work.small else FOUR * (chunk | 1))
-        area = max(operand, _up(slices * rows * block_rows, FOUR))
-        shared = (fixed + area) * work.itemsize
-        if shared <= device.shared:
-            clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk)
-            return Plan(block_units, block_rows, *groups, tile, device.threads, slices, chunk, area, shared, clocks)
-        chunk //= 2
-    return None
+    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, 16)) if work.small else (block_rows, rows)
+    fixed = elements * (work.parts + work.early + work.carried) + FLAG
+    room = device.shared // work.itemsize - fixed
+
+    def numbers(rows: int, count: int) -> int:
+        """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
+        return rows * (8 * count + 4 if work.small else FOUR * (count | 1))
+
+    def laid_out(chunk: int, resident: int) -> Plan | None:
+        area = max(numbers(columns, chunk), _up(slices * rows * block_rows, FOUR))
+        weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
+        if weights + area > room:
+            return None
+        shared = (fixed + weights + area) * work.itemsize
+        clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident)
+        of_block = block_units, block_rows, *groups
+        return Plan(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
+
+    chunks = [depth >> k for k in range(depth.bit_length())]
+    found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)
+    if found is not None or groups[0] * groups[1] > device.multiprocessors:  # these read all weights anew in any case
+        return found
+    # As many chunks of the weights as there is room for, beside one of the others.
+    per_depth = weight_rows * (8 if work.small else FOUR)
+    for chunk in chunks[1:6]:  # more and smaller ones would take longer
+        fitting = (room - numbers(columns, chunk) - numbers(weight_rows, chunk)) // per_depth
+        most = range(min(fitting, depth - 1) // chunk, -1, -1)
+        part = next(filter(None, (laid_out(chunk, count * chunk) for count in most)), None)
+        if part is not None and (found is None or part.clocks < found.clocks):
+            found = part
+    return found
 
 
 def _up(count: int, step: int) -> int:
@@ -205,6 +242,7 @@ def _clocks(
     tile: tuple[int, int],
     slices: int,
     chunk: int,
+    resident: int,
 ) -> float:
     """Estimate the clocks of a step."""
     words, sums = work.itemsize / 4, work.parts * block_units * block_rows
@@ -220,6 +258,8 @@ def _clocks(
         read = rounds * (tile[0] + tile[1]) * warps * 2 * words
     add_up = -(-sums // device.threads) * slices * 4 + 100
     fetch = block_rows * work.depth * work.itemsize / 48 + 800 * chunks  # from the second-level cache
+    # Weights come as they are in the arrays; the wait for a chunk is the operand's.
+    fetch += (depth - resident) * (16 if work.small else FOUR) * work.parts * block_units * work.itemsize / STREAM
     elementwise = -(-block_units * block_rows // device.threads) * 250
     wait = 1500 if groups[0] > 1 else 200
     # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
@@ -230,8 +270,10 @@ def _clocks(
 def clocks_by_library(work: Work, device: Device) -> float:
     """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
 
-    Two launches, and a product at three quarters of what the multiprocessors can do.
+    Two launches, and a product at three quarters of what the multiprocessors can do, or as fast as the weights come.
     """
-    products = work.batch * work.units * work.parts * work.depth * work.itemsize / 4
+    weights = work.units * work.parts * work.depth
     rate = 2048 if work.small else 128  # of a multiprocessor
-    return 14_000 + products / (device.multiprocessors * rate * 0.75)
+    multiply = weights * work.batch * work.itemsize / 4 / (rate * 0.75)
+    fetch = weights * (2 if work.small else work.itemsize) / STREAM
+    return 14_000 + max(multiply, fetch) / device.multiprocessors

@@ -1,11 +1,12 @@
 """Kernels that make the recurrent product as well as the cell's step, for one step or for all.
 
 The blocks of a launch divide the units and the rows of the batch among them; see `recurray_cupy.plan`. A block reads
-the weights that lead to its units into shared memory. Then, step after step:
+the weights that lead to its units into shared memory, or as many as there is room for. Then, step after step:
 
     early     what doesn't depend on the step before is read
     wait      until the other blocks with the same rows have written what the product is with
-    product   each thread adds up some sums over a slice of the depth; the slices' sums are added up
+    product   each thread adds up some sums over a slice of the depth, chunk by chunk, reading the weights that aren't
+              there yet; the slices' sums are added up
     cell      the recorded program, each thread for elements of its own
     arrive    the block says that it has written its part
 
@@ -30,7 +31,17 @@ from recurray_cupy.schedule import schedule
 from recurray_cupy.step import Carried, Step
 from recurray_cupy.stretches import Stretches
 
-OWN = ("gates", "early", "kept", "partial", "weights", "operand", "four", "sums")  # arrays that the kernel declares
+OWN = (
+    "gates",
+    "early",
+    "kept",
+    "partial",
+    "weights",
+    "staged",
+    "operand",
+    "to",
+    "sums",
+)  # arrays that the kernel declares
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Product:
         What the operand is multiplied by, a place of the same kind; empty if nothing.
     weight : callable
         From an offset j to the place of a weight: for the part p of the unit u, the number k + j of the depth.
+    units_together : bool
+        Whether a weight's neighbours are those of other units, rather than of the same depth.
     """
 
     parts: int
@@ -56,6 +69,7 @@ class Product:
     operand: str
     factors: str
     weight: Callable[[int], str]
+    units_together: bool
 
 
 def forward_product(cell: Cell) -> Product:
@@ -66,6 +80,7 @@ def forward_product(cell: Cell) -> Product:
         operand="state_h[(long long)(t + reverse) * n + (long long)first_row * depth]",
         factors="mask[(long long)first_row * depth]",
         weight=lambda j: f"weight[((long long)p * units + u) * depth + k + {j}]",
+        units_together=False,
     )
 
 
@@ -79,6 +94,7 @@ def backward_product(cell: Cell, *, shared: bool) -> Product:
         operand=f"{array}[((long long)(t + 1 - 2 * reverse) * batch + first_row) * depth]",
         factors="",
         weight=lambda j: f"weight[(long long)(k + {j}) * units + u]",
+        units_together=True,
     )
 
 
@@ -192,9 +208,10 @@ class Recurrence:
         """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
         return [
             "const int depth4 = (depth + 3) / 4;",
-            "const int stride = depth4 | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
+            "const int stride = resident | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
             "Four* weights = (Four*)shared_memory;  // (rows, stride)",
-            "Four* operand = weights + rows * stride;  // (block_rows, chunk_stride), and in its place",
+            "Four* staged = weights + rows * stride;  // (rows, chunk_stride) if not all weights are resident",
+            "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);",
             f"const int rows_apart = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
@@ -203,20 +220,38 @@ class Recurrence:
         ]
 
     def _read_weights(self) -> list[str]:
-        reads = [
-            f"{letter} = inside && k + {j} < depth ? {self.product.weight(j)} : (real)0"
-            for j, letter in enumerate("abcd")
+        reads = [f"inside && k + {j} < depth ? {self.product.weight(j)} : (real)0" for j in range(4)]
+        fours = [
+            "        if (in_fours && inside) {",
+            f"            to[r * stride + j] = *(const Four*)&{self.product.weight(0)};",
+            "            continue;",
+            "        }",
         ]
+        if self.product.units_together:
+            aligned, fours = [], []
+        else:  # a weight's array may be a part of a larger one, which begins anywhere
+            aligned = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % sizeof(Four) == 0;"]
         return [
-            "for (int i = threadIdx.x; i < rows * stride; i += THREADS) {",
-            "    const int r = i / stride, k = 4 * (i - r * stride);",
-            "    const int u = first_unit + r % block_units, p = r / block_units;",
-            *([] if mentions(reads, "p") else ["    (void)p;"]),
-            "    const bool inside = u < units;",
-            "    Four& w = weights[i];",
-            *(f"    w.{read};" for read in reads),
-            "}",
+            *aligned,
+            "auto read_weights = [&](Four* to, int stride, int low, int count) {",
+            "#pragma unroll 4",
+            "    for (int i = threadIdx.x; i < rows * count; i += THREADS) {",
+            *_indented(self._which_weight("rows", "4")),
+            *fours,
+            f"        to[r * stride + j] = Four{{{reads[0]},",
+            *(f"                                  {read}," for read in reads[1:3]),
+            f"                                  {reads[3]}}};",
+            "    }",
+            "};",
+            "read_weights(weights, stride, 0, resident);",
         ]
+
+    def _which_weight(self, rows: str, width: str) -> list[str]:
+        """Find what a thread is to read, the i-th of ``rows`` times ``count``, so that neighbours read side by side."""
+        order = (f"i % {rows}", f"i / {rows}") if self.product.units_together else ("i / count", "i % count")
+        place = f"    const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
+        unit = "    const int u = first_unit + r % block_units, p = r / block_units;"
+        return [place, unit, "    const bool inside = u < units && r < rows;", "    (void)p;"]
 
     def _multiply(self, tile: tuple[int, int]) -> list[str]:
         factors = self.product.factors
@@ -245,9 +280,9 @@ class Recurrence:
             "        if (low) __syncthreads();  // what was here has been read",
             f"        load_operand(operand, chunk_stride, &{self.product.operand},",
             f"                     {factors}, own_rows, depth, low, count);",
-            "        __syncthreads();",
+            *staging(1),
             "        if (slice < slices)",
-            "            multiply(sums, weights + low, stride, row, rows_apart, rows,",
+            "            multiply(sums, here, here_stride, row, rows_apart, rows,",
             "                     operand, chunk_stride, column, columns_apart, own_rows, slice, slices, count);",
             "    }",
             "    __syncthreads();",
@@ -288,6 +323,17 @@ class Recurrence:
                 0, f"const int g = (el / block_units * {self.product.parts}) * block_units + el % block_units;"
             )
         return _for_each_element(lines)
+
+
+def staging(width: int) -> list[str]:
+    """Bring the weights of a chunk, of which each unit of the depth takes ``width``, to where they are then read."""
+    return [
+        "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
+        "        if (!resides) read_weights(staged, chunk_stride, low, count);",
+        "        __syncthreads();",
+        f"        const auto* here = resides ? weights + {width} * low : staged;",
+        "        const int here_stride = resides ? stride : chunk_stride;",
+    ]
 
 
 # Of the block's threads the first waits, and tells the others.

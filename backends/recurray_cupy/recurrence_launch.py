@@ -54,6 +54,8 @@ def run_recurrence(
     arrays["arrivals"] = library.xp.zeros((32 * plan.row_groups,), dtype=np.uint32) if waiting else None
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "units": units, "reverse": reverse, "first": first}
     launch = Launcher(library, kernel, arrays, plan=plan, cooperative=waiting, **options)
+    if waiting and plan.blocks > library.device().multiprocessors // library.streams.count:
+        library.streams.wait_for_others()  # blocks that wait for each other must all find room beside theirs
     if persistent:
         launch(start, steps)
     else:
@@ -66,7 +68,7 @@ def ready(
 ) -> tuple[Plan, Kernel]:
     """Choose the layout and compile the kernel; raises what `run_recurrence` does."""
     work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
-    plan = plan_for(work, library.device(), resident=persistent)
+    plan = plan_for(work, library.device(), resident=persistent, count=library.streams.count)
     if plan is None:
         whole = "the shared memory of the whole GPU" if persistent else "a block's shared memory, even one unit's"
         raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {whole}")

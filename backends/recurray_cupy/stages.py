@@ -31,7 +31,14 @@ def check_stage(stage: str) -> str:
 
 
 def stages_for(
-    stage: str, cell: Cell, recurrence: Recurrence | None, batch: int, units: int, dtype: str, device: Device
+    stage: str,
+    cell: Cell,
+    recurrence: Recurrence | None,
+    batch: int,
+    units: int,
+    dtype: str,
+    device: Device,
+    count: int = 1,
 ) -> tuple[str, ...]:
     """Return the stages to try, in this order.
 
@@ -50,6 +57,8 @@ def stages_for(
     batch, units, dtype
         Of the recurrence.
     device : Device
+    count : int
+        How many recurrences like this run at the same time.
     """
     if not (cell.outer_gates and batch and units):
         return STAGES[STAGES.index(FUSED) :]
@@ -58,7 +67,7 @@ def stages_for(
     if recurrence is None:
         return STAGES[STAGES.index(FUSED) :]
     work = recurrence.work(batch, units, ITEMSIZE[dtype])
-    plan = plan_for(work, device, resident=True)
+    plan = plan_for(work, device, resident=True, count=count)
     if plan is None or plan.clocks > clocks_by_library(work, device):
         return STAGES[STAGES.index(FUSED) :]
     return STAGES

@@ -13,7 +13,7 @@ Which thread has which numbers of a tile, with g = lane / 4 and t = lane % 4:
 
 from __future__ import annotations
 
-from recurray_cupy.recurrence import Product, Recurrence
+from recurray_cupy.recurrence import Product, Recurrence, staging
 from recurray_cupy.step import Step
 
 
@@ -36,25 +36,27 @@ class TensorCoreRecurrence(Recurrence):
         return [
             f"const int row_tiles = (rows + 15) / 16, column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int depth16 = (depth + 15) / 16;  // a chunk is of so many, too",
-            "const int stride = 8 * depth16 + 4, chunk_stride = 8 * chunk + 4;  // the 32 threads' banks differ",
+            "const int stride = 8 * resident + 4, chunk_stride = 8 * chunk + 4;  // the 32 threads' banks differ",
             "const int places = row_tiles * column_tiles, warp = threadIdx.x / 32, slice = warp / places;",
             "const int column = (warp % places) / row_tiles, row = warp % row_tiles;",
             "unsigned* weights = (unsigned*)shared_memory;  // (row_tiles * 16, stride)",
-            f"unsigned* operand = weights + row_tiles * 16 * stride;  // (column_tiles * {tile[1]}, chunk_stride)",
+            "unsigned* staged = weights + row_tiles * 16 * stride;  // the like, if not all weights are resident",
+            "unsigned* operand = staged + (resident < depth16 ? row_tiles * 16 * chunk_stride : 0);",
         ]
 
     def _read_weights(self) -> list[str]:
-        first, second = self.product.weight(0), self.product.weight(1)
+        first, second = (f"inside && k + {j} < depth ? {self.product.weight(j)} : (real)0" for j in range(2))
         return [
-            "for (int i = threadIdx.x; i < row_tiles * 16 * stride; i += THREADS) {",
-            "    const int r = i / stride, k = 2 * (i - r * stride);",
-            "    const int u = first_unit + r % block_units, p = r / block_units;",
-            "    const bool inside = u < units && r < rows;",
-            "    (void)p;",
-            f"    const real one = inside && k < depth ? {first} : (real)0;",
-            f"    const real other = inside && k + 1 < depth ? {second} : (real)0;",
-            "    weights[i] = rounded(one, other);",
-            "}",
+            "auto read_weights = [&](unsigned* to, int stride, int low16, int count16) {",
+            "    const int low = 8 * low16, count = 8 * count16;",
+            "#pragma unroll 4",
+            "    for (int i = threadIdx.x; i < row_tiles * 16 * count; i += THREADS) {",
+            *(f"    {line}" for line in self._which_weight("(row_tiles * 16)", "2")),
+            f"        to[r * stride + j] = rounded({first},",
+            f"                                     {second});",
+            "    }",
+            "};",
+            "read_weights(weights, stride, 0, resident);",
         ]
 
     def _add_up(self, tile: tuple[int, int], factors: str) -> list[str]:
@@ -65,9 +67,9 @@ class TensorCoreRecurrence(Recurrence):
             "        if (low) __syncthreads();  // what was here has been read",
             f"        load_rounded(operand, chunk_stride, &{self.product.operand},",
             f"                     {factors}, own_rows, depth, 8 * low, 8 * count);",
-            "        __syncthreads();",
+            *staging(8),
             "        if (slice < slices)",
-            "            multiply_rounded(sums, weights + 16 * row * stride + 8 * low, stride,",
+            "            multiply_rounded(sums, here + 16 * row * here_stride, here_stride,",
             f"                             operand + {tile[1]} * column * chunk_stride, chunk_stride,",
             "                             slice, slices, count);",
             "    }",

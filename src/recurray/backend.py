@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from recurray import parts, scan
 from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
 
+Result = TypeVar("Result")
 OneStep = Callable[[Array, tuple[Array, ...] | None], "tuple[Array, tuple[Array, ...]] | None"]
 
 
@@ -165,6 +166,14 @@ class Backend:
         if isinstance(cache, parts.PartsCache):
             return parts.backward(self.scan_backward, cell, cache, dy, dend)
         return scan.backward(cell, cache, dy, dend)
+
+    def together(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work that don't depend on each other, and return their results in order.
+
+        They are called in order, but a device may do what they ask of it at the same time. They may read what was there
+        before, which the caller holds until this returns, and what they have made themselves.
+        """
+        return [work() for work in works]
 
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-from recurray.arrays import Array, to_numpy
+from recurray.arrays import Array, device_of, to_numpy
 from recurray.backend import Backend
 
 DTYPES = ("float32", "float64")
@@ -117,8 +117,8 @@ def array(backend: Backend, name: str, value: Any) -> None:
         )
     if not backend.on_device(value):
         raise ValueError(
-            f"{name} must be on the device {backend.device} of the backend {backend.name!r}; "
-            f"move it with layer.backend.asarray({name})"
+            f"{name} must be on the device {backend.device} of the backend {backend.name!r}, "
+            f"not on {device_of(value)}; move it with layer.backend.asarray({name})"
         )
 
 

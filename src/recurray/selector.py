@@ -23,6 +23,7 @@ def get_backend(
     engine: str | None = None,
     stage: str | None = None,
     compute_dtype: str | None = None,
+    two_streams: bool | None = None,
 ) -> Backend:
     """Return the backend that ``backend`` names.
 
@@ -43,6 +44,8 @@ def get_backend(
     compute_dtype : {"float16", "bfloat16"}, optional
         Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
         Params, states, sums and gradients stay float32.
+    two_streams : bool, optional
+        Of the backend "cupy" alone: whether the two directions of a layer run at the same time.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def get_backend(
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
-    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype}
+    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype, "two_streams": two_streams}
     options = {name: value for name, value in given.items() if value is not None}
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
@@ -118,7 +121,7 @@ def _announced() -> dict[str, EntryPoint]:
 
 
 @cache
-def _named(name: str, device: Any, **options: str) -> Backend:
+def _named(name: str, device: Any, **options: Any) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from recurray.benchmarks import cells, imports, memory
 from recurray.benchmarks.kinds import KINDS
-from recurray.benchmarks.problems import MODES, PROBLEMS
+from recurray.benchmarks.problems import DTYPES, GROUPS, MODES, PROBLEMS
 from recurray.benchmarks.timing import CLOCKS, Budget
 from recurray.command_line import options
 
-AGAINST = ("torch", "onnxruntime", "reference")
+STAGES = ("persistent", "step", "fused")  # of the CuPy backend
+AGAINST = ("torch", "onnxruntime", "reference", *STAGES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes",
         nargs="+",
         metavar="SIZE",
-        help="names or numbers from the list below, quick, all, or B,T,I,H (default: all; for cells "
-        f"{cells.SIZES[0]}; for memory {', '.join(memory.SIZES)})",
+        help=f"names or numbers from the list below, {', '.join(GROUPS)}, or B,T,I,H (default: all, on a GPU gpu; "
+        f"for cells {cells.SIZES[0]}; for memory {', '.join(memory.SIZES)})",
     )
     parser.add_argument("--mode", choices=[*MODES, "both"], help="what to time (default: both)")
     parser.add_argument(
@@ -58,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the numbers of threads that all have alike (default: 1, and 2 where there are 2 cores)",
     )
     parser.add_argument(
-        "--dtype", choices=["float32", "float64"], help="the precision (default: each size's own, mostly float32)"
+        "--dtype",
+        nargs="+",
+        choices=DTYPES,
+        help="the precisions (default: each size's own, mostly float32); float16 and bfloat16, on a GPU, are what "
+        "recurray's products round to, and what all of PyTorch's arrays are",
     )
     parser.add_argument("--layer", choices=list(KINDS), help="the layer (default: each size's own, mostly lstm)")
     options.add_backend(parser)
@@ -69,12 +74,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "where it is installed)",
     )
     parser.add_argument(
+        "--stage",
+        choices=["auto", *STAGES, "reference"],
+        help="on the cupy backend, how recurrences run (default: fused)",
+    )
+    parser.add_argument(
+        "--two-streams", action="store_true", default=None, help="on the cupy backend, both directions at the same time"
+    )
+    parser.add_argument(
         "--against",
         nargs="+",
         choices=AGAINST,
         metavar="NAME",
-        help="whom to compare with: torch, onnxruntime, reference (recurray's own path for any array library); "
-        "default: torch and onnxruntime, where they are installed",
+        help="whom to compare with: torch (on the GPU with the cupy backend, else on the CPU), onnxruntime, reference "
+        "(recurray's own path for any array library), and on the cupy backend recurray by another stage, persistent, "
+        "step or fused; default: torch and onnxruntime, where they are installed, and on a GPU torch",
     )
     parser.add_argument(
         "--repeats",

@@ -151,7 +151,7 @@ def measure(case: Case, variant: Variant, own: Own, budget: Budget) -> Measured 
 
 
 def _layer(make: Callable[..., rr.Layer], problem: Problem, backend: rr.Backend) -> Any:
-    options: dict[str, Any] = {"batch_first": False, "dtype": problem.dtype, "backend": backend, "seed": 0}
+    options: dict[str, Any] = {"batch_first": False, "dtype": problem.array_dtype, "backend": backend, "seed": 0}
     if problem.layers > 1:
         options["num_layers"] = problem.layers
     if problem.bidirectional:
@@ -161,7 +161,7 @@ def _layer(make: Callable[..., rr.Layer], problem: Problem, backend: rr.Backend)
 
 def _job(layer: rr.Layer, case: Case, data: Data) -> Job:
     backend, problem = layer.backend, case.problem
-    x, dy = backend.asarray(data.x, problem.dtype), backend.asarray(data.dy, problem.dtype)
+    x, dy = backend.asarray(data.x, problem.array_dtype), backend.asarray(data.dy, problem.array_dtype)
     state = None
 
     def forward() -> Any:

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 import recurray as rr
 from recurray import blas
 from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
-from recurray.benchmarks.arguments import AGAINST, add_arguments
-from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference
+from recurray.benchmarks.arguments import AGAINST, STAGES, add_arguments
+from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
 from recurray.benchmarks.problems import MODES, Problem, select
 from recurray.benchmarks.results import Case, Report
@@ -26,8 +26,21 @@ _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
-    "memory": ("against", "json", "plot", "compare", "mode"),
-    "import": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "sizes", "threads", "dtype"),
+    "memory": ("against", "json", "plot", "compare", "mode", "stage", "two_streams"),
+    "import": (
+        "against",
+        "json",
+        "plot",
+        "compare",
+        "mode",
+        "layer",
+        "recompute",
+        "sizes",
+        "threads",
+        "dtype",
+        "stage",
+        "two_streams",
+    ),
 }
 
 
@@ -49,15 +62,32 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"bench {args.what} has no --{unfit[0]}", code=2)
     if args.what == "import":
         return _run_import(args)
-    sizes = args.sizes or {"layers": ["all"], "cells": cells.SIZES, "memory": memory.SIZES}[args.what]
+    own = Own(_backend(args))
+    on_gpu = own.backend.name == "cupy"
+    sizes = (
+        args.sizes or {"layers": ["gpu" if on_gpu else "all"], "cells": cells.SIZES, "memory": memory.SIZES}[args.what]
+    )
     try:
         problems = select(sizes, "lstm" if args.what == "cells" else args.layer, args.dtype)
     except ValueError as error:
         raise Failure(f"--sizes: {error}", code=2) from None
+    if not on_gpu and any(problem.compute_dtype for problem in problems):
+        raise Failure("--dtype: float16 and bfloat16 are for a GPU: use them with --backend cupy", code=2)
     options.need("threadpoolctl", "bench", "fixing the number of threads")
-    own = Own(options.backend(args.backend, args.engine))
-    budget = Budget(repeats=args.repeats or Budget().repeats, seconds=args.seconds, clock=args.clock)
+    repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
+    budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
     return {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory}[args.what](args, own, problems, budget)
+
+
+def _backend(args: argparse.Namespace) -> rr.Backend:
+    """The backend, with the stage that was asked for."""
+    wanted = {"stage": args.stage, "two_streams": args.two_streams}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    found = options.backend(args.backend, args.engine)
+    for name in wanted:
+        if found.name != "cupy":
+            raise Failure(f"--{name.replace('_', '-')} is for a GPU: use it with --backend cupy", code=2)
+    return on_device(found, **wanted) if wanted else found
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
@@ -174,17 +204,27 @@ def _cases(
 
 def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Contender], list[str]]:
     """Whom to compare with, and a line for each that is missing."""
+    on_gpu = backend.name == "cupy"
     known: dict[str, Contender] = {
-        contender.name: contender for contender in (PyTorch(), OnnxRuntime(), Reference(backend))
+        contender.name: contender
+        for contender in (PyTorch("cuda" if on_gpu else "cpu"), OnnxRuntime(), Reference(backend))
     }
+    if on_gpu:
+        known |= {stage: Own(on_device(backend, stage=stage), stage) for stage in STAGES}
     others, missing = [], []
-    for name in dict.fromkeys(wanted or AGAINST[:2]):
+    for name in dict.fromkeys(wanted or (AGAINST[:1] if on_gpu else AGAINST[:2])):
+        if name not in known:
+            raise Failure(f"--against {name}: a stage is for a GPU: use it with --backend cupy", code=2)
         contender = known[name]
         absent = [package for package in contender.packages if find_spec(package) is None]
         if absent and wanted:
             options.need(absent[0], "bench", f"--against {name}")
         if absent:
             missing.append(f'{" and ".join(absent)} missing: no times of {name}; pip install "recurray[bench]"')
+        elif (why := contender.unavailable()) is not None:
+            if wanted:
+                raise Failure(f"--against {name}: {why}", code=2)
+            missing.append(f"no times of {name}: {why}")
         else:
             others.append(contender)
     return others, missing
@@ -224,7 +264,8 @@ def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> d
     if blas.in_use().threads is None:
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
-    facts["backend"] = f"{own.backend.name} on {own.backend.device}"
+    on_gpu = own.backend.name == "cupy"
+    facts["backend"] = f"{own.backend.name} on {own.backend.describe() if on_gpu else own.backend.device}"
     engine = getattr(own.backend, "engine", None)
     if engine is not None:
         facts["engine"] = f"{engine.name}, {engine.description}"

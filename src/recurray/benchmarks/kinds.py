@@ -51,7 +51,7 @@ def _stack(make: Callable[..., rr.Layer]) -> Callable[..., rr.Layer]:
             problem.layers,
             bidirectional=problem.bidirectional,
             batch_first=False,
-            dtype=problem.dtype,
+            dtype=problem.array_dtype,
             backend=backend,
             **options,
         )
@@ -61,7 +61,7 @@ def _stack(make: Callable[..., rr.Layer]) -> Callable[..., rr.Layer]:
 
 def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
     return rr.DiagonalLSTM(
-        problem.inputs, problem.hidden, batch_first=False, dtype=problem.dtype, backend=backend, **options
+        problem.inputs, problem.hidden, batch_first=False, dtype=problem.array_dtype, backend=backend, **options
     )
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from recurray.benchmarks.kinds import KINDS
 
 MODES = ("forward", "training")
+HALVES = ("float16", "bfloat16")
+DTYPES = ("float32", "float64", *HALVES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Problem:
     carried : bool
         Whether each call starts with the state that the one before ended with.
     dtype : str
-        "float32" or "float64".
+        One of `DTYPES`. In half precision recurray's arrays are float32, and the operands of its products are rounded;
+        PyTorch's are of that precision altogether.
     layer : str
         The kind of layer, a name in `KINDS`.
 
@@ -69,6 +72,16 @@ class Problem:
         words += [self.dtype] if self.dtype != "float32" else []
         words += [self.layer] if self.layer != "lstm" else []
         return " ".join(words)
+
+    @property
+    def array_dtype(self) -> str:
+        """The precision of recurray's arrays."""
+        return "float32" if self.dtype in HALVES else self.dtype
+
+    @property
+    def compute_dtype(self) -> str | None:
+        """What recurray's products round their operands to, if they do."""
+        return self.dtype if self.dtype in HALVES else None
 
     @property
     def directions(self) -> int:
@@ -134,16 +147,53 @@ PROBLEMS: dict[str, Problem] = {
 QUICK = ("stream", "1x100x64x128", "32x50x128x128", "32x100x128x256")
 
 
-def select(wanted: Sequence[str], layer: str | None = None, dtype: str | None = None) -> list[Problem]:
+def _gpu(batch: int, hidden: int, **options: Any) -> Problem:
+    return Problem(batch, 512, hidden, hidden, **options)
+
+
+# What a GPU is measured by, the most telling sizes first: rows from 1 to 256, units from 128 to 2,048.
+GPU = (
+    _gpu(64, 512),
+    _gpu(1, 512),
+    _gpu(64, 1024),
+    _gpu(1, 1024),
+    _gpu(64, 512, layers=4),
+    _gpu(64, 512, bidirectional=True),
+    _gpu(1, 512, layers=4),
+    _gpu(1, 512, bidirectional=True),
+    _gpu(64, 128),
+    _gpu(1, 128),
+    _gpu(1, 2048),
+    _gpu(64, 2048),
+    _gpu(16, 256),
+    _gpu(256, 512),
+    _gpu(256, 1024),
+)
+GPU_DIAGONAL = tuple(
+    Problem(batch, steps, inputs, hidden, layer="diagonal")
+    for batch, steps, inputs, hidden in [(32, 1024, 256, 1024), (32, 4096, 256, 1024), (8, 65536, 64, 512)]
+)
+GROUPS: dict[str, tuple[Problem, ...]] = {
+    "all": tuple(PROBLEMS.values()),
+    "quick": tuple(PROBLEMS[name] for name in QUICK),
+    "gpu": GPU,
+    "gpu-both": tuple(problem for problem in GPU if problem.bidirectional),
+    "gpu-diagonal": GPU_DIAGONAL,
+}
+
+
+def select(wanted: Sequence[str], layer: str | None = None, dtypes: Sequence[str] | None = None) -> list[Problem]:
     """Return the problems that ``--sizes`` asks for, each once.
 
     Parameters
     ----------
     wanted : sequence of str
-        Names, their numbers from 1, "quick", "all", or sizes as "B,T,I,H".
-    layer, dtype : str, optional
+        Names, their numbers from 1, groups ("quick", "all", ...), or sizes as "B,T,I,H".
+    layer : str, optional
         In place of the problems' own. Problems that the layer can't be given (a stack of what doesn't stack) are
         left out.
+    dtypes : sequence of str, optional
+        In place of the problems' own: each problem in each of these.
 
     Raises
     ------
@@ -161,10 +211,11 @@ def select(wanted: Sequence[str], layer: str | None = None, dtype: str | None = 
         found += _find(word)
     result = []
     for problem in found:
-        problem = replace(problem, layer=layer or problem.layer, dtype=dtype or problem.dtype)
-        stacked = problem.layers > 1 or problem.bidirectional
-        if problem not in result and (KINDS[problem.layer].stacks or not stacked):
-            result.append(problem)
+        for dtype in dtypes or [problem.dtype]:
+            wanted_problem = replace(problem, layer=layer or problem.layer, dtype=dtype)
+            stacked = problem.layers > 1 or problem.bidirectional
+            if wanted_problem not in result and (KINDS[wanted_problem.layer].stacks or not stacked):
+                result.append(wanted_problem)
     if not result:
         raise ValueError(f"none of the sizes {', '.join(map(repr, wanted))} can be had with the layer {layer!r}")
     return result
@@ -172,10 +223,8 @@ def select(wanted: Sequence[str], layer: str | None = None, dtype: str | None = 
 
 def _find(word: str) -> list[Problem]:
     names = list(PROBLEMS)
-    if word == "all":
-        return list(PROBLEMS.values())
-    if word == "quick":
-        return [PROBLEMS[name] for name in QUICK]
+    if word in GROUPS:
+        return list(GROUPS[word])
     if word in PROBLEMS:
         return [PROBLEMS[word]]
     if word.isdecimal() and 1 <= int(word) <= len(names):
@@ -185,7 +234,9 @@ def _find(word: str) -> list[Problem]:
         batch, steps, inputs, hidden = (int(part) for part in parts)
         return [Problem(batch, steps, inputs, hidden)]
     known = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
-    raise ValueError(f"there is no size {word!r}; there are {known}, quick, all, and any B,T,I,H of whole numbers")
+    raise ValueError(
+        f"there is no size {word!r}; there are {known}, {', '.join(GROUPS)}, and any B,T,I,H of whole numbers"
+    )
 
 
 @dataclass(frozen=True)
@@ -216,7 +267,7 @@ def make_data(problem: Problem, seed: int = 0) -> Data:
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Any:
-        return rng.standard_normal(shape).astype(problem.dtype)
+        return rng.standard_normal(shape).astype(problem.array_dtype)
 
     outputs = problem.directions * problem.hidden
     places = problem.directions * problem.layers

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from recurray import checks
@@ -302,9 +303,10 @@ class Recurrent(Layer):
             if rng is not None and self.dropout and layer > 0:
                 kept[layer] = draws.kept(self.backend, rng, x.shape, self.dropout)
                 x = dropped(self.backend, x, kept[layer], self.dropout)
-            outputs = []
-            caches.append([])
-            for direction in range(self.directions):
+
+            def run(
+                direction: int, layer: int = layer, x: Array = x
+            ) -> tuple[Array, tuple[Array, ...], DirectionCache]:
                 weights, weights_kept = self._weights_in_use(layer, direction, rng)
                 y, end, scan = self.backend.scan_forward(
                     self.cell,
@@ -318,9 +320,12 @@ class Recurrent(Layer):
                     draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell),
                     recompute=recompute,
                 )
-                outputs.append(y)
-                ends.append(end)
-                caches[layer].append(DirectionCache(scan, weights_kept))
+                return y, end, DirectionCache(scan, weights_kept)
+
+            done = self.backend.together([partial(run, direction) for direction in range(self.directions)])
+            outputs = [y for y, _, _ in done]
+            ends += [end for _, end, _ in done]
+            caches.append([own for _, _, own in done])
             x = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=-1)
         cache = RecurrentCache(caches, kept, steps, batch, state is not None) if keep else None
         return self._time_major(x), form.join(ends), cache
@@ -346,15 +351,19 @@ class Recurrent(Layer):
         grads: dict[str, Array] = {}
         dstarts: list[tuple[Array, ...]] = [()] * len(dends)
         for layer in reversed(range(self.num_layers)):
-            dx = None
-            for direction in range(self.directions):
+
+            def run(direction: int, layer: int = layer, dy: Array = dy) -> tuple[Array, dict[str, Array]]:
                 part = dy[:, :, direction * self.output_size : (direction + 1) * self.output_size]
                 place = layer * self.directions + direction
                 own = cache.directions[layer][direction]
-                dx_part, dstarts[place], dweights = self.backend.scan_backward(self.cell, own.scan, part, dends[place])
-                dx = dx_part if dx is None else dx + dx_part
-                grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
-                grads |= self._start_grads(dstarts[place], layer, direction, cache.state_given)
+                dx, dstarts[place], dweights = self.backend.scan_backward(self.cell, own.scan, part, dends[place])
+                named = self._named_grads(dweights, layer, direction, own.weights_kept)
+                return dx, named | self._start_grads(dstarts[place], layer, direction, cache.state_given)
+
+            done = self.backend.together([partial(run, direction) for direction in range(self.directions)])
+            dx = done[0][0] if len(done) == 1 else done[0][0] + done[1][0]
+            for _, named in done:
+                grads |= named
             dy = dx if cache.kept[layer] is None else dropped(self.backend, dx, cache.kept[layer], self.dropout)
         return self._time_major(dy), form.join(dstarts), {name: grads[name] for name in self.params}
 

@@ -2,8 +2,8 @@
 
 from recurray.benchmarks.contenders.base import Contender, Job
 from recurray.benchmarks.contenders.onnx_runtime import OnnxRuntime
-from recurray.benchmarks.contenders.own import Own, Reference
+from recurray.benchmarks.contenders.own import Own, Reference, on_device
 from recurray.benchmarks.contenders.product import product
 from recurray.benchmarks.contenders.pytorch import PyTorch
 
-__all__ = ["Contender", "Job", "OnnxRuntime", "Own", "PyTorch", "Reference", "product"]
+__all__ = ["Contender", "Job", "OnnxRuntime", "Own", "PyTorch", "Reference", "on_device", "product"]

@@ -55,6 +55,10 @@ class Contender(ABC):
         """The packages to install for it, by the names they are imported by; it is used only where all are there."""
         return ()
 
+    def unavailable(self) -> str | None:
+        """Return why it can't be used on this machine though its packages are there; None if it can."""
+        return None
+
     def describe(self) -> str:
         """Return its version and what else its speed depends on; empty where the header says it already."""
         return ""

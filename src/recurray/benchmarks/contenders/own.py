@@ -41,7 +41,7 @@ class Own(Contender):
 
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the layer and put its numbers on the backend."""
-        backend, dtype = self.backend, problem.dtype
+        backend, dtype = self._backend_for(problem), problem.array_dtype
         layer = KINDS[problem.layer].make(problem, backend, params=data.params, **self.options)
         lengths = data.lengths  # the rest of the data isn't held: of it the layer and the backend have their own
         x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
@@ -65,6 +65,18 @@ class Own(Contender):
             return {name: backend.to_numpy(value) for name, value in results.items() if value is not None}
 
         return Job({"forward": forward, "training": training}[mode], numbers, synchronize=backend.synchronize)
+
+    def _backend_for(self, problem: Problem) -> rr.Backend:
+        """The backend, with products in the problem's precision."""
+        if problem.compute_dtype is None:
+            return self.backend
+        return on_device(self.backend, compute_dtype=problem.compute_dtype)
+
+
+def on_device(backend: rr.Backend, **options: Any) -> rr.Backend:
+    """Return a backend like ``backend``, "cupy", with other options."""
+    same = {name: getattr(backend, name) for name in ("stage", "two_streams")}
+    return rr.get_backend("cupy", backend.device.id, **(same | options))
 
 
 class Reference(Own):

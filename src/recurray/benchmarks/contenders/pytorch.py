@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: ``torch.nn.LSTM`` and ``GRU`` (oneDNN), and in eager mode the cells that it doesn't have."""
+"""PyTorch: ``torch.nn.LSTM`` and ``GRU`` (oneDNN, or cuDNN), and in eager mode the cells that it doesn't have."""
 
 from __future__ import annotations
 
@@ -6,47 +6,68 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from recurray.benchmarks.contenders.base import Contender, Job
+from recurray.benchmarks.contenders.base import Contender, Job, nothing
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Data, Problem
 
 
 class PyTorch(Contender):
-    """PyTorch on the CPU, forward in inference mode."""
+    """PyTorch, forward in inference mode.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+    """
 
     name = "torch"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
 
     @property
     def packages(self) -> tuple[str, ...]:
         """PyTorch alone."""
         return ("torch",)
 
-    def describe(self) -> str:
-        """Return the version, and the widest instructions that it found."""
+    def unavailable(self) -> str | None:
+        """Tell whether it finds the GPU."""
         import torch
 
+        found = self.device == "cpu" or torch.cuda.is_available()
+        return None if found else "PyTorch finds no GPU: install its build for CUDA"
+
+    def describe(self) -> str:
+        """Return the version, and the widest instructions that it found, or cuDNN's version."""
+        import torch
+
+        if self.device == "cuda":
+            cudnn: Any = torch.backends.cudnn
+            return f"{torch.__version__} (cuDNN {cudnn.version()}, float32 without TF32)"
         return f"{torch.__version__} ({torch.backends.cpu.get_cpu_capability()})"
 
     @contextmanager
     def threads(self, count: int) -> Iterator[None]:
-        """Return a context in which it uses ``count`` threads."""
+        """Return a context in which it uses ``count`` threads, and on a GPU no less precision than float32's."""
         import torch
 
-        before = torch.get_num_threads()
+        before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         torch.set_num_threads(count)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(before[0])
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before[1:]
 
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the module and its tensors."""
         import torch
 
-        module = _MODULES[problem.layer](problem)
+        options: dict[str, Any] = {"device": self.device, "dtype": getattr(torch, problem.dtype)}
+        module = _MODULES[problem.layer](problem, **options)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in data.params.items()})
-        x, dy = torch.from_numpy(data.x), torch.from_numpy(data.dy)
-        given = tuple(torch.from_numpy(part) for part in (data.h, data.c) if part is not None)
+        x, dy = torch.from_numpy(data.x).to(**options), torch.from_numpy(data.dy).to(**options)
+        given = tuple(torch.from_numpy(part).to(**options) for part in (data.h, data.c) if part is not None)
         state = None if not given else given if KINDS[problem.layer].has_c else given[0]
         lengths = None if data.lengths is None else torch.tensor(data.lengths)
         names = [name for name, _ in module.named_parameters()]
@@ -72,11 +93,13 @@ class PyTorch(Contender):
             return {"y": y, "dx": dx, **dict(zip(names, grads, strict=True))}
 
         def numbers(results: Any) -> dict[str, Any]:
-            return {name: value.detach().numpy() for name, value in results.items()}
+            exact = getattr(torch, problem.array_dtype)
+            return {name: value.detach().to("cpu", exact).numpy() for name, value in results.items()}
 
+        wait = torch.cuda.synchronize if self.device == "cuda" else nothing
         if mode == "forward":
-            return Job(forward, numbers, around=torch.inference_mode)
-        return Job(training, numbers, around=nullcontext)
+            return Job(forward, numbers, around=torch.inference_mode, synchronize=wait)
+        return Job(training, numbers, around=nullcontext, synchronize=wait)
 
     def refuses(self, problem: Problem, mode: str) -> str | None:
         """Refuse what no module is written for."""
@@ -84,10 +107,15 @@ class PyTorch(Contender):
             return f"no module for the layer {problem.layer!r}"
         if problem.ragged and problem.layer not in _OWN:
             return "only torch.nn's own modules take packed sequences"
+        if self.device == "cuda" and problem.layer not in _OWN and problem.steps > _MOST_EAGER_STEPS:
+            return f"in eager mode more than {_MOST_EAGER_STEPS} steps, of many launches each, take too long"
         return None
 
 
-def _stack(problem: Problem) -> Any:
+_MOST_EAGER_STEPS = 5000
+
+
+def _stack(problem: Problem, **options: Any) -> Any:
     import torch
 
     return getattr(torch.nn, _OWN[problem.layer])(
@@ -95,14 +123,14 @@ def _stack(problem: Problem) -> Any:
         problem.hidden,
         problem.layers,
         bidirectional=problem.bidirectional,
-        dtype=getattr(torch, problem.dtype),
+        **options,
     )
 
 
-def _diagonal(problem: Problem) -> Any:
+def _diagonal(problem: Problem, **options: Any) -> Any:
     from recurray.benchmarks.contenders.pytorch_diagonal import make
 
-    return make(problem)
+    return make(problem, **options)
 
 
 _OWN = {"lstm": "LSTM", "gru": "GRU"}

@@ -7,8 +7,11 @@ from typing import Any
 from recurray.benchmarks.problems import Problem
 
 
-def make(problem: Problem) -> Any:
-    """Return a module with `recurray.DiagonalLSTM`'s params (the projection shared) and ``torch.nn.LSTM``'s call."""
+def make(problem: Problem, **options: Any) -> Any:
+    """Return a module with `recurray.DiagonalLSTM`'s params (the projection shared) and ``torch.nn.LSTM``'s call.
+
+    ``options`` are the device and the precision of the params.
+    """
     import torch
 
     class DiagonalLSTM(torch.nn.Module):
@@ -22,7 +25,7 @@ def make(problem: Problem) -> Any:
                 "w": (4, problem.hidden),
                 "b": (4, problem.hidden),
             }.items():
-                value = torch.empty(shape, dtype=getattr(torch, problem.dtype))
+                value = torch.empty(shape, **options)
                 self.register_parameter(name, torch.nn.Parameter(value))
 
         def forward(self, x: Any, state: Any = None) -> Any:

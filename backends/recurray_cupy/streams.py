@@ -1,0 +1,98 @@
+"""Pieces of work at the same time, the directions of a layer for one, each on a CUDA stream of its own.
+
+The first piece stays on the current stream, and each of the others goes to a stream beside it:
+
+    fork    the streams beside wait for what the current stream has been given so far
+    join    the current stream waits for what the streams beside it have been given
+
+Both by events, for which the host doesn't wait. Before the fork and after the join there is the current stream alone.
+
+Memory needs nothing more, because CuPy's pool hands out what has been freed to the stream alone that it was allocated
+on, and each stream beside belongs to one current stream:
+
+- What a piece of work allocates and frees again stays on its own stream.
+- What it is given is held by the caller until the join. Whoever gets its memory then comes after the join.
+- What it returns has memory of its stream, which hands that out again after the next fork at the earliest, and so after
+  all that the current stream has been given until then.
+
+Other allocators follow other rules. With them, and where the current stream is being captured, the pieces of work run
+one after another on the current stream.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Streams:
+    """The streams beside each current stream.
+
+    Parameters
+    ----------
+    cuda : module
+        ``cupy.cuda``.
+    """
+
+    def __init__(self, cuda: Any) -> None:
+        self._cuda = cuda
+        self._beside: dict[tuple[int, int, int], list[Any]] = {}  # by device, thread and current stream
+        self._now = threading.local()
+
+    @property
+    def count(self) -> int:
+        """How many pieces of work this thread is giving to the GPU at the same time; 1 outside `together`."""
+        return len(getattr(self._now, "streams", ())) or 1
+
+    def together(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work that don't depend on each other, and return their results in order."""
+        if len(works) < 2 or self.count > 1 or not self._can_fork():
+            return [work() for work in works]
+        current = self._cuda.get_current_stream()
+        beside = self._streams_beside(current, len(works) - 1)
+        fork = self._event(current)
+        for stream in beside:
+            stream.wait_event(fork)
+        with self._at_the_same_time([current, *beside]):
+            try:
+                results = [works[0]()]
+                for stream, work in zip(beside, works[1:], strict=True):
+                    with stream:
+                        results.append(work())
+            finally:  # whatever has been given to a stream is waited for, even if it isn't all
+                for stream in beside:
+                    current.wait_event(self._event(stream))
+        return results
+
+    def wait_for_others(self) -> None:
+        """Let what comes on the current stream wait for what other pieces of work have been given so far."""
+        current = self._cuda.get_current_stream()
+        for stream in getattr(self._now, "streams", ()):
+            if stream.ptr != current.ptr:
+                current.wait_event(self._event(stream))
+
+    def _can_fork(self) -> bool:
+        pool = getattr(self._cuda.get_allocator(), "__self__", None)
+        return isinstance(pool, self._cuda.MemoryPool) and not self._cuda.get_current_stream().is_capturing()
+
+    def _streams_beside(self, current: Any, count: int) -> list[Any]:
+        key = self._cuda.runtime.getDevice(), threading.get_ident(), current.ptr
+        found = self._beside.setdefault(key, [])
+        while len(found) < count:
+            found.append(self._cuda.Stream(non_blocking=True))  # it waits for the default stream by events alone
+        return found[:count]
+
+    def _event(self, stream: Any) -> Any:
+        return stream.record(self._cuda.Event(disable_timing=True))
+
+    @contextmanager
+    def _at_the_same_time(self, streams: list[Any]) -> Iterator[None]:
+        self._now.streams = streams
+        try:
+            yield
+        finally:
+            self._now.streams = ()
