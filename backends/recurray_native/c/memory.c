@@ -17,7 +17,7 @@ void *memory_taken(size_t size) {
     if (block && block->size >= size) return (char *)block + HEADER;
     free(block);
     if (size > SIZE_MAX - HEADER - LARGE) return NULL;
-    const size_t boundary = size < LARGE ? HEADER : LARGE;
+    const size_t boundary = size < LARGE / 4 ? HEADER : LARGE;
     const size_t whole = (size + HEADER + boundary - 1) / boundary * boundary;
     block = aligned_alloc(boundary, whole);
     if (!block) return NULL;
