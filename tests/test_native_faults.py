@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import platform
 import subprocess
 import sys
 
@@ -105,6 +106,34 @@ def test_too_little_memory_is_a_memory_error():
     obtain("native")
     found = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False, timeout=120)
     assert "refused" in found.stdout, found.stderr
+
+
+FAULTS = """
+import resource
+import numpy as np
+import recurray as rr
+layer = rr.LSTM(64, 128, backend=rr.get_backend("numpy", engine="native"), seed=0)
+x = np.zeros((1, 100, 64), "float32")
+def train():
+    y, _, cache = layer.forward(x)
+    layer.backward(cache, y)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    train()
+before = faults()
+for _ in range(10):
+    train()
+print((faults() - before) / 10)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives small blocks back")
+def test_memory_is_not_taken_anew_at_each_call():
+    """A small model in a fresh process: its arrays are some 230 pages."""
+    obtain("native")
+    found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, timeout=120)
+    assert float(found.stdout) < 50
 
 
 def test_what_the_engine_cannot_run_goes_to_numpy():

@@ -97,7 +97,8 @@ class Compiled:
             outputs.append((operand, Slot(Kind.PACKED, packed.index(name))))
         outputs += inner_outputs
         code = translate(program, inputs, outputs, params=len(units), gates=inner_gates, inner=inner)
-        return Forward(listing_of(code), packed)
+        listing = listing_of(code, self.blocks, params=len(units), states=len(cell.states), terms=0)
+        return Forward(listing, packed)
 
     @cached_property
     def backward(self) -> Listing:
@@ -132,9 +133,9 @@ class Compiled:
             if k or not projected:
                 outputs.append((outputs_of.get(f"before.{name}", ZERO), Slot(Kind.STATE, k)))
         inner = Slot(Kind.WIDE, 0) if self.plan.inner else None
-        return listing_of(
-            translate(program, inputs, outputs, params=len(self.param_rows), gates=inner_gates, inner=inner)
-        )
+        terms = len(self.param_rows)
+        code = translate(program, inputs, outputs, params=terms, gates=inner_gates, inner=inner)
+        return listing_of(code, self.blocks, params=terms, states=len(cell.states), terms=terms)
 
 
 _recent: dict[int, tuple[Cell, Compiled]] = {}  # by id, as a cell's hash takes longer than all else of a short call

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from ctypes import addressof, byref, c_char
+from ctypes import byref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from recurray.recording import RecordingError
 from recurray_native import library, threads
 from recurray_native.compiled import Compiled, compiled
 from recurray_native.rows import Rows, rows
-from recurray_native.structures import CTask, Listing, pointers
+from recurray_native.structures import CTask, Listing, address, tables
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 ENOUGH = 200_000  # multiplications of a call below which a second thread costs more than it saves
@@ -36,7 +36,7 @@ class Cache:
     weights: Weights  # copies
     rows: Rows
     x: Any  # (N, I)
-    packed: dict[str, Any]  # (N, H) padded
+    packed: Any  # (arrays, N, H) padded, by the step's program
     h_before: Any  # (N, R), what the recurrent product was with; None if there is none
     output: Any  # (N, H) padded, where it is projected
     output_mask: Any  # (B, R), or None
@@ -107,18 +107,18 @@ class Engine:
         output_mask: Any = None,
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
-        ready, call, dtype = compiled(cell), _Call(self.level, x.dtype), x.dtype
-        steps, batch, _ = x.shape
+        ready, dtype = compiled(cell), x.dtype
+        steps, batch, features = x.shape
         valid = rows(steps, batch, lengths, reverse)
-        size, outputs = len(weights.input) // len(cell.input_gates), start[0].shape[1]
-        count, padded = valid.total, call.padded(size)
+        count, size, outputs = valid.total, len(weights.input) // len(cell.input_gates), start[0].shape[1]
+        padded = self._padded(size, dtype)
 
         means = [value for value in draws.values() if isinstance(value, float)] if draws else []
         program = ready.forward(training=keep, means=bool(means))
-        packed = _side_by_side(program.packed, count, padded, dtype)
+        packed = np.empty((len(program.packed), count, padded), dtype)  # in one: large blocks come in large pages
         if draws and not means:
             for name, value in draws.items():
-                packed[f"x.{name}"][:, :size] = valid.over_time(value)
+                packed[program.packed.index(f"x.{name}"), :, :size] = valid.over_time(value)
         weights = _contiguous(weights, copy=keep)
         x_rows = valid.over_time(x)
         if keep and x_rows is not x and x_rows.base is not None:
@@ -129,138 +129,117 @@ class Engine:
         mask = None if output_mask is None else valid.sorted(output_mask)
         first = [valid.sorted(value) for value in start]
         last = [value.copy() for value in first]
+        params = [*_param_rows(weights), *(np.full(size, mean, dtype) for mean in means)]
 
         if count:
-            task = call.task(ready, program.listing, weights, valid, size, outputs)
-            call.params(task, program.listing, [*_param_rows(weights), *(np.full(size, mean, dtype) for mean in means)])
-            call.states(task, first, last)
-            call.arrays(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
-            task.packed = call.listed(packed.values())
-            call.run("recurray_forward", task)
-        end = tuple(valid.unsorted(value) for value in last)
-        if not keep:
-            return valid.from_time(y), end, None
-        kept = {name: packed[name] for name in (*ready.kept, "inner") if name in packed}
-        return valid.from_time(y), end, Cache(weights, valid, x_rows, kept, h_before, output, mask)
+            task = _begun(ready, program.listing, valid, features, size, outputs)
+            _fill(task, input_weight=weights.input, input_bias=weights.input_bias, recurrent_weight=weights.recurrent)
+            _fill(task, recurrent_bias=weights.recurrent_bias, projection=weights.projection)
+            _fill(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
+            self._run("recurray_forward", dtype, task, params, first, last, _addresses(packed))
+        end = tuple([valid.unsorted(value) for value in last])
+        y = valid.from_time(y)
+        return y, end, Cache(weights, valid, x_rows, packed, h_before, output, mask) if keep else None
 
     def scan_backward(
         self, cell: Cell, cache: Cache, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
         """Backward through time; see `recurray.scan.backward`."""
-        ready, call = compiled(cell), _Call(self.level, dy.dtype)
+        ready, dtype = compiled(cell), dy.dtype
         weights, valid = cache.weights, cache.rows
-        size, outputs = len(weights.input) // len(cell.input_gates), dy.shape[2]
-        listing = ready.backward_projected if weights.projection is not None else ready.backward
+        features, outputs = cache.x.shape[1], dy.shape[2]
+        size = len(weights.input) // len(cell.input_gates)
+        is_projected = weights.projection is not None
         made = np.empty_like if valid.total else np.zeros_like
 
         dx = np.empty_like(cache.x)
+        dy = valid.over_time(dy)
         d_input = made(weights.input)
         d_recurrent = None if weights.recurrent is None else made(weights.recurrent)
-        d_projection = None if weights.projection is None else made(weights.projection)
-        terms = len(ready.param_rows)
-        sums = np.zeros((ready.blocks.count + ready.blocks.inner + terms, call.padded(size)), dy.dtype)
+        d_projection = made(weights.projection) if is_projected else None
+        columns = ready.blocks.count + ready.blocks.inner + len(ready.param_rows)
+        sums = np.zeros((columns, self._padded(size, dtype)), dtype)
         first = [valid.sorted(value) for value in dend]
         last = [value.copy() for value in first]
         if valid.total:
-            task = call.task(ready, listing, weights, valid, size, outputs)
-            task.terms = terms
-            call.params(task, listing, _param_rows(weights))
-            call.states(task, first, last)
-            call.arrays(task, x=cache.x, dy=valid.over_time(dy), dx=dx, mask=cache.output_mask, sums=sums)
-            call.arrays(task, h_before=cache.h_before, output=cache.output, inner_operand=cache.packed.get("inner"))
-            call.arrays(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
-            task.packed = call.listed([cache.packed[name] for name in ready.kept])
-            call.run("recurray_backward", task)
-        dstart = tuple(valid.unsorted(value) for value in last)
+            listing = ready.backward_projected if is_projected else ready.backward
+            task = _begun(ready, listing, valid, features, size, outputs)
+            _fill(task, input_weight=weights.input, recurrent_weight=weights.recurrent, projection=weights.projection)
+            _fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums)
+            _fill(task, h_before=cache.h_before, output=cache.output)
+            _fill(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
+            packed = _addresses(cache.packed)
+            if ready.blocks.inner:
+                task.inner_operand = packed.pop()  # which comes last
+            kept = packed[len(packed) - len(ready.kept) :]
+            self._run("recurray_backward", dtype, task, _param_rows(weights), first, last, kept)
+        dstart = tuple([valid.unsorted(value) for value in last])
         of_input, of_recurrent, pointwise = _sums_by_use(ready, weights, sums[:, :size])
         grads = Weights(d_input, d_recurrent, of_input, of_recurrent, d_projection, pointwise)
         return valid.from_time(dx), dstart, grads
 
-
-class _Call:
-    """A task being filled in, and all that its pointers point to."""
-
-    def __init__(self, level: str, dtype: Any) -> None:
-        self.level = level
-        self.is_double = dtype == FLOATS[1]
-        self.kept: list[Any] = []
-
-    def padded(self, size: int) -> int:
+    def _padded(self, size: int, dtype: Any) -> int:
         """Size rounded up to whole vectors."""
-        lanes = library.lanes(self.level, self.is_double)
+        lanes = library.lanes(self.level, dtype == FLOATS[1])
         return -(-size // lanes) * lanes
 
-    def at(self, a: Any) -> int:
-        """The address of a contiguous array, which is kept until the call is over."""
-        if a is None:
-            return 0
-        self.kept.append(a)
-        try:
-            return addressof(c_char.from_buffer(a))  # which refuses what isn't contiguous
-        except TypeError:  # it isn't to be written to; this takes seven times as long
-            if not a.flags.c_contiguous:
-                raise
-            address: int = a.ctypes.data
-            return address
-
-    def listed(self, arrays: Any) -> int:
-        """The address of the arrays' addresses."""
-        found = pointers([self.at(a) for a in arrays])
-        self.kept.append(found)
-        return addressof(found)
-
-    def task(self, ready: Compiled, listing: Listing, weights: Weights, valid: Rows, size: int, outputs: int) -> CTask:
-        """A task with sizes, weights and program."""
-        blocks, features = ready.blocks, weights.input.shape[1]
-        operations = (
-            valid.total * size * (len(ready.input_places) * features + len(ready.recurrent_places) * outputs + 100)
+    def _run(
+        self,
+        function: str,
+        dtype: Any,
+        task: CTask,
+        params: list[Any],
+        first: list[Any],
+        last: list[Any],
+        packed: list[int],
+    ) -> None:
+        """Do a task, given what it has lists of; the caller holds all arrays."""
+        held = tables(
+            task,
+            param=[address(a) for a in params],
+            first=[address(a) for a in first],
+            last=[address(a) for a in last],
+            packed=packed,
         )
-        task = CTask(
-            *(len(valid.counts), valid.shape[1], valid.total, features, size, outputs),
-            _thread_count(operations, valid),
-            *valid.addresses,
-            *(blocks.count, blocks.inner, 0, addressof(blocks.input_gate), addressof(blocks.recurrent_gate)),
-            *(self.at(weights.input), self.at(weights.input_bias)),
-            *(self.at(weights.recurrent), self.at(weights.recurrent_bias), self.at(weights.projection)),
-        )
-        task.program = listing.program
-        return task
-
-    def params(self, task: CTask, listing: Listing, found: list[Any]) -> None:
-        """The cell's own params, by row, and the program's constants."""
-        if found:
-            task.params, task.param = len(found), self.listed(found)
-        task.constants, task.constant = len(listing.constants), addressof(listing.constants)
-
-    def states(self, task: CTask, first: list[Any], last: list[Any]) -> None:
-        """Where states, or their gradients, come from and go to."""
-        task.states, task.first, task.last = len(first), self.listed(first), self.listed(last)
-
-    def arrays(self, task: CTask, **found: Any) -> None:
-        """Arrays by the fields of the task."""
-        for name, a in found.items():
-            if a is not None:
-                setattr(task, name, self.at(a))
-
-    def run(self, function: str, task: CTask) -> None:
-        """Do the task."""
-        failed = getattr(library.library(), function)(library.number(self.level), self.is_double, byref(task))
+        failed = getattr(library.library(), function)(library.number(self.level), dtype == FLOATS[1], byref(task))
+        del held
         if failed:
             raise MemoryError("the engine couldn't get the memory that it works in")
 
 
+def _begun(ready: Compiled, listing: Listing, valid: Rows, features: int, size: int, outputs: int) -> CTask:
+    """A task with its program and sizes."""
+    task = listing.begin()
+    task.steps, (_, task.batch), task.rows = len(valid.counts), valid.shape, valid.total
+    task.features, task.units, task.outputs = features, size, outputs
+    task.counts, task.offsets, task.lengths, task.ends = valid.addresses
+    products = len(ready.input_places) * features + len(ready.recurrent_places) * outputs
+    task.threads = _thread_count(valid.total * size * (products + 100), valid)
+    return task
+
+
+def _fill(task: CTask, **arrays: Any) -> None:
+    """Give a task the addresses of arrays, which the caller holds, by its fields."""
+    for name, a in arrays.items():
+        if a is not None:
+            setattr(task, name, address(a))
+
+
+def _addresses(packed: Any) -> list[int]:
+    """The addresses of the arrays in a block of them."""
+    if not len(packed):
+        return []
+    at = address(packed)
+    return [at + k * packed.strides[0] for k in range(len(packed))]
+
+
 def _thread_count(operations: int, valid: Rows) -> int:
-    wanted = threads.get_num_threads()
     if operations < ENOUGH:
         return 1
+    wanted = threads.get_num_threads()
     if valid.shape[1] >= wanted * ROWS_EACH:
         return wanted
     return max(1, min(wanted, operations // len(valid.counts) // ENOUGH_A_STEP))
-
-
-def _side_by_side(names: Sequence[str], count: int, padded: int, dtype: Any) -> dict[str, Any]:
-    """Arrays (N, H) padded, in one block: large blocks come in large pages, which takes a fraction of the time."""
-    return dict(zip(names, np.empty((len(names), count, padded), dtype), strict=True)) if names else {}
 
 
 def _param_rows(weights: Weights) -> list[Any]:

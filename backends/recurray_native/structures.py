@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import POINTER, Array, Structure, c_double, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Array, Structure, addressof, c_char, c_double, c_int32, c_int64, c_void_p, sizeof
 from dataclasses import dataclass
 from typing import Any
 
 from recurray_native.plan import Plan
 from recurray_native.program import Code
+
+POINTER_SIZE = sizeof(c_void_p)
+_char_in = c_char.from_buffer
 
 
 class CSlot(Structure):
@@ -62,11 +65,26 @@ class CTask(Structure):
 
 @dataclass(frozen=True)
 class Listing:
-    """A program as the engine reads it, and what its pointers point to."""
+    """A program as the engine reads it, what its pointers point to, and a task to begin with.
+
+    Attributes
+    ----------
+    program : CProgram
+    constants : array of double
+    task : CTask
+        All that is the same in every call.
+    kept : tuple
+        What pointers point to.
+    """
 
     program: CProgram
     constants: Any
+    task: CTask
     kept: tuple[Any, ...]
+
+    def begin(self) -> CTask:
+        """A task to be filled in."""
+        return CTask.from_buffer_copy(self.task)
 
 
 @dataclass(frozen=True)
@@ -84,13 +102,30 @@ def numbers(values: Sequence[int]) -> Array[c_int64]:
     return (c_int64 * len(values))(*values)
 
 
-def pointers(addresses: Sequence[int]) -> Array[c_void_p]:
-    """An array of addresses."""
-    return (c_void_p * len(addresses))(*addresses)
+def address(a: Any) -> int:
+    """The address of a contiguous array, which the caller holds while the address is in use."""
+    try:
+        return addressof(_char_in(a))  # which refuses what isn't contiguous
+    except TypeError:  # it isn't to be written to; this takes four times as long
+        if not a.flags.c_contiguous:
+            raise
+        found: int = a.ctypes.data
+        return found
 
 
-def listing_of(code: Code) -> Listing:
-    """Bring a program into the engine's form."""
+def tables(task: CTask, **addresses: Sequence[int]) -> Any:
+    """Have fields of a task point to lists of addresses, which are returned: the caller holds them."""
+    together = [each for listed in addresses.values() for each in listed]
+    found = (c_void_p * len(together))(*together)
+    at = addressof(found)
+    for name, listed in addresses.items():
+        setattr(task, name, at)
+        at += len(listed) * POINTER_SIZE
+    return found
+
+
+def listing_of(code: Code, blocks: Blocks, *, params: int, states: int, terms: int) -> Listing:
+    """Bring a program into the engine's form, and what is the same in all its calls."""
     slots = (CSlot * len(code.slots))(*(CSlot(slot.kind, slot.index) for slot in code.slots))
     instructions = (CInstruction * len(code.instructions))(*(CInstruction(*line) for line in code.instructions))
     ends = numbers(code.stage_ends)
@@ -100,7 +135,19 @@ def listing_of(code: Code) -> Listing:
         *(slots, instructions, ends),
         *(code.inner_stage, code.inner_slot),
     )
-    return Listing(program, constants, (slots, instructions, ends))
+    task = CTask(
+        blocks=blocks.count,
+        inner_blocks=blocks.inner,
+        terms=terms,
+        input_gate=addressof(blocks.input_gate),
+        recurrent_gate=addressof(blocks.recurrent_gate),
+        params=params,
+        constants=len(constants),
+        constant=addressof(constants),
+        states=states,
+        program=program,
+    )
+    return Listing(program, constants, task, (slots, instructions, ends, blocks))
 
 
 def blocks_of(plan: Plan) -> Blocks:

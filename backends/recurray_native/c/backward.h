@@ -4,7 +4,11 @@
 
 #include "scan.h"
 
-enum { STRETCH = 16 }; /* rows at a time where rows are gone through */
+enum {
+    STRETCH = 16,     /* rows at a time where rows are gone through */
+    CHUNK = 512,      /* rows of the arrays over a chunk of time, about */
+    LEAST_CHUNK = 64, /* so many at least */
+};
 
 /* A left operand of the gradients' products, (rows of a chunk, columns), and what its columns are packed as: groups of ROWS. */
 typedef struct {
@@ -46,7 +50,15 @@ typedef struct {
     real *tiles[MOST_THREADS];
 } Backward;
 
-INLINE i64 rows_of_chunk(const Task *task) { return least(task->rows, most(CHUNK, task->batch)); }
+/* Rows of a chunk, about. Where the gradients have terms beside the blocks of the products there are fewer, so that a chunk
+   isn't larger for them: they are written and read once, in a chunk of any length. */
+INLINE i64 chunk_size(const Task *task) {
+    const i64 blocks = task->blocks + task->inner_blocks;
+    return most(LEAST_CHUNK, CHUNK * blocks / most(1, blocks + task->terms));
+}
+
+/* Room for a chunk: a step isn't cut. */
+INLINE i64 rows_of_chunk(const Task *task) { return least(task->rows, most(chunk_size(task), task->batch)); }
 
 static void lay_out_whole(Matrix *b, i64 k, i64 n, Arena *arena) {
     *b = (Matrix){k, n, taken(arena, packed_size(k, n), sizeof(real)), NULL};
@@ -356,8 +368,7 @@ static void backward_thread(void *argument, int thread, int threads) {
     barrier_wait(&scan->barrier, threads);
     for (i64 last = task->steps, first; last > 0; last = first) {
         const int begins = last == task->steps;
-        for (first = last - 1; first > 0 && rows_of_steps(task, first - 1, last).last - rows_of_steps(task, first - 1, last).first <= CHUNK;)
-            first--;
+        first = chunk_begin(task, last, chunk_size(task));
         const Range chunk = rows_of_steps(task, first, last);
         for (i64 step = last - 1; step >= first; step--) backward_step(b, &share, step, chunk.first);
         barrier_wait(&scan->barrier, threads);

@@ -97,7 +97,7 @@ INLINE Vector tanh_of(Vector x) {
 INLINE Vector logistic_of(Vector x) {
     Reduced e = reduced(-chosen(x < FAINT, all(FAINT), chosen(x > -FAINT, all(-FAINT), x)));
     Vector scale = power_of_two(e.n);
-    return chosen(x < FAINT, all(0), (real)1 / ((e.less_one * scale + scale) + (real)1));
+    return chosen(x < FAINT, all(0), all(1)) / ((e.less_one * scale + scale) + (real)1); /* so there is one division */
 }
 
 INLINE Vector log_of(Vector x) {

@@ -7,8 +7,7 @@
 #include "functions.h"
 
 enum {
-    TILE_SIZE = 2048 / sizeof(real), /* numbers of a tile, or BLOCK where that is more: a dozen fit the first-level cache */
-    MOST_SLOTS = 1024,
+    TILE_SIZE = 4096 / sizeof(real), /* numbers of a tile, or BLOCK where that is more: half a dozen fit the first-level cache */
 };
 
 /* What a slot's place moves with, besides the unit. */

@@ -13,12 +13,22 @@ static struct {
     void *argument;
     int threads;  /* of the call */
     int made;     /* threads made so far */
-    int unfinished;
+    atomic_int unfinished;
     long call;    /* its number */
 } pool = {.in_use = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .begin = PTHREAD_COND_INITIALIZER,
           .end = PTHREAD_COND_INITIALIZER};
+
+enum { TURNS = 4000 }; /* of waiting for a thread that is about to come, before giving it the processor; some 50 us */
+
+static void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
@@ -88,19 +98,12 @@ void pool_run(Work work, void *argument, int threads) {
     pthread_cond_broadcast(&pool.begin);
     pthread_mutex_unlock(&pool.lock);
     work(argument, 0, threads);
+    for (int turns = 0; turns < TURNS && atomic_load(&pool.unfinished); turns++) pause_briefly();
     pthread_mutex_lock(&pool.lock);
     while (pool.unfinished) pthread_cond_wait(&pool.end, &pool.lock);
     pool.threads = 0;
     pthread_mutex_unlock(&pool.lock);
     pthread_mutex_unlock(&pool.in_use);
-}
-
-static void pause_briefly(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
 }
 
 void barrier_wait(Barrier *barrier, int threads) {
@@ -112,7 +115,7 @@ void barrier_wait(Barrier *barrier, int threads) {
         return;
     }
     for (int turns = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turns++) {
-        if (turns < 4000) pause_briefly();
+        if (turns < TURNS) pause_briefly();
         else sched_yield(); /* fewer cores than threads */
     }
 }

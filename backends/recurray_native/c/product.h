@@ -126,7 +126,7 @@ static void multiply_unpacked(const real *a, i64 row, i64 rows, const Matrix *b,
     }
 }
 
-enum { STREAMS = 16 / VECTORS };
+enum { STREAMS = BLOCK / PANEL };
 
 /* The product of one row: several panels at a time, so that there are enough sums to add to. */
 static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64 k, Range columns, const real *start, real *c,

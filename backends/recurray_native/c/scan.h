@@ -9,7 +9,6 @@
 
 enum {
     GATES_SIZE = 128 << 10, /* bytes of the second-level cache for a tile's gates */
-    CHUNK = 512,        /* rows of the arrays over a chunk of time, about */
     TILE_ROWS = 96,     /* rows whose products are made before the machine runs on them */
     FEW_ROWS = 4,       /* so many steps and rows in all aren't worth packing the weights for */
     ROWS_EACH = 12,     /* the least that a thread takes where the batch is cut; as in engine.py */
@@ -188,6 +187,13 @@ static i64 chunk_end(const Task *task, i64 first, i64 rows) {
     i64 sum = task->counts[first], last = first + 1;
     for (; last < task->steps && sum + task->counts[last] <= rows; last++) sum += task->counts[last];
     return last;
+}
+
+/* The first step of a chunk that ends before `last` and has `rows` rows at most, or one step. */
+static i64 chunk_begin(const Task *task, i64 last, i64 rows) {
+    i64 first = last - 1, sum = task->counts[first];
+    for (; first > 0 && sum + task->counts[first - 1] <= rows; first--) sum += task->counts[first - 1];
+    return first;
 }
 
 #endif
