@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recurray.arrays import Array, device_of, namespace_of
@@ -106,7 +107,12 @@ class ParamForm:
 
     def of(self, params: Mapping[str, Array], layer: int, direction: int) -> dict[str, Array]:
         """Pick one direction's params by field."""
-        return {field: params[self.name(field, layer, direction)] for field in self.shapes(layer)}
+        return {field: params[name] for field, name in self._names_by_place[layer, direction].items()}
+
+    @cached_property
+    def _names_by_place(self) -> dict[tuple[int, int], dict[str, str]]:
+        """The params' names by field."""
+        return {place: {field: self.name(field, *place) for field in self.shapes(place[0])} for place in self.places}
 
     def weights(self, values: Mapping[str, Array]) -> Weights:
         """From the params by field to what a scan is given."""
