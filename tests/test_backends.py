@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness import assert_same, here, obtain, on_host, platforms, why_absent
+from harness import assert_all_same, assert_same, here, obtain, on_host, platforms, why_absent
 from recurray import selector
 from recurray.backend import Backend
 
@@ -59,7 +60,7 @@ def test_names() -> None:
     assert rr.get_backend("numpy") is backend
     assert rr.get_backend(backend) is backend
     assert rr.get_backend("numpy", "cpu").xp is np
-    assert repr(backend) == "<recurray backend 'numpy' on cpu>"
+    assert repr(rr.get_backend("numpy", engine="numpy")) == "<recurray backend 'numpy' on cpu>"
     assert "numpy" in rr.available_backends()
     assert set(rr.available_backends()) <= {"numpy", "cupy"}
 
@@ -439,3 +440,28 @@ def test_what_must_be_here_fails_where_it_is_not(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RECURRAY_TEST_REQUIRE", "nunpy")
     with pytest.raises(pytest.UsageError, match="RECURRAY_TEST_REQUIRE names nunpy; known are numpy, "):
         here()
+
+
+def test_layers_states_and_caches_can_be_pickled(backend: Backend) -> None:
+    if backend.origin is None:
+        with pytest.raises(TypeError, match="not made by get_backend"):
+            pickle.dumps(backend)
+        return
+    x = backend.asarray(np.random.default_rng(0).standard_normal((2, 5, 3)), "float32")
+    for layer in (
+        rr.LSTM(3, 4, 2, dropout=0.5, backend=backend, seed=0),
+        rr.Recurrent(rr.cells.SLSTMCell(), 3, 4, backend=backend, seed=0),
+        rr.Sequential(rr.GRU(3, 4, backend=backend, seed=0), rr.Linear(4, 2, backend=backend, seed=0)),
+    ):
+        again = pickle.loads(pickle.dumps(layer))
+        assert repr(again) == repr(layer)
+        assert repr(again.backend) == repr(backend)
+        assert pickle.loads(pickle.dumps(again.backend)) is again.backend
+        y, state, cache = layer.forward(x)
+        assert_same(on_host(backend, again.forward(x)[0]), on_host(backend, y))  # its draws too
+        state_again, cache_again = pickle.loads(pickle.dumps((state, cache)))
+        assert type(state_again) is type(state)
+        found, expected = again.backward(cache_again, y)[2], layer.backward(cache, y)[2]
+        assert_all_same(
+            {k: on_host(backend, v) for k, v in found.items()}, {k: on_host(backend, v) for k, v in expected.items()}
+        )

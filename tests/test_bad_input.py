@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -512,11 +514,60 @@ def test_lengths_may_come_from_any_backend(backend: Backend) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_cache_of_another_stack_is_refused() -> None:
-    one, two = rr.LSTM(I, H, seed=0), rr.LSTM(I, H, 2, seed=0)
-    y, _, cache = two.forward(X)
-    with pytest.raises(ValueError, match=r"cache must be of 1 layers with 1 directions each, but is of 2"):
-        one.backward(cache, y)
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: rr.LSTM(I, H, 2), "num_layers 1, but is of one with 2"),
+        (lambda: rr.LSTM(I, H, bidirectional=True), "directions 1, but is of one with 2"),
+        (lambda: rr.LSTM(I, H + 1), f"hidden_size {H}, but is of one with {H + 1}"),
+        (lambda: rr.LSTM(I, H, proj_size=2), "proj_size 0, but is of one with 2"),
+        (lambda: rr.LSTM(I, H, bias=False), "bias True, but is of one with False"),
+        (lambda: rr.LSTM(I, H, peepholes=True), r"cell LSTMCell\(.*, but is of one with LSTMCell\(peepholes=True"),
+        (lambda: rr.GRU(I, H), r"cell LSTMCell\(.*, but is of one with GRUCell"),
+        (lambda: rr.LSTM(I, H, dtype="float64"), "dtype float32, but is of one with float64"),
+        (lambda: rr.LSTM(I, H, backend=np), "backend <recurray backend 'numpy'.*>, but is of one with <.*reference"),
+    ],
+)
+def test_a_cache_of_another_layer_is_refused(other: Any, message: str) -> None:
+    y, _, cache = other().forward(X)
+    with pytest.raises(ValueError, match=f"cache must be of a layer with {message}"):
+        rr.LSTM(I, H, backend="numpy", seed=0).backward(cache, y)
+
+
+def test_a_cache_of_an_equal_layer_will_do() -> None:
+    for layer in (lstm(), rr.Recurrent(rr.cells.SLSTMCell(), I, H, seed=0)):
+        y, _, cache = layer.forward(X)
+        assert_all_same(copy.deepcopy(layer).backward(copy.deepcopy(cache), y)[2], layer.backward(cache, y)[2])
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_param_that_was_replaced_by_something_else_is_refused(backend: Backend, steps: int) -> None:
+    x = backend.asarray(np.ones((1, steps, I), "float32"))
+    for name, wrong, error, message in (
+        ("weight_hh_l0", lambda a: backend.asarray(a, "float64"), TypeError, "must be float32, not .*float64"),
+        (
+            "bias_ih_l0",
+            lambda a: backend.asarray(a[:3], "float32"),
+            ValueError,
+            r"must have the shape \(16,\), not \(3,\)",
+        ),
+        ("weight_ih_l0", lambda a: a.tolist(), TypeError, "must be float32, not list"),
+    ):
+        layer = rr.LSTM(I, H, backend=backend, seed=0)
+        layer(x), layer(x), layer(x)
+        layer.params[name] = wrong(backend.to_numpy(layer.params[name]))
+        for call in (layer, layer.forward):
+            with pytest.raises(error, match=f"the param '{name}' {message}"):
+                call(x)
+            with pytest.raises(error, match=f"the param '{name}' {message}"):
+                call(x)
+
+
+def test_params_of_half_precision_are_loaded_without_a_warning() -> None:
+    layer = lstm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer.load_state_dict({name: value.astype("float16") for name, value in layer.state_dict().items()})
 
 
 def test_a_layer_in_two_places_is_refused() -> None:

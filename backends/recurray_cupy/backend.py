@@ -137,6 +137,10 @@ class CupyBackend(Backend):
         self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a stage whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 
+    def __repr__(self) -> str:
+        half = "" if self.compute_dtype is None else f", {self.compute_dtype}"
+        return f"<recurray backend {self.name!r} on {self.device}, stage {self.stage!r}{half}>"
+
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return ``x`` (an array of any library, a list, a number) as a CuPy array on this backend's device."""
         with self.device:

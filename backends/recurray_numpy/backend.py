@@ -43,6 +43,10 @@ class NumpyBackend(Backend):
         self.name = "numpy"
         self.engine = find_engine(engine)
 
+    def __repr__(self) -> str:
+        engine = "" if self.engine is None else f", engine {self.engine.name}"
+        return f"<recurray backend {self.name!r} on {self.device}{engine}>"
+
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:

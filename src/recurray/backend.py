@@ -54,6 +54,9 @@ class Backend:
     xp: Namespace
     device: Any
     steps_together = 64
+    origin: tuple[Callable[..., Backend], tuple[Any, ...]] | None = (
+        None  # a function, and with what it makes this again
+    )
 
     def __init__(self, namespace: Namespace, device: Any = None) -> None:
         probe = namespace.asarray(0.0) if device is None else namespace.asarray(0.0, device=device)
@@ -188,5 +191,11 @@ class Backend:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
+    def __reduce__(self) -> Any:
+        if self.origin is None:
+            raise TypeError(f"{self!r} can't be pickled or copied, because it was not made by get_backend")
+        return self.origin
+
     def __repr__(self) -> str:
-        return f"<recurray backend {self.name!r} on {self.device}>"
+        path = ", reference path" if type(self) is Backend else ""
+        return f"<recurray backend {self.name!r} on {self.device}{path}>"

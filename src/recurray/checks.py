@@ -18,10 +18,15 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 def recompute(value: Any) -> int | str | None:
     """Check how many steps apart states are kept."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+    if value is None or (isinstance(value, str) and value == "sqrt"):
         return value
-    if isinstance(value, str) and value == "sqrt":
-        return value
+    if not isinstance(value, (str, bool)):
+        try:
+            steps = operator.index(value)
+        except TypeError:
+            steps = 0
+        if steps > 0:
+            return steps
     raise ValueError(f"recompute must be None, 'sqrt' or a positive integer, not {value!r}")
 
 
@@ -162,11 +167,20 @@ def params_to_load(
             raise TypeError(f"the param {name!r} must be floating-point numbers, not {value.dtype}")
         if value.shape != tuple(param.shape):
             raise ValueError(f"the param {name!r} must have the shape {in_words(param.shape)}, not {value.shape}")
-        largest = abs(value[abs(value) < math.inf]).max(initial=0)
+        largest = float(abs(value[abs(value) < math.inf]).max(initial=0))
         if dtype == "float32" and largest > FLOAT32_MAX:
             raise ValueError(f"the param {name!r} has {largest}, which is too large for float32")
         loaded[name] = backend.asarray(value.copy(), dtype)  # a copy, that the layer alone holds
     return loaded
+
+
+def param(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Check a param, which anyone may have replaced since the layer was made."""
+    if getattr(value, "dtype", None) != getattr(backend.xp, dtype):
+        have = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(f"the param {name!r} must be {dtype}, not {have}: load_state_dict and asarray convert")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"the param {name!r} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
 
 
 def in_words(shape: Sequence[int | str | EllipsisType]) -> str:

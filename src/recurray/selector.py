@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def get_backend(
     Examples
     --------
     >>> import recurray as rr
-    >>> rr.get_backend("numpy")
+    >>> rr.get_backend("numpy", engine="numpy")
     <recurray backend 'numpy' on cpu>
     """
     if backend is None:
@@ -136,9 +137,16 @@ def _named(name: str, device: Any, **options: Any) -> Backend:
         if option not in signature(make).parameters:
             raise ValueError(f"the backend {name!r} takes no {option}, but {option}={value!r} was asked for")
     backend: Backend = make(device=device, **options)
+    backend.origin = partial(_named, name, device, **options), ()
     return backend
 
 
 @cache
 def _on_namespace(namespace: Any, device: Any) -> Backend:
-    return Backend(namespace, device)
+    backend = Backend(namespace, device)
+    backend.origin = _on_namespace_of, (namespace.__name__, device)
+    return backend
+
+
+def _on_namespace_of(name: str, device: Any) -> Backend:
+    return _on_namespace(import_module(name), device)

@@ -184,5 +184,14 @@ def added(first: CellGradients, second: CellGradients) -> CellGradients:
 
 @cache
 def named(names: tuple[str, ...]) -> Any:
-    """Return a named tuple type with the fields ``names``."""
-    return namedtuple("named", names)  # noqa: PYI024 - the fields are known only at run time
+    """Return a named tuple type with the fields ``names``, the same one each time."""
+    # The fields are known only at run time.
+    return type("named", (namedtuple("named", names),), {"__slots__": (), "__reduce__": _by_names})  # noqa: PYI024
+
+
+def _by_names(value: Any) -> Any:
+    return _of_names, (value._fields, tuple(value))
+
+
+def _of_names(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return named(names)(*values)

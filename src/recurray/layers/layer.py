@@ -69,7 +69,8 @@ class Layer(ABC):
         state
             The final state, None for layers that have none.
         cache
-            What `backward` reads.
+            What `backward` reads, beside the params: until it has run, these may be replaced, but not written to in
+            place.
         """
         return self._forward(x, state, lengths, training=training, rng=rng, keep=True)
 
@@ -142,7 +143,7 @@ class Layer(ABC):
         other = copy.copy(self)
         other.dtype = checks.float_dtype(dtype)
         xp = self.backend.xp
-        other.params = {name: xp.astype(value, getattr(xp, dtype)) for name, value in self.params.items()}
+        other.params = {name: xp.astype(value, getattr(xp, other.dtype)) for name, value in self.params.items()}
         return other
 
     def __repr__(self) -> str:

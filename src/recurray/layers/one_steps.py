@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import is_
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from recurray.arrays import Array
 from recurray.backend import Backend, OneStep
@@ -16,12 +16,14 @@ class OneSteps:
     """What the backend has written for a layer's params, kept from call to call.
 
     It is used only while the params are the very arrays that it was written for, and these are read anew at each step:
-    it can't serve what they were before. Each thread takes one for itself.
+    it can't serve what they were before. Each thread takes one for itself. Writing takes longer than a step, so it is
+    done when arrays come for the second time: in training they don't.
     """
 
     def __init__(self) -> None:
         self._free: list[_Written] = []
         self._none_for: Backend | None = None  # a backend that has no short way
+        self._seen: list[int] = []  # the identities of the params that came last
 
     def take(self, layer: Recurrent, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Take a step; return the output and the state, or None if that is for the long way."""
@@ -32,6 +34,10 @@ class OneSteps:
         except IndexError:
             written = None
         if written is None or not written.is_of(layer):
+            arrays = [id(array) for array in layer.params.values()]
+            if arrays != self._seen:
+                self._seen = arrays
+                return None
             step = layer.backend.one_step(layer.cell, layer.weights())
             if step is None:
                 self._none_for = layer.backend
@@ -41,8 +47,8 @@ class OneSteps:
         self._free.append(written)
         return found
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)()  # what is written is for the arrays that it was written for
+    def __reduce__(self) -> Any:  # for copies too
+        return type(self), ()  # what is written is for the arrays that it was written for
 
 
 class _Written:

@@ -105,14 +105,16 @@ class ParamForm:
         bound = 1 / self.hidden_size**0.5
         return rng.uniform(-bound, bound, shape)
 
-    def of(self, params: Mapping[str, Array], layer: int, direction: int) -> dict[str, Array]:
-        """Pick one direction's params by field."""
-        return {field: params[name] for field, name in self._names_by_place[layer, direction].items()}
+    def by_field(self, layer: int, direction: int) -> list[tuple[str, str, tuple[int, ...]]]:
+        """One direction's params: fields, names and shapes."""
+        return self._fields_by_place[layer, direction]
 
     @cached_property
-    def _names_by_place(self) -> dict[tuple[int, int], dict[str, str]]:
-        """The params' names by field."""
-        return {place: {field: self.name(field, *place) for field in self.shapes(place[0])} for place in self.places}
+    def _fields_by_place(self) -> dict[tuple[int, int], list[tuple[str, str, tuple[int, ...]]]]:
+        return {
+            place: [(field, self.name(field, *place), shape) for field, shape in self.shapes(place[0]).items()]
+            for place in self.places
+        }
 
     def weights(self, values: Mapping[str, Array]) -> Weights:
         """From the params by field to what a scan is given."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -50,6 +50,7 @@ class RecurrentCache:
     steps: int
     batch: int
     state_given: bool
+    made_by: dict[str, Any]  # what another layer would have to agree in, to be given this
 
 
 class Recurrent(Layer):
@@ -250,6 +251,20 @@ class Recurrent(Layer):
         return with_recurrent_dropout(cell, self.recurrent_dropout)
 
     @property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell,
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "directions": self.directions,
+            "proj_size": self.proj_size,
+            "bias": self.bias,
+            "dtype": self.dtype,
+            "backend": repr(self.backend),
+        }
+
+    @property
     def directions(self) -> int:
         """1, or 2 where bidirectional."""
         return 2 if self.bidirectional else 1
@@ -327,7 +342,7 @@ class Recurrent(Layer):
             ends += [end for _, end, _ in done]
             caches.append([own for _, _, own in done])
             x = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=-1)
-        cache = RecurrentCache(caches, kept, steps, batch, state is not None) if keep else None
+        cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity) if keep else None
         return self._time_major(x), form.join(ends), cache
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
@@ -336,12 +351,12 @@ class Recurrent(Layer):
         A gradient of the final state may leave fields None for zeros.
         """
         checks.cache(cache, RecurrentCache)
-        places = [len(directions) for directions in cache.directions]
-        if places != [self.directions] * self.num_layers:
-            raise ValueError(
-                f"cache must be of {self.num_layers} layers with {self.directions} directions each, "
-                f"but is of {len(places)} with {places[0]}: it is another layer's"
-            )
+        for name, own in self._identity.items():
+            if not _agree(cache.made_by[name], own):
+                raise ValueError(
+                    f"cache must be of a layer with {name} {own}, but is of one with {cache.made_by[name]}: "
+                    "it is another layer's"
+                )
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
         dy = checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)
@@ -389,13 +404,21 @@ class Recurrent(Layer):
     def weights(self) -> list[Weights]:
         """Return the weights of every layer and direction as they are, by what a scan does with them."""
         form = self._param_form
-        return [form.weights(form.of(self.params, *place)) for place in form.places]
+        return [form.weights(self._params_of(*place)) for place in form.places]
+
+    def _params_of(self, layer: int, direction: int) -> dict[str, Array]:
+        """One direction's params by field, which must still be what a scan can be given."""
+        found = {}
+        for field, name, shape in self._param_form.by_field(layer, direction):
+            checks.param(self.backend, self.dtype, name, self.params[name], shape)
+            found[field] = self.params[name]
+        return found
 
     def _weights_in_use(
         self, layer: int, direction: int, rng: np.random.Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
         """The weights after weight dropout, and what it kept, by field."""
-        values, kept = self._param_form.of(self.params, layer, direction), {}
+        values, kept = self._params_of(layer, direction), {}
         if rng is not None and self.weight_dropout:
             for field in _recurrent_weights(self.cell):
                 kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
@@ -473,6 +496,11 @@ class Recurrent(Layer):
             if getattr(self, name) != default:
                 options.append(f"{name}={getattr(self, name)!r}")
         return options
+
+
+def _agree(a: Any, b: Any) -> bool:
+    """Whether two of a cache's properties are the same; cells without fields are so by their type."""
+    return bool(a == b) or (isinstance(a, Cell) and type(a) is type(b) and not is_dataclass(a))
 
 
 def _reads_output(cell: Cell) -> bool | None:
