@@ -465,3 +465,8 @@ def test_layers_states_and_caches_can_be_pickled(backend: Backend) -> None:
         assert_all_same(
             {k: on_host(backend, v) for k, v in found.items()}, {k: on_host(backend, v) for k, v in expected.items()}
         )
+
+
+def test_a_precision_that_there_is_not(backend: Backend) -> None:
+    with pytest.raises(ValueError, match="dtype must be a name of the array API's, such as 'float32', not 'float31'"):
+        backend.asarray([1.0], "float31")

@@ -69,10 +69,14 @@ class Backend:
 
         Raises
         ------
+        ValueError
+            There is no such precision.
         TypeError
             The array library can't hold the precision asked for (JAX without ``jax_enable_x64``).
         """
-        wanted = None if dtype is None else getattr(self.xp, dtype)
+        wanted = None if dtype is None else getattr(self.xp, dtype, None)
+        if wanted is None and dtype is not None:
+            raise ValueError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
         if not self.owns(x):
             import numpy as np
 

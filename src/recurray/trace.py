@@ -43,6 +43,8 @@ class DirectionTrace(Mapping[str, Array]):
     arrays: Mapping[str, Array]
 
     def __getitem__(self, name: str) -> Array:
+        if name not in self.arrays:
+            raise KeyError(f"there is no {name!r}; there are {', '.join(map(repr, self.arrays))}")
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:
