@@ -17,6 +17,7 @@ import nvrtc
 from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from host_cpp import HEAD, HostLibrary, compiler
+from named_cell import NamedCell
 from random_cell import RandomCell
 from recurray.arrays import namespace_of, sigmoid
 from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
@@ -35,6 +36,12 @@ needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not insta
 
 def kernels_of(cell, *, projected=False):
     return [kernel for keep in (True, False) for kernel in compiled(cell).kernels(keep=keep, projected=projected)]
+
+
+def test_no_name_of_a_cells_own_is_taken_for_a_kernels_argument():
+    cell = NamedCell(hoisted="mean_p", amid="mean_s", draw="mean_m", kept="mean_k", rows=(("u", ("mean_a",)),))
+    for kernel in kernels_of(cell):
+        assert {argument.name for argument in kernel.arguments if argument.type == "real"} <= {"mean_mean_m"}
 
 
 # Launch arithmetic ---------------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import recurray as rr
 from compare_scans import draw
+from named_cell import CELLS as NAMED_CELLS
+from named_cell import NamedCell
 from random_cell import RandomCell
 from recurray.cells import (
     Cell,
@@ -24,6 +27,7 @@ from recurray.cells import (
 )
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.compiled import compiled
+from recurray_numpy.names import Word, is_called
 from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
 
@@ -116,6 +120,33 @@ def test_random_cells_equal_the_reference(seed):
     batch, steps = SIZES[seed % len(SIZES)]
     arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
     both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", NAMED_CELLS)
+def test_a_cells_names_are_kept_apart_from_the_backends(cell, batch):
+    rng = np.random.default_rng(14)
+    arguments = problem(cell, rng, batch=batch, steps=5, projection=2 if cell.projectable else 0)
+    for masked in (False, True) if cell.recurrent_gates else (False,):
+        both_ways(cell, *arguments, reverse=False, rng=rng, masked=masked)
+
+
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_backends_own_names_leave_the_words_of_a_cells_names_alone(vector, masked):
+    cells_own = {
+        *("x_p", "z_q", "h_r", "h_s", "dx_p", "dz_q", "dh_r", "dh_s", "x_m", "saved_k", "param_1_u_a"),
+        *("before_h", "after_h", "d_h", "before_c", "after_c", "state_c", "d_c"),
+    }
+    found = set()
+    for cell in (NamedCell(), NamedCell(amid="s"), NamedCell(merged="", apart=""), NamedCell(projectable=True)):
+        for training in (True, False):
+            options = {"vector": vector, "masked": masked, "projected": cell.projectable}
+            forward = compiled(cell).forward(training=training, as_they_lie=False, **options)
+            backward = compiled(cell).backward(**options)
+            for part in (forward.ahead, forward.loop, backward.ahead, backward.loop, backward.after):
+                found |= {*part.names, *part.constants.values()}
+    assert {name for name in found if is_called(name, *get_args(Word))} == cells_own
 
 
 @pytest.mark.slow

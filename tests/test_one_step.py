@@ -12,9 +12,11 @@ import pytest
 import recurray as rr
 from cells import CELLS
 from harness import leaves
+from named_cell import CELLS as NAMED_CELLS
 from recurray.cells import Cell, CellGradients
 from recurray_numpy.backend import NumpyBackend
-from recurray_numpy.step import StackStep
+from recurray_numpy.step import StackStep, step_of
+from test_numpy_backend import problem
 
 
 def random_state(layer: rr.Recurrent, rng: np.random.Generator) -> Any:
@@ -55,6 +57,19 @@ def test_it_gives_the_numbers_of_the_long_way(cell: Cell, dtype: str) -> None:
         assert_same_step(layer, rng.standard_normal((1, 1, 3)).astype(dtype), random_state(layer, rng))
         assert is_short(layer)
         assert_same_step(layer, rng.standard_normal((1, 1, 3)).astype(dtype), None)
+
+
+@pytest.mark.parametrize("cell", NAMED_CELLS)
+def test_a_cells_names_are_kept_apart_from_the_backends(cell: Cell) -> None:
+    rng = np.random.default_rng(0)
+    weights, x, before, _ = problem(cell, rng, batch=1, steps=1, ragged=False, projection=2 if cell.projectable else 0)
+    step = step_of(cell, weights)
+    assert step is not None
+    after = tuple(np.empty_like(state[0]) for state in before)
+    step(x[0, 0], tuple(state[0] for state in before), after)
+    _, expected, _ = rr.get_backend(np).scan_forward(cell, weights, x, before, keep=False, draws=cell.draws)
+    for found, state in zip(after, expected, strict=True):
+        np.testing.assert_allclose(found, state[0], rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("learned", [False, True])

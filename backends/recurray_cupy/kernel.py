@@ -110,7 +110,7 @@ def kernel(
     ``written`` are the arrays that they write to, ``own`` those that the kernel itself declares.
     """
     lines = tuple(lines)
-    text = "\n".join(lines)
+    text = re.sub("//.*", "", "\n".join(lines))  # notes hold names of the cell's own
     arrays = [
         name
         for name in dict.fromkeys(re.findall(r"([A-Za-z_]\w*)\[", text))

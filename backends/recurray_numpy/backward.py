@@ -17,6 +17,7 @@ from recurray_numpy.buffers import empty
 from recurray_numpy.code import Code
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.forward import ScanCache, by_length, by_row, chunk_of, run_forward, work_array
+from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run
@@ -79,15 +80,12 @@ def _backward_run(
     prepared, vector = cache.prepared, cache.runs.vector
     states, size, rows, dtype = prepared.cell.states, prepared.size, run.rows, dy.dtype
     columns = () if vector else (rows,)
-    carried = {
-        "dh" if name == "h" else f"d_{name}": np.array(dstate[name][:, :rows].reshape(-1, *columns), order="C")
-        for name in states
-    }
+    carried = {name_of("d", name): np.array(dstate[name][:, :rows].reshape(-1, *columns), order="C") for name in states}
     shared = carried | weights | weights_in_order.pointwise(prepared, rows, vector=vector)
     if cache.output_mask is not None:
         shared["output_mask"] = np.array(cache.output_mask[:, :rows].reshape(-1, *columns), order="C")
     shared |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
-    shared |= {"d_output": np.empty((size, *columns), dtype), "direct": np.empty((dy.shape[1], *columns), dtype)}
+    shared |= {"doutput": np.empty((size, *columns), dtype), "direct": np.empty((dy.shape[1], *columns), dtype)}
     ones = np.ones(rows, dtype)  # a product with them is the fastest sum over the rows
     work = _work_space(code, prepared, min(chunk, run.steps), dy.shape[1], columns, dtype)
 
@@ -113,7 +111,7 @@ def _backward_run(
             terms = arrays[name][first:last] if name in arrays else work[name][here]
             totals[place] += np.matmul(terms.reshape(last - first, size, rows), ones).sum(axis=0)
     for name in states:
-        dstate[name][:, :rows] = carried["dh" if name == "h" else f"d_{name}"].reshape(-1, rows)
+        dstate[name][:, :rows] = carried[name_of("d", name)].reshape(-1, rows)
 
 
 def _kinds_of_chunk(code: Backward) -> dict[str, Kind]:
@@ -134,8 +132,6 @@ def _work_space(
     work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in _kinds_of_chunk(code).items()}
     work |= {name: empty((chunk, output, *columns), dtype) for name in ("dy", "dprojected")}
     dgates = work["dgates"] = empty((chunk, len(gates.all) * size, *columns), dtype)
-    names = [f"dx_{gate}" for gate in gates.hoisted] + [f"dz_{gate}" for gate in gates.merged]
-    names += [f"dh_{gate}" for gate in gates.apart + gates.inner]
-    work |= {name: dgates[:, k * size : (k + 1) * size] for k, name in enumerate(names)}
+    work |= {name: dgates[:, k * size : (k + 1) * size] for k, name in enumerate(gates.gradient_names)}
     hoisted, of_output = len(gates.hoisted) * size, len(gates.of_output) * size
     return work | {"dstepwise": dgates[:, hoisted : hoisted + of_output], "dinner": dgates[:, hoisted + of_output :]}

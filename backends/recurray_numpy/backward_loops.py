@@ -13,7 +13,8 @@ from recurray.merging import find, needed
 from recurray.recording import INNER_BACKWARD, Constant, Operand
 from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.forward_loop import Forward
-from recurray_numpy.names import lines_of, places_of_inputs, targets_of
+from recurray_numpy.goals import lines_of, targets_of
+from recurray_numpy.names import name_of, places_of_inputs
 from recurray_numpy.plan import Plan, dependents, operations
 from recurray_numpy.writer import ROW, Writer
 
@@ -56,8 +57,9 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
         if read.name.startswith("saved."):
             places[k] = forward.homes[read.name.removeprefix("saved.")]
     rows = [k for k, place in places.items() if forward.kinds.get(place) == ROW]
-    carried = {find(program, f"d.{state}"): f"d_{state}" for state in states[1:]}
-    carried[find(program, "d.h")] = "d_output" if projected else "dh"
+    carried = {find(program, f"d.{state}"): name_of("d", state) for state in states}
+    if projected:
+        carried[find(program, "d.h")] = "doutput"
     carried.pop(-1, None)  # a state whose gradient isn't read
     places |= carried
 
@@ -70,13 +72,14 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     )
 
     # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
-    gate_goals = [(outputs[f"x.{gate}"], f"{'dz' if gate in gates.merged else 'dx'}_{gate}") for gate in gates.of_input]
-    gate_goals += [(outputs[f"h.{gate}"], f"dh_{gate}") for gate in gates.apart + gates.inner]
+    gradients = [outputs[f"x.{gate}"] for gate in gates.of_input]
+    gradients += [outputs[f"h.{gate}"] for gate in gates.apart + gates.inner]
+    gate_goals = list(zip(gradients, gates.gradient_names, strict=True))
     goals = [(value, place) for value, place in gate_goals if value not in parts.after]
-    goals += [(outputs.get(f"before.{state}", Constant(0.0)), f"d_{state}") for state in states[1:]]
+    goals += [(outputs.get(f"before.{state}", Constant(0.0)), name_of("d", state)) for state in states[1:]]
     direct = outputs.get("before.h", Constant(0.0))
     if not gates.of_output:
-        goals.append((direct, "dh"))
+        goals.append((direct, "d_h"))
     elif direct != Constant(0.0):
         goals.append((direct, "direct"))
     targets, copies = targets_of(goals)
@@ -86,27 +89,19 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     loop = Writer(program, "t", vector=vector, masked=masked, rows=rows).write(
         parts.loop, ahead.places, reusable=carried.values(), targets=targets
     )
-    lines = ["add(dh, dy, dh)"]
+    lines = ["add(d_h, dy, d_h)"]
     if projected:
-        lines.append("copyto(dprojected, dh)")
-        lines.append("dot(dh, w_projection, d_output)" if vector else "matmul(w_projection, dh, d_output)")
+        lines.append("copyto(dprojected, d_h)")
+        lines.append("dot(d_h, w_projection, doutput)" if vector else "matmul(w_projection, d_h, doutput)")
     lines += [*loop.lines, *lines_of(copies, loop)]
     if gates.of_output:
-        lines.append("dot(dstepwise, w_hidden, dh)" if vector else "matmul(w_hidden, dstepwise, dh)")
+        lines.append("dot(dstepwise, w_hidden, d_h)" if vector else "matmul(w_hidden, dstepwise, d_h)")
         if masked:
-            lines.append("multiply(dh, output_mask, dh)")
+            lines.append("multiply(d_h, output_mask, d_h)")
         if direct != Constant(0.0):
-            lines.append("add(dh, direct, dh)")
-    shared = [
-        "dh",
-        "direct",
-        "d_output",
-        "w_hidden",
-        "w_inner",
-        "w_projection",
-        "output_mask",
-        *(f"d_{state}" for state in states[1:]),
-    ]
+            lines.append("add(d_h, direct, d_h)")
+    shared = ["direct", "doutput", "w_hidden", "w_inner", "w_projection", "output_mask"]
+    shared += [name_of("d", state) for state in states]
 
     targets, copies = targets_of((value, place) for value, place in gate_goals if value in parts.after)
     after = Writer(program, "b", vector=vector, rows=rows).write(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recurray_numpy.names import is_called
 from recurray_numpy.writer import FUNCTIONS, Kind, Stretch
 
 
@@ -80,7 +81,7 @@ def _code(lines: Iterable[str], stretch: Stretch, shared: set[str], *, is_loop: 
     for line in lines:
         words = line.translate(str.maketrans("(),=", "    ")).split()
         mentioned |= dict.fromkeys(word for word in words if word not in known)
-    is_shared = {name: name in shared or name.startswith(("param_", "state_")) for name in mentioned}
+    is_shared = {name: name in shared or is_called(name, "param", "state") for name in mentioned}
     return Code(
         lines=lines,
         timed=tuple(name for name in mentioned if not is_shared[name]),

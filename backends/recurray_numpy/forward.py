@@ -16,6 +16,7 @@ from recurray.cells.cell import Cell, Draws, Weights
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
 from recurray_numpy.compiled import Compiled, compiled
+from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs, cut
 from recurray_numpy.writer import FLAG, ROW, Kind
@@ -70,7 +71,7 @@ def forward(
         if recompute:
             kept.append({name: value.copy() for name, value in state.items()})
         arrays = run_forward(ready, prepared, shared, x, state, runs, run, draws, mask, keep=keep and not recompute)
-        runs.write(y, run, arrays["h_next"].reshape(run.steps, -1, run.rows))
+        runs.write(y, run, arrays["after_h"].reshape(run.steps, -1, run.rows))
         if keep and not recompute:
             kept.append(arrays)
     end = tuple(by_row(state[name], runs) for name in cell.states)
@@ -104,7 +105,7 @@ def run_forward(
     )
 
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
-    arrays |= {f"x_{name}": _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
+    arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
     arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
     arrays |= _inner_gates(prepared, run.steps, columns, dtype, each_step=keep)
     arrays |= _gates(prepared, arrays, columns, each_step=keep)
@@ -116,9 +117,9 @@ def run_forward(
         if keep:
             trajectory = empty((run.steps + 1, size, *columns), dtype)
             trajectory[0] = now
-            arrays |= {f"before_{name}": trajectory[:-1], f"after_{name}": trajectory[1:]}
+            arrays |= {name_of("before", name): trajectory[:-1], name_of("after", name): trajectory[1:]}
         else:
-            arrays[f"state_{name}"] = now.copy()
+            arrays[name_of("state", name)] = now.copy()
     arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
     arrays |= {name: work_array(kind, (run.steps,), size, columns, dtype) for name, kind in code.kinds.items()}
 
@@ -137,12 +138,12 @@ def run_forward(
                 ready.function(part, dtype)(**found)
 
     for name in states:
-        after = "h_next" if name == "h" else f"after_{name}"
-        last_one = arrays[after][-1] if after in arrays else arrays[f"state_{name}"]
+        after = name_of("after", name)
+        last_one = arrays[after][-1] if after in arrays else arrays[name_of("state", name)]
         state[name][:, : run.rows] = last_one.reshape(-1, run.rows)
-    wanted = {"h_next"}
+    wanted = {"after_h"}
     if keep:
-        wanted |= {"operand", "inner_operand", "h_prev", "output", *(f"before_{name}" for name in states)}
+        wanted |= {"operand", "inner_operand", "output", *(name_of("before", name) for name in states)}
         wanted |= set(code.homes.values())
     return {name: array for name, array in arrays.items() if name in wanted}
 
@@ -159,14 +160,15 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     both[:, features] = 1
     now = h[:, : run.rows].reshape(output, *columns)
     both[0, one:] = now
-    arrays = {"operand": both[:-1], "operand_h": both[:-1, features:], "h_operand": both[:-1, one:]}
+    arrays = {"operand": both[:-1], "operand_h": both[:-1, features:]}
+    h, after = both[:-1, one:], both[1:, one:]
     if mask is None:
-        return arrays | {"h_prev": both[:-1, one:], "h_next": both[1:, one:]}
+        return arrays | {"before_h": h, "after_h": after}
     unmasked = empty((run.steps + 1, output, *columns), x.dtype)
     unmasked[0] = now
     arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(output, *columns), order="C")
     both[0, one:] *= arrays["output_mask"]
-    return arrays | {"h_prev": unmasked[:-1], "h_next": unmasked[1:], "h_masked": both[1:, one:]}
+    return arrays | {"before_h": unmasked[:-1], "after_h": unmasked[1:], "masked": h, "masked_after": after}
 
 
 def _inner_gates(
@@ -179,9 +181,9 @@ def _inner_gates(
     lead = (steps,) if each_step else ()
     inner = empty((*lead, len(gates) * size, *columns), dtype)
     arrays = {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
-    for k, gate in enumerate(gates):
+    for k, name in enumerate(prepared.gates.inner_names):
         rows = slice(k * size, (k + 1) * size)
-        arrays[f"h_{gate}"] = inner[:, rows] if each_step else inner[rows]
+        arrays[name] = inner[:, rows] if each_step else inner[rows]
     return arrays
 
 
@@ -222,10 +224,10 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
     activated = gates.activated_rows(size)
     arrays["activated"] = rows(activated.start, activated.stop)
     arrays["logistic"] = rows(0, len(gates.logistic) * size)  # in a batch's order
-    for k, gate in enumerate(gates.hoisted):
-        arrays[f"x_{gate}"] = hoisted[:, k * size : (k + 1) * size]
-    for k, gate in enumerate(gates.of_output):
-        arrays[f"{'z' if gate in gates.merged else 'h'}_{gate}"] = rows(k * size, (k + 1) * size)
+    for k, name in enumerate(gates.hoisted_names):
+        arrays[name] = hoisted[:, k * size : (k + 1) * size]
+    for k, name in enumerate(gates.stepwise_names):
+        arrays[name] = rows(k * size, (k + 1) * size)
     return arrays
 
 

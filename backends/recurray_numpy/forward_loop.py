@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from recurray.merging import needed
 from recurray.recording import INNER, Constant, Operand, Program
 from recurray_numpy.code import Code, as_loop, at_once
+from recurray_numpy.goals import Copies, lines_of, targets_of
 from recurray_numpy.joint import Joint, joint_activations
-from recurray_numpy.names import lines_of, places_of_inputs, targets_of
+from recurray_numpy.names import is_called, name_of, places_of_inputs
 from recurray_numpy.plan import Gates, Plan, dependents, operations
-from recurray_numpy.writer import FLOATS, Stretch, Writer, constant
+from recurray_numpy.writer import FLOATS, Stretch, Writer, constant, kinds
 
 
 @dataclass(frozen=True)
@@ -59,32 +60,80 @@ def forward_loop(
     masked : bool
         Whether the output is masked on its way into the recurrent product.
     """
-    program, states, blocks = plan.step, plan.cell.states, plan.gates_for(vector=vector)
+    program, gates = plan.step, plan.gates_for(vector=vector)
+    values = _values(plan, training=training, inner=bool(gates.inner) and not masked, projected=projected)
+    ahead, stretch = _stretches(plan, values, training=training, vector=vector, masked=masked)
+    homes = {}
+    for name, home in values.homes.items():
+        value = program.outputs[f"saved.{name}"]
+        homes[name] = stretch.places[value] if isinstance(value, int) else home
+    lines = [
+        *_products(gates, training, vector, masked),
+        *_activation(gates, vector, as_they_lie, stretch),
+        *stretch.lines,
+        *lines_of(values.copies, stretch),
+    ]
+    if projected:
+        lines.append("dot(output, w_projection, after_h)" if vector else "matmul(w_projection, output, after_h)")
+    if masked:
+        lines.append("multiply(after_h, output_mask, masked_after)")
+    kind_of = kinds(program)
+    made = {
+        place: FLOATS if isinstance(value, Constant) else kind_of[value]
+        for value, place in values.goals
+        if is_called(place, "saved") and place in homes.values()
+    }
+    loop = as_loop(lines, stretch, _shared(gates, values.joint, training))
+    return Forward(at_once(ahead), loop, homes, made, values.joint)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Where a step's values are, and where they go."""
+
+    places: dict[int, str]  # the arrays of those that are there ahead of the loop, or once the gates are
+    joint: Joint
+    goals: list[tuple[Operand, str]]
+    targets: dict[int, str]  # the goals, split
+    copies: Copies
+    homes: dict[str, str]  # by saved name: the array that the value is in, or may be
+    order: list[int]  # what else is computed, in order
+
+
+def _values(plan: Plan, *, training: bool, inner: bool, projected: bool) -> _Values:
+    """Find out what is wanted, and where; ``inner`` is whether what the inner gates' product is with is a goal."""
+    program, states = plan.step, plan.cell.states
     places = places_of_inputs(program, states="before" if training else "state")
-    places |= {value: f"z_{gate}" for value, gate in plan.activated.items()}
+    places |= {value: name_of("z", gate) for value, gate in plan.activated.items()}
     wanted = _wanted(plan, training)
     joint = joint_activations(plan, wanted)
 
-    after = {"h": "output" if projected else "h_next"}
-    after |= {state: f"after_{state}" if training else f"state_{state}" for state in states[1:]}
-    goals = [(program.outputs[f"after.{state}"], after[state]) for state in states]
+    after = {state: name_of("after" if training or state == "h" else "state", state) for state in states}
+    if projected:
+        after["h"] = "output"
+    goals = [(program.outputs[f"after.{state}"], place) for state, place in after.items()]
     homes = _homes(plan, places | joint.results, goals) if training else {}
-    if training and blocks.inner and not masked:  # else it's written on its way into the product
+    if training and inner:  # where it is masked it's written on its way into the product
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
-
-    gate_places = {place for place in places.values() if place.startswith(("x_", "z_", "h_"))} - {"h_prev"}
-    gate_places |= {f"h_{gate}" for gate in blocks.inner}
-    gate_places -= {f"x_{name}" for name in plan.cell.draws}
-    in_place = [] if training else [after[state] for state in states[1:]]
-    reusable = {*gate_places, *in_place}
-    instead = {value: gate_places for value, place in targets.items() if place.startswith("saved_")}
     order = [k for k in operations(program) if k in wanted and k not in places and k not in joint.results]
+    return _Values(places, joint, goals, targets, copies, homes, order)
+
+
+def _stretches(plan: Plan, values: _Values, *, training: bool, vector: bool, masked: bool) -> tuple[Stretch, Stretch]:
+    """Write what is ahead of the loop, and what is in it between the gates' activations and the output."""
+    program, joint, targets = plan.step, values.joint, values.targets
+    of_gates = {place for place in values.places.values() if is_called(place, "x", "z", "h")}
+    of_gates |= set(plan.gates.inner_names)
+    of_gates -= {name_of("x", name) for name in plan.cell.draws}
+    in_place = set() if training else {name_of("state", state) for state in plan.cell.states[1:]}
+    reusable = of_gates | in_place
+    instead = {value: of_gates for value, place in targets.items() if is_called(place, "saved")}
     early = _early(plan, targets)
-    in_loop = [value for value in order if value not in early]
+    in_loop = [value for value in values.order if value not in early]
     ahead = Writer(program, "a", vector=vector).write(
-        [value for value in order if value in early],
-        places,
+        [value for value in values.order if value in early],
+        values.places,
         reusable=reusable,
         targets={value: place for value, place in targets.items() if value in early},
         kept=_operands(program, in_loop) | set(targets),
@@ -99,7 +148,7 @@ def forward_loop(
         [value for value in in_loop if value in before_joint],
         ahead.places,
         reusable=reusable,
-        targets=joint.operands | {k: p for k, p in late.items() if k in before_joint and p.startswith("saved_")},
+        targets=joint.operands | {k: p for k, p in late.items() if k in before_joint and is_called(p, "saved")},
         kept=_operands(program, after_joint) | set(late),
     )
     stretch.lines += joint.lines(stretch)
@@ -111,42 +160,18 @@ def forward_loop(
         instead=instead,
         onto=stretch,
     )
-    for name in homes:
-        value = program.outputs[f"saved.{name}"]
-        homes[name] = stretch.places[value] if isinstance(value, int) else homes[name]
-    lines = [
-        *_products(blocks, training, vector),
-        *_activation(blocks, vector, as_they_lie, stretch),
-        *stretch.lines,
-        *lines_of(copies, stretch),
-    ]
-    if projected:
-        lines.append("dot(output, w_projection, h_next)" if vector else "matmul(w_projection, output, h_next)")
-    if masked:
-        lines.append("multiply(h_next, output_mask, h_masked)")
-    shared = [
-        "w_merged",
-        "w_apart",
-        "w_hidden",
-        "w_inner",
-        "b_inner",
-        "w_projection",
-        "product",
-        "scale",
-        "shift",
-        "output_mask",
-    ]
-    if not training:
-        shared += ["output", "inner", "inner_operand", *(f"h_{gate}" for gate in blocks.inner)]
-    if not training:  # one step's gates serve all
-        shared += ["stepwise", "merged", "apart", "logistic", "activated", *joint.names]
-        shared += [f"{'z' if gate in blocks.merged else 'h'}_{gate}" for gate in blocks.of_output]
-    kinds = {
-        place: FLOATS if isinstance(value, Constant) else writer.kinds[value]
-        for value, place in goals
-        if place.startswith("saved_") and place in homes.values()
-    }
-    return Forward(at_once(ahead), as_loop(lines, stretch, shared), homes, kinds, joint)
+    return ahead, stretch
+
+
+def _shared(gates: Gates, joint: Joint, training: bool) -> list[str]:
+    """The arrays that aren't timed, beside the params, the states and the work space."""
+    weights = ["w_merged", "w_apart", "w_hidden", "w_inner", "b_inner", "w_projection"]
+    others = ["product", "scale", "shift", "output_mask"]
+    if training:
+        return weights + others
+    of_gates = [*gates.stepwise_names, *gates.inner_names, *joint.names]  # one step's serve all
+    blocks = ["stepwise", "merged", "apart", "logistic", "activated", "inner", "inner_operand", "output"]
+    return weights + others + of_gates + blocks
 
 
 def _wanted(plan: Plan, training: bool) -> set[int]:
@@ -165,7 +190,7 @@ def _homes(plan: Plan, places: dict[int, str], goals: list[tuple[Operand, str]])
     for output, value in plan.step.outputs.items():
         group, _, name = output.partition(".")
         if group == "saved":
-            own = f"saved_{name}"
+            own = name_of("saved", name)
             homes[name] = own if isinstance(value, Constant) else there.setdefault(value, own)
             if (value, homes[name]) not in goals:
                 goals.append((value, homes[name]))
@@ -186,18 +211,17 @@ def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
         for k, value in enumerate(program.values)
         if (value.operation == "input" and value.name not in known and not value.name.startswith("params."))
         or value.operation == INNER
-        or (value.operation != "input" and not targets.get(k, "saved_").startswith("saved_"))
+        or (value.operation != "input" and k in targets and not is_called(targets[k], "saved"))
     }
     return set(operations(program)) - dependents(program, late)
 
 
-def _products(gates: Gates, training: bool, vector: bool) -> list[str]:
+def _products(gates: Gates, training: bool, vector: bool, masked: bool) -> list[str]:
     """The gates' products. For one row ``from_input`` already holds all that doesn't depend on h."""
     if vector:
         product = "product" if training else "stepwise"  # in training from_input and stepwise are the same memory
-        return (
-            [f"dot(h_operand, w_hidden, {product})", f"add({product}, from_input, stepwise)"] if gates.of_output else []
-        )
+        h = "masked" if masked else "before_h"
+        return [f"dot({h}, w_hidden, {product})", f"add({product}, from_input, stepwise)"] if gates.of_output else []
     lines = ["matmul(w_merged, operand, merged)"] if gates.merged else []
     return lines + (["matmul(w_apart, operand_h, apart)"] if gates.apart else [])
 

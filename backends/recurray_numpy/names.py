@@ -3,10 +3,13 @@
 S steps, n rows of the batch, H hidden units. Each array is either timed, with the steps along its first axis, or
 shared by all steps. Where the batch is a single row there is no axis for it.
 
+What is of the cell's own, a gate, a state, a param, is called by its name after a word and an underscore, as `name_of`
+joins them: `z_f`. A cell may use any name; so no other array has one of these words before its first underscore.
+
     operand, operand_h       timed   [x; 1; h] before the step, (I + 1 + R, n), and its part [1; h]
-    h_operand, h_masked      timed   the h in it, and the one in the next step's; it is multiplied by output_mask
-    h_prev, h_next           timed   the output before and after the step, (R, n)
-    output_mask              shared
+    before_h, after_h        timed   the output before and after the step, (R, n)
+    masked, masked_after     timed   where there is an output_mask (shared), the two multiplied by it: the h in this
+                                     step's operand and in the next one's
     before_c, after_c        timed   any other state before and after it, (H, n), where all steps are kept
     state_c                  shared  the same in one place, where they are not
     stepwise                 timed   the gates that have a product with the output before (shared where not all steps
@@ -26,63 +29,51 @@ shared by all steps. Where the batch is a single row there is no axis for it.
     dstepwise, dinner        timed   the gradients of stepwise and of inner, and
     dx_k, dz_k, dh_k                 of each gate
     dy, dprojected           timed   the gradient of the output: what came in, and with what was carried
-    dh, d_c, d_output        shared  the gradients of the states, and of the cell's h where it is projected
+    d_h, d_c, doutput        shared  the gradients of the states, and of the cell's h where it is projected
     direct                   shared  what of the gradient of the output before doesn't come through the product
-    param_u_i                shared  a row of the cell's own params
+    param_1_u_i              shared  a row of the cell's own params, behind the length of the param's name: else rows
+                                     of two params could have one name
     t0, a0, b0, kept0, ...           work space: of the loop, ahead of it, after it, and from loop to after
+    filled0_5                        work space full of a number, here 0.5
+    t_constant0, ...                 numbers: of the loop, and with the other letters as above
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Literal, cast
 
-from recurray.recording import Constant, Operand, Program
-from recurray_numpy.writer import Stretch, constant
+from recurray.recording import Program
 
-Copies = list[tuple[Operand, str]]
+Word = Literal["x", "z", "h", "before", "after", "state", "saved", "param", "dx", "dz", "dh", "d"]
 
 
-def places_of_inputs(program: Program, *, states: str) -> dict[int, str]:
-    """Return the arrays that hold a program's inputs; ``states`` is what the states' names begin with."""
+def name_of(word: Word, name: str) -> str:
+    """Return the name of the array of something that is called ``name`` in the cell."""
+    return f"{word}_{name}"
+
+
+def param_name(name: str, row: str) -> str:
+    """Return the name of the array of a row of a param."""
+    return name_of("param", f"{len(name)}_{name}_{row}")
+
+
+def is_called(array: str, *words: Word) -> bool:
+    """Whether an array is of something of the cell's own, under one of ``words``."""
+    word, underscore, _ = array.partition("_")
+    return bool(underscore) and word in words
+
+
+def places_of_inputs(program: Program, *, states: Literal["before", "state"]) -> dict[int, str]:
+    """Return the arrays that hold a program's inputs; ``states`` is the word of the states but h."""
     places = {}
     for k, value in enumerate(program.values):
         group, _, name = value.name.partition(".")
         if value.operation != "input":
             continue
         if group == "before":
-            places[k] = "h_prev" if name == "h" else f"{states}_{name}"
+            places[k] = name_of("before" if name == "h" else states, name)
         elif group == "params":
-            places[k] = f"param_{name.replace('.', '_')}"
+            places[k] = param_name(*name.split("."))
         else:
-            places[k] = f"{group}_{name}"
+            places[k] = name_of(cast("Word", group), name)
     return places
-
-
-def targets_of(goals: Iterable[tuple[Operand, str]]) -> tuple[dict[int, str], Copies]:
-    """Split pairs of a value and the array that it must end in.
-
-    Returns
-    -------
-    targets : dict of int to str
-        By value its first array.
-    copies : list
-        The other pairs: constants, and values that have an array already.
-    """
-    targets: dict[int, str] = {}
-    copies: Copies = []
-    for value, place in goals:
-        if isinstance(value, Constant) or value in targets:
-            copies.append((value, place))
-        else:
-            targets[value] = place
-    return targets, copies
-
-
-def lines_of(copies: Copies, stretch: Stretch) -> list[str]:
-    """Write the copies that `targets_of` left."""
-    lines = []
-    for value, place in copies:
-        source = constant(value.number, stretch) if isinstance(value, Constant) else stretch.places[value]
-        if source != place:
-            lines.append(f"copyto({place}, {source})")
-    return lines

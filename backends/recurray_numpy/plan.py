@@ -14,8 +14,8 @@ because logistic(a) = 0.5 tanh(0.5 a) + 0.5.
 
 For a batch the logistic gates come before the others, so that they are a block too. For a single row gates keep the
 order of the weights' rows as far as they can: bringing them into another, there and back, takes as long as a hundred
-steps. The inner 0.5 goes into the weights, where a power of two is exact; but a few steps of a single row use the
-weights as they lie.
+steps. The inner 0.5 goes into the weights, where a power of two is exact; but fewer steps of a single row than
+`recurray_numpy.forward.MANY` use the weights as they lie.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from functools import cached_property
 from recurray.cells.cell import Cell
 from recurray.merging import find, merged_gates, with_sums
 from recurray.recording import Program, record
+from recurray_numpy.names import name_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,27 @@ class Gates:
     def all(self) -> tuple[str, ...]:
         """All blocks of gates' gradients; a gate that comes both from the input and apart or inner is there twice."""
         return self.hoisted + self.merged + self.apart + self.inner
+
+    @cached_property
+    def hoisted_names(self) -> tuple[str, ...]:
+        """The arrays of the hoisted gates."""
+        return tuple(name_of("x", gate) for gate in self.hoisted)
+
+    @cached_property
+    def stepwise_names(self) -> tuple[str, ...]:
+        """The arrays of the gates with a product with the output before."""
+        return tuple(name_of("z", gate) for gate in self.merged) + tuple(name_of("h", gate) for gate in self.apart)
+
+    @cached_property
+    def inner_names(self) -> tuple[str, ...]:
+        """The arrays of the inner gates."""
+        return tuple(name_of("h", gate) for gate in self.inner)
+
+    @cached_property
+    def gradient_names(self) -> tuple[str, ...]:
+        """The arrays of all gates' gradients, block by block."""
+        from_input = [name_of("dx", gate) for gate in self.hoisted] + [name_of("dz", gate) for gate in self.merged]
+        return (*from_input, *(name_of("dh", gate) for gate in self.apart + self.inner))
 
 
 class Plan:

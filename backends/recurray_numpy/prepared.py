@@ -12,6 +12,7 @@ import numpy as np
 
 from recurray.cells.cell import Cell, Weights
 from recurray_numpy.buffers import copied, empty
+from recurray_numpy.names import param_name
 from recurray_numpy.plan import Gates
 
 
@@ -22,7 +23,7 @@ class Prepared:
     cell: Cell
     gates: Gates
     weights: Weights
-    as_they_lie: bool = False  # whether the recurrent weights are used so, for a few steps of a single row
+    as_they_lie: bool = False  # whether the recurrent weights are used so: for fewer than MANY steps of a row
 
     @property
     def size(self) -> int:
@@ -106,7 +107,7 @@ def for_backward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
 def pointwise(prepared: Prepared, rows: int, *, vector: bool) -> dict[str, Any]:
     """The rows of the cell's own params: (H, rows), as a (H, 1) would take twice the time, or (H,) for one row."""
     given = {
-        f"param_{name}_{row}": prepared.weights.pointwise[name][k]
+        param_name(name, row): prepared.weights.pointwise[name][k]
         for name, row_names in prepared.cell.pointwise.items()
         for k, row in enumerate(row_names)
     }

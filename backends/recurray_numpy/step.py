@@ -17,6 +17,7 @@ from recurray.cells.cell import Cell, Weights
 from recurray_numpy.compiled import compiled
 from recurray_numpy.forward import work_array
 from recurray_numpy.forward_loop import Forward
+from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
 from recurray_numpy.writer import FUNCTIONS
 
@@ -44,12 +45,13 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
         training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
     arrays = _weights(prepared)
-    if any(not _is_own(array, weights) for array in arrays.values()):
+    made = {"scale", "shift"} if weights.recurrent_bias is not None else {"scale", "shift", "b_inner"}
+    if any(not _is_own(array, weights) for name, array in arrays.items() if name not in made):
         return None
-    arrays |= _others(prepared, code)
     dtype = weights.input.dtype
-    names: dict[str, Any] = FUNCTIONS | arrays | {k: np.asarray(v, dtype) for v, k in code.loop.constants.items()}
-    names |= {f"early_{k}": np.asarray(v, dtype) for v, k in code.ahead.constants.items()}
+    names: dict[str, Any] = FUNCTIONS | arrays | _others(prepared, code)
+    for part in (code.ahead, code.loop):
+        names |= {name: np.asarray(number, dtype) for number, name in part.constants.items()}
     exec(compile(_text(prepared, code), "<written for a recorded cell>", "exec"), names)  # noqa: S102 - our own text
     step: Step = names["step"]
     return step
@@ -57,11 +59,13 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
 
 def _text(prepared: Prepared, code: Forward) -> str:
     """The function as Python text."""
-    others = prepared.cell.states[1:]
+    states = prepared.cell.states
+    before = [name_of("before", state) for state in states]
+    after = [name_of("after" if state == "h" else "state", state) for state in states]
     lines = [
-        f"{''.join(f'{name}, ' for name in ('h_prev', *(f'before_{name}' for name in others)))}= before",
-        f"{''.join(f'{name}, ' for name in ('h_next', *(f'state_{name}' for name in others)))}= after",
-        *(f"copyto(state_{name}, before_{name})" for name in others),
+        f"{', '.join(before)}, = before",
+        f"{', '.join(after)}, = after",
+        *(f"copyto({new}, {old})" for new, old in zip(after[1:], before[1:], strict=True)),
     ]
     weights = prepared.weights
     for block, gates in (("merged", prepared.gates.merged), ("hoisted", prepared.gates.hoisted)):
@@ -73,26 +77,23 @@ def _text(prepared: Prepared, code: Forward) -> str:
         lines.append("add(from_merged, b_across, from_merged)")
     if prepared.gates.apart:
         lines.append("copyto(from_apart, b_apart)" if weights.recurrent_bias is not None else "from_apart.fill(0)")
-    lines += [line.replace("constant", "early_constant") for line in code.ahead.lines]
-    lines += [line.replace("h_operand", "h_prev") for line in code.loop.lines]
+    lines += [*code.ahead.lines, *code.loop.lines]
     return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
 
 
 def _weights(prepared: Prepared) -> dict[str, Any]:
-    """All weights by their names in the text, as they lie."""
-    gates, weights = prepared.gates, prepared.weights
+    """The weights by their names in the text, as they lie, and what else stays the same from step to step."""
+    gates, weights, cell = prepared.gates, prepared.weights, prepared.cell
     arrays = {
         "w_merged": prepared.of_input(gates.merged).T,
         "w_hoisted": prepared.of_input(gates.hoisted).T,
-        "b_merged": rows_of(weights.input_bias, prepared.cell.input_gates, gates.merged),
-        "b_hoisted": rows_of(weights.input_bias, prepared.cell.input_gates, gates.hoisted),
-        "b_across": rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.merged),
-        "b_apart": rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.apart),
-        **{name: array for name, array in for_forward(prepared, vector=True).items() if name.startswith("w_")},
+        "b_merged": rows_of(weights.input_bias, cell.input_gates, gates.merged),
+        "b_hoisted": rows_of(weights.input_bias, cell.input_gates, gates.hoisted),
+        "b_across": rows_of(weights.recurrent_bias, cell.recurrent_gates, gates.merged),
+        "b_apart": rows_of(weights.recurrent_bias, cell.recurrent_gates, gates.apart),
+        **for_forward(prepared, vector=True),
         **pointwise(prepared, 1, vector=True),
     }
-    if gates.inner and weights.recurrent_bias is not None:
-        arrays["b_inner"] = rows_of(weights.recurrent_bias, prepared.cell.recurrent_gates, gates.inner)
     return {name: array for name, array in arrays.items() if array is not None and array.size}
 
 
@@ -103,14 +104,13 @@ def _is_own(array: Any, weights: Weights) -> bool:
 
 
 def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
-    """The arrays in the text that aren't weights."""
+    """The other arrays in the text."""
     gates, size, dtype = prepared.gates, prepared.size, prepared.weights.input.dtype
     merged = len(gates.merged) * size
     stepwise, hoisted = np.empty(len(gates.of_output) * size, dtype), np.empty(len(gates.hoisted) * size, dtype)
     inner, from_input = np.empty(len(gates.inner) * size, dtype), np.empty_like(stepwise)
     arrays = {
-        **{name: array for name, array in for_forward(prepared, vector=True).items() if not name.startswith("w_")},
-        **{name: np.asarray(mean, dtype) for name, mean in ((f"x_{k}", p) for k, p in prepared.cell.draws.items())},
+        **{name_of("x", draw): np.asarray(mean, dtype) for draw, mean in prepared.cell.draws.items()},
         "stepwise": stepwise,
         "from_input": from_input,
         "from_merged": from_input[:merged],
@@ -121,14 +121,12 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
         "inner_operand": np.empty(size, dtype),
         "output": np.empty(size, dtype),
     }
-    for names, block, prefix in (
-        (gates.hoisted, hoisted, "x_"),
-        (gates.of_output, stepwise, ""),
-        (gates.inner, inner, "h_"),
+    for names, block in (
+        (gates.hoisted_names, hoisted),
+        (gates.stepwise_names, stepwise),
+        (gates.inner_names, inner),
     ):
-        for k, gate in enumerate(names):
-            kind = prefix or ("z_" if gate in gates.merged else "h_")
-            arrays[f"{kind}{gate}"] = block[k * size : (k + 1) * size]
+        arrays |= {name: block[k * size : (k + 1) * size] for k, name in enumerate(names)}
     arrays |= code.joint.arrays((), size, (), dtype)
     for part in (code.ahead, code.loop):
         arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in part.work.items()}

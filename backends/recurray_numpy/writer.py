@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from recurray.recording import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
+from recurray_numpy.names import name_of
 
 NAMES = {"abs": "absolute"}  # what NumPy calls otherwise
 Kind = str | float  # of a place: one of the following, or the number that a place (H, n) is filled with
@@ -53,6 +54,7 @@ FUNCTIONS = {
 class Stretch:
     """Lines of calls, and what they need."""
 
+    prefix: str  # what the names of its work and its constants begin with
     lines: list[str] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)  # where each value is
     work: dict[str, Kind] = field(default_factory=dict)  # places to be provided, and their kind
@@ -67,7 +69,7 @@ class Writer:
     ----------
     program : Program
     prefix : str
-        What the names of the places that it makes begin with.
+        What the names of the places and constants that it makes begin with.
     vector : bool
         Whether the batch is one row, so that places are vectors.
     masked : bool
@@ -118,7 +120,7 @@ class Writer:
             What the calls come after, in one stretch with it.
         """
         order, targets, instead = self._spread(list(order)), dict(targets or {}), instead or {}
-        stretch = replace(onto, places=dict(places)) if onto else Stretch(places=dict(places))
+        stretch = replace(onto, places=dict(places)) if onto else Stretch(self.prefix, places=dict(places))
         room = _Room(self, stretch, order, set(reusable), {*kept, *targets})
         moves = [(value, target) for value, target in targets.items() if value not in order]  # handed on as they are
         for value in order:
@@ -136,7 +138,7 @@ class Writer:
                 over = (name for name in names if name in instead[value] and room.may_hold(name, self.kinds[value]))
                 target = next(over, target)
             if operation == INNER:
-                place = f"h_{self.values[value].name}"
+                place = name_of("h", self.values[value].name)
             elif target is not None and not room.is_live(target):
                 place = target
             else:
@@ -225,7 +227,7 @@ class Writer:
             lines.append(f"dot({operand}, w_inner, inner)" if self.vector else f"matmul(w_inner, {operand}, inner)")
             return [*lines, "add(inner, b_inner, inner)"]
         if operation == INNER_BACKWARD:
-            rows = [f"dh_{gate}" for gate in value.name.split()]
+            rows = [name_of("dh", gate) for gate in value.name.split()]
             copies = [f"copyto({row}, {name})" for row, name in zip(rows, names, strict=True) if name != row]
             product = f"dot(dinner, w_inner, {place})" if self.vector else f"matmul(w_inner, dinner, {place})"
             return [*copies, product, *([f"multiply({place}, output_mask, {place})"] if self.masked else [])]
@@ -294,7 +296,7 @@ def kinds(program: Program, rows: Iterable[int] = ()) -> list[str]:
 
 def constant(number: float, stretch: Stretch) -> str:
     """Return the name of a constant, an array of no dimensions: NumPy takes that faster than a Python number."""
-    return stretch.constants.setdefault(number, f"constant{len(stretch.constants)}")
+    return stretch.constants.setdefault(number, f"{stretch.prefix}_constant{len(stretch.constants)}")
 
 
 def filled(number: float, stretch: Stretch) -> str:
