@@ -338,7 +338,7 @@ MISTAKES = [
         "self.rng if training",
         ("tests/test_lstm.py",),
     ),
-    Mistake("one direction's dx alone", RECURRENT, "dx_part if dx is None else dx + dx_part", "dx_part", FORMULA),
+    Mistake("one direction's dx alone", RECURRENT, "done[0][0] + done[1][0]", "done[0][0]", FORMULA),
     Mistake(
         "directions change places in the gradients",
         RECURRENT,
@@ -576,7 +576,7 @@ MISTAKES = [
     Mistake(
         "copies share their params",
         LAYER,
-        "xp.astype(value, getattr(xp, dtype)) for",
+        "xp.astype(value, getattr(xp, other.dtype)) for",
         "value for",
         (f"{EVERY}test_a_copy_in_another_precision_stands_alone",),
     ),

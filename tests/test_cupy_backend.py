@@ -17,6 +17,7 @@ from compare_scans import both_ways, problem
 from harness import assert_all_close, layer_for, results
 from harness import problem as give_problem
 from host_cpp import HostLibrary, compiler
+from named_cell import NamedCell
 from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
 from recurray_cupy import CupyBackend
@@ -154,6 +155,22 @@ def test_the_backend_runs_kernels(library):
     both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
     assert len(library.launched) == 5  # each way one launch for all steps
     np.testing.assert_array_equal(backend.sum_rows(np.eye(2), np.array([1, 1]), 2), [[0, 0], [1, 1]])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "cell",
+    [
+        NamedCell(state="output", projectable=True),
+        NamedCell(state="inner", amid="q2"),
+        NamedCell(rows=(("u969", ("a",)), ("ω", ("a",)), ("U969_", ("a",)))),
+    ],
+)
+def test_names_of_a_cells_own_are_not_taken_for_the_backends(library, cell):
+    rng = np.random.default_rng(18)
+    backend = backend_on(library)
+    arguments = problem(cell, rng, batch=3, steps=5, projection=2 if cell.projectable else 0)
+    both_ways(backend.scan_forward, backend.scan_backward, cell, *arguments, rng=rng)
 
 
 def test_kernels_are_compiled_once_for_each_device(monkeypatch):

@@ -60,9 +60,9 @@ def _arrays(xp: Any, texts: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any
         "dx_gates": empty(steps * batch, len(cell.input_gates) * size),
         "product": xp.zeros((batch, output), dtype=dtype) if cell.outer_gates else None,
         "dinner_gates": empty(steps * batch, len(cell.inner_gates) * size) if cell.inner_gates else None,
-        "d_inner": empty(batch, size) if cell.inner_gates else None,
+        "dinner": empty(batch, size) if cell.inner_gates else None,
         "dprojected": empty(steps, batch, output) if projected else None,
-        "d_output": empty(batch, size) if projected else None,
+        "doutput": empty(batch, size) if projected else None,
         "dparams": xp.zeros((len(params_of(cell)), batch, size), dtype=dtype),
         "work": empty(launches.work, batch, size),
         "work_rows": empty(launches.work_rows, batch),
@@ -99,12 +99,12 @@ def _run(library: Library, texts: Compiled, cache: ScanCache, arrays: dict[str, 
         here = slice(t * batch, (t + 1) * batch)
         if gather is not None:
             gather(t)
-            products.plain(products.operand(dprojected[t]), onto, out=arrays["d_output"])
+            products.plain(products.operand(dprojected[t]), onto, out=arrays["doutput"])
         launch[0](t)
         if inner is not None:
-            products.plain(products.operand(arrays["dinner_gates"][here]), inner, out=arrays["d_inner"])
+            products.plain(products.operand(arrays["dinner_gates"][here]), inner, out=arrays["dinner"])
             if arrays["mask"] is not None:
-                library.xp.multiply(arrays["d_inner"], arrays["mask"], out=arrays["d_inner"])
+                library.xp.multiply(arrays["dinner"], arrays["mask"], out=arrays["dinner"])
             launch[1](t)
         if outer is not None:
             products.plain(products.operand(arrays["dh_gates"][here]), outer, out=arrays["product"])

@@ -6,11 +6,11 @@ T time, B batch, H hidden units. The arrays, besides those that forward has fill
     d_h            (B, H)            the gradient of the output before the step, but for what comes through the product
     product        (B, H)            what comes through the product: the gates' gradients times the recurrent weights
     d_c            (B, H)            the gradient of any other state
-    d_output       (B, H)            the gradient of the cell's h, where the layer's output is its projection
+    doutput        (B, H)            the gradient of the cell's h, where the layer's output is its projection
     dx_gates       (T, B, gates, H)  the gradients of the gates' parts: from the input,
     dh_gates       (T, B, gates, H)  from the output before, where they aren't the same,
     dinner_gates   (T, B, gates, H)  and from what the product amid the step is with
-    d_inner        (B, H)            the gradient of that
+    dinner         (B, H)            the gradient of that
     dparams        (rows, B, H)      the gradients of the cell's own params, added up over the steps
     mask           (B, H)            what the output is multiplied by on its way into the product, or null
     lengths        (B,)              of the rows, or null
@@ -52,7 +52,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
     for state in cell.states:
         names.put(f"before.{state}", before(state))
         names.put(f"d.{state}", f"{{dstate_{identifier(state)}}}")
-    names.put("d.h", "d_output[e]" if projected else f"{{dstate_h}} + {timed('dy')}")
+    names.put("d.h", "doutput[e]" if projected else f"{{dstate_h}} + {timed('dy')}")
     inputs = names.places
 
     goals = [
@@ -66,7 +66,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         ]
     for k, value in enumerate(program.values):
         if value.operation == INNER_BACKWARD:
-            inputs[k] = "d_inner[e]"
+            inputs[k] = "dinner[e]"
             count = len(value.operands)
             goals += [
                 Goal(operand, gate_gradient("dinner_gates", j, count), for_product=True)

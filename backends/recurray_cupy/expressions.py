@@ -47,14 +47,14 @@ def literal(number: float) -> str:
 
 
 def identifier(name: str) -> str:
-    """Return ``name``, any Python identifier, with ASCII letters alone.
+    """Return ``name``, any Python identifier, with ASCII letters alone; no two names become the same.
 
     Examples
     --------
     >>> identifier("w_1"), identifier("ω")
-    ('w_1', 'u969')
+    ('w_1', 'U969_')
     """
-    return re.sub(r"[^A-Za-z0-9_]", lambda found: f"u{ord(found.group())}", name)
+    return re.sub(r"[^A-TV-Za-z0-9_]", lambda found: f"U{ord(found.group())}_", name)
 
 
 def flags_of(program: Program) -> set[int]:
