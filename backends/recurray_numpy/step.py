@@ -9,6 +9,8 @@ I input, H hidden units, R size of the output.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -52,9 +54,14 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
     names: dict[str, Any] = FUNCTIONS | arrays | _others(prepared, code)
     for part in (code.ahead, code.loop):
         names |= {name: np.asarray(number, dtype) for number, name in part.constants.items()}
-    exec(compile(_text(prepared, code), "<written for a recorded cell>", "exec"), names)  # noqa: S102 - our own text
+    exec(_compiled_text(_text(prepared, code)), names)  # noqa: S102 - our own text
     step: Step = names["step"]
     return step
+
+
+@lru_cache(maxsize=64)
+def _compiled_text(text: str) -> CodeType:
+    return compile(text, "<written for a recorded cell>", "exec")
 
 
 def _text(prepared: Prepared, code: Forward) -> str:
