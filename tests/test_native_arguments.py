@@ -15,7 +15,7 @@ import pytest
 import recurray as rr
 from compare_scans import problem
 from harness import obtain
-from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, SLSTMCell, ZoneoutCell
 
 BATCH, STEPS, FEATURES, SIZE, PROJECTION = 4, 6, 3, 5, 2
 ROWS_LENGTHS = [6, 2, 0, 5]
@@ -35,6 +35,12 @@ def forward(engine, cell=None, *, masked=False, seed=0, **options):
     mask = rng.random(start[0].shape) if masked else None
     y, end, cache = engine.scan_forward(cell, weights, x, start, output_mask=mask)
     return weights, x, start, y, end, cache
+
+
+def compiled_cell(cell):
+    from recurray_native.compiled import compiled
+
+    return compiled(cell)
 
 
 def backward_of_another(engine, cell, cache, other, other_cell=None):
@@ -143,6 +149,34 @@ def test_weights_that_do_not_belong_are_refused(engine, keep):
             engine.scan_forward(cell, replace(weights, **changes), x, start, keep=keep)
 
 
+@pytest.mark.parametrize("cell", [GRUCell(reset_after=False), SLSTMCell(), RNNCell()], ids=repr)
+def test_a_projection_is_refused_where_the_cell_reads_the_output(engine, cell):
+    weights, x, start, _ = problem(
+        cell, np.random.default_rng(0), batch=BATCH, steps=STEPS, size=SIZE, projection=PROJECTION, ragged=False
+    )
+    if compiled_cell(cell).reads_output:
+        with pytest.raises(ValueError, match=r"weights.projection must be None"):
+            engine.scan_forward(cell, weights, x, start)
+    else:
+        assert engine.scan_forward(cell, weights, x, start)[0].shape == (STEPS, BATCH, PROJECTION)
+
+
+def test_recurrent_weights_are_refused_where_the_cell_has_no_recurrent_gates(engine):
+    cell = DiagonalLSTMCell(shared=True)
+    weights, x, start, *_ = forward(engine, cell)
+    for changes in ({"recurrent": weights.input}, {"recurrent_bias": weights.input_bias}):
+        with pytest.raises(ValueError, match=r"weights.recurrent .* must be None"):
+            engine.scan_forward(cell, replace(weights, **changes), x, start)
+
+
+def test_the_order_of_a_cells_own_params_says_nothing(engine):
+    cell = LSTMCell(peepholes=True, layer_norm=True)
+    weights, x, start, y, *_ = forward(engine, cell)
+    turned = replace(weights, pointwise=dict(reversed(weights.pointwise.items())))
+    assert len(turned.pointwise) > 1
+    np.testing.assert_array_equal(engine.scan_forward(cell, turned, x, start)[0], y)
+
+
 def test_input_start_and_mask_that_do_not_belong_are_refused(engine):
     cell = LSTMCell()
     weights, x, start, *_ = forward(engine, cell)
@@ -177,6 +211,7 @@ WRONG_LENGTHS = [
     [6, -1, 0, 5],
     [7, 2, 0, 5],
     [6, 2, 0, 2**70],
+    [-(2**63), 2, 0, 5],
     [6, 2.5, 0, 5],
     [[6, 2, 0, 5]],
     [6] * 5,
@@ -243,6 +278,19 @@ FORMS = {
 }
 
 
+def test_what_the_engine_reads_is_where_the_processor_wants_it():
+    obtain("native")
+    from recurray_native.rows import in_order
+
+    a = np.random.default_rng(0).random((3, 4))
+    assert in_order(a) is a
+    for form, made in FORMS.items():
+        found = in_order(made(a))
+        assert found.flags.aligned, form
+        assert found.flags.c_contiguous, form
+        np.testing.assert_array_equal(found, a)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("lengths", [None, ROWS_LENGTHS])
@@ -304,9 +352,9 @@ LENGTHS = [None, [30, 2, 9, 0, 5, 30]]
 @pytest.mark.parametrize("kind", COPIES)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=["full", "ragged"])
 def test_a_copy_of_a_cache_outlives_it(kind, lengths):
+    layer, cache, dy = layer_and_cache(lengths)
     from recurray_native import rows
 
-    layer, cache, dy = layer_and_cache(lengths)
     expected = gradients(layer, cache, dy)
     other = COPIES[kind](cache)
     del cache

@@ -215,7 +215,9 @@ class Engine:
     def _check_cache(self, ready: Compiled, cache: Cache, padded: int) -> None:
         """Refuse a cache that forward of this cell and this instruction set doesn't make."""
         if cache.form is not ready.cache_form and cache.form != ready.cache_form:
-            raise ValueError(f"cache must be of {ready.cache_form} for {ready.cell!r}, not {cache.form}")
+            raise ValueError(
+                f"cache is another cell's: for {ready.cell!r} it must be of {ready.cache_form}, not {cache.form}"
+            )
         if cache.packed.shape[2] != padded:
             raise ValueError(
                 f"cache must have rows of {padded} numbers, as the instruction set {self.level} makes them, "

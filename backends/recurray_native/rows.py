@@ -131,7 +131,7 @@ def _sorted(lengths: Sequence[int], batch: int, steps: int) -> tuple[Any, Any]:
     if batch and given.dtype.kind not in "iu":
         raise TypeError(f"lengths must be whole numbers, not {given.dtype}")
     whole = given.astype(np.int64)
-    order = np.argsort(~whole, kind="stable")  # by falling length; unlike -n, ~n is always in range
+    order = np.argsort(-whole, kind="stable")
     by_row = whole[order]
     if batch and not 0 <= by_row[-1] <= by_row[0] <= steps:
         raise ValueError(f"lengths must be from 0 to the {steps} steps, not from {given.min()} to {given.max()}")
