@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from recurray.cells.cell import Cell
 from recurray.merging import find
@@ -32,12 +33,39 @@ class Forward:
     packed: tuple[str, ...]
 
 
+class CacheForm(NamedTuple):
+    """What the sizes in a cache come from, and the meaning of its arrays: cells that agree can use each other's.
+
+    Attributes
+    ----------
+    input_gates, recurrent_gates : tuple of int
+        Which block of the products each gate of the weights makes.
+    inner_blocks : int
+        How many of the last blocks are of inner gates.
+    states : tuple of str
+    params : tuple of (str, int)
+        The cell's own params, and how many rows they have.
+    kept : tuple of str
+        The arrays over time that backward reads.
+    """
+
+    input_gates: tuple[int, ...]
+    recurrent_gates: tuple[int, ...]
+    inner_blocks: int
+    states: tuple[str, ...]
+    params: tuple[tuple[str, int], ...]
+    kept: tuple[str, ...]
+
+
 class Compiled:
     """A cell's plan and programs."""
 
     def __init__(self, cell: Cell) -> None:
         self.plan: Plan = plan(cell)
         self.cell = cell
+        self.states = len(cell.states)
+        self.draws = tuple(cell.draws)
+        self.pointwise = {name: len(rows) for name, rows in cell.pointwise.items()}
         self.param_rows = [f"params.{name}.{row}" for name, rows in cell.pointwise.items() for row in rows]
         self.blocks: Blocks = blocks_of(self.plan)
         blocks = self.plan.blocks + self.plan.inner
@@ -55,6 +83,18 @@ class Compiled:
         program = self.plan.step
         used = {operand for value in program.values for operand in value.operands} | set(program.outputs.values())
         return bool(self.plan.inner) or find(program, "before.h") in used
+
+    @cached_property
+    def cache_form(self) -> CacheForm:
+        """What a cache for this cell has."""
+        return CacheForm(
+            input_gates=tuple(self.input_places),
+            recurrent_gates=tuple(self.recurrent_places),
+            inner_blocks=self.blocks.inner,
+            states=self.cell.states,
+            params=tuple(self.pointwise.items()),
+            kept=self.kept,
+        )
 
     @cached_property
     def kept(self) -> tuple[str, ...]:

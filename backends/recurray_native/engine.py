@@ -16,23 +16,29 @@ import numpy as np
 
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray.recording import RecordingError
-from recurray_native import library, threads
-from recurray_native.compiled import Compiled, compiled
-from recurray_native.rows import Rows, rows
+from recurray_native import arguments, library, threads
+from recurray_native.arguments import FLOATS, PROJECTED
+from recurray_native.compiled import CacheForm, Compiled, compiled
+from recurray_native.rows import Rows, in_order, rows
 from recurray_native.structures import CTask, Listing, address, tables
 
-FLOATS = (np.dtype("float32"), np.dtype("float64"))
 ENOUGH = 200_000  # multiplications of a call below which a second thread costs more than it saves
 ENOUGH_A_STEP = (
     50_000  # the same of a step, for each thread, where threads share rows and wait for each other at each step
 )
+LEAST_ROWS = 512  # rows that the engine has room for at least
+LANES = 64  # more than a vector has
 ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
 
 
 @dataclass(frozen=True)
 class Cache:
-    """All that backward reads. Rows are by falling length; arrays over time hold the valid rows alone."""
+    """All that backward reads. Rows are by falling length; arrays over time hold the valid rows alone.
 
+    It is forward alone that makes one, of arrays that belong together, and nothing writes to these.
+    """
+
+    form: CacheForm  # what the cell that it is for has to agree with
     weights: Weights  # copies
     rows: Rows
     x: Any  # (N, I)
@@ -86,7 +92,7 @@ class Engine:
         if x.dtype not in FLOATS:
             return f"it computes in float32 and float64, not {x.dtype}"
         if weights.projection is not None and ready.reads_output:
-            return "the cell computes with the output before, element by element, which is projected to another size"
+            return PROJECTED
         return None
 
     def owns(self, cache: Any) -> bool:
@@ -106,19 +112,32 @@ class Engine:
         draws: Draws | None = None,
         output_mask: Any = None,
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
-        """Run a cell over time; see `recurray.scan.forward`."""
+        """Run a cell over time; see `recurray.scan.forward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An array isn't of the size or the dtype that the others imply.
+        MemoryError
+            The arrays are too large to work on.
+        """
+        arguments.check_input(x)
         ready, dtype = compiled(cell), x.dtype
         steps, batch, features = x.shape
+        size, outputs = arguments.check_weights(ready, weights, features, dtype)
+        arguments.check_states("start", start, ready, batch, size, outputs, dtype)
+        if output_mask is not None:
+            arguments.check_array("output_mask", output_mask, (batch, outputs), dtype)
+        drawn = arguments.draws_in_order(ready, draws, (steps, batch, size), dtype)
         valid = rows(steps, batch, lengths, reverse)
-        count, size, outputs = valid.total, len(weights.input) // len(cell.input_gates), start[0].shape[1]
-        padded = self._padded(size, dtype)
+        count, padded = valid.total, self._padded(size, dtype)
 
-        means = [value for value in draws.values() if isinstance(value, float)] if draws else []
+        means = drawn if drawn and isinstance(drawn[0], float) else []
         program = ready.forward(training=keep, means=bool(means))
         packed = np.empty((len(program.packed), count, padded), dtype)  # in one: large blocks come in large pages
-        if draws and not means:
-            for name, value in draws.items():
-                packed[program.packed.index(f"x.{name}"), :, :size] = valid.over_time(value)
+        if not means:
+            for k, value in enumerate(drawn):  # which come first
+                packed[k, :, :size] = valid.over_time(value)
         weights = _contiguous(weights, copy=keep)
         x_rows = valid.over_time(x)
         if keep and x_rows is not x and x_rows.base is not None:
@@ -129,7 +148,7 @@ class Engine:
         mask = None if output_mask is None else valid.sorted(output_mask)
         first = [valid.sorted(value) for value in start]
         last = [value.copy() for value in first]
-        params = [*_param_rows(weights), *(np.full(size, mean, dtype) for mean in means)]
+        params = [*_param_rows(ready, weights), *(np.full(size, mean, dtype) for mean in means)]
 
         if count:
             task = _begun(ready, program.listing, valid, features, size, outputs)
@@ -139,16 +158,31 @@ class Engine:
             self._run("recurray_forward", dtype, task, params, first, last, _addresses(packed))
         end = tuple([valid.unsorted(value) for value in last])
         y = valid.from_time(y)
-        return y, end, Cache(weights, valid, x_rows, packed, h_before, output, mask) if keep else None
+        cache = Cache(ready.cache_form, weights, valid, x_rows, packed, h_before, output, mask) if keep else None
+        return y, end, cache
 
     def scan_backward(
         self, cell: Cell, cache: Cache, dy: Any, dend: tuple[Any, ...]
     ) -> tuple[Any, tuple[Any, ...], Weights]:
-        """Backward through time; see `recurray.scan.backward`."""
-        ready, dtype = compiled(cell), dy.dtype
-        weights, valid = cache.weights, cache.rows
-        features, outputs = cache.x.shape[1], dy.shape[2]
-        size = len(weights.input) // len(cell.input_gates)
+        """Backward through time; see `recurray.scan.backward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The cache isn't the cell's or this engine's, or a gradient isn't of the size or the dtype of what it is of.
+        MemoryError
+            The arrays are too large to work on.
+        """
+        if not isinstance(cache, Cache):
+            raise TypeError(f"cache must be what the engine's forward returned, not {type(cache).__name__}")
+        ready, dtype = compiled(cell), cache.x.dtype
+        weights, valid, features = cache.weights, cache.rows, cache.x.shape[1]
+        size = len(weights.input) // len(ready.input_places)
+        outputs = size if weights.projection is None else len(weights.projection)
+        padded = self._padded(size, dtype)
+        self._check_cache(ready, cache, padded)
+        arguments.check_array("dy", dy, (*valid.shape, outputs), dtype)
+        arguments.check_states("dend", dend, ready, valid.shape[1], size, outputs, dtype)
         is_projected = weights.projection is not None
         made = np.empty_like if valid.total else np.zeros_like
 
@@ -158,7 +192,7 @@ class Engine:
         d_recurrent = None if weights.recurrent is None else made(weights.recurrent)
         d_projection = made(weights.projection) if is_projected else None
         columns = ready.blocks.count + ready.blocks.inner + len(ready.param_rows)
-        sums = np.zeros((columns, self._padded(size, dtype)), dtype)
+        sums = np.zeros((columns, padded), dtype)
         first = [valid.sorted(value) for value in dend]
         last = [value.copy() for value in first]
         if valid.total:
@@ -172,11 +206,23 @@ class Engine:
             if ready.blocks.inner:
                 task.inner_operand = packed.pop()  # which comes last
             kept = packed[len(packed) - len(ready.kept) :]
-            self._run("recurray_backward", dtype, task, _param_rows(weights), first, last, kept)
+            self._run("recurray_backward", dtype, task, _param_rows(ready, weights), first, last, kept)
         dstart = tuple([valid.unsorted(value) for value in last])
         of_input, of_recurrent, pointwise = _sums_by_use(ready, weights, sums[:, :size])
         grads = Weights(d_input, d_recurrent, of_input, of_recurrent, d_projection, pointwise)
         return valid.from_time(dx), dstart, grads
+
+    def _check_cache(self, ready: Compiled, cache: Cache, padded: int) -> None:
+        """Refuse a cache that forward of this cell and this instruction set doesn't make."""
+        if cache.form is not ready.cache_form and cache.form != ready.cache_form:
+            raise ValueError(
+                f"cache is another cell's: for {ready.cell!r} it must be of {ready.cache_form}, not {cache.form}"
+            )
+        if cache.packed.shape[2] != padded:
+            raise ValueError(
+                f"cache must have rows of {padded} numbers, as the instruction set {self.level} makes them, "
+                f"not {cache.packed.shape[2]}: it was made with another one"
+            )
 
     def _padded(self, size: int, dtype: Any) -> int:
         """Size rounded up to whole vectors."""
@@ -209,10 +255,11 @@ class Engine:
 
 def _begun(ready: Compiled, listing: Listing, valid: Rows, features: int, size: int, outputs: int) -> CTask:
     """A task with its program and sizes."""
+    arguments.check_work_space(valid.shape[1] + LEAST_ROWS, size + features + outputs + LANES)
     task = listing.begin()
     task.steps, (_, task.batch), task.rows = len(valid.counts), valid.shape, valid.total
     task.features, task.units, task.outputs = features, size, outputs
-    task.counts, task.offsets, task.lengths, task.ends = valid.addresses
+    task.counts, task.offsets, task.lengths, task.ends = valid.addresses()
     products = len(ready.input_places) * features + len(ready.recurrent_places) * outputs
     task.threads = _thread_count(valid.total * size * (products + 100), valid)
     return task
@@ -242,13 +289,14 @@ def _thread_count(operations: int, valid: Rows) -> int:
     return max(1, min(wanted, operations // len(valid.counts) // ENOUGH_A_STEP))
 
 
-def _param_rows(weights: Weights) -> list[Any]:
-    return [row for rows_of_param in weights.pointwise.values() for row in rows_of_param]
+def _param_rows(ready: Compiled, weights: Weights) -> list[Any]:
+    """The rows of the cell's own params, in the cell's order."""
+    return [row for name in ready.pointwise for row in weights.pointwise[name]]
 
 
 def _contiguous(weights: Weights, *, copy: bool) -> Weights:
     """The weights, each contiguous; copies, if what becomes of them mustn't matter."""
-    brought = _copy if copy else _as_contiguous
+    brought = _copy if copy else _in_order
     return Weights(
         brought(weights.input),
         brought(weights.recurrent),
@@ -263,8 +311,8 @@ def _copy(a: Any) -> Any:
     return None if a is None else a.copy()
 
 
-def _as_contiguous(a: Any) -> Any:
-    return a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a)
+def _in_order(a: Any) -> Any:
+    return None if a is None else in_order(a)
 
 
 def _sums_by_use(ready: Compiled, weights: Weights, sums: Any) -> tuple[Any, Any, dict[str, Any]]:

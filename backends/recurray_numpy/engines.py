@@ -42,7 +42,8 @@ def find_engine(name: str | None) -> Any:
     if name not in engine_names():
         raise BackendUnavailableError(
             f"no engine {name!r} is installed, only {', '.join((OWN, *engine_names()))}; "
-            'the engine native comes with: pip install "recurray[native]"'
+            'the engine native comes with: pip install "recurray[native]", '
+            "or in a checkout: pip install ./backends/recurray_native"
         )
     if (reason := why_unusable(name)) is not None:
         raise BackendUnavailableError(f"the engine {name!r} can't run here: {reason}")

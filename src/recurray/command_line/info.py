@@ -81,7 +81,8 @@ def _engines() -> Iterator[tuple[str, str]]:
         "in use for what a compiled engine can't run" if used is not None else "in use: NumPy's own functions",
     )
     if "native" not in found:
-        yield "native", 'missing: pip install "recurray[native]"  (a compiled engine, which is faster)'
+        install = 'pip install "recurray[native]", or in a checkout: pip install ./backends/recurray_native'
+        yield "native", f"missing: {install}  (a compiled engine, which is faster)"
 
 
 def _cuda_devices() -> list[tuple[str, str]]:
