@@ -24,7 +24,7 @@ ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
 class PartsCache:
     """All that backward reads, of stretches of parts in the order of the loop."""
 
-    scan: Callable[..., tuple[Array, tuple[Array, ...], Any]]  # of a part, from a state; whether to keep
+    scan: Callable[..., tuple[Array, tuple[Array, ...], Any]] | None  # of a part, from a state; whether to keep
     stretches: list[list[slice]]  # the steps of each part
     kept: list[list[Any]]  # what the scan of each part has kept; or nothing, and then
     starts: list[tuple[Array, ...]]  # the states before each stretch
@@ -84,7 +84,7 @@ def forward(
             if keep and not again:
                 kept[-1].append(cache)
     y = namespace_of(x).concat(ys[::-1] if reverse else ys, axis=0)
-    return y, state, PartsCache(scan_part, stretches, kept, starts) if keep else None
+    return y, state, PartsCache(scan_part if again else None, stretches, kept, starts) if keep else None
 
 
 def backward(
@@ -96,6 +96,7 @@ def backward(
     for stretch, kept, state in reversed(list(zip(cache.stretches, cache.kept, cache.starts, strict=True))):
         caches = list(kept)
         for part in stretch[len(caches) :]:
+            assert cache.scan is not None
             _, state, again = cache.scan(part, state, True)
             caches.append(again)
         for part in reversed(stretch):
