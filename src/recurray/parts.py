@@ -24,7 +24,7 @@ ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
 class PartsCache:
     """All that backward reads, of stretches of parts in the order of the loop."""
 
-    scan: Callable[..., tuple[Array, tuple[Array, ...], Any]] | None  # of a part, from a state; whether to keep
+    scan: Any  # a function of a part, the state before it, and whether to keep; None where all parts are kept
     stretches: list[list[slice]]  # the steps of each part
     kept: list[list[Any]]  # what the scan of each part has kept; or nothing, and then
     starts: list[tuple[Array, ...]]  # the states before each stretch
@@ -96,7 +96,6 @@ def backward(
     for stretch, kept, state in reversed(list(zip(cache.stretches, cache.kept, cache.starts, strict=True))):
         caches = list(kept)
         for part in stretch[len(caches) :]:
-            assert cache.scan is not None
             _, state, again = cache.scan(part, state, True)
             caches.append(again)
         for part in reversed(stretch):
