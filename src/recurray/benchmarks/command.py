@@ -73,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"--sizes: {error}", code=2) from None
     if not on_gpu and any(problem.compute_dtype for problem in problems):
         raise Failure("--dtype: float16 and bfloat16 are for a GPU: use them with --backend cupy", code=2)
+    for name in args.against or ():
+        if name in STAGES and not on_gpu:
+            raise Failure(f"--against {name}: a stage is for a GPU: use it with --backend cupy", code=2)
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
@@ -213,8 +216,6 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
         known |= {stage: Own(on_device(backend, stage=stage), stage) for stage in STAGES}
     others, missing = [], []
     for name in dict.fromkeys(wanted or (AGAINST[:1] if on_gpu else AGAINST[:2])):
-        if name not in known:
-            raise Failure(f"--against {name}: a stage is for a GPU: use it with --backend cupy", code=2)
         contender = known[name]
         absent = [package for package in contender.packages if find_spec(package) is None]
         if absent and wanted:
