@@ -59,14 +59,14 @@ WRONG_SIZES = [
 ]
 
 
-@pytest.mark.parametrize("options", WRONG_SIZES, ids=str)
 @pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(shared=True)], ids=repr)
-def test_gradients_that_are_not_of_the_cache_are_refused(engine, cell, options):
-    if "projection" in options and cell != LSTMCell():
-        pytest.skip("its output can't be projected")
+def test_gradients_that_are_not_of_the_cache_are_refused(engine, cell):
     *_, cache = forward(engine, cell)
-    with pytest.raises((ValueError, TypeError), match=r"dy must (have|be)"):
-        backward_of_another(engine, cell, cache, forward(engine, cell, **options))
+    for options in WRONG_SIZES:
+        if "projection" in options and compiled_cell(cell).reads_output:  # it can't be projected
+            continue
+        with pytest.raises((ValueError, TypeError), match=r"dy must (have|be)"):
+            backward_of_another(engine, cell, cache, forward(engine, cell, **options))
 
 
 def test_another_layers_cache_is_refused_by_the_backend():
