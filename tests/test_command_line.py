@@ -205,6 +205,12 @@ def test_the_text_itself_is_not_overwritten(capsys, folder):
     assert (folder / "text.txt").read_bytes() == before
 
 
+def test_a_text_that_is_not_there_is_named(capsys, folder):
+    (folder / "model.safetensors").write_bytes(b"of an earlier run")
+    assert main(["train", "nowhere.txt", "--out", "model.safetensors"]) == 1
+    assert capsys.readouterr().err == "recurray train: can't read nowhere.txt: No such file or directory\n"
+
+
 def test_resuming_with_another_text_is_refused(capsys):
     assert main(["train", "text.txt", *SMALL, "--epochs", "0.1", "--out", "a"]) == 0
     capsys.readouterr()

@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"a resumed run keeps the settings it began with: leave out {names}", code=2)
     backend = options.backend(args.backend)
     out = args.out or args.resume or _DEFAULT_OUT
+    text = default_text() if args.text is None else read_text(args.text)
     if args.text is not None and Path(out).exists() and Path(out).samefile(args.text):
         raise Failure(f"--out: {out} is the text itself, and would be overwritten", code=2)
-    text = default_text() if args.text is None else read_text(args.text)
     training = (
         Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
     )
