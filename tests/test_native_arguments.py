@@ -392,3 +392,16 @@ def test_no_addresses_are_kept(engine):
     numbers = [value for value in vars(cache.rows).values() if isinstance(value, int)]
     numbers += [n for value in vars(cache.rows).values() if isinstance(value, tuple) for n in value]
     assert max(numbers) < 1000
+
+
+def test_weights_of_another_shape_since_forward_are_refused(engine):
+    """The cache refers to the caller's arrays, whose shapes can be changed in place."""
+    weights, *_, y, end, cache = forward(engine)
+    engine.scan_backward(LSTMCell(), cache, y, end)
+    weights.recurrent.shape = (SIZE, 4 * SIZE)
+    with pytest.raises(ValueError, match=r"weights.recurrent must have the shape \(20, 5\)"):
+        engine.scan_backward(LSTMCell(), cache, y, end)
+    for name, shape in (("input", (8, FEATURES)), ("recurrent", (8, 2)), ("input_bias", 8), ("recurrent_bias", 8)):
+        getattr(weights, name).resize(shape, refcheck=False)
+    with pytest.raises(ValueError, match=r"of \(5, 5\) units and outputs, not \(2, 2\)"):
+        engine.scan_backward(LSTMCell(), cache, y, end)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from recurray.cells.cell import Cell
 from recurray.merging import find
 from recurray.recording import INNER_BACKWARD, Constant, Operand
@@ -70,10 +72,10 @@ class Compiled:
         self.blocks: Blocks = blocks_of(self.plan)
         blocks = self.plan.blocks + self.plan.inner
         inputs, recurrents = [block.input for block in blocks], [block.recurrent for block in blocks]
-        self.input_places = [
-            inputs.index(gate) for gate in range(len(cell.input_gates))
-        ]  # of its gates among the blocks
+        self.input_places = [inputs.index(gate) for gate in range(len(cell.input_gates))]  # of gates among blocks
         self.recurrent_places = [recurrents.index(gate) for gate in range(len(cell.recurrent_gates))]
+        self.input_columns = np.array(self.input_places, np.intp)
+        self.recurrent_columns = np.array(self.recurrent_places, np.intp)
         self.has_recurrent_product = bool(cell.outer_gates)
         self._forward: dict[tuple[bool, bool], Forward] = {}
 

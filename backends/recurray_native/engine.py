@@ -39,7 +39,8 @@ class Cache:
     """
 
     form: CacheForm  # what the cell that it is for has to agree with
-    weights: Weights  # copies
+    sizes: tuple[int, int]  # H, R
+    weights: Weights  # the caller's arrays, or copies of those that aren't contiguous
     rows: Rows
     x: Any  # (N, I)
     packed: Any  # (arrays, N, H) padded, by the step's program
@@ -138,7 +139,7 @@ class Engine:
         if not means:
             for k, value in enumerate(drawn):  # which come first
                 packed[k, :, :size] = valid.over_time(value)
-        weights = _contiguous(weights, copy=keep)
+        weights = _contiguous(weights)
         x_rows = valid.over_time(x)
         if keep and x_rows is not x and x_rows.base is not None:
             x_rows = x_rows.copy()  # what becomes of x mustn't matter
@@ -158,7 +159,11 @@ class Engine:
             self._run("recurray_forward", dtype, task, params, first, last, _addresses(packed))
         end = tuple([valid.unsorted(value) for value in last])
         y = valid.from_time(y)
-        cache = Cache(ready.cache_form, weights, valid, x_rows, packed, h_before, output, mask) if keep else None
+        cache = (
+            Cache(ready.cache_form, (size, outputs), weights, valid, x_rows, packed, h_before, output, mask)
+            if keep
+            else None
+        )
         return y, end, cache
 
     def scan_backward(
@@ -177,8 +182,7 @@ class Engine:
             raise TypeError(f"cache must be what the engine's forward returned, not {type(cache).__name__}")
         ready, dtype = compiled(cell), cache.x.dtype
         weights, valid, features = cache.weights, cache.rows, cache.x.shape[1]
-        size = len(weights.input) // len(ready.input_places)
-        outputs = size if weights.projection is None else len(weights.projection)
+        size, outputs = cache.sizes
         padded = self._padded(size, dtype)
         self._check_cache(ready, cache, padded)
         arguments.check_array("dy", dy, (*valid.shape, outputs), dtype)
@@ -213,7 +217,7 @@ class Engine:
         return valid.from_time(dx), dstart, grads
 
     def _check_cache(self, ready: Compiled, cache: Cache, padded: int) -> None:
-        """Refuse a cache that forward of this cell and this instruction set doesn't make."""
+        """Refuse a cache that forward of this cell and this instruction set doesn't make, or whose weights changed."""
         if cache.form is not ready.cache_form and cache.form != ready.cache_form:
             raise ValueError(
                 f"cache is another cell's: for {ready.cell!r} it must be of {ready.cache_form}, not {cache.form}"
@@ -222,6 +226,11 @@ class Engine:
             raise ValueError(
                 f"cache must have rows of {padded} numbers, as the instruction set {self.level} makes them, "
                 f"not {cache.packed.shape[2]}: it was made with another one"
+            )
+        sizes = arguments.check_weights(ready, cache.weights, cache.x.shape[1], cache.x.dtype)
+        if sizes != cache.sizes:
+            raise ValueError(
+                f"the weights must be as forward had them, of {cache.sizes} units and outputs, not {sizes}"
             )
 
     def _padded(self, size: int, dtype: Any) -> int:
@@ -294,21 +303,16 @@ def _param_rows(ready: Compiled, weights: Weights) -> list[Any]:
     return [row for name in ready.pointwise for row in weights.pointwise[name]]
 
 
-def _contiguous(weights: Weights, *, copy: bool) -> Weights:
-    """The weights, each contiguous; copies, if what becomes of them mustn't matter."""
-    brought = _copy if copy else _in_order
+def _contiguous(weights: Weights) -> Weights:
+    """The weights, each contiguous."""
     return Weights(
-        brought(weights.input),
-        brought(weights.recurrent),
-        brought(weights.input_bias),
-        brought(weights.recurrent_bias),
-        brought(weights.projection),
-        {name: brought(a) for name, a in weights.pointwise.items()},
+        in_order(weights.input),
+        _in_order(weights.recurrent),
+        _in_order(weights.input_bias),
+        _in_order(weights.recurrent_bias),
+        _in_order(weights.projection),
+        {name: in_order(a) for name, a in weights.pointwise.items()},
     )
-
-
-def _copy(a: Any) -> Any:
-    return None if a is None else a.copy()
 
 
 def _in_order(a: Any) -> Any:
@@ -317,8 +321,8 @@ def _in_order(a: Any) -> Any:
 
 def _sums_by_use(ready: Compiled, weights: Weights, sums: Any) -> tuple[Any, Any, dict[str, Any]]:
     """From sums (blocks and terms, H) over all rows to the gradients of both biases, and of the cell's own params."""
-    of_input = None if weights.input_bias is None else sums[ready.input_places].reshape(-1)
-    of_recurrent = None if weights.recurrent_bias is None else sums[ready.recurrent_places].reshape(-1)
+    of_input = None if weights.input_bias is None else sums.take(ready.input_columns, axis=0).ravel()
+    of_recurrent = None if weights.recurrent_bias is None else sums.take(ready.recurrent_columns, axis=0).ravel()
     pointwise = {}
     first = ready.blocks.count + ready.blocks.inner
     for name, names in ready.cell.pointwise.items():

@@ -47,6 +47,10 @@ class NumpyBackend(Backend):
         engine = "" if self.engine is None else f", engine {self.engine.name}"
         return f"<recurray backend {self.name!r} on {self.device}{engine}>"
 
+    def owns(self, a: Any) -> bool:
+        """Tell whether ``a`` is a NumPy array."""
+        return isinstance(a, np.ndarray)
+
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:

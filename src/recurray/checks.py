@@ -96,20 +96,16 @@ def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int
     In ``shape`` a word stands for any size, and an ellipsis at the front for any axes.
     """
     array(backend, name, value)
-    if value.dtype != getattr(backend.xp, dtype) and not backend.xp.isdtype(value.dtype, "real floating"):
+    wanted = getattr(backend.xp, dtype)
+    is_wanted = value.dtype == wanted
+    if not is_wanted and not backend.xp.isdtype(value.dtype, "real floating"):
         raise TypeError(f"{name} must be floating-point numbers, not {value.dtype}")
     have, want = tuple(value.shape), shape
     if want[:1] == (...,):
         have, want = have[max(0, len(have) - len(want) + 1) :], want[1:]
     if len(have) != len(want) or any(isinstance(w, int) and h != w for h, w in zip(have, want, strict=True)):
         raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
-    return to_dtype(backend, dtype, value)
-
-
-def to_dtype(backend: Backend, dtype: str, value: Array) -> Array:
-    """Bring an array to ``dtype``, without a copy where it has it."""
-    wanted = getattr(backend.xp, dtype)
-    return value if value.dtype == wanted else backend.xp.astype(value, wanted)
+    return value if is_wanted else backend.xp.astype(value, wanted)
 
 
 def array(backend: Backend, name: str, value: Any) -> None:

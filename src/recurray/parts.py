@@ -51,6 +51,8 @@ def forward(
     is all, the result is the scan's own, cache and all.
     """
     steps = x.shape[0]
+    if steps <= steps_of_part:
+        return scan(cell, weights, x, start, lengths=lengths, keep=keep, draws=draws, reverse=reverse, **options)
 
     def scan_part(part: slice, state: tuple[Array, ...], keep: bool) -> tuple[Array, tuple[Array, ...], Any]:
         return scan(
@@ -66,8 +68,6 @@ def forward(
         )
 
     parts = [slice(first, min(first + steps_of_part, steps)) for first in range(0, steps, steps_of_part)]
-    if len(parts) < 2:
-        return scan_part(slice(0, steps), start, keep)
     if reverse:
         parts.reverse()
     again = keep and recompute is not None

@@ -35,7 +35,7 @@ enum { OF_INPUT, OF_OUTPUT, OF_INNER, OF_PROJECTION, RIGHTS };
 
 typedef struct {
     Scan scan;
-    Matrix input, recurrent, inner, projection; /* packed as they stand: (gates * H, I) and so on */
+    Matrix input, recurrent, inner, projection; /* not turned over: (gates * H, I) and so on */
     i64 inputs, first_output, outputs;          /* blocks with the input: 0 .. inputs; with the output: first_output .. outputs */
     i64 columns;                                /* of gradients: all blocks and terms */
     real *gradients;                            /* (rows of a chunk, columns, H) padded */
@@ -61,7 +61,22 @@ INLINE i64 chunk_size(const Task *task) {
 INLINE i64 rows_of_chunk(const Task *task) { return least(task->rows, most(chunk_size(task), task->batch)); }
 
 static void lay_out_whole(Matrix *b, i64 k, i64 n, Arena *arena) {
-    *b = (Matrix){k, n, taken(arena, packed_size(k, n), sizeof(real)), NULL};
+    *b = (Matrix){k, n, taken(arena, packed_size(k, n), sizeof(real)), NULL, NULL};
+}
+
+/* Weights (k, n) of a call of few rows are used as they stand, if their rows are whole vectors. */
+static void lay_out_weights(Matrix *b, i64 k, i64 n, const real *standing, const Task *task, Arena *arena) {
+    if (standing && few(task) && n % LANES == 0)
+        *b = (Matrix){k, n, NULL, standing, NULL};
+    else
+        lay_out_whole(b, k, n, arena);
+}
+
+/* Where the rows of blocks are in the weights, if they stand there one after the other; else null. */
+static const real *blocks_at(const real *weights, const i64 *gate, i64 first, i64 last, i64 units, i64 n) {
+    for (i64 k = first; k < last; k++)
+        if (gate[k] != gate[first] + k - first) return NULL;
+    return first < last ? weights + gate[first] * units * n : NULL;
 }
 
 static void add_left(Backward *b, const real *at, i64 row, i64 columns, Arena *arena) {
@@ -90,10 +105,14 @@ static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
     while (b->inputs < task->blocks && task->input_gate[b->inputs] >= 0) b->inputs++;
     while (b->first_output < task->blocks && task->recurrent_gate[b->first_output] < 0) b->first_output++;
     b->outputs = task->blocks;
-    lay_out_whole(&b->input, b->inputs * units, task->features, arena);
-    lay_out_whole(&b->recurrent, (b->outputs - b->first_output) * units, task->outputs, arena);
-    lay_out_whole(&b->inner, task->inner_blocks * units, units, arena);
-    if (task->projection) lay_out_whole(&b->projection, task->outputs, units, arena);
+    const i64 *input_gate = task->input_gate, *recurrent_gate = task->recurrent_gate;
+    lay_out_weights(&b->input, b->inputs * units, task->features,
+                    blocks_at(task->input_weight, input_gate, 0, b->inputs, units, task->features), task, arena);
+    lay_out_weights(&b->recurrent, (b->outputs - b->first_output) * units, task->outputs,
+                    blocks_at(task->recurrent_weight, recurrent_gate, b->first_output, b->outputs, units, task->outputs), task, arena);
+    lay_out_weights(&b->inner, task->inner_blocks * units, units,
+                    blocks_at(task->recurrent_weight, recurrent_gate, task->blocks, blocks, units, units), task, arena);
+    if (task->projection) lay_out_weights(&b->projection, task->outputs, units, task->projection, task, arena);
     b->gradients = taken(arena, rows * b->columns * padded, sizeof(real));
     b->d_output = task->projection ? taken(arena, task->batch * padded, sizeof(real)) : NULL;
     b->d_projected = task->projection ? taken(arena, rows * task->outputs, sizeof(real)) : NULL;
@@ -140,6 +159,7 @@ static void place_backward(Backward *b, int thread) {
 static void pack_blocks(Backward *b, const Matrix *matrix, i64 first, i64 last, const i64 *gate, const real *source, int thread,
                         int threads) {
     const i64 units = b->scan.task->units;
+    if (matrix->standing) return;
     for (i64 k = first; k < last; k++)
         pack_rows(matrix, part_of(matrix->n, PANEL, thread, threads), (k - first) * units, units,
                   source + gate[k] * units * matrix->n, matrix->n);
@@ -151,7 +171,7 @@ static void pack_backward(Backward *b, int thread, int threads) {
     pack_blocks(b, &b->input, 0, b->inputs, task->input_gate, task->input_weight, thread, threads);
     pack_blocks(b, &b->recurrent, b->first_output, b->outputs, task->recurrent_gate, task->recurrent_weight, thread, threads);
     pack_blocks(b, &b->inner, task->blocks, blocks, task->recurrent_gate, task->recurrent_weight, thread, threads);
-    if (task->projection)
+    if (task->projection && !b->projection.standing)
         pack_rows(&b->projection, part_of(task->units, PANEL, thread, threads), 0, task->outputs, task->projection, task->units);
 }
 
@@ -347,7 +367,7 @@ static void weight_gradients(const Backward *b, const Share *share, Range chunk,
                 const real *init = begins ? b->zeros : c;
                 const i64 init_row = begins ? 0 : c_row;
                 const Micro multiply_tile = micro[count - 1][width / LANES - 1];
-                multiply_tile(rows, left->packed + r * rows, 1, ROWS, panel_at(&matrix, column), init, init_row, c, c_row);
+                multiply_tile(rows, left->packed + r * rows, 1, ROWS, panel_at(&matrix, column), width, init, init_row, c, c_row);
                 if (c == tile) copy_rows(tile, PANEL, count, real_width, to, matrix.n);
             }
         }

@@ -19,7 +19,6 @@ typedef struct {
 } Forward;
 
 INLINE i64 tile_rows(const Task *task) { return least(TILE_ROWS, task->batch); }
-INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
 
 /* Units in a tile: as many as leave the gates of all its rows in the second-level cache. */
 static i64 depth_forward(const Task *task) {
@@ -28,10 +27,7 @@ static i64 depth_forward(const Task *task) {
 }
 
 static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
-    b->k = k;
-    b->n = n;
-    b->rows = NULL;
-    b->panels = packed ? taken(arena, packed_size(k, n), sizeof(real)) : NULL;
+    *b = (Matrix){k, n, packed ? taken(arena, packed_size(k, n), sizeof(real)) : NULL, NULL, NULL};
 }
 
 static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
@@ -98,7 +94,7 @@ static void place_forward(Forward *f, int thread) {
 
 static void pack_part(Matrix *b, const real *source, i64 thread, i64 threads) {
     if (!b->panels) {
-        b->rows = source; /* every thread writes the same */
+        b->transposed = source; /* every thread writes the same */
         return;
     }
     pack_transposed(b, part_of(b->n, PANEL, thread, threads), source);

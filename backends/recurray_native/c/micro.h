@@ -112,7 +112,7 @@
 #endif
 #endif
 
-typedef void (*Micro)(i64, const real *, i64, i64, const real *, const real *, i64, real *, i64);
+typedef void (*Micro)(i64, const real *, i64, i64, const real *, i64, const real *, i64, real *, i64);
 
 static const Micro micro[ROWS][VECTORS] = {
 #if VECTORS == 4

@@ -10,16 +10,28 @@
 enum { DEPTH = 512 }; /* of the inner dimension at a time: a panel of that many rows stays in the second-level cache */
 
 /* A matrix (k, n) in panels of PANEL columns one after the other; a panel is k rows, padded with zeros to whole
-   vectors. Or, where it is used too seldom to be worth packing, its transpose as it stands. */
+   vectors. Or, where it is used too seldom to be worth packing, as it stands, or its transpose as that stands. */
 typedef struct {
     i64 k, n;
     real *panels;
-    const real *rows; /* (n, k), where it isn't packed */
+    const real *standing;   /* (k, n), n whole vectors; else null */
+    const real *transposed; /* (n, k); else null */
 } Matrix;
+
+/* A panel's columns from some row on. */
+typedef struct {
+    const real *at;
+    i64 row; /* from one row to the next */
+} Columns;
 
 INLINE i64 packed_size(i64 k, i64 n) { return k * rounded_up(n, LANES); }
 INLINE i64 panel_width(const Matrix *b, i64 column) { return least(PANEL, rounded_up(b->n - column, LANES)); }
 INLINE real *panel_at(const Matrix *b, i64 column) { return b->panels + column * b->k; }
+INLINE Columns columns_at(const Matrix *b, i64 column, i64 first) {
+    if (b->standing) return (Columns){b->standing + first * b->n + column, b->n};
+    const i64 width = panel_width(b, column);
+    return (Columns){panel_at(b, column) + first * width, width};
+}
 
 /* The halves of two vectors, interleaved. */
 #if VECTOR_BYTES / (4 + 4 * DOUBLE) == 16
@@ -90,9 +102,9 @@ typedef struct { const real *at; i64 row; } Start;
 
 enum { TOGETHER = LANES < 4 ? LANES : 4 };
 
-/* The product with a matrix that isn't packed: along k, for a few columns together; each column's sum is then the sum of a
+/* The product with a matrix whose transpose is there: along k, for a few columns together; each column's sum is then the sum of a
    vector, and LANES of these are made at once by turning them over. */
-static void multiply_unpacked(const real *a, i64 row, i64 rows, const Matrix *b, Range columns, Start start, real *c, i64 c_row) {
+static void multiply_transposed(const real *a, i64 row, i64 rows, const Matrix *b, Range columns, Start start, real *c, i64 c_row) {
     const i64 whole = b->k / LANES * LANES;
     for (i64 column = columns.first; column < columns.last; column += LANES) {
         const i64 count = least(LANES, columns.last - column), at = column - columns.first;
@@ -104,7 +116,7 @@ static void multiply_unpacked(const real *a, i64 row, i64 rows, const Matrix *b,
                 const real *w[TOGETHER];
                 Vector sum[TOGETHER];
                 for (i64 u = 0; u < TOGETHER; u++) {
-                    w[u] = b->rows + (column + least(first + u, count - 1)) * b->k; /* past the last, that again */
+                    w[u] = b->transposed + (column + least(first + u, count - 1)) * b->k; /* past the last, that again */
                     sum[u] = all(0);
                 }
                 for (i64 j = 0; j < whole; j += LANES) {
@@ -134,10 +146,10 @@ static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64
     const i64 whole = (columns.last - columns.first) / (STREAMS * PANEL), rest = columns.first + whole * STREAMS * PANEL;
     for (i64 group = 0; group < whole; group++) {
         const i64 column = columns.first + (turned ? whole - 1 - group : group) * STREAMS * PANEL;
-        const real *w[STREAMS];
+        Columns w[STREAMS];
         Vector sum[STREAMS][VECTORS];
         for (int s = 0; s < STREAMS; s++) {
-            w[s] = panel_at(b, column + s * PANEL) + first * PANEL;
+            w[s] = columns_at(b, column + s * PANEL, first);
             for (int v = 0; v < VECTORS; v++) sum[s][v] = load(start + column - columns.first + s * PANEL + v * LANES);
         }
         for (i64 j = 0; j < k; j++) {
@@ -145,14 +157,15 @@ static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64
 #pragma GCC unroll 16
             for (int s = 0; s < STREAMS; s++)
 #pragma GCC unroll 16
-                for (int v = 0; v < VECTORS; v++) sum[s][v] += load(w[s] + j * PANEL + v * LANES) * factor;
+                for (int v = 0; v < VECTORS; v++) sum[s][v] += load(w[s].at + j * w[s].row + v * LANES) * factor;
         }
         for (int s = 0; s < STREAMS; s++)
             for (int v = 0; v < VECTORS; v++) store(c + column - columns.first + s * PANEL + v * LANES, sum[s][v]);
     }
     for (i64 column = rest; column < columns.last; column += PANEL) {
-        i64 width = panel_width(b, column), at = column - columns.first;
-        micro[0][width / LANES - 1](k, a, 0, 1, panel_at(b, column) + first * width, start + at, 0, c + at, 0);
+        const i64 at = column - columns.first;
+        const Columns w = columns_at(b, column, first);
+        micro[0][panel_width(b, column) / LANES - 1](k, a, 0, 1, w.at, w.row, start + at, 0, c + at, 0);
     }
 }
 
@@ -162,8 +175,8 @@ static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64
    begun with the columns that were last. */
 static void multiply(const real *a, i64 row, i64 rows, const Matrix *b, i64 first, i64 k, Range columns, Start start, real *c,
                      i64 c_row, int turned) {
-    if (b->rows) {
-        multiply_unpacked(a, row, rows, b, columns, start, c, c_row);
+    if (b->transposed) {
+        multiply_transposed(a, row, rows, b, columns, start, c, c_row);
         return;
     }
     if (!k) { /* only the start is there to be written */
@@ -179,12 +192,12 @@ static void multiply(const real *a, i64 row, i64 rows, const Matrix *b, i64 firs
     for (i64 panel = 0; panel < panels; panel++) {
         i64 at = (turned ? panels - 1 - panel : panel) * PANEL, column = columns.first + at, width = panel_width(b, column);
         for (i64 done = 0; done < k; done += DEPTH) {
-            const real *w = panel_at(b, column) + (first + done) * width;
+            const Columns w = columns_at(b, column, first + done);
             Start from = done ? (Start){c + at, c_row} : (Start){start.at + at, start.row};
             for (i64 group = 0; group < groups; group++) {
                 i64 r = rows * group / groups, count = rows * (group + 1) / groups - r;
-                micro[count - 1][width / LANES - 1](least(DEPTH, k - done), a + r * row + done, row, 1, w, from.at + r * from.row,
-                                                    from.row, c + r * c_row + at, c_row);
+                micro[count - 1][width / LANES - 1](least(DEPTH, k - done), a + r * row + done, row, 1, w.at, w.row,
+                                                    from.at + r * from.row, from.row, c + r * c_row + at, c_row);
             }
         }
     }

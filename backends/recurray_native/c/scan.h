@@ -34,6 +34,8 @@ typedef struct {
     int together; /* whether threads share rows */
 } Share;
 
+INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
+
 INLINE void meet(Scan *scan, const Share *share) {
     if (share->together) barrier_wait(&scan->barrier, share->threads);
 }

@@ -36,7 +36,11 @@ INLINE Vector load(const real *p) { return *(const Unaligned *)p; }
 INLINE void store(real *p, Vector v) { *(Unaligned *)p = v; }
 INLINE Vector all(real number) { return number - (Vector){0}; }
 INLINE Integers bits(Vector v) { return (Integers)v; }
-INLINE Vector chosen(Integers where, Vector a, Vector b) { return (Vector)((where & bits(a)) | (~where & bits(b))); }
+INLINE Vector chosen(Integers where, Vector a, Vector b) {
+    Vector result;
+    for (int k = 0; k < LANES; k++) result[k] = where[k] ? a[k] : b[k]; /* of which compilers make one instruction */
+    return result;
+}
 
 INLINE i64 rounded_up(i64 n, i64 to) { return (n + to - 1) / to * to; }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }

@@ -224,6 +224,7 @@ class Recurrent(Layer):
         )
         drawn = self._param_form.drawn(params_rng)
         self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn.items()}
+        self._state_form = self._made_state_form()
         self._one_steps = OneSteps()
         if params is not None:
             self.load_state_dict(params)
@@ -351,12 +352,14 @@ class Recurrent(Layer):
         A gradient of the final state may leave fields None for zeros.
         """
         checks.cache(cache, RecurrentCache)
-        for name, own in self._identity.items():
-            if not _agree(cache.made_by[name], own):
-                raise ValueError(
-                    f"cache must be of a layer with {name} {own}, but is of one with {cache.made_by[name]}: "
-                    "it is another layer's"
-                )
+        identity = self._identity
+        if cache.made_by != identity:
+            for name, own in identity.items():
+                if not _agree(cache.made_by[name], own):
+                    raise ValueError(
+                        f"cache must be of a layer with {name} {own}, but is of one with {cache.made_by[name]}: "
+                        "it is another layer's"
+                    )
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
         dy = checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)
@@ -386,6 +389,7 @@ class Recurrent(Layer):
         """Return a copy of the layer, params and all, that computes in ``dtype`` ("float32" or "float64")."""
         other = super().astype(dtype)
         other.rng = copy.deepcopy(self.rng)
+        other._state_form = other._made_state_form()
         return other
 
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
@@ -429,15 +433,15 @@ class Recurrent(Layer):
         self, grads: Weights, layer: int, direction: int, weights_kept: dict[str, Array]
     ) -> dict[str, Array]:
         """The gradients of the weights by the params' names, back through weight dropout."""
-        values = self._param_form.values(grads)
+        form = self._param_form
+        values = form.values(grads)
         for field, kept in weights_kept.items():
             values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)
-        return {self._param_form.name(field, layer, direction): value for field, value in values.items()}
+        return {name: values[field] for field, name, _ in form.by_field(layer, direction) if field in values}
 
     # State -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _state_form(self) -> StateForm:
+    def _made_state_form(self) -> StateForm:
         return StateForm(self._state_sizes, self.num_layers * self.directions, self.backend, self.dtype)
 
     @property

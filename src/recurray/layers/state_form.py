@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from recurray import checks
@@ -29,7 +30,7 @@ class StateForm:
     backend: Backend
     dtype: str
 
-    @property
+    @cached_property
     def kind(self) -> Any:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
         return State if set(self.sizes) <= set(State._fields) else named(tuple(self.sizes))
@@ -39,10 +40,10 @@ class StateForm:
 
         Where ``optional``, the state or any of its arrays may be None for zeros.
         """
-        xp, kind = self.backend.xp, self.kind
-        if state is None:
-            state = kind(*(None for _ in kind._fields))
-        elif not isinstance(state, kind):
+        kind = self.kind
+        if state is None and optional:
+            return [tuple([self._zeros(batch, size) for size in self.sizes.values()]) for _ in range(self.count)]
+        if not isinstance(state, kind):
             expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
             raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}")
         arrays = []
@@ -52,15 +53,19 @@ class StateForm:
                 if value is not None:
                     raise ValueError(f"{label} must be None: this layer has no state {field!r}")
                 continue
-            shape = (self.count, batch, self.sizes[field])
+            size = self.sizes[field]
             if value is None and optional:
-                value = xp.zeros(shape, dtype=getattr(xp, self.dtype), device=self.backend.device)
+                arrays.append([self._zeros(batch, size) for _ in range(self.count)])
             else:
-                value = checks.floats(self.backend, self.dtype, label, value, shape)
-            arrays.append(value)
-        return [tuple(value[place, ...] for value in arrays) for place in range(self.count)]
+                value = checks.floats(self.backend, self.dtype, label, value, (self.count, batch, size))
+                arrays.append([value[place, ...] for place in range(self.count)])
+        return list(zip(*arrays, strict=True))
+
+    def _zeros(self, batch: int, size: int) -> Array:
+        xp = self.backend.xp
+        return xp.zeros((batch, size), dtype=getattr(xp, self.dtype), device=self.backend.device)
 
     def join(self, places: list[tuple[Array, ...]]) -> Any:
         """The inverse of `split`."""
         concat = self.backend.xp.concat  # NumPy's is much faster than its stack
-        return self.kind(*(concat([value[None, ...] for value in values]) for values in zip(*places, strict=True)))
+        return self.kind(*[concat([value[None, ...] for value in values]) for values in zip(*places, strict=True)])
