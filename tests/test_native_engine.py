@@ -19,7 +19,7 @@ if why_absent("native") is None:
 else:
     LEVELS = ("any",)
 # rows, steps, units, features: whole vectors and not, one tile and several, one thread's work and more
-SIZES = [(3, 6, 4, 3), (1, 7, 5, 2), (4, 1, 17, 3), (0, 3, 4, 3), (3, 0, 4, 3), (13, 5, 70, 20)]
+SIZES = [(3, 6, 4, 3), (1, 7, 5, 2), (4, 1, 17, 3), (0, 3, 4, 3), (3, 0, 4, 3), (13, 5, 70, 20), (1, 1, 1, 1), (7, 5, 1, 1)]
 
 
 @pytest.fixture(params=LEVELS)
@@ -51,7 +51,7 @@ def test_cells_equal_the_reference(engine, cell, dtype):
 
 
 # several chunks of time; more rows than a tile has; products deeper than a panel; one row and many units
-LARGE = [(64, 20, 9, 5), (110, 3, 6, 4), (2, 3, 140, 9), (1, 9, 140, 70), (30, 40, 18, 3)]
+LARGE = [(64, 20, 9, 5), (110, 3, 6, 4), (2, 3, 140, 9), (7, 2, 5, 600), (1, 9, 140, 70), (30, 40, 18, 3)]
 
 
 @pytest.mark.parametrize("sizes", LARGE)
@@ -68,7 +68,7 @@ def test_large_problems_equal_the_reference(engine, cell, sizes):
 @pytest.mark.parametrize("sizes", [(1, 6, 5, 3), (3, 6, 5, 3), (40, 15, 70, 3)])
 def test_projection_equals_the_reference(engine, sizes, bias):
     rng = np.random.default_rng(8)
-    for projection in (2, 4):
+    for projection in (1, 2, 4):
         check(engine, LSTMCell(), sizes, rng, projection=projection, bias=bias, masked=bias, reverse=bias)
 
 
