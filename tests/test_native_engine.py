@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cells import CELLS
-from compare_scans import Centred, Normalised, Squared, both_ways, problem
+from compare_scans import Centred, Normalised, Squared, both_ways, problem, run
 from harness import obtain, why_absent
 from random_cell import RandomCell
+from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 
 if why_absent("native") is None:
@@ -18,7 +19,7 @@ if why_absent("native") is None:
 else:
     LEVELS = ("any",)
 # rows, steps, units, features: whole vectors and not, one tile and several, one thread's work and more
-SIZES = [(3, 6, 4, 3), (1, 7, 5, 2), (4, 1, 17, 3), (0, 3, 4, 3), (3, 0, 4, 3), (13, 5, 70, 20)]
+SIZES = [(3, 6, 4, 3), (1, 7, 5, 2), (4, 1, 17, 3), (0, 3, 4, 3), (3, 0, 4, 3), (13, 5, 70, 20), (1, 1, 1, 1), (7, 5, 1, 1)]
 
 
 @pytest.fixture(params=LEVELS)
@@ -50,7 +51,7 @@ def test_cells_equal_the_reference(engine, cell, dtype):
 
 
 # several chunks of time; more rows than a tile has; products deeper than a panel; one row and many units
-LARGE = [(64, 20, 9, 5), (110, 3, 6, 4), (2, 3, 140, 9), (1, 9, 140, 70), (30, 40, 18, 3)]
+LARGE = [(64, 20, 9, 5), (110, 3, 6, 4), (2, 3, 140, 9), (7, 2, 5, 600), (1, 9, 140, 70), (30, 40, 18, 3)]
 
 
 @pytest.mark.parametrize("sizes", LARGE)
@@ -67,7 +68,7 @@ def test_large_problems_equal_the_reference(engine, cell, sizes):
 @pytest.mark.parametrize("sizes", [(1, 6, 5, 3), (3, 6, 5, 3), (40, 15, 70, 3)])
 def test_projection_equals_the_reference(engine, sizes, bias):
     rng = np.random.default_rng(8)
-    for projection in (2, 4):
+    for projection in (1, 2, 4):
         check(engine, LSTMCell(), sizes, rng, projection=projection, bias=bias, masked=bias, reverse=bias)
 
 
@@ -76,3 +77,23 @@ def test_random_cells_equal_the_reference(engine, seed):
     rng = np.random.default_rng(seed)
     sizes = SIZES[seed % len(SIZES)]
     check(engine, RandomCell(seed), sizes, rng, ragged=seed % 2 == 0, reverse=seed % 4 > 1, masked=seed % 5 > 2)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e-310], ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+def test_numbers_that_are_not_finite_spread_as_in_the_reference(engine, cell, value):
+    """One such number in the input, one NaN in the start state of another row: everything else is as without them."""
+    rng = np.random.default_rng(9)
+    weights, x, start, _ = problem(cell, rng, batch=14, steps=6, size=19, features=5, ragged=False)
+    x[2, 3, 4] = value
+    start[-1][8, 7] = np.nan
+    draws = {name: (rng.random((6, 14, 19)) < p).astype(x.dtype) for name, p in cell.draws.items()}
+    options = {"draws": draws, "output_mask": rng.random(start[0].shape)}
+    with np.errstate(all="ignore"):
+        found = run(engine.scan_forward, engine.scan_backward, cell, weights, x, start, **options)
+        expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
+    assert not np.isfinite(expected["y"][:, 8]).all()
+    for name, right in expected.items():
+        if right is not None:
+            scale = np.abs(right[np.isfinite(right)]).max(initial=1)
+            np.testing.assert_allclose(found[name], right, rtol=0, atol=1e-10 * scale, err_msg=name)

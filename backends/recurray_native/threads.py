@@ -33,8 +33,9 @@ def get_num_threads() -> int:
     """How many threads the engine may use: as set, else the first of `VARIABLES` in the environment that is a number,
     else the processors that this process may run on.
     """
-    if _chosen is not None:
-        return min(_chosen, MOST)
+    chosen = _chosen  # read once, as another thread may set it
+    if chosen is not None:
+        return min(chosen, MOST)
     return min(_default(tuple(os.environ.get(name, "") for name in VARIABLES)), MOST)
 
 

@@ -121,7 +121,7 @@ static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
     b->lefts = b->gradient_count = 0;
     b->left = taken(arena, blocks + 1, sizeof(Left));
     b->gradient = taken(arena, 2 * blocks + 1, sizeof(Gradient));
-    for (i64 k = 0; k < blocks; k++) add_left(b, b->gradients + k * padded, b->columns * padded, units, arena);
+    for (i64 k = 0; k < blocks; k++) add_left(b, b->gradients ? b->gradients + k * padded : NULL, b->columns * padded, units, arena);
     add_right(b, OF_INPUT, task->x, task->features, task->features, arena);
     if (b->first_output < b->outputs) add_right(b, OF_OUTPUT, task->h_before, task->outputs, task->outputs, arena);
     if (task->inner_blocks) add_right(b, OF_INNER, task->inner_operand, padded, units, arena);

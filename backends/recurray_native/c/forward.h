@@ -93,11 +93,8 @@ static void place_forward(Forward *f, int thread) {
 }
 
 static void pack_part(Matrix *b, const real *source, i64 thread, i64 threads) {
-    if (!b->panels) {
-        b->transposed = source; /* every thread writes the same */
-        return;
-    }
-    pack_transposed(b, part_of(b->n, PANEL, thread, threads), source);
+    if (b->panels) pack_transposed(b, part_of(b->n, PANEL, thread, threads), source);
+    else if (!thread) b->transposed = source;
 }
 
 /* A thread's part of the weights, packed, and of the biases. */

@@ -59,7 +59,8 @@ static void forget(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.begin, NULL);
     pthread_cond_init(&pool.end, NULL);
-    pool.made = pool.threads = pool.unfinished = 0;
+    pool.made = pool.threads = 0;
+    pool.unfinished = 0;
     pool.call = 0;
 }
 

@@ -48,6 +48,12 @@ INLINE Columns columns_at(const Matrix *b, i64 column, i64 first) {
 #define HIGH 1, 3
 #endif
 
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else /* gcc before 12 */
+#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, (Integers){__VA_ARGS__})
+#endif
+
 /* LANES x LANES numbers turned over: in each round vectors are interleaved. */
 INLINE void transpose(Vector v[LANES]) {
 #pragma GCC unroll 4
@@ -55,8 +61,8 @@ INLINE void transpose(Vector v[LANES]) {
         Vector next[LANES];
 #pragma GCC unroll 16
         for (int j = 0; j < LANES / 2; j++) {
-            next[2 * j] = __builtin_shufflevector(v[j], v[j + LANES / 2], LOW);
-            next[2 * j + 1] = __builtin_shufflevector(v[j], v[j + LANES / 2], HIGH);
+            next[2 * j] = SHUFFLED(v[j], v[j + LANES / 2], LOW);
+            next[2 * j + 1] = SHUFFLED(v[j], v[j + LANES / 2], HIGH);
         }
 #pragma GCC unroll 16
         for (int j = 0; j < LANES; j++) v[j] = next[j];

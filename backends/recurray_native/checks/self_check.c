@@ -1,6 +1,7 @@
 /* Compares a level with the portable one, on programs written by write_programs.py: forward and backward, random sizes.
 
-   For processors that the tests can't run on: built by a cross compiler and run under an emulator, see neon.sh. */
+   For processors that the tests can't run on, built by a cross compiler and run under an emulator, see neon.sh; and for
+   MemorySanitizer, which wants all of a program compiled with it, see sanitizers.sh. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ static void set(void *a, i64 k, double value) {
 static double get(const void *a, i64 k) { return is_double ? ((const double *)a)[k] : (double)((const float *)a)[k]; }
 
 static void *made(i64 count) {
-    void *a = calloc((size_t)count + 1, is_double ? 8 : 4);
+    void *a = malloc((size_t)(count + 1) * (is_double ? 8 : 4));
     if (!a) exit(3);
     return a;
 }
