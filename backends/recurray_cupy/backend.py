@@ -305,13 +305,35 @@ class CupyBackend(Backend):
             call = Call(cell, dtype, (1, batch), units, projected=False)
             return self._stages(call, keep=None if backward else True)[0]
 
+    def wave_of(
+        self, cell: Cell, layers: int, steps: int, batch: int, units: int, dtype: str = "float32"
+    ) -> int | None:
+        """Return how many steps a layer of a stack of these sizes would work on at a time, None if on all of them."""
+        with self.device:
+            call = Call(cell, dtype, (steps, batch), units, projected=False)
+            part = self._part_steps(call, self._stages(call, keep=True, count=layers)[0], layers, keep=True)
+        return None if part >= steps else part
+
     def describe(self) -> str:
         """Where this backend works, and by which stages."""
         examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
         streams = "two streams" if self.two_streams else "one stream"
         with self.device:
             where = self.library.describe()
-        return f"{where}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples}); {streams}"
+        stages = f"stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
+        return "; ".join([where, stages, streams, *self._describe_wave()])
+
+    def _describe_wave(self) -> list[str]:
+        if self.wave is None:
+            return []
+        if isinstance(self.wave, int):
+            return [f"layers as a wave of {self.wave} steps"]
+        found, steps = [], 512
+        for units in (128, 512, 1024, 2048):
+            part = self.wave_of(LSTMCell(), 4, steps, 1, units)
+            found.append(f"{units}: {'none' if part is None else f'{part} steps'}")
+        sizes = f"for an LSTM of 4 layers and 1 row, {steps} steps, by its units: {', '.join(found)}"
+        return [f"layers as a wave ({sizes})"]
 
     def _stages(self, call: Call, *, keep: bool | None, count: int | None = None) -> tuple[str, ...]:
         """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward.
