@@ -310,6 +310,8 @@ class Recurrent(Layer):
         has_product = bool(self.cell.recurrent_gates)
         output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
 
+        handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
+
         kept: list[Array | None] = []
         weights_kept: list[list[dict[str, Array]]] = []
 
@@ -318,9 +320,7 @@ class Recurrent(Layer):
             for layer in range(self.num_layers):
                 kept.append(None)
                 if rng is not None and self.dropout and layer > 0:
-                    kept[layer] = draws.kept(
-                        self.backend, rng, (steps, batch, self.output_size * self.directions), self.dropout
-                    )
+                    kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
                 weights_kept.append([])
                 directions = []
                 for direction in range(self.directions):
