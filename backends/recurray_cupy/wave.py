@@ -37,14 +37,13 @@ def forward(
     """
     xp, steps = library.xp, x.shape[0]
     rows = ragged(xp, lengths, steps)
-    x = input_of(xp, x, rows)
-    scans: list[ScanForward] = []  # held until all is done, and with them what the layer above reads
+    handed_on = [input_of(xp, x, rows)]  # x, and then each layer's output; held until all is done
     done: list[tuple[Any, tuple[Any, ...], ScanCache | None]] = []
 
     def run(layer: LayerForward) -> Iterator[None]:
         (own,) = layer.directions
-        below = scans[-1].y if scans else x  # padding is zero in either
-        given = below if layer.dropout is None else xp.empty(below.shape, dtype=x.dtype)
+        below = handed_on[-1]  # its padding is zero
+        given = below if layer.dropout is None else xp.empty(below.shape, dtype=below.dtype)
         scan = ScanForward(
             library,
             cell,
@@ -58,7 +57,7 @@ def forward(
             stage=stage,
             small=small,
         )
-        scans.append(scan)
+        handed_on.append(scan.y)
         for low in range(0, steps, part):
             here = slice(low, min(low + part, steps))
             if layer.dropout is not None:
@@ -68,7 +67,7 @@ def forward(
         done.append(scan.result())
 
     library.streams.wave([run(layer) for layer in layers])
-    return done[-1][0], [end for _, end, _ in done], [[cache] for _, _, cache in done]
+    return handed_on[-1], [end for _, end, _ in done], [[cache] for _, _, cache in done]
 
 
 def backward(
