@@ -162,11 +162,11 @@ def run(report: Report, backend: str, only: list[str]) -> None:
         ),
         (
             "Layers one after another, against torch.nn.LSTM",
-            lambda: bench(report, backend, "layers", "gpu-layers", precisions[:2], ["torch"], seconds=30),
+            lambda: bench(report, backend, "layers", "gpu-layers", precisions[:1], ["torch"], seconds=40),
         ),
         (
             "Layers as a wave, against torch.nn.LSTM, and compared with one after another",
-            lambda: bench(report, backend, "wave", "gpu-layers", precisions[:2], ["torch"], wave, seconds=30),
+            lambda: bench(report, backend, "wave", "gpu-layers", precisions[:1], ["torch"], wave, seconds=40),
         ),
         ("A step of the LSTM, part by part", lambda: report.apart(gpu_times.parts, seconds=30)),
     ]

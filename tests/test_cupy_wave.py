@@ -23,6 +23,7 @@ from recurray_cupy import plan, recurrence_launch, wave_plan
 from recurray_cupy.compiled import compiled
 from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Work
+from recurray_cupy.products import Products
 from recurray_cupy.stages import ITEMSIZE
 from recurray_cupy.streams import Streams
 from recurray_cupy.wave_plan import clocks_of_wave, part_steps
@@ -55,8 +56,12 @@ def train(backend, cell=None, layers=3, *, lengths=None, dtype="float64", turns=
     def random(*shape):
         return backend.asarray(rng.standard_normal(shape), dtype)
 
+    padding = np.zeros((4, STEPS, 1))
+    if lengths is not None:  # it may hold anything
+        padding[np.arange(STEPS) >= np.array(lengths)[:, None]] = np.nan
     for _ in range(turns):
-        x, dy = random(4, STEPS, 3), random(4, STEPS, layer.output_size * layer.directions)
+        x, dy = (random(4, STEPS, size) for size in (3, layer.output_size * layer.directions))
+        x, dy = (a + backend.asarray(padding, dtype) for a in (x, dy))
         shapes = [(layers * layer.directions, 4, 5 if k else layer.output_size) for k in range(len(layer.cell.states))]
         start, dend = ([random(*shape) for shape in shapes] for _ in range(2))
         start = None if layer.learned_state else layer.state_type(*start, *[None] * (2 - len(start)))
@@ -156,6 +161,26 @@ def test_the_numbers_are_those_of_layers_one_after_another(folder, seed):
             found.append(train(backend, turns=1, **options))
     close(found[1], found[0])
     close(found[1], train(rr.get_backend(np), turns=1, **options), 1e-10)
+
+
+@needs_compiler
+@pytest.mark.parametrize("options", [OPTIONS[1], OPTIONS[2], {"layers": 4}], ids=str)
+def test_but_for_the_inputs_products_all_bits_are_the_same(folder, monkeypatch, options):
+    """If a product's rows don't depend on how many there are."""
+
+    def with_transposed(self, a, b, out):
+        out[...] = (a[:, None, :] * b).sum(axis=-1)
+
+    monkeypatch.setattr(Products, "with_transposed", with_transposed)
+    monkeypatch.setattr(Products, "plain", lambda self, a, b, out: with_transposed(self, a, b.T, out))
+    found = []
+    for part in (None, 1, 3):
+        backend = backend_on(HostLibrary(folder))
+        backend.stage, backend.wave = "fused", part
+        found.append(train(backend, **options))
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @needs_compiler

@@ -1,8 +1,8 @@
 """The layers of a stack as a wave: each works on some steps while the one below works on those that come next.
 
 A layer's arrays are those of all its steps, as they are without a wave, and so are its cache and its products for the
-weights' gradients. Only the products with the input's weights, which layers hand on to each other, are made part by
-part, so they alone may be rounded differently.
+weights' gradients. Two products may be rounded differently: those with the input's weights, which are made part by
+part, and the recurrent ones of kernels that are laid out for a share of the GPU.
 
 T time, B batch, I input, R size of the output.
 """

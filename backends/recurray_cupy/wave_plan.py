@@ -9,7 +9,7 @@ As in `recurray_cupy.plan`, the clocks are guesses; none of this has been timed 
 
 from __future__ import annotations
 
-from recurray_cupy.plan import Device, Work, plan_for
+from recurray_cupy.plan import Device, Work, clocks_by_library, plan_for
 
 COUNTS = (2, 4, 8, 16, 32, 64)  # of parts
 PART = 20_000  # clocks that a part takes the GPU beyond its steps: its launches, and reading the weights anew
@@ -57,5 +57,6 @@ def part_steps(work: Work, device: Device, *, layers: int, steps: int) -> int:
         return steps
     clocks = at_once.clocks * layers  # of a plan these are a layer's part
     best = min(COUNTS, key=lambda count: clocks_of_wave(steps, layers, count, clocks))
-    pays = clocks_of_wave(steps, layers, best, clocks) < WORTH_IT * layers * steps * alone.clocks
+    one_by_one = layers * steps * min(alone.clocks, clocks_by_library(work, device))
+    pays = clocks_of_wave(steps, layers, best, clocks) < WORTH_IT * one_by_one
     return -(-steps // best) if pays else steps
