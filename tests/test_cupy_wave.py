@@ -22,7 +22,7 @@ from recurray_cupy import backend as backend_module
 from recurray_cupy import plan, recurrence_launch, wave_plan
 from recurray_cupy.compiled import compiled
 from recurray_cupy.library import DoesNotFitError
-from recurray_cupy.plan import Device, Work
+from recurray_cupy.plan import Device, Work, clocks_of_product
 from recurray_cupy.products import Products
 from recurray_cupy.stages import ITEMSIZE
 from recurray_cupy.streams import Streams
@@ -66,11 +66,13 @@ def train(backend, cell=None, layers=3, *, lengths=None, dtype="float64", turns=
         start, dend = ([random(*shape) for shape in shapes] for _ in range(2))
         start = None if layer.learned_state else layer.state_type(*start, *[None] * (2 - len(start)))
         y, state, cache = layer.forward(x, start, lengths)
+        found.append(np.array(y))
+        y[...] = np.nan  # what becomes of it doesn't reach the cache
         dx, dstate, grads = layer.backward(cache, dy, layer.state_type(*dend, *[None] * (2 - len(dend))))
         for name in layer.params:
             layer.params[name] = layer.params[name] - 0.1 * grads[name]
         inferred, end = layer(x, start, lengths=lengths)
-        found += [np.array(a) for a in (y, *state, dx, *dstate, *grads.values(), inferred, *end) if a is not None]
+        found += [np.array(a) for a in (*state, dx, *dstate, *grads.values(), inferred, *end) if a is not None]
     return found
 
 
@@ -313,10 +315,21 @@ def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder, mo
 
 
 @needs_compiler
-def test_each_layer_has_its_share_of_the_gpu(folder):
-    backend = tracked(folder, "persistent")
+def test_each_layer_has_its_share_of_the_gpu(folder, monkeypatch):
+    """For which the stage is chosen, and what is compiled before anything runs is what runs."""
+    backend, asked, counts = tracked(folder, "persistent"), set(), []
+    right, stages_for = backend.library.planned, backend_module.stages_for
+    monkeypatch.setattr(backend_module, "stages_for", lambda *args: counts.append(args[-1]) or stages_for(*args))
+
+    def planned(kernel, dtype, plan, *, cooperative):
+        asked.add(plan)
+        return right(kernel, dtype, plan, cooperative=cooperative)
+
+    monkeypatch.setattr(backend.library, "planned", planned)
     train(backend)
-    assert all(each.blocks <= max(1, SMALL.multiprocessors // 3) for each in backend.library.plans)
+    assert set(counts) == {3}
+    assert asked == set(backend.library.plans)
+    assert all(each.blocks <= max(1, SMALL.multiprocessors // 3) for each in asked)
 
 
 @needs_compiler
@@ -401,8 +414,9 @@ def test_how_many_parts():
         if part < steps:  # then each layer has its share, and it is estimated to be faster
             at_once, alone = (plan.plan_for(size, H200, resident=True, count=count) for count in (layers, 1))
             assert at_once.blocks <= 132 // layers
-            count = -(-steps // part)
-            assert clocks_of_wave(steps, layers, count, at_once.clocks * layers) < layers * steps * alone.clocks
+            count, product = -(-steps // part), clocks_of_product(size, H200)
+            one_by_one = layers * steps * (alone.clocks + product)
+            assert clocks_of_wave(steps, layers, count, (at_once.clocks + product) * layers) < one_by_one
     assert part_steps(Work(1, 10**7, 4, 10**7, 4, 2, 4), H200, layers=4, steps=512) == 512  # there is no layout
     assert part_steps(few, replace(H200, multiprocessors=2), layers=4, steps=512) == 512  # nor a share for each
 

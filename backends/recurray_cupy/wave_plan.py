@@ -9,7 +9,7 @@ As in `recurray_cupy.plan`, the clocks are guesses; none of this has been timed 
 
 from __future__ import annotations
 
-from recurray_cupy.plan import Device, Work, clocks_by_library, plan_for
+from recurray_cupy.plan import Device, Work, clocks_by_library, clocks_of_product, plan_for
 
 COUNTS = (2, 4, 8, 16, 32, 64)  # of parts
 PART = 20_000  # clocks that a part takes the GPU beyond its steps: its launches, and reading the weights anew
@@ -55,8 +55,9 @@ def part_steps(work: Work, device: Device, *, layers: int, steps: int) -> int:
     alone, at_once = (plan_for(work, device, resident=True, count=count) for count in (1, layers))
     if alone is None or at_once is None:
         return steps
-    clocks = at_once.clocks * layers  # of a plan these are a layer's part
+    product = clocks_of_product(work, device)  # of the input, most often as large as the output
+    clocks = layers * (at_once.clocks + product)  # of a plan these are a layer's part
+    one_by_one = layers * steps * (min(alone.clocks, clocks_by_library(work, device)) + product)
     best = min(COUNTS, key=lambda count: clocks_of_wave(steps, layers, count, clocks))
-    one_by_one = layers * steps * min(alone.clocks, clocks_by_library(work, device))
     pays = clocks_of_wave(steps, layers, best, clocks) < WORTH_IT * one_by_one
     return -(-steps // best) if pays else steps
