@@ -294,9 +294,9 @@ def test_cupy_has_what_streams_are_made_of():
 
 def test_the_backend_says_how_many_streams_it_uses(tmp_path):
     backend = backend_on(HostLibrary(tmp_path))
-    assert backend.describe().endswith("; one stream")
+    assert "; one stream;" in backend.describe()
     backend.two_streams = True
-    assert backend.describe().endswith("; two streams")
+    assert "; two streams;" in backend.describe()
     with pytest.raises(TypeError, match="two_streams must be True or False, not 2"):
         rr.get_backend("cupy", two_streams=2)
     with pytest.raises(ValueError, match="the backend 'numpy' takes no two_streams, but two_streams=True"):

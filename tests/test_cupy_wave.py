@@ -449,11 +449,11 @@ def test_a_wave_is_asked_for():
 def test_the_backend_says_what_it_does(tmp_path):
     backend = backend_on(HostLibrary(tmp_path, gpu=H200))
     backend.stage = "persistent"
-    assert "wave" not in backend.describe()
+    assert backend.describe().endswith("; layers one after another")
     backend.wave = 32
-    assert backend.describe().endswith("; layers as a wave of 32 steps")
+    assert backend.describe().endswith("; layers as a wave, 32 steps at a time")
     backend.wave = "auto"
     assert backend.describe().endswith(
-        "; layers as a wave (for an LSTM of 4 layers and 1 row, 512 steps, by its units: "
+        "; layers as a wave where it pays (for an LSTM of 4 layers and 1 row, 512 steps, by its units: "
         "128: 128 steps, 512: 128 steps, 1024: none, 2048: none)"
     )

@@ -321,19 +321,19 @@ class CupyBackend(Backend):
         with self.device:
             where = self.library.describe()
         stages = f"stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
-        return "; ".join([where, stages, streams, *self._describe_wave()])
+        return f"{where}; {stages}; {streams}; layers {self._describe_wave()}"
 
-    def _describe_wave(self) -> list[str]:
+    def _describe_wave(self) -> str:
         if self.wave is None:
-            return []
+            return "one after another"
         if isinstance(self.wave, int):
-            return [f"layers as a wave of {self.wave} steps"]
+            return f"as a wave, {self.wave} steps at a time"
         found, steps = [], 512
         for units in (128, 512, 1024, 2048):
             part = self.wave_of(LSTMCell(), 4, steps, 1, units)
             found.append(f"{units}: {'none' if part is None else f'{part} steps'}")
         sizes = f"for an LSTM of 4 layers and 1 row, {steps} steps, by its units: {', '.join(found)}"
-        return [f"layers as a wave ({sizes})"]
+        return f"as a wave where it pays ({sizes})"
 
     def _stages(self, call: Call, *, keep: bool | None, count: int | None = None) -> tuple[str, ...]:
         """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward.
