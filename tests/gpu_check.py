@@ -149,16 +149,24 @@ def run(report: Report, backend: str, only: list[str]) -> None:
     on_gpu = backend == "cupy"
     precisions, sizes = (["float32", "bfloat16", "float16"], "gpu") if on_gpu else (["float32"], "2,16,8,16")
     against = ["torch", "fused"] if on_gpu else ["torch"]
-    both = ["--two-streams"]
+    both, wave = ["--two-streams"], ["--wave", "auto", "--compare", str(report.folder / "layers.json")]
     layers = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
     for_gpus: list[tuple[str, Callable[[], None]]] = [
         (
-            "Rounded products and two streams, compared with the stage fused",
+            "Rounded products, two streams and waves, compared with the stage fused",
             lambda: report.apart(compare_options, seconds=60),
         ),
         (
             "Both directions on two streams, against torch.nn.LSTM",
             lambda: bench(report, backend, "both", "gpu-both", precisions[:2], ["torch"], both, seconds=40),
+        ),
+        (
+            "Layers one after another, against torch.nn.LSTM",
+            lambda: bench(report, backend, "layers", "gpu-layers", precisions[:1], ["torch"], seconds=40),
+        ),
+        (
+            "Layers as a wave, against torch.nn.LSTM, and compared with one after another",
+            lambda: bench(report, backend, "wave", "gpu-layers", precisions[:1], ["torch"], wave, seconds=40),
         ),
         ("A step of the LSTM, part by part", lambda: report.apart(gpu_times.parts, seconds=30)),
     ]
@@ -320,21 +328,27 @@ def compare_stages(report: Report, backend: str) -> None:
 
 
 def compare_options(report: Report) -> None:
-    """Compare what else there is to choose with the stage fused in float32; by two streams the bits are the same."""
+    """Compare what else there is to choose with the stage fused in float32."""
     import recurray as rr
     from cells import LSTMCell
 
     rows, wrong = [], []
-    choices = [({"stage": "persistent", "compute_dtype": small}, 3e-2) for small in ("float16", "bfloat16")]
-    choices += [({"stage": stage, "two_streams": True}, 1e-3) for stage in ("persistent", "step", "fused")]
+    both, stack = {"bidirectional": True}, {"num_layers": 4}
+    choices = [({"stage": "persistent", "compute_dtype": small}, both, 3e-2) for small in ("float16", "bfloat16")]
+    for stage in ("persistent", "step", "fused"):
+        choices.append(({"stage": stage, "two_streams": True}, both, 1e-3))
+        choices += [({"stage": stage, "wave": part}, stack, 1e-3) for part in (32, 77)]
+    choices.append(({"stage": "persistent", "wave": "auto"}, stack, 1e-3))
     for batch, units in STAGE_SIZES[:6]:
-        expected = of_stage(rr, "cupy", "fused", LSTMCell(), batch, units, bidirectional=True)
-        for options, allowed in choices:
-            worst = 0.0
+        cell = LSTMCell()
+        expected = [of_stage(rr, "cupy", "fused", cell, batch, units, layer) for layer in (both, stack)]
+        for options, layer, allowed in choices:
+            worst, right = 0.0, expected[layer is stack]
             for _ in range(3):  # a mistake between two streams needn't show each time
-                found = of_stage(rr, "cupy", cell=LSTMCell(), batch=batch, units=units, bidirectional=True, **options)
-                pairs = zip(expected, found, strict=True)
-                errors = [float(abs(a - b).max()) / max(1.0, float(abs(a).max())) for a, b in pairs]
+                found = of_stage(rr, "cupy", cell=cell, batch=batch, units=units, layer=layer, **options)
+                errors = [
+                    float(abs(a - b).max()) / max(1.0, float(abs(a).max())) for a, b in zip(right, found, strict=True)
+                ]
                 worst = max(worst, *(error if error == error else float("inf") for error in errors))
             wrong += [] if worst <= allowed else [f"{options} {batch} x {units}"]
             rows.append((batch, units, " ".join(map(str, options.values())), f"{worst:.1e}", allowed))
@@ -350,18 +364,18 @@ def of_stage(
     cell: Any,
     batch: int,
     units: int,
-    bidirectional: bool = False,
+    layer: dict[str, Any] | None = None,
     **more: Any,
 ) -> list[Any]:
     """The output and all gradients of a layer by one stage."""
     import numpy as np
 
     chosen = rr.get_backend(backend, stage=stage, **more)
-    layer = rr.Recurrent(cell, 16, units, bidirectional=bidirectional, backend=chosen, seed=0)
-    be, rng = layer.backend, np.random.default_rng(5)
+    model = rr.Recurrent(cell, 16, units, backend=chosen, seed=0, **(layer or {}))
+    be, rng = model.backend, np.random.default_rng(5)
     x = be.asarray(rng.standard_normal((batch, 200, 16)), "float32")
-    y, _, cache = layer.forward(x)
-    dx, _, grads = layer.backward(cache, be.asarray(rng.standard_normal(y.shape), "float32"))
+    y, _, cache = model.forward(x)
+    dx, _, grads = model.backward(cache, be.asarray(rng.standard_normal(y.shape), "float32"))
     return [be.to_numpy(a) for a in (y, dx, *grads.values())]
 
 

@@ -45,6 +45,7 @@ CHECK = ("tests/test_gradient_check.py",)
 BACKENDS = ("tests/test_backends.py",)
 
 SCAN = "src/recurray/scan.py"
+STACK = "src/recurray/stack.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
 DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
 RECURRENT = "src/recurray/layers/recurrent.py"
@@ -326,9 +327,9 @@ MISTAKES = [
     ),
     Mistake(
         "no dropout backward",
-        RECURRENT,
-        "dy = dx if cache.kept[layer] is None else dropped(",
-        "dy = dx if True else dropped(",
+        STACK,
+        "dy = layer.dropout(dy, slice(0, dy.shape[0]))",
+        "dy = dy",
         DIFFERENCES,
     ),
     Mistake(
@@ -338,7 +339,7 @@ MISTAKES = [
         "self.rng if training",
         ("tests/test_lstm.py",),
     ),
-    Mistake("one direction's dx alone", RECURRENT, "done[0][0] + done[1][0]", "done[0][0]", FORMULA),
+    Mistake("one direction's dx alone", STACK, "done[0][0] + done[1][0]", "done[0][0]", FORMULA),
     Mistake(
         "directions change places in the gradients",
         RECURRENT,

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 
 class Clock(dict[int, int]):
@@ -32,13 +33,40 @@ class Clock(dict[int, int]):
             self[stream] = max(tick, self.get(stream, 0))
 
 
+Region = tuple[int, int]  # from an address to another
+
+
+class Accesses:
+    """Who has accessed which regions of memory."""
+
+    def __init__(self) -> None:
+        self.by_region: dict[Region, Clock] = {}
+
+    def note(self, region: Region, tick: Clock) -> None:
+        self.by_region.setdefault(region, Clock()).learn(tick)
+
+    def to(self, region: Region) -> Clock:
+        """Those of a region."""
+        found = Clock()
+        for (low, high), clock in self.by_region.items():
+            if low < region[1] and region[0] < high:
+                found.learn(clock)
+        return found
+
+    def all(self) -> Clock:
+        found = Clock()
+        for clock in self.by_region.values():
+            found.learn(clock)
+        return found
+
+
 @dataclass
 class Buffer:
     """The memory of an array."""
 
     home: int  # the stream that it was allocated on
-    written: Clock = field(default_factory=Clock)
-    used: Clock = field(default_factory=Clock)
+    written: Accesses = field(default_factory=Accesses)
+    used: Accesses = field(default_factory=Accesses)
 
 
 class Order:
@@ -66,20 +94,20 @@ class Order:
 
     def use(self, what: str, reads: Iterable[Any], writes: Iterable[Any] = ()) -> None:
         """Note that the current stream is asked to read and write arrays."""
-        read, written = [*map(self.buffer, reads)], [*map(self.buffer, writes)]
+        read, written = ([(self.buffer(a), byte_bounds(a)) for a in arrays] for arrays in (reads, writes))
         clock = self.clock(self.current)
-        for buffer in read:
-            if not clock.knows(buffer.written):
+        for buffer, region in read:
+            if not clock.knows(buffer.written.to(region)):
                 self.mistakes.append(f"{what} on {self.current} reads what is being written")
-        for buffer in written:
-            if not clock.knows(buffer.used):
+        for buffer, region in written:
+            if not clock.knows(buffer.used.to(region)):
                 self.mistakes.append(f"{what} on {self.current} writes what is being used")
         tick = Clock({self.current: clock.get(self.current, 0) + 1})
         clock.learn(tick)
-        for buffer in (*read, *written):
-            buffer.used.learn(tick)
-        for buffer in written:
-            buffer.written.learn(tick)
+        for buffer, region in (*read, *written):
+            buffer.used.note(region, tick)
+        for buffer, region in written:
+            buffer.written.note(region, tick)
 
     def launch(self, name: str, reads: Iterable[Any], writes: Iterable[Any]) -> None:
         """Note a launch."""
@@ -99,7 +127,7 @@ class Order:
 
     def _free(self, number: int) -> None:
         buffer = self._buffers.pop(number)
-        self._freed.setdefault(buffer.home, Clock()).learn(buffer.used)
+        self._freed.setdefault(buffer.home, Clock()).learn(buffer.used.all())
 
 
 class FakeCuda:
@@ -171,7 +199,9 @@ class Tracked(np.ndarray):
         return _noted(type(self), what, result, inputs, out)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.order.use("setitem", _arrays(value), [self])
+        part = self[key]
+        is_view = isinstance(part, np.ndarray) and np.may_share_memory(part, self)
+        self.order.use("setitem", _arrays(value), [part if is_view else self])
         np.asarray(self)[key] = _plain(value)
 
     def dot(self, other: Any, out: Any = None) -> Any:

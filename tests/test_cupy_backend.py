@@ -82,7 +82,8 @@ def backend_on(library):
     backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.stage, backend.compute_dtype, backend.two_streams = library, "auto", None, False
+    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
+    backend.two_streams, backend.wave = False, None
     backend._refused, backend._warned = set(), set()
     return backend
 

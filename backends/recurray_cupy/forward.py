@@ -34,6 +34,27 @@ class ScanCache:
     small: str  # what the products' operands were rounded to; empty if they weren't
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """Which steps are within their row's length."""
+
+    lengths: Any  # (B,), int32
+    valid: Any  # (T, B, 1)
+
+
+def ragged(xp: Any, lengths: Sequence[int] | None, steps: int) -> Ragged | None:
+    """Put lengths where kernels can read them; None if all rows have all steps."""
+    if lengths is None:
+        return None
+    rows = xp.asarray(lengths, dtype=xp.int32)
+    return Ragged(rows, xp.arange(steps, dtype=xp.int32).reshape(steps, 1, 1) < rows.reshape(1, len(lengths), 1))
+
+
+def input_of(xp: Any, x: Any, rows: Ragged | None) -> Any:
+    """Make an input contiguous, with zeros where it is padding, which may hold anything, NaN included."""
+    return xp.ascontiguousarray(x if rows is None else xp.where(rows.valid, x, x.dtype.type(0)))
+
+
 def forward(
     library: Library,
     cell: Cell,
@@ -42,55 +63,165 @@ def forward(
     start: tuple[Any, ...],
     *,
     lengths: Sequence[int] | None = None,
-    reverse: bool = False,
-    keep: bool = True,
-    draws: Draws | None = None,
-    output_mask: Any = None,
-    stage: str = "fused",
-    small: str = "",
+    **options: Any,
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
-    """Run a cell over time; see `recurray.scan.forward`, and `recurray_cupy.stages` for the stage.
+    """Run a cell over time; see `recurray.scan.forward`, and for the other options `ScanForward`."""
+    xp, steps = library.xp, x.shape[0]
+    rows = ragged(xp, lengths, steps)
+    scan = ScanForward(library, cell, weights, input_of(xp, x, rows), start, rows=rows, **options)
+    scan.run(0, steps)
+    return scan.result()
 
-    ``small`` is what the products' operands are rounded to; empty if they aren't.
+
+class ScanForward:
+    """A scan, whose steps are run part by part.
+
+    Parameters
+    ----------
+    library : Library
+    cell, weights, start, reverse, keep, draws, output_mask
+        See `recurray.scan.forward`.
+    x : array, (T, B, I)
+        Contiguous, and zero where it is padding. A step's part has to be there when it is run.
+    rows : Ragged or None
+    stage : str
+        See `recurray_cupy.stages`; not "reference".
+    small : str
+        What the products' operands are rounded to; empty if they aren't.
+
+    Attributes
+    ----------
+    y : array, (T, B, R)
+        The output of the steps that have been run.
     """
-    xp, texts = library.xp, compiled(cell)
-    steps, batch, _ = x.shape
-    prepared = prepare(xp, cell, weights)
-    check_projection(texts, weights, start[0].shape[1], prepared.size)
 
-    valid = None
-    rows = None if lengths is None else xp.asarray(lengths, dtype=xp.int32)
-    if rows is not None:
-        valid = xp.arange(steps, dtype=xp.int32).reshape(steps, 1, 1) < rows.reshape(1, batch, 1)
-        x = xp.where(valid, x, x.dtype.type(0))  # padding may hold anything, NaN included
-    x = xp.ascontiguousarray(x)
-    mask = None if output_mask is None else xp.ascontiguousarray(output_mask, dtype=x.dtype)
-    arrays = _arrays(xp, texts, prepared, x, start, reverse=reverse, keep=keep)
-    arrays |= prepared.arrays | {"lengths": rows, "mask": mask}
-    for name, value in (draws or {}).items():
-        is_number = isinstance(value, float)
-        arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=x.dtype)
-        arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
-    if batch:
-        _run(library, texts, prepared, x, arrays, reverse=reverse, keep=keep, stage=stage, small=small)
+    def __init__(
+        self,
+        library: Library,
+        cell: Cell,
+        weights: Weights,
+        x: Any,
+        start: tuple[Any, ...],
+        *,
+        rows: Ragged | None = None,
+        reverse: bool = False,
+        keep: bool = True,
+        draws: Draws | None = None,
+        output_mask: Any = None,
+        stage: str = "fused",
+        small: str = "",
+    ) -> None:
+        xp = library.xp
+        self._library, self._texts, self._weights = library, compiled(cell), weights
+        self._prepared = prepare(xp, cell, weights)
+        self._x, self._rows, self._reverse, self._keep = x, rows, reverse, keep
+        self._stage, self._products = stage, Products(library, small)
+        check_projection(self._texts, weights, start[0].shape[1], self._prepared.size)
 
-    states = arrays["state_h"]
-    last = 0 if reverse else steps
-    end = tuple(
-        arrays[f"state_{identifier(name)}"][last].copy() if keep or name == "h" else arrays[f"state_{identifier(name)}"]
-        for name in cell.states
-    )
-    y = states[:steps] if reverse else states[1:]
-    if valid is not None:
-        y = xp.where(valid, y, x.dtype.type(0))
-    elif keep:
-        y = y.copy()  # what the caller does to it mustn't reach the cache
-    cache = None
-    if keep:
-        kept = {name: arrays[name] for name in ("lengths", "mask", "saved", "saved_rows", "output", "inner")}
-        kept |= {f"state_{identifier(name)}": arrays[f"state_{identifier(name)}"] for name in cell.states}
-        cache = ScanCache(weights, prepared, x, kept, reverse, small)
-    return y, end, cache
+        mask = None if output_mask is None else xp.ascontiguousarray(output_mask, dtype=x.dtype)
+        arrays = _arrays(xp, self._texts, self._prepared, x, start, reverse=reverse, keep=keep)
+        arrays |= self._prepared.arrays | {"lengths": None if rows is None else rows.lengths, "mask": mask}
+        for name, value in (draws or {}).items():
+            is_number = isinstance(value, float)
+            arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=x.dtype)
+            arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
+        steps, whole = x.shape[0], stage != "fused"
+        if mask is not None and cell.outer_gates and not whole:
+            arrays["h_masked"] = arrays["state_h"][steps if reverse else 0] * mask
+        self._arrays = arrays
+        prepared, operand = self._prepared, self._products.operand
+        self._input = operand(prepared.input)
+        self._outer, self._inner, self._projection = (
+            None if a is None or whole else operand(a) for a in (prepared.outer, prepared.inner, prepared.projection)
+        )
+        self._h = arrays["state_h"][:steps] if reverse else arrays["state_h"][1:]  # after each step
+        copied = keep or rows is not None  # what the caller does to it mustn't reach the cache
+        self.y = xp.empty(self._h.shape, dtype=x.dtype) if copied else self._h
+
+    def run(self, low: int, high: int) -> None:
+        """Run the steps from ``low`` to ``high``, which come next in the order of the loop."""
+        if self._x.shape[1]:
+            self._loop(low, high)
+        if self.y is not self._h:
+            h, rows = self._h[low:high], self._rows
+            self.y[low:high] = h if rows is None else self._library.xp.where(rows.valid[low:high], h, h.dtype.type(0))
+
+    def result(self) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
+        """Return the output, the final state and the cache, once all steps have been run."""
+        arrays, keep, names = self._arrays, self._keep, self._texts.cell.states
+        places = {name: f"state_{identifier(name)}" for name in names}
+        last = 0 if self._reverse else self._x.shape[0]
+        end = tuple(
+            arrays[place][last].copy() if keep or name == "h" else arrays[place] for name, place in places.items()
+        )
+        if not keep:
+            return self.y, end, None
+        kept = ("lengths", "mask", "saved", "saved_rows", "output", "inner", *places.values())
+        of_backward = {name: arrays[name] for name in kept}
+        small = self._products.small
+        cache = ScanCache(self._weights, self._prepared, self._x, of_backward, self._reverse, small)
+        return self.y, end, cache
+
+    def _loop(self, low: int, high: int) -> None:
+        """Run steps, the input product being made for some at a time."""
+        cell, size, batch = self._texts.cell, self._prepared.size, self._x.shape[1]
+        width = len(cell.input_gates) * size
+        part = max(1, PART // (batch * width * self._x.dtype.itemsize))
+        x_gates = self._library.xp.empty((min(part, high - low) * batch, width), dtype=self._x.dtype)
+        rows, products = self._x.reshape(self._x.shape[0] * batch, self._x.shape[2]), self._products
+        options: dict[str, Any] = {"dtype": str(self._x.dtype), "batch": batch, "reverse": self._reverse}
+        for first, stop in _parts(low, high, part, self._reverse):
+            self._arrays["x_gates"] = x_gates[: (stop - first) * batch]
+            here = products.operand(rows[first * batch : stop * batch])
+            products.with_transposed(here, self._input, out=self._arrays["x_gates"])
+            if self._stage == "fused":
+                self._step_by_step(first, stop, options)
+            else:
+                run_recurrence(
+                    self._library,
+                    self._texts.recurrence(keep=self._keep, small=products.small),
+                    self._arrays | {"weight": self._prepared.outer},
+                    persistent=self._stage == "persistent",
+                    units=size,
+                    first=first,
+                    start=stop - 1 if self._reverse else first,
+                    steps=stop - first,
+                    **options,
+                )
+
+    def _step_by_step(self, low: int, high: int, options: dict[str, Any]) -> None:
+        """Run steps whose products are the library's."""
+        library, cell, products = self._library, self._texts.cell, self._products
+        arrays, reverse = self._arrays, self._reverse
+        h, inner, outputs = arrays["state_h"], arrays["inner"], arrays["output"]
+        mask, masked = arrays["mask"], arrays["h_masked"]
+        kernels = self._texts.forward(keep=self._keep, projected=self._projection is not None).kernels
+        launch = [Launcher(library, each, arrays, units=self._prepared.size, first=low, **options) for each in kernels]
+        if not (cell.recurrent_gates or self._projection is not None):  # no step waits for another unit's output
+            launch[0](high - 1 if reverse else low, high - low)
+            return
+        hold = None
+        if self._projection is not None and self._rows is not None:
+            hold = Launcher(library, self._texts.hold, arrays, units=h.shape[2], **options)
+        for t in reversed(range(low, high)) if reverse else range(low, high):
+            if self._outer is not None:
+                before = h[t + reverse] if masked is None else masked
+                products.with_transposed(products.operand(before), self._outer, out=arrays["h_gates"])
+            launch[0](t)
+            if self._inner is not None:
+                amid = inner[t] if self._keep else inner
+                if mask is not None:
+                    library.xp.multiply(amid, mask, out=amid)
+                products.with_transposed(products.operand(amid), self._inner, out=arrays["inner_gates"])
+                launch[1](t)
+            if self._projection is not None:
+                after = h[t + 1 - reverse]
+                output = products.operand(outputs[t] if self._keep else outputs)
+                products.with_transposed(output, self._projection, out=after)
+                if hold is not None:
+                    hold(t)
+                if masked is not None:
+                    library.xp.multiply(after, mask, out=masked)
 
 
 def check_projection(texts: Compiled, weights: Weights, output: int, size: int) -> None:
@@ -136,84 +267,8 @@ def _arrays(
     return arrays
 
 
-def _run(
-    library: Library,
-    texts: Compiled,
-    prepared: Prepared,
-    x: Any,
-    arrays: dict[str, Any],
-    *,
-    reverse: bool,
-    keep: bool,
-    stage: str,
-    small: str,
-) -> None:
-    """Run the loop."""
-    xp, cell, size = library.xp, texts.cell, prepared.size
-    steps, batch, features = x.shape
-    projection, mask, output = prepared.projection, arrays["mask"], arrays["state_h"].shape[2]
-    options: dict[str, Any] = {"dtype": str(x.dtype), "batch": batch, "reverse": reverse}
-    whole = stage != "fused"
-    kernels = texts.forward(keep=keep, projected=projection is not None).kernels
-    h, inner, outputs = arrays["state_h"], arrays["inner"], arrays["output"]
-    masked = None
-    if mask is not None and cell.outer_gates and not whole:
-        masked = arrays["h_masked"] = h[steps if reverse else 0] * mask
-    hold = None
-    if projection is not None and arrays["lengths"] is not None:
-        hold = Launcher(library, texts.hold, arrays, units=output, **options)
-
-    width = len(cell.input_gates) * size
-    part = max(1, PART // (batch * width * x.dtype.itemsize))
-    x_gates = xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
-    rows, products = x.reshape(steps * batch, features), Products(library, small)
-    input_weight = products.operand(prepared.input)
-    outer, inner_weight, onto = (
-        None if a is None or whole else products.operand(a) for a in (prepared.outer, prepared.inner, projection)
-    )
-    for low, high in _parts(steps, part, reverse):
-        arrays["x_gates"] = x_gates[: (high - low) * batch]
-        here = products.operand(rows[low * batch : high * batch])
-        products.with_transposed(here, input_weight, out=arrays["x_gates"])
-        if whole:
-            run_recurrence(
-                library,
-                texts.recurrence(keep=keep, small=small),
-                arrays | {"weight": prepared.outer},
-                persistent=stage == "persistent",
-                units=size,
-                first=low,
-                start=high - 1 if reverse else low,
-                steps=high - low,
-                **options,
-            )
-            continue
-        launch = [Launcher(library, kernel, arrays, units=size, first=low, **options) for kernel in kernels]
-        if not (cell.recurrent_gates or projection is not None):  # nothing in a step waits for another unit's output
-            launch[0](high - 1 if reverse else low, high - low)
-            continue
-        for t in reversed(range(low, high)) if reverse else range(low, high):
-            if outer is not None:
-                before = h[t + reverse] if masked is None else masked
-                products.with_transposed(products.operand(before), outer, out=arrays["h_gates"])
-            launch[0](t)
-            if inner_weight is not None:
-                amid = inner[t] if keep else inner
-                if mask is not None:
-                    xp.multiply(amid, mask, out=amid)
-                products.with_transposed(products.operand(amid), inner_weight, out=arrays["inner_gates"])
-                launch[1](t)
-            if onto is not None:
-                after = h[t + 1 - reverse]
-                products.with_transposed(products.operand(outputs[t] if keep else outputs), onto, out=after)
-                if hold is not None:
-                    hold(t)
-                if masked is not None:
-                    xp.multiply(after, mask, out=masked)
-
-
-def _parts(steps: int, part: int, reverse: bool) -> Iterator[tuple[int, int]]:
-    """Cut the time into parts of at most ``part`` steps, in the order of the loop."""
-    lows = range(0, steps, part)
-    for low in reversed(lows) if reverse else lows:
-        yield low, min(steps, low + part)
+def _parts(low: int, high: int, part: int, reverse: bool) -> Iterator[tuple[int, int]]:
+    """Cut steps into parts of at most ``part``, in the order of the loop."""
+    firsts = range(low, high, part)
+    for first in reversed(firsts) if reverse else firsts:
+        yield first, min(high, first + part)

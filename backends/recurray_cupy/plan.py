@@ -270,10 +270,14 @@ def _clocks(
 def clocks_by_library(work: Work, device: Device) -> float:
     """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
 
-    Two launches, and a product at three quarters of what the multiprocessors can do, or as fast as the weights come.
+    Two launches, and a product as fast as it is made or as the weights come.
     """
-    weights = work.units * work.parts * work.depth
+    fetch = work.units * work.parts * work.depth * (2 if work.small else work.itemsize) / STREAM
+    return 14_000 + max(clocks_of_product(work, device), fetch / device.multiprocessors)
+
+
+def clocks_of_product(work: Work, device: Device) -> float:
+    """Estimate the clocks of a step's product by the library, at three quarters of what the multiprocessors can do."""
     rate = 2048 if work.small else 128  # of a multiprocessor
-    multiply = weights * work.batch * work.itemsize / 4 / (rate * 0.75)
-    fetch = weights * (2 if work.small else work.itemsize) / STREAM
-    return 14_000 + max(multiply, fetch) / device.multiprocessors
+    multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / (rate * 0.75)
+    return multiply / device.multiprocessors

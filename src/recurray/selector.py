@@ -25,6 +25,7 @@ def get_backend(
     stage: str | None = None,
     compute_dtype: str | None = None,
     two_streams: bool | None = None,
+    wave: int | str | None = None,
 ) -> Backend:
     """Return the backend that ``backend`` names.
 
@@ -47,6 +48,9 @@ def get_backend(
         Params, states, sums and gradients stay float32.
     two_streams : bool, optional
         Of the backend "cupy" alone: whether the two directions of a layer run at the same time.
+    wave : int or "auto", optional
+        Of the backend "cupy" alone: that several layers run at the same time, each some steps behind the one below: how
+        many, or "auto", which leaves it to a rule; see ``docs/gpu.md``.
 
     Raises
     ------
@@ -65,7 +69,13 @@ def get_backend(
     """
     if backend is None:
         backend = os.environ.get(VARIABLE) or "numpy"
-    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype, "two_streams": two_streams}
+    given = {
+        "engine": engine,
+        "stage": stage,
+        "compute_dtype": compute_dtype,
+        "two_streams": two_streams,
+        "wave": wave,
+    }
     options = {name: value for name, value in given.items() if value is not None}
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:

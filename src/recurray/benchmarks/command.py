@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
-    "memory": ("against", "json", "plot", "compare", "mode", "stage", "two_streams"),
+    "memory": ("against", "json", "plot", "compare", "mode", "stage", "two_streams", "wave"),
     "import": (
         "against",
         "json",
@@ -40,6 +40,7 @@ _UNFIT = {  # options that make no sense, by what is measured
         "dtype",
         "stage",
         "two_streams",
+        "wave",
     ),
 }
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _backend(args: argparse.Namespace) -> rr.Backend:
     """The backend, with the stage that was asked for."""
-    wanted = {"stage": args.stage, "two_streams": args.two_streams}
+    wanted = {"stage": args.stage, "two_streams": args.two_streams, "wave": args.wave}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     found = options.backend(args.backend, args.engine)
     for name in wanted:

@@ -169,6 +169,7 @@ GPU = (
     _gpu(256, 512),
     _gpu(256, 1024),
 )
+GPU_LAYERS = (_gpu(16, 256, layers=4), _gpu(1, 128, layers=4))  # small enough to run at the same time
 GPU_DIAGONAL = tuple(
     Problem(batch, steps, inputs, hidden, layer="diagonal")
     for batch, steps, inputs, hidden in [(32, 1024, 256, 1024), (32, 4096, 256, 1024), (8, 65536, 64, 512)]
@@ -178,6 +179,7 @@ GROUPS: dict[str, tuple[Problem, ...]] = {
     "quick": tuple(PROBLEMS[name] for name in QUICK),
     "gpu": GPU,
     "gpu-both": tuple(problem for problem in GPU if problem.bidirectional),
+    "gpu-layers": (*(problem for problem in GPU if problem.layers > 1), *GPU_LAYERS),
     "gpu-diagonal": GPU_DIAGONAL,
 }
 

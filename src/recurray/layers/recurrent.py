@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from recurray import checks
@@ -25,6 +24,7 @@ from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
 from recurray.recording import RecordingError, record
 from recurray.selector import get_backend
+from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
 
 if TYPE_CHECKING:
@@ -311,40 +311,36 @@ class Recurrent(Layer):
         has_product = bool(self.cell.recurrent_gates)
         output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
 
-        caches: list[list[DirectionCache]] = []
+        handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
+
         kept: list[Array | None] = []
-        ends: list[tuple[Array, ...]] = []
-        for layer in range(self.num_layers):
-            kept.append(None)
-            if rng is not None and self.dropout and layer > 0:
-                kept[layer] = draws.kept(self.backend, rng, x.shape, self.dropout)
-                x = dropped(self.backend, x, kept[layer], self.dropout)
+        weights_kept: list[list[dict[str, Array]]] = []
 
-            def run(
-                direction: int, layer: int = layer, x: Array = x
-            ) -> tuple[Array, tuple[Array, ...], DirectionCache]:
-                weights, weights_kept = self._weights_in_use(layer, direction, rng)
-                y, end, scan = self.backend.scan_forward(
-                    self.cell,
-                    weights,
-                    x,
-                    starts[layer * self.directions + direction],
-                    lengths=lengths,
-                    reverse=direction == 1,
-                    keep=keep,
-                    output_mask=noise.output_mask(rng, (batch, self.output_size), output_dropout),
-                    draws=noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell),
-                    recompute=recompute,
-                )
-                return y, end, DirectionCache(scan, weights_kept)
+        def layers() -> Iterator[LayerForward]:
+            """Draw what each layer is run with, in the order of the layers."""
+            for layer in range(self.num_layers):
+                kept.append(None)
+                if rng is not None and self.dropout and layer > 0:
+                    kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
+                weights_kept.append([])
+                directions = []
+                for direction in range(self.directions):
+                    weights, weights_here = self._weights_in_use(layer, direction, rng)
+                    weights_kept[layer].append(weights_here)
+                    output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
+                    cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
+                    start = starts[layer * self.directions + direction]
+                    directions.append(Direction(weights, start, output_mask, cell_draws))
+                yield LayerForward(directions, self._dropout_of(kept[layer]))
 
-            done = self.backend.together([partial(run, direction) for direction in range(self.directions)])
-            outputs = [y for y, _, _ in done]
-            ends += [end for _, end, _ in done]
-            caches.append([own for _, _, own in done])
-            x = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=-1)
-        cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity) if keep else None
-        return self._time_major(x), form.join(ends), cache
+        y, ends, scans = self.backend.stack_forward(
+            self.cell, layers(), x, lengths=lengths, keep=keep, recompute=recompute
+        )
+        cache = None
+        if keep:
+            caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
+            cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity)
+        return self._time_major(y), form.join(ends), cache
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
@@ -366,24 +362,24 @@ class Recurrent(Layer):
         form = self._state_form
         dends = form.split("dstate", dstate, cache.batch, optional=True)
 
+        layers = [
+            LayerBackward(
+                [own.scan for own in directions],
+                dends[layer * self.directions : (layer + 1) * self.directions],
+                self._dropout_of(cache.kept[layer]),
+            )
+            for layer, directions in enumerate(cache.directions)
+        ]
+        dx, found = self.backend.stack_backward(self.cell, layers, dy)
         grads: dict[str, Array] = {}
-        dstarts: list[tuple[Array, ...]] = [()] * len(dends)
-        for layer in reversed(range(self.num_layers)):
-
-            def run(direction: int, layer: int = layer, dy: Array = dy) -> tuple[Array, dict[str, Array]]:
-                part = dy[:, :, direction * self.output_size : (direction + 1) * self.output_size]
-                place = layer * self.directions + direction
-                own = cache.directions[layer][direction]
-                dx, dstarts[place], dweights = self.backend.scan_backward(self.cell, own.scan, part, dends[place])
-                named = self._named_grads(dweights, layer, direction, own.weights_kept)
-                return dx, named | self._start_grads(dstarts[place], layer, direction, cache.state_given)
-
-            done = self.backend.together([partial(run, direction) for direction in range(self.directions)])
-            dx = done[0][0] if len(done) == 1 else done[0][0] + done[1][0]
-            for _, named in done:
-                grads |= named
-            dy = dx if cache.kept[layer] is None else dropped(self.backend, dx, cache.kept[layer], self.dropout)
-        return self._time_major(dy), form.join(dstarts), {name: grads[name] for name in self.params}
+        dstarts: list[tuple[Array, ...]] = []
+        for layer, directions in enumerate(cache.directions):
+            for direction, own in enumerate(directions):
+                dstart, dweights = found[layer][direction]
+                dstarts.append(dstart)
+                grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
+                grads |= self._start_grads(dstart, layer, direction, cache.state_given)
+        return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self.params}
 
     def astype(self, dtype: str) -> Self:
         """Return a copy of the layer, params and all, that computes in ``dtype`` ("float32" or "float64")."""
@@ -402,6 +398,12 @@ class Recurrent(Layer):
         from recurray.trace import trace
 
         return trace(self, x, state, lengths)
+
+    def _dropout_of(self, kept: Array | None) -> Callable[[Array, slice], Array] | None:
+        """Dropout, and equally its backward, of some steps of the input of a layer of which ``kept`` was drawn."""
+        if kept is None:
+            return None
+        return lambda a, part: dropped(self.backend, a, kept[part, ...], self.dropout)
 
     # Params ----------------------------------------------------------------------------------------------------------
 
