@@ -7,9 +7,8 @@ T time, B batch, I input, R size of a direction's output, D directions. Arrays a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Draws, Weights
@@ -20,8 +19,7 @@ Together = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 Dropout = Callable[[Array, slice], Array]  # of some steps, and which steps of all they are
 
 
-@dataclass(frozen=True)
-class Direction:
+class Direction(NamedTuple):
     """What one direction of a layer is run with; see `recurray.scan.forward`."""
 
     weights: Weights
@@ -30,16 +28,14 @@ class Direction:
     draws: Draws | None
 
 
-@dataclass(frozen=True)
-class LayerForward:
+class LayerForward(NamedTuple):
     """What a layer is run with."""
 
     directions: list[Direction]  # the second, if there is one, from the end
     dropout: Dropout | None  # of the layer's input
 
 
-@dataclass(frozen=True)
-class LayerBackward:
+class LayerBackward(NamedTuple):
     """What a layer's backward reads."""
 
     caches: list[Any]  # by direction
