@@ -144,7 +144,7 @@ static void multiply_transposed(const real *a, i64 row, i64 rows, const Matrix *
     }
 }
 
-enum { STREAMS = BLOCK / PANEL };
+enum { STREAMS = BLOCK / PANEL < 4 ? BLOCK / PANEL : 4 }; /* so many panels' sums fit the registers, as a tile's do */
 
 /* The product of one row: several panels at a time, so that there are enough sums to add to. */
 static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64 k, Range columns, const real *start, real *c,

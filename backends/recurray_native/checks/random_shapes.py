@@ -24,7 +24,8 @@ def main(count: int, seed: int) -> None:
     engines = [Engine(level) for level in library.levels()]
     for number in range(count):
         cell = CELLS[rng.integers(len(CELLS))] if rng.random() < 0.5 else RandomCell(int(rng.integers(200)))
-        large, few = rng.random() < 0.2, rng.random() < 0.2  # for several threads; weights as they stand
+        large = rng.random() < 0.2  # large enough for several threads
+        few = rng.random() < 0.2  # so few rows that weights are used as they stand
         batch, steps = rng.integers(1, 3, 2) if few else (rng.integers(0, 40 if large else 9), rng.integers(0, 9))
         size, features = rng.integers(1, (300 if few else 140) if large else 40, 2)
         set_num_threads(int(rng.integers(1, 5)))
