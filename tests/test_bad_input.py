@@ -274,6 +274,8 @@ def test_sequential() -> None:
     reference = rr.get_backend(np)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"all layers must have one backend, but layer 0 has .*, layer 1 "):
         rr.Sequential(rr.Last(), rr.Last(backend=reference))
+    with pytest.raises(ValueError, match="all layers must have one batch_first, but layer 1 has False, layer 2 True"):
+        rr.Sequential(rr.Dropout(), rr.Sequential(lstm(batch_first=False)), rr.Last())
     model = rr.Sequential(lstm(), rr.Last())
     with pytest.raises(ValueError, match="state must be a tuple with an entry for each of the 2 layers, not State"):
         model(X, state())  # has two entries as well
