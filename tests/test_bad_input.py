@@ -274,6 +274,8 @@ def test_sequential() -> None:
     reference = rr.get_backend(np)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"all layers must have one backend, but layer 0 has .*, layer 1 "):
         rr.Sequential(rr.Last(), rr.Last(backend=reference))
+    with pytest.raises(ValueError, match="all layers must have one batch_first, but layer 1 has False, layer 2 True"):
+        rr.Sequential(rr.Dropout(), rr.Sequential(lstm(batch_first=False)), rr.Last())
     model = rr.Sequential(lstm(), rr.Last())
     with pytest.raises(ValueError, match="state must be a tuple with an entry for each of the 2 layers, not State"):
         model(X, state())  # has two entries as well
@@ -289,6 +291,17 @@ def test_sequential() -> None:
         model.backward(rr.Sequential(lstm()).forward(X)[2], y)
     with pytest.raises(TypeError, match="cache must be what forward returned, a SequentialCache, not NoneType"):
         model.backward(None, y)
+
+
+@pytest.mark.parametrize("platform", here("numpy", "native", "reference"))
+@pytest.mark.parametrize("steps", [5, 150, 600])  # in one part and in several
+def test_a_gradient_of_the_wrong_length_is_refused_by_the_scan_itself(steps: int, platform: str) -> None:
+    backend, start = obtain(platform), (zeros(B, H), zeros(B, H))
+    layer = rr.LSTM(I, H, backend=backend, seed=0)
+    _, _, cache = backend.scan_forward(layer.cell, layer.weights()[0], zeros(steps, B, I), start)
+    for wrong in (steps + 1, steps - 1):
+        with pytest.raises(ValueError, match=rf"dy must have the shape \({steps}, 3, 4\), not \({wrong}, 3, 4\)"):
+            backend.scan_backward(layer.cell, cache, zeros(wrong, B, H), start)
 
 
 # Constructors ---------------------------------------------------------------------------------------------------------

@@ -201,6 +201,17 @@ def test_a_param_that_the_layer_has_already(name: str) -> None:
         rr.Recurrent(Greedy(), 2, 3, learned_state=True)
 
 
+def test_a_name_that_python_reads_as_another() -> None:
+    """In a program's text the ligature is the two letters, in a text it isn't."""
+
+    class Typographic(Forgetful):
+        pointwise = {"\ufb01": ("a",)}  # noqa: RUF012
+
+    for use in (lambda cell: rr.Recurrent(cell, 2, 3), rr.check_gradients):
+        with pytest.raises(ValueError, match="the name '\ufb01' must be a text that Unicode's NFKC leaves as it is"):
+            use(Typographic())
+
+
 @pytest.mark.parametrize("value", ["0.1", True, None])
 def test_probabilities_are_numbers(value: Any) -> None:
     for make in (partial(ZoneoutCell, GRUCell()), partial(RecurrentDropoutCell, IndRNNCell())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -18,13 +19,13 @@ from pathlib import Path
 import pytest
 
 import recurray
-from recurray import blas
+from recurray import blas, command_line
 from recurray.command_line import display, main
 from recurray.command_line.signals import StopRequest
 from recurray.language_model import checkpoint
 from recurray.language_model.ngram import WittenBell
 from recurray.language_model.text import Corpus, default_text
-from recurray.language_model.training import Progress
+from recurray.language_model.training import Progress, Training
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 
@@ -157,6 +158,10 @@ def test_the_default_run_beats_the_3_gram_within_its_first_epochs(capsys):
         (["train", "--backend", "abacus"], "--backend: invalid choice"),
         (["train", "--checkpoint-every", "0"], "--checkpoint-every: expected a number above 0"),
         (["train", "--resume", "x", "--lr", "1", "--hidden-size", "3"], "leave out --hidden-size, --lr"),
+        (["train", "no such text", "--resume", ""], "argument --resume: expected a path, got an empty text"),
+        (["train", "no such text", "--out", ""], "argument --out: expected a path, got an empty text"),
+        (["train", ""], "argument TEXT: expected a path, got an empty text"),
+        (["sample", ""], "argument CHECKPOINT: expected a path, got an empty text"),
         (["sample"], "required: CHECKPOINT"),
         (["sample", "x", "--length", "-1"], "--length: expected a whole number of at least 0"),
         (["sample", "x", "--temperature", "-1"], "--temperature: expected a number of at least 0"),
@@ -336,6 +341,43 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(folder, name, capsys):
     _, metadata = checkpoint.load("model.safetensors")
     assert metadata["step"] == step
     assert files(folder) == ["model.safetensors", "text.txt"]
+
+
+def test_an_interruption_of_the_last_measurement_loses_nothing(folder, capsys, monkeypatch):
+    assert main(["train", "text.txt", *SMALL, "--epochs", "1", "--out", "whole"]) == 0
+
+    def measure(self: Training, characters: int | None = None) -> float:
+        if characters is None:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr(Training, "measure", measure)
+    assert main(["train", "text.txt", *SMALL, "--epochs", "1", "--out", "interrupted"]) == 130
+    assert (folder / "interrupted").read_bytes() == (folder / "whole").read_bytes()
+
+
+def test_a_signal_does_not_interrupt_the_last_checkpoint(folder, monkeypatch):
+    save = Training.save
+
+    def save_with_a_signal(self: Training, path: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save(self, path)
+
+    monkeypatch.setattr(Training, "save", save_with_a_signal)
+    assert main(["train", "text.txt", *SMALL, "--epochs", "1"]) == 0
+    assert checkpoint.load("model.safetensors")[1]["step"] == 67
+
+
+def test_output_that_fails_on_the_way_leaves_a_checkpoint_of_that_step(folder, capsys, monkeypatch):
+    def update(self: display.Display, progress: Progress) -> None:
+        if progress.step == 31:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(display.PlainDisplay, "update", update)
+    monkeypatch.setattr(command_line, "_drop_output", lambda: None)  # pytest still wants its own
+    assert main(["train", "text.txt", *SMALL, "--epochs", "1"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert checkpoint.load("model.safetensors")[1]["step"] == 31
 
 
 @posix

@@ -182,6 +182,13 @@ def test_an_input_of_ones_own() -> None:
     assert "x" not in [row.name for row in report.rows]
 
 
+@pytest.mark.parametrize("lengths", [[5, 0, 3, 4], np.array([2]), (1, 2)], ids=str)
+def test_there_are_as_many_rows_as_lengths(lengths: Any) -> None:
+    rows = {row.name: row for row in rr.check_gradients(rr.LSTM(2, 3, seed=0), lengths=lengths).rows}
+    assert rows["x"].shape == (len(lengths), 5, 2)
+    assert all(row.ok for row in rows.values())
+
+
 def test_equal_checks_are_equal() -> None:
     first, second, other = (str(rr.check_gradients(rr.LSTM(2, 3, seed=0), seed=seed)) for seed in (1, 1, 2))
     assert first == second
@@ -194,3 +201,7 @@ def test_what_it_refuses() -> None:
     for name in ("batch", "steps", "samples"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
             rr.check_gradients(rr.LSTM(2, 3), **{name: 0})
+    with pytest.raises(TypeError, match="tolerance must be a number, not str 'small'"):
+        rr.check_gradients(rr.LSTM(2, 3), tolerance="small")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"lengths must have the shape \(2,\), one for each row, not \(3,\)"):
+        rr.check_gradients(rr.LSTM(2, 3), lengths=[1, 2, 3], batch=2)

@@ -311,6 +311,26 @@ def test_sequential_is_its_layers_one_by_one(backend: Backend) -> None:
     assert_all_same(flat(backend, dstart), flat(backend, (dstart_0, (None, dstart_1), dstart_2, None)))
 
 
+def test_a_nested_sequential_keeps_time_first(backend: Backend) -> None:
+    """With as many rows as steps no shape tells which axis is time."""
+    options: dict[str, Any] = {"batch_first": False, "backend": backend, "dtype": "float64"}
+    lstm = rr.LSTM(2, 3, seed=0, **options)
+    nested = rr.Sequential(rr.Sequential(rr.Sequential(lstm), rr.Dropout(backend=backend, dtype="float64")))
+    x, dy, lengths = backend.asarray(draw(4, 4, 2)), backend.asarray(draw(4, 4, 3)), [1, 4, 2, 0]
+    y, _, cache = nested.forward(x, lengths=lengths, training=False)
+    dx, _, grads = nested.backward(cache, dy)
+    y_apart, _, cache = lstm.forward(x, lengths=lengths)
+    dx_apart, _, grads_apart = lstm.backward(cache, dy)
+    expected = {"y": y_apart, "dx": dx_apart} | {f"0.0.0.{name}": value for name, value in grads_apart.items()}
+    assert_all_same(host(backend, {"y": y, "dx": dx} | grads), host(backend, expected))
+
+
+def test_a_sequential_tells_its_layout() -> None:
+    assert rr.Sequential(rr.Dropout(), rr.Sequential(rr.Last(batch_first=False))).batch_first is False
+    assert rr.Sequential(rr.Sequential(rr.Dropout()), rr.LSTM(2, 3)).batch_first is True
+    assert rr.Sequential(rr.Dropout()).batch_first is None
+
+
 def test_sequential_params_are_the_layers_own() -> None:
     """Named by place, read and written through, in one order everywhere."""
     together = model()

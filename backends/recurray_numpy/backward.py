@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
+from recurray.scan import check_dy
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward_loops import Backward
 from recurray_numpy.buffers import empty
@@ -26,6 +27,7 @@ from recurray_numpy.writer import FLOATS, Kind
 
 def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Weights]:
     """Backward through time; see `recurray.scan.backward`."""
+    check_dy(dy, (*cache.shape[:2], dend[cell.states.index("h")].shape[1]))
     prepared, runs = cache.prepared, cache.runs
     size, dtype, vector = prepared.size, dy.dtype, runs.vector
     ready = compiled(cell)

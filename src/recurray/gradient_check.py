@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def check_gradients(
     x: Any = None,
     *,
     lengths: Any = None,
-    batch: int = 2,
+    batch: int | None = None,
     steps: int = 5,
     training: bool = True,
     samples: int = 40,
@@ -93,7 +93,7 @@ def check_gradients(
     lengths : sequence of int, optional
         The lengths of the rows.
     batch, steps : int
-        The size of the random input.
+        The size of the random input: 2 rows, or as many as there are lengths, of 5 steps, unless said otherwise.
     training : bool
         Whether dropout is active; the same elements are then dropped in every run.
     samples : int
@@ -129,6 +129,14 @@ def check_gradients(
     """
     rng = np.random.default_rng(seed)
     checks.size("samples", samples)
+    tolerance = checks.finite("tolerance", tolerance)
+    if batch is None:
+        rows = (
+            2
+            if lengths is None
+            else len(lengths if isinstance(lengths, Sequence) else np.atleast_1d(to_numpy(lengths)))
+        )
+        batch = max(1, rows)
     if isinstance(layer_or_cell, Layer):
         layer = layer_or_cell
         x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x

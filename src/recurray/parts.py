@@ -15,6 +15,7 @@ from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.scan import check_dy
 
 ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]
 ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
@@ -91,6 +92,8 @@ def backward(
     scan_backward: ScanBackward, cell: Cell, cache: PartsCache, dy: Array, dend: tuple[Array, ...]
 ) -> tuple[Array, tuple[Array, ...], Weights]:
     """Run ``scan_backward``, a function like `recurray.scan.backward`, in parts."""
+    steps = max(part.stop for stretch in cache.stretches for part in stretch)
+    check_dy(dy, (steps, *dy.shape[1:]))
     dxs: list[tuple[int, Array]] = []
     total: Any = None
     for stretch, kept, state in reversed(list(zip(cache.stretches, cache.kept, cache.starts, strict=True))):

@@ -138,6 +138,11 @@ def backward(
         The gradients of the start states.
     grads : Weights
         The gradients of the weights.
+
+    Raises
+    ------
+    ValueError
+        ``dy`` has another shape.
     """
     weights, x, valid, reverse = cache.weights, cache.x, cache.valid, cache.reverse
     xp = namespace_of(x)
@@ -146,6 +151,7 @@ def backward(
     outer, inner = (_of_gates(cell, weights, gates) for gates in (cell.outer_gates, cell.inner_gates))
 
     carried = dict(zip(cell.states, dend, strict=True))
+    check_dy(dy, (*x.shape[:2], carried["h"].shape[1]))
     da_x, da_outer, da_inner, dprojected = [], [], [], []  # gradients of the products, by step
     dparams = {name: [xp.zeros_like(row) for row in getattr(params, name)] for name in cell.pointwise}
     for k in reversed(range(steps)):
@@ -208,6 +214,12 @@ def backward(
         dweights = replace(dweights, projection=projected.T @ outputs)
     dx = xp.reshape(da_x @ weights.input, x.shape)
     return dx, tuple(carried[name] for name in cell.states), dweights
+
+
+def check_dy(dy: Array, shape: tuple[int, ...]) -> None:
+    """Refuse a gradient of the output that isn't of the output's shape: of one too long, part would be ignored."""
+    if tuple(dy.shape) != shape:
+        raise ValueError(f"dy must have the shape {shape}, not {tuple(dy.shape)}")
 
 
 def valid_steps(lengths: Sequence[int], steps: int, like: Array) -> Array:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
+from unicodedata import normalize
 
 from recurray.arrays import Array
 
@@ -185,6 +186,9 @@ def added(first: CellGradients, second: CellGradients) -> CellGradients:
 @cache
 def named(names: tuple[str, ...]) -> Any:
     """Return a named tuple type with the fields ``names``, the same one each time."""
+    for name in names:
+        if normalize("NFKC", str(name)) != name:  # Python does so in a program's text, and would look for another name
+            raise ValueError(f"the name {name!r} must be a text that Unicode's NFKC leaves as it is")
     # The fields are known only at run time.
     return type("named", (namedtuple("named", names),), {"__slots__": (), "__reduce__": _by_names})  # noqa: PYI024
 

@@ -25,6 +25,13 @@ def number(allowed: Number) -> Callable[[str], Any]:
     return parse
 
 
+def path(text: str) -> str:
+    """Check a path for argparse: an empty one, of a variable that isn't set, would pass for none at all."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return text
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add ``--backend``."""
     parser.add_argument(

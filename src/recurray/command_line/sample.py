@@ -16,7 +16,9 @@ from recurray.language_model.settings import Number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the file that recurray train wrote")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=options.path, help="the file that recurray train wrote"
+    )
     parser.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with (default: nothing)")
     parser.add_argument(
         "--length",

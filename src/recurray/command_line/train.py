@@ -33,14 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "products by several threads wait for the slowest of them, thousands of times a second."
     )
     parser.add_argument(
-        "text", nargs="?", metavar="TEXT", help=f"a UTF-8 text file (default: Python's help topics, {DEFAULT_TEXT})"
+        "text",
+        nargs="?",
+        metavar="TEXT",
+        type=options.path,
+        help=f"a UTF-8 text file (default: Python's help topics, {DEFAULT_TEXT})",
     )
     parser.add_argument(
-        "--out", metavar="PATH", help=f"the checkpoint to write (default: {_DEFAULT_OUT}, or the one resumed)"
+        "--out",
+        metavar="PATH",
+        type=options.path,
+        help=f"the checkpoint to write (default: {_DEFAULT_OUT}, or the one resumed)",
     )
     parser.add_argument(
         "--resume",
         metavar="PATH",
+        type=options.path,
         help="go on from this checkpoint, with its settings; to be given with the TEXT that it began with",
     )
     parser.add_argument(
@@ -97,14 +105,13 @@ def run(args: argparse.Namespace) -> int:
             code=130,
         )
     bits = training.measure()
-    training.save(out)
     for line in _result(bits, baselines, training.corpus, out):
         sys.stdout.write(line + "\n")
     return 0
 
 
 def _train(training: Training, out: str, every: float, view: Display) -> bool:
-    """Train to the end, or to the end of the step in which a signal comes: then save, and return False."""
+    """Train to the end, or to the end of the step in which a signal comes; save, and tell whether it was the end."""
     saved = time.monotonic()
     with StopRequest() as stop, view:
         for progress in training.run():
@@ -112,12 +119,16 @@ def _train(training: Training, out: str, every: float, view: Display) -> bool:
                 view.update(progress)
             except BrokenPipeError:  # nobody looks on any more
                 stop.received = True
+            except OSError:  # what is shown goes to a full disk, say, which isn't the checkpoint's
+                training.save(out)
+                raise
             if stop.received and progress.step < progress.steps:
                 training.save(out)
                 return False
             if time.monotonic() - saved >= every:
                 training.save(out)
                 saved = time.monotonic()
+        training.save(out)  # while a signal still waits for it
     return True
 
 

@@ -33,18 +33,20 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        At least one, all of one backend and dtype.
+        At least one, all of one backend, dtype and layout.
 
     Attributes
     ----------
     layers : tuple of Layer
+    batch_first : bool or None
+        The layout of its layers; None where none of them has one.
     params : mapping of str to array
         The layers' own params, read and written through, named by the layer's place: "0.weight_ih_l0".
 
     Raises
     ------
     ValueError, TypeError
-        There are no layers, or they differ in backend or dtype.
+        There are no layers, or they differ in backend, dtype or layout.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class Sequential(Layer):
                 first, own = getattr(layers[0], what), getattr(layer, what)
                 if own != first:
                     raise ValueError(f"all layers must have one {what}, but layer 0 has {first}, layer {place} {own}")
+        self.batch_first = _layout(layers)
         self.layers = tuple(layers)
         self.backend = layers[0].backend
         self.dtype = layers[0].dtype
@@ -121,7 +124,7 @@ class Sequential(Layer):
         checks.array(self.backend, "x", x)
         if len(x.shape) < 2:
             raise ValueError(f"x must have axes for batch and time to go with lengths, not {checks.in_words(x.shape)}")
-        batch_first = next((layer.batch_first for layer in self.layers if hasattr(layer, "batch_first")), True)
+        batch_first = self.batch_first is not False
         batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
         valid = valid_steps(checks.lengths(lengths, batch, steps) or [], steps, like=x)
         return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
@@ -154,6 +157,19 @@ class Sequential(Layer):
 
     def _options(self) -> list[str]:
         return []
+
+
+def _layout(layers: Sequence[Layer]) -> bool | None:
+    """Whether batch comes first in what the layers take, None where none of them minds; refuse layers that disagree."""
+    found = [(place, getattr(layer, "batch_first", None)) for place, layer in enumerate(layers)]
+    own = [(place, batch_first) for place, batch_first in found if batch_first is not None]
+    for place, batch_first in own[1:]:
+        before, first = own[0]
+        if batch_first != first:
+            raise ValueError(
+                f"all layers must have one batch_first, but layer {before} has {first}, layer {place} {batch_first}"
+            )
+    return own[0][1] if own else None
 
 
 def _within(valid: Array | None, a: Array) -> Array:
