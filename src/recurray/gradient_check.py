@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -131,12 +131,7 @@ def check_gradients(
     checks.size("samples", samples)
     tolerance = checks.finite("tolerance", tolerance)
     if batch is None:
-        rows = (
-            2
-            if lengths is None
-            else len(lengths if isinstance(lengths, Sequence) else np.atleast_1d(to_numpy(lengths)))
-        )
-        batch = max(1, rows)
+        batch = 2 if lengths is None else max(1, np.size(to_numpy(lengths)))
     if isinstance(layer_or_cell, Layer):
         layer = layer_or_cell
         x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x
