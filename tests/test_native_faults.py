@@ -108,6 +108,42 @@ def test_too_little_memory_is_a_memory_error():
     assert "refused" in found.stdout, found.stderr
 
 
+NO_THREADS = """
+import os, resource
+import numpy as np
+import recurray as rr
+import recurray_native
+layer = rr.LSTM(20, 200, backend=rr.get_backend("numpy", engine="native"), seed=0)
+x = np.random.default_rng(0).standard_normal((1, 40, 20)).astype("float32")
+def train():
+    y, _, cache = layer.forward(x)
+    dx, _, grads = layer.backward(cache, np.cos(y))
+    return [y, dx, *grads.values()]
+recurray_native.set_num_threads(1)
+train()
+expected = train()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20), resource.RLIM_INFINITY))  # less than a thread's stack
+recurray_native.set_num_threads(3)
+before = len(os.listdir("/proc/self/task"))
+found = train()
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+there = [len(os.listdir("/proc/self/task")) - before]
+later = train()
+there.append(len(os.listdir("/proc/self/task")) - before)
+for other in (found, later):
+    assert all(np.array_equal(a, b) for a, b in zip(expected, other, strict=True))
+print("threads made:", there)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limits on memory")
+def test_where_no_thread_can_be_made_the_caller_does_all_the_work():
+    obtain("native")
+    found = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=False, timeout=120)
+    assert found.stdout == "threads made: [0, 2]\n", found.stderr
+
+
 FAULTS = """
 import resource
 import numpy as np

@@ -14,7 +14,7 @@ import recurray as rr
 from harness import obtain
 from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell
 
-SIZES = [(1, 40, 130, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features
+SIZES = [(1, 40, 200, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features: enough for 3 threads
 
 
 @pytest.fixture
@@ -38,11 +38,33 @@ def results(cell: Cell, batch, steps, size, features, dtype="float32"):
     return [y, *state, dx, *dstate, *grads.values()]
 
 
+def threads_here():
+    """How many threads this process has, where the system tells."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else None
+
+
 def assert_same_bits(found, expected):
     for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or threads_here() is None, reason="needs fork and Linux's /proc")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_sizes_here_are_enough_for_several_threads(native, sizes):
+    native.set_num_threads(3)
+    child = os.fork()
+    if not child:
+        made = 0
+        try:
+            results(LSTMCell(), *sizes)
+            made = threads_here() - 1
+        finally:
+            os._exit(made)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -87,7 +109,9 @@ def test_a_forked_child_can_go_on(native):
     if not child:
         code = 1
         try:
+            assert threads_here() in (1, None)
             assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
+            assert threads_here() in (2, None)  # it has made one of its own
             code = 0
         finally:
             os._exit(code)

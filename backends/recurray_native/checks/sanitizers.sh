@@ -29,11 +29,15 @@ else
 fi
 
 flags=(-O1 -g -std=gnu11 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi "${sanitize[@]}")
-level() { # name, bytes of a vector, rows and vectors of a tile, flags
+level() { # name, bytes of a vector, rows and vectors of a tile, flags; float and double at the same time
+    local compilers=()
     for double in 0 1; do
         "$compiler" "${flags[@]}" "${@:5}" -DLEVEL="$1" -DDOUBLE=$double -DVECTOR_BYTES="$2" -DROWS="$3" -DVECTORS="$4" \
-            -c "$engine/c/level.c" -o "$work/$1_$double.o"
+            -c "$engine/c/level.c" -o "$work/$1_$double.o" &
+        compilers+=($!)
     done
+    wait "${compilers[0]}"
+    wait "${compilers[1]}"
 }
 level portable 16 4 2
 level avx512 64 6 4 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma
