@@ -470,3 +470,6 @@ def test_layers_states_and_caches_can_be_pickled(backend: Backend) -> None:
 def test_a_precision_that_there_is_not(backend: Backend) -> None:
     with pytest.raises(ValueError, match="dtype must be a name of the array API's, such as 'float32', not 'float31'"):
         backend.asarray([1.0], "float31")
+    for no_name in (np.float32, 32):
+        with pytest.raises(TypeError, match="dtype must be a name of the array API's, such as 'float32', not "):
+            backend.asarray([1.0], no_name)  # type: ignore[arg-type]

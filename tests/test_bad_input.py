@@ -320,6 +320,7 @@ BAD_OPTIONS: dict[str, Any] = {
         "bidirectional must be True or False, not int 1",
     ),
     "bias": (lambda: rr.LSTM(2, 3, bias=None), TypeError, "bias must be True or False, not NoneType None"),
+    "bias of text": (lambda: rr.LSTM(2, 3, bias="no"), TypeError, "bias must be True or False, not str 'no'"),
     "batch_first": (
         lambda: rr.DiagonalLSTM(2, 3, batch_first=0),
         TypeError,

@@ -304,6 +304,14 @@ class TestExtremes:
         assert_close(value, [0, 0, 0, 0, np.log(2), 90, 200, 1e4, 1e30], rtol=1e-6, atol=1e-35)
         assert_close(gradient, [0, 0, 0, 0, 0.5, 1, 1, 1, 1], rtol=1e-6, atol=1e-35)
 
+    def test_large_logits_of_probabilities_near_one_keep_their_precision(self) -> None:
+        logits, target = read_only([1e4, -1e4, 3e3, -3e3], "float32"), read_only([0.9999, 1e-4, 0.999, 1e-3], "float32")
+        value, _ = losses.binary_cross_entropy(logits, target, "none", from_logits=True)
+        exact, _ = losses.binary_cross_entropy(
+            logits.astype("float64"), target.astype("float64"), "none", from_logits=True
+        )
+        assert_close(value, exact, rtol=1e-6)
+
     def test_small_probabilities_from_logits_keep_their_precision(self) -> None:
         value, gradient = losses.binary_cross_entropy(
             read_only([-20.0, -60.0], "float32"), read_only([0.0, 0.0], "float32"), "none", from_logits=True

@@ -67,13 +67,17 @@ class Backend:
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """Return ``x`` (an array of any library, a list, a number) as an array of this backend on its device.
 
+        ``dtype`` is a name of the array API's, such as "float32".
+
         Raises
         ------
         ValueError
-            There is no such precision.
+            There is no such dtype.
         TypeError
-            The array library can't hold the precision asked for (JAX without ``jax_enable_x64``).
+            ``dtype`` is no text, or a precision that the array library can't hold (JAX without ``jax_enable_x64``).
         """
+        if dtype is not None and not isinstance(dtype, str):
+            raise TypeError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
         wanted = None if dtype is None else getattr(self.xp, dtype, None)
         if wanted is None and dtype is not None:
             raise ValueError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")

@@ -241,8 +241,10 @@ def binary_cross_entropy(
     xp, prediction, target = _elementwise(prediction, target, reduction, mask)
     if from_logits:
         small = _exp(xp, -xp.abs(prediction))  # exp(-abs(a)), in (0, 1]
-        # log(1 + exp(a)) - target a, of which log(1 + exp(a)) = max(a, 0) + log(1 + exp(-abs(a)))
-        loss = xp.maximum(prediction, xp.zeros_like(prediction)) - prediction * target + xp.log1p(small)
+        # log(1 + exp(a)) - target a, of which log(1 + exp(a)) = max(a, 0) + log(1 + exp(-abs(a))); without the
+        # difference of two large numbers that max(a, 0) - target a would be.
+        missed = xp.where(prediction < 0, target, 1.0 - target)  # the probability of the less likely answer
+        loss = xp.abs(prediction) * missed + xp.log1p(small)
         sigmoid = xp.where(prediction < 0, small, xp.ones_like(small)) / (1.0 + small)
         return _reduced(xp, loss, sigmoid - target, reduction, mask)
 

@@ -35,7 +35,7 @@ def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
 
     The bytes go to a temporary file in the same directory, are flushed to the disk, and are then renamed into place: at
     every moment, also of a crash or a kill, ``path`` is the whole former file or the whole new one. If writing
-    fails, the temporary file is removed and the former file is untouched.
+    fails, the temporary file is removed and the former file is untouched; only a kill can leave it behind.
 
     Parameters
     ----------

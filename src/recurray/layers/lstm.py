@@ -200,11 +200,12 @@ class LSTM(Recurrent):
             "output_activation": output_activation,
         }
         cell = lstm_options.make_cell(LSTMCell, self._given)
+        bias = checks.flag("bias", bias)
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
             if not bias:
                 raise ValueError("forget_bias needs bias=True")
-        if layer_norm and not checks.flag("bias", bias):
+        if layer_norm and not bias:
             raise ValueError("layer_norm needs bias=True")
         super().__init__(
             cell,
