@@ -69,8 +69,8 @@ class Layer(ABC):
         state
             The final state, None for layers that have none.
         cache
-            What `backward` reads, beside the params: until it has run, these may be replaced, but not written to in
-            place.
+            What `backward` reads. It may refer to the params, ``x``, ``state`` and ``y``: until `backward` has run,
+            these may be replaced, but not written to in place.
         """
         return self._forward(x, state, lengths, training=training, rng=rng, keep=True)
 
