@@ -40,7 +40,7 @@ class Cache:
 
     form: CacheForm  # what the cell that it is for has to agree with
     sizes: tuple[int, int]  # H, R
-    weights: Weights  # the caller's arrays, or copies of those that aren't contiguous
+    weights: Weights  # these and x are the caller's arrays, or copies where they aren't in the order wanted
     rows: Rows
     x: Any  # (N, I)
     packed: Any  # (arrays, N, H) padded, by the step's program
@@ -141,8 +141,6 @@ class Engine:
                 packed[k, :, :size] = valid.over_time(value)
         weights = _contiguous(weights)
         x_rows = valid.over_time(x)
-        if keep and x_rows is not x and x_rows.base is not None:
-            x_rows = x_rows.copy()  # what becomes of x mustn't matter
         y = np.empty((count, outputs), dtype)
         h_before = np.empty((count, outputs), dtype) if keep and ready.has_recurrent_product else None
         output = np.empty((count, padded), dtype) if keep and weights.projection is not None else None
