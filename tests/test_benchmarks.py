@@ -1,6 +1,7 @@
 """The benchmarks' machinery: who is compared with whom, on what, and what is shown. Nothing here depends on speed."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -504,6 +505,25 @@ def test_wrong_usage(capsys, arguments, message):
     out, err = capsys.readouterr()
     assert message in err
     assert out == ""
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_what_is_no_file_is_not_replaced_by_a_report(capsys, tmp_path, option):
+    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    pipe = tmp_path / "report.png"  # stands for /dev/null
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs POSIX pipes")
+    os.mkfifo(pipe)
+    assert main(["bench", "--sizes", "step", "--against", "reference", option, str(pipe)]) == 2
+    assert "report.png can't be written: it is there, but isn't a file" in capsys.readouterr().err
+
+
+def test_a_report_goes_where_a_link_points_to(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "report.json")
+    record.save(report(), link)
+    assert link.is_symlink()
+    assert record.load(tmp_path / "report.json") == report()
 
 
 @pytest.mark.parametrize(

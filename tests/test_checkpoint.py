@@ -176,6 +176,19 @@ def test_places_that_cannot_be_written_are_found_before_any_work(tmp_path, name)
     assert files(tmp_path) == before
 
 
+@posix
+def test_what_is_no_file_is_not_replaced_by_one(path):
+    """A pipe stands for /dev/null, which a run by root would turn into a checkpoint."""
+    os.mkfifo(path)
+    (path.parent / "link").symlink_to(path)
+    for where in (path, path.parent / "link"):
+        for attempt in (checkpoint.check_writable, lambda where: checkpoint.save(where, TENSORS, {})):
+            with pytest.raises(CheckpointError, match=r"can't write the checkpoint .*: it is there, but isn't a file"):
+                attempt(where)
+    assert path.is_fifo()
+    assert files(path.parent) == sorted([path.name, "link"])
+
+
 def test_checking_leaves_nothing_behind(path):
     checkpoint.check_writable(path)
     assert files(path.parent) == []

@@ -247,7 +247,9 @@ def _check_files(args: argparse.Namespace) -> Report | None:
     for option, path in (("--json", args.json), ("--plot", args.plot)):
         if path is not None and not path.absolute().parent.is_dir():
             raise Failure(f"{option}: there is no folder {path.absolute().parent}", code=2)
-        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        if path is not None and path.exists() and not path.is_file():  # nor a device, which a report would replace
+            raise Failure(f"{option}: {path} can't be written: it is there, but isn't a file", code=2)
+        if path is not None and not os.access(path.absolute().parent, os.W_OK):
             raise Failure(f"{option}: {path} can't be written", code=2)
     if args.plot is not None:
         options.need("matplotlib", "bench", "--plot")

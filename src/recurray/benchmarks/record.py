@@ -12,12 +12,13 @@ _FORMAT = 1
 
 
 def save(report: Report, path: Path) -> None:
-    """Write a report, in place of the file if there is one, and whole or not at all."""
+    """Write a report, in place of the file if there is one, and whole or not at all; a symbolic link is followed."""
     content = {
         "format": _FORMAT,
         "facts": dict(report.facts),
         "results": [result.as_json() for result in report.results],
     }
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

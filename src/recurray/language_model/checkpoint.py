@@ -162,9 +162,15 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The file itself where ``path`` is a symbolic link to it, since replacing the link would leave the file behind."""
+    """The file itself where ``path`` is a symbolic link to it, since replacing the link would leave the file behind.
+
+    What is neither a file nor a directory is refused: /dev/null would become a file, where the user may do that.
+    """
     try:
-        return path.resolve()
+        target = path.resolve()
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            raise CheckpointError(f"can't write the checkpoint {path}: it is there, but isn't a file")
+        return target
     except (OSError, RuntimeError) as error:  # links in a circle
         raise CheckpointError(f"can't write the checkpoint {path}: {error}") from error
 
