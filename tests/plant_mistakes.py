@@ -356,9 +356,9 @@ MISTAKES = [
     ),
     Mistake(
         "upper layers don't know the lengths",
-        RECURRENT,
-        "lengths=lengths,",
-        "lengths=None if layer else lengths,",
+        STACK,
+        "**options,",
+        '**(options | {"lengths": None} if ends else options),',
         FORMULA,
     ),
     Mistake(
