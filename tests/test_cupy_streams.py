@@ -224,15 +224,20 @@ def test_mistakes_are_caught(folder, careless):
     assert any(MISTAKES[careless] in mistake for mistake in library.order.mistakes)
 
 
-@needs_compiler
-@pytest.mark.parametrize("careful", [True, False])
-def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder, monkeypatch, careful):
-    """Where a layout takes all of the GPU, the directions run one after another."""
+def take_all_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every recurrence laid out in three blocks."""
 
     def three_blocks(work, device, *, resident, count):
         return plan._laid_out(work, Device(4, 10**6, threads=16), 2, 4, (3, 1), (4, 1))  # of 2 units and 4 rows
 
     monkeypatch.setattr(recurrence_launch, "plan_for", three_blocks)
+
+
+@needs_compiler
+@pytest.mark.parametrize("careful", [True, False])
+def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder, monkeypatch, careful):
+    """Where a layout takes all of the GPU, the directions run one after another."""
+    take_all_of_the_gpu(monkeypatch)
     library = TrackedLibrary(folder)
     if not careful:
         monkeypatch.setattr(Streams, "wait_for_others", lambda self: None)

@@ -19,7 +19,7 @@ from host_cpp import SMALL, HostLibrary, compiler
 from random_cell import RandomCell
 from recurray.cells import LSTMCell
 from recurray_cupy import backend as backend_module
-from recurray_cupy import plan, recurrence_launch, wave_plan
+from recurray_cupy import plan, wave_plan
 from recurray_cupy.compiled import compiled
 from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Work, clocks_of_product
@@ -30,7 +30,7 @@ from recurray_cupy.wave_plan import clocks_of_wave, part_steps
 from stream_order import Clock
 from test_cupy_backend import NoCompiler, backend_on
 from test_cupy_stages import LARGE
-from test_cupy_streams import TrackedLibrary
+from test_cupy_streams import TrackedLibrary, take_all_of_the_gpu
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 STEPS = 7
@@ -298,11 +298,7 @@ def test_a_mistake_in_either_direction_is_caught(folder, backward):
 @pytest.mark.parametrize("careful", [True, False])
 def test_blocks_that_wait_for_each_other_do_not_share_too_small_a_gpu(folder, monkeypatch, careful):
     """Where a layout takes all of the GPU, the parts run one after another; of one step their blocks don't wait."""
-
-    def three_blocks(work, device, *, resident, count):
-        return plan._laid_out(work, Device(4, 10**6, threads=16), 2, 4, (3, 1), (4, 1))  # of 2 units and 4 rows
-
-    monkeypatch.setattr(recurrence_launch, "plan_for", three_blocks)
+    take_all_of_the_gpu(monkeypatch)
     backend = tracked(folder, "persistent", part=4)
     if not careful:
         monkeypatch.setattr(Streams, "wait_for_others", lambda self: None)

@@ -35,7 +35,7 @@ ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
 class Cache:
     """All that backward reads. Rows are by falling length; arrays over time hold the valid rows alone.
 
-    It is forward alone that makes one, of arrays that belong together, and nothing writes to these.
+    It is forward alone that makes one, of arrays that belong together. Nobody may write to these before backward.
     """
 
     form: CacheForm  # what the cell that it is for has to agree with

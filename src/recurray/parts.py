@@ -9,16 +9,13 @@ T time, B batch, R size of the output. Arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Draws, Weights
-from recurray.scan import check_dy
-
-ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]
-ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
+from recurray.scan import ScanBackward, ScanForward, check_dy
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ x (T, B, I), y (T, B, R); states (B, size).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from recurray.arrays import Array, device_of, namespace_of, rows
 from recurray.cells.cell import Cell, Draws, Weights, added, named
+
+ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]  # a function like `forward`
+ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.scan import ScanBackward, ScanForward
 
-ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]
-ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
 Together = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 Dropout = Callable[[Array, slice], Array]  # of some steps, and which steps of all they are
 
