@@ -398,7 +398,7 @@ class FakeCupy:
 
     def device(self, number):
         sizes = {"MultiProcessorCount": self.multiprocessors, "MaxSharedMemoryPerBlockOptin": 100_000}
-        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1, "ComputeCapabilityMajor": 9})
+        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1}, compute_capability="90")
 
     def RawKernel(self, code, name):  # noqa: N802 - CuPy's name
         def compile_kernel():

@@ -140,12 +140,13 @@ class CupyLibrary:
 
         number = cupy.cuda.runtime.getDevice()
         if number not in self._devices:
-            attributes = cupy.cuda.Device(number).attributes
+            device = cupy.cuda.Device(number)
+            attributes = device.attributes
             self._devices[number] = Device(
                 multiprocessors=attributes["MultiProcessorCount"],
                 shared=attributes["MaxSharedMemoryPerBlockOptin"],
                 cooperative=bool(attributes["CooperativeLaunch"]),
-                tensor_cores=attributes["ComputeCapabilityMajor"] >= 8,
+                tensor_cores=int(device.compute_capability) >= 80,  # text, such as "90"
             )
         return self._devices[number]
 
