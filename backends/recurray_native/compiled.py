@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from recurray.cells.cell import Cell
+from recurray.lazy import cached_property
 from recurray.merging import find
 from recurray.recording import INNER_BACKWARD, Constant, Operand
 from recurray_native.plan import Plan, plan

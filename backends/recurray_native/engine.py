@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from ctypes import byref
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.lazy import cached_property
 from recurray.recording import RecordingError
 from recurray_native import arguments, library, threads
 from recurray_native.arguments import FLOATS, PROJECTED
@@ -71,7 +71,7 @@ class Engine:
         Raises
         ------
         recurray_native.UnavailableError, ValueError
-            The compiled part isn't there, or there is no such instruction set here.
+            The compiled part isn't there, or the instruction set asked for isn't one that runs here.
         """
         return library.chosen_level(self._wanted)
 
@@ -83,6 +83,10 @@ class Engine:
     def threads(self, count: int) -> AbstractContextManager[None]:
         """Return a context in which it may use ``count`` threads."""
         return threads.limited_threads(count)
+
+    def release_memory(self) -> None:
+        """Give back the memory that is kept for later calls."""
+        library.release_memory()
 
     def refuses(self, cell: Cell, weights: Weights, x: Any) -> str | None:
         """Return why it can't run a cell on these arrays, None if it can."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from recurray import environment
 from recurray_native.structures import CTask
 
-VARIABLE = "RECURRAY_NATIVE_LEVEL"
 NAMES = ("librecurray_native.so", "librecurray_native.dylib")
 
 
@@ -74,12 +73,13 @@ def chosen_level(wanted: str | None) -> str:
     Raises
     ------
     ValueError
-        There is none of that name that runs here.
+        What is wanted doesn't run here.
     """
-    name = wanted or os.environ.get(VARIABLE) or levels()[0]
-    if name not in levels():
-        raise ValueError(f"the instruction set (or {VARIABLE}) must be one of {', '.join(levels())} here, not {name!r}")
-    return name
+    if wanted is None:
+        return environment.native_level(levels()) or levels()[0]
+    if wanted not in levels():
+        raise ValueError(f"the instruction set must be one of {', '.join(levels())} here, not {wanted!r}")
+    return wanted
 
 
 @cache
@@ -95,3 +95,10 @@ def number(name: str) -> int:
 def lanes(name: str, is_double: bool) -> int:
     """How many numbers an instruction set's vector has."""
     return int(library().recurray_lanes(number(name), is_double))
+
+
+def release_memory() -> None:
+    """Free the block that is kept for the work space of later calls."""
+    release = library().recurray_release_memory
+    release.restype = None
+    release()

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from recurray import environment
+
 MOST = 64
-VARIABLES = ("RECURRAY_NUM_THREADS", "OMP_NUM_THREADS")
 
 _chosen: int | None = None
 
@@ -30,13 +31,13 @@ def set_num_threads(count: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads the engine may use: as set, else the first of `VARIABLES` in the environment that is a number,
-    else the processors that this process may run on.
+    """How many threads the engine may use: as set, else as the environment says, ``RECURRAY_NUM_THREADS`` or else
+    ``OMP_NUM_THREADS``, else the processors that this process may run on; 64 at most.
     """
     chosen = _chosen  # read once, as another thread may set it
     if chosen is not None:
         return min(chosen, MOST)
-    return min(_default(tuple(os.environ.get(name, "") for name in VARIABLES)), MOST)
+    return min(environment.num_threads() or _processors(), MOST)
 
 
 @contextmanager
@@ -51,9 +52,5 @@ def limited_threads(count: int) -> Iterator[None]:
         _chosen = before
 
 
-def _default(given: tuple[str, ...]) -> int:
-    for text in given:
-        first = text.partition(",")[0].strip()  # OpenMP's may be a list, by level
-        if first.isdecimal() and int(first) > 0:
-            return int(first)
+def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

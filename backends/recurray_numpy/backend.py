@@ -13,7 +13,7 @@ from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
 from recurray_numpy.backward import backward
-from recurray_numpy.buffers import BUFFERS
+from recurray_numpy.buffers import BUFFERS, trim
 from recurray_numpy.compiled import compiled
 from recurray_numpy.engines import find_engine
 from recurray_numpy.forward import ScanCache, forward
@@ -90,8 +90,11 @@ class NumpyBackend(Backend):
         return backward(cell, cache, dy, dend)
 
     def release_memory(self) -> None:
-        """Give back the memory that is kept for the arrays of later calls; see `recurray_numpy.buffers`."""
+        """Give back to the system the memory that is kept for later calls, here, in an engine and in the C library."""
         BUFFERS.release()
+        if self.engine is not None:
+            self.engine.release_memory()
+        trim()
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""

@@ -8,7 +8,10 @@ in them have gone, and handed out again. An array, or a view of it, that somebod
 from __future__ import annotations
 
 import math
-from threading import RLock
+import os
+import weakref
+from functools import cache
+from threading import RLock  # noqa: TID251 - taken anew in a child
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ MOST = 512 * 1024 * 1024  # bytes that are kept at most
 
 
 class Buffers:
-    """Blocks of memory, lent to arrays. May be used by several threads.
+    """Blocks of memory, lent to arrays. May be used by several threads; a forked child begins with none.
 
     Parameters
     ----------
@@ -43,6 +46,19 @@ class Buffers:
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            own = weakref.ref(self)  # as what is registered stays for ever
+
+            def begin_anew() -> None:
+                buffers = own()
+                if buffers is not None:
+                    buffers._begin()
+
+            os.register_at_fork(after_in_child=begin_anew)
+
+    def _begin(self) -> None:
+        """Keep nothing, with a lock that nobody holds: another thread of the parent may have held it at a fork."""
         self.kept = 0
         self._free: dict[int, list[Any]] = {}  # by size in bytes
         # Blocks come back whenever an array goes, so in the midst of what follows too: hence a lock that one thread
@@ -107,3 +123,20 @@ def copied(a: Any) -> Any:
     result = empty(a.shape, a.dtype)
     result[...] = a
     return result
+
+
+def trim() -> None:
+    """Have the C library give memory that was freed back to the system, where it keeps some: glibc does."""
+    release = _malloc_trim()
+    if release is not None:
+        release(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    from ctypes import CDLL
+
+    try:
+        return CDLL(None).malloc_trim  # of what this process has loaded
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows CDLL(None) is a TypeError
+        return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
+from recurray import environment
 from recurray.backend import BackendUnavailableError
 
 GROUP = "recurray.engines"  # the entry points that packages announce their engines by
-VARIABLE = "RECURRAY_NATIVE"
 OWN = "numpy"
 
 
@@ -18,14 +17,14 @@ def find_engine(name: str | None) -> Any:
 
     An engine has the methods ``scan_forward`` and ``scan_backward`` of a backend; ``refuses(cell, weights, x)``, which
     returns why it can't run a cell on these arrays, or None; ``owns(cache)``, whether a cache is its own;
-    ``threads(count)``, a context with that many threads; a ``name``; and a ``description``, whose reading raises an
-    error that says why, if the engine can't run on this machine.
+    ``threads(count)``, a context with that many threads; ``release_memory()``; a ``name``;
+    and a ``description``, whose reading raises an error that says why, if the engine can't run on this machine.
 
     Parameters
     ----------
     name : str or None
         "numpy" for NumPy itself; an engine's name for that one; None for one that is installed and runs here, if there
-        is any and the environment variable ``RECURRAY_NATIVE`` isn't 0.
+        is any and the environment variable ``RECURRAY_NATIVE`` doesn't say 0, off, no or false.
 
     Raises
     ------
@@ -33,9 +32,7 @@ def find_engine(name: str | None) -> Any:
         The engine named isn't installed, or can't run here.
     """
     if name is None:
-        usable = (
-            [] if os.environ.get(VARIABLE) == "0" else [known for known in engine_names() if not why_unusable(known)]
-        )
+        usable = [known for known in engine_names() if not why_unusable(known)] if environment.native() else []
         return _loaded(usable[0]) if usable else None
     if name == OWN:
         return None

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from recurray.cells.cell import Cell
+from recurray.lazy import cached_property
 from recurray.merging import find, merged_gates, with_sums
 from recurray.recording import Program, record
 from recurray_numpy.names import name_of

@@ -1,10 +1,13 @@
-"""Packages whose names are imported when they are first used, and not with the package."""
+"""What is done when it is first needed: packages' names that are imported then, properties that are computed once."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any, Generic, Self, TypeVar, overload
+
+T = TypeVar("T")
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
@@ -37,3 +40,43 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object
         return sorted({*vars(sys.modules[package]), *homes})
 
     return get, names
+
+
+class cached_property(Generic[T]):  # noqa: N801 - as the one in functools
+    """A property that is computed once for an object and then kept in it; two threads may both compute it, to the same.
+
+    Python 3.11's own holds a lock of the class meanwhile: a child that is forked then could never read the property of
+    any object.
+
+    Examples
+    --------
+    >>> from recurray.lazy import cached_property
+    >>> class Text:
+    ...     @cached_property
+    ...     def length(self):
+    ...         print("counts")
+    ...         return 5
+    >>> text = Text()
+    >>> text.length, text.length
+    counts
+    (5, 5)
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        # Where Python looks first from now on. The first thread's value is everybody's.
+        value: T = instance.__dict__.setdefault(self._name, self._compute(instance))
+        return value

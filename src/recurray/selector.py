@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from recurray import environment
 from recurray.backend import Backend, BackendUnavailableError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "recurray.backends"  # the entry points that packages announce their backends by
-VARIABLE = "RECURRAY_BACKEND"
 
 
 def get_backend(
@@ -68,7 +67,7 @@ def get_backend(
     <recurray backend 'numpy' on cpu>
     """
     if backend is None:
-        backend = os.environ.get(VARIABLE) or "numpy"
+        backend = environment.backend((*backend_names(), "auto")) or "numpy"
     given = {
         "engine": engine,
         "stage": stage,

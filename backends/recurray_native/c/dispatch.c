@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "engine.h"
+#include "memory.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -50,3 +51,5 @@ EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, c
 }
 
 EXPORT size_t recurray_task_size(void) { return sizeof(Task); } /* checked against the mirror in Python */
+
+EXPORT void recurray_release_memory(void) { memory_released(); }

@@ -43,3 +43,5 @@ void memory_given_back(void *memory) {
     Block *block = (Block *)((char *)memory - HEADER);
     free(block->size > MOST_KEPT ? block : atomic_exchange(&kept, block));
 }
+
+void memory_released(void) { free(atomic_exchange(&kept, NULL)); }

@@ -9,5 +9,6 @@ void *memory_taken(size_t size);
 
 /* Give it back. One block is kept for the next call, as fresh memory costs a fault for each page of it. */
 void memory_given_back(void *memory);
+void memory_released(void); /* what is kept */
 
 #endif

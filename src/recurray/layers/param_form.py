@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recurray.arrays import Array, device_of, namespace_of
 from recurray.cells.cell import Cell, Weights
 from recurray.layers import initial
+from recurray.lazy import cached_property
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import named
+from recurray.lazy import cached_property
 from recurray.state import State
 
 
