@@ -113,8 +113,8 @@ class CupyLibrary:
         import cupy
 
         self.xp = cupy
-        self._functions: dict[tuple[str, int], Any] = {}  # by text and device
-        self._planned: dict[tuple[str, int, Plan, bool], Function] = {}
+        self._functions: dict[tuple[Kernel, str, int], Any] = {}  # by kernel, type of its elements and device
+        self._planned: dict[tuple[Kernel, str, int, Plan, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         self._graphs = Graphs(_captured)
         self.streams = Streams(cupy.cuda)
@@ -158,10 +158,10 @@ class CupyLibrary:
     def _compiled(self, kernel: Kernel, dtype: str) -> Any:
         import cupy
 
-        key = kernel.source(dtype), cupy.cuda.runtime.getDevice()
+        key = kernel, dtype, cupy.cuda.runtime.getDevice()
         found = self._functions.get(key)
         if found is None:
-            found = cupy.RawKernel(key[0], kernel.name)
+            found = cupy.RawKernel(kernel.source(dtype), kernel.name)
             try:
                 found.compile()
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
@@ -176,7 +176,7 @@ class CupyLibrary:
         """
         import cupy
 
-        key = kernel.source(dtype), cupy.cuda.runtime.getDevice(), plan, cooperative
+        key = kernel, dtype, cupy.cuda.runtime.getDevice(), plan, cooperative
         if key in self._planned:
             return self._planned[key]
         raw, driver = self._compiled(kernel, dtype), cupy.cuda.driver

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from recurray_cupy.kernel import Kernel, kernel
 
 
+@cache  # a step may need it: writing it would take the host longer than running it takes the GPU
 def rounding_kernel() -> Kernel:
     """Write the kernel: ``values`` (B, H), float32, to their nearest bfloat16, as bits, ``rounded`` (B, H)."""
     lines = [
