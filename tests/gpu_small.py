@@ -1,6 +1,6 @@
 """Every kind of kernel once, on small sizes, for compute-sanitizer: ``compute-sanitizer python tests/gpu_small.py``.
 
-It has not been run on a GPU yet. With ``numpy`` as its argument it runs on the CPU.
+It has not been run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 
 
 def main() -> None:
-    on_gpu = sys.argv[1:] != ["numpy"]
     ways = [("persistent", None), ("persistent", "bfloat16"), ("step", None), ("fused", None), ("fused", "bfloat16")]
     at_once = {"two_streams": True, "wave": 2}
     ways = [(*way, {}) for way in ways] + [("persistent", None, at_once), ("fused", None, at_once)]
     cells = (LSTMCell(), GRUCell(), LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True))
     rng = np.random.default_rng(0)
-    for stage, small, more in ways if on_gpu else [(None, None, {})]:
-        name = "cupy" if on_gpu else "numpy"
-        backend = rr.get_backend(name, stage=stage, compute_dtype=small, **more)
+    for stage, small, more in ways:
+        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **more)
         for cell in cells:
             # Few blocks and many, units and rows that don't divide evenly, rows of several lengths.
             for batch, units, lengths in [(5, 70, [4, 0, 2, 4, 1]), (20, 200, None)]:
