@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import gpu_check
+from gpu_compare import furthest
 from gpu_report import Report
 from gpu_verdict import RULE, Timed, verdict
 from harness import obtain
@@ -84,6 +86,13 @@ def test_the_rule_for_the_default_is_judged():
     without_cudnn = timed({"auto": 5.0, "fused": 6.0, "cuDNN": 1.0})  # which is no strategy of ours
     assert verdict([without_cudnn], [])[3] == "4. holds: at most 1.00"
     assert all("NOT KNOWN" in line for line in verdict([timed({"fused": 18.0}, failed={"auto": "why"})], [])[1:])
+
+
+def test_a_number_that_is_none_is_far_from_any():
+    """Of the largest of a list with a NaN in it Python says what comes first."""
+    right, found = [np.ones(2), np.ones(3)], [np.ones(2), np.array([1, np.nan, 1])]
+    assert furthest(right, right) == 0
+    assert furthest(right, found) == furthest(found, right) == furthest(found, found) == float("inf")
 
 
 def test_the_docs_have_the_rule():
