@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recurray.arrays import sum_over_rows
 from recurray.cells.cell import Cell, Weights
 from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, compiled
@@ -163,7 +164,7 @@ def _weight_gradients(xp: Any, products: Products, cell: Cell, cache: ScanCache,
     steps, batch, features = cache.x.shape
     count = steps * batch
     dx_gates = arrays["dx_gates"]
-    dinput_bias: Any = None if weights.input_bias is None else dx_gates.sum(axis=0)
+    dinput_bias: Any = None if weights.input_bias is None else sum_over_rows(dx_gates)
 
     recurrent, recurrent_bias = [], []  # by part of the gates
     if cell.outer_gates:
@@ -174,12 +175,12 @@ def _weight_gradients(xp: Any, products: Products, cell: Cell, cache: ScanCache,
         recurrent.append((cell.outer_gates, products.of_transposed(dgates, h.reshape(count, h.shape[2]))))
         if weights.recurrent_bias is not None:
             shared = dgates is dx_gates and dinput_bias is not None
-            recurrent_bias.append((cell.outer_gates, dinput_bias.copy() if shared else dgates.sum(axis=0)))
+            recurrent_bias.append((cell.outer_gates, dinput_bias.copy() if shared else sum_over_rows(dgates)))
     if cell.inner_gates:
         dgates = arrays["dinner_gates"]
         recurrent.append((cell.inner_gates, products.of_transposed(dgates, arrays["inner"].reshape(count, size))))
         if weights.recurrent_bias is not None:
-            recurrent_bias.append((cell.inner_gates, dgates.sum(axis=0)))
+            recurrent_bias.append((cell.inner_gates, sum_over_rows(dgates)))
 
     dprojection = None
     if weights.projection is not None:

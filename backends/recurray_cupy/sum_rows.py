@@ -15,7 +15,7 @@ def sum_rows(library: Library, values: Any, index: Any, count: int) -> Any:
     """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n).
 
     Rows are sorted by their index, and one thread adds up each element in the order in which the rows stood: no
-    atomic additions, so equal calls give equal bits.
+    atomic additions, so equal calls give equal bits. The sums are Kahan's, whose error doesn't grow with N.
     """
     xp = library.xp
     features = values.shape[1]
@@ -43,8 +43,12 @@ def sum_rows_kernel() -> Kernel:
         "const long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
         "if (e >= (long long)batch * units) return;",
         "const long long k = e / units, u = e - k * units;",
-        "real total = 0;",
-        "for (long long p = k ? ends[k - 1] : 0; p < ends[k]; ++p) total += values[order[p] * units + u];",
+        "real total = 0, excess = 0;  // of the total: what rounding has added to it",
+        "for (long long p = k ? ends[k - 1] : 0; p < ends[k]; ++p) {",
+        "    const real term = values[order[p] * units + u] - excess, sum = total + term;",
+        "    excess = (sum - total) - term;",
+        "    total = sum;",
+        "}",
         "sums_of_rows[e] = total;",
     ]
     return kernel("sum_rows", lines, {"sums_of_rows"})

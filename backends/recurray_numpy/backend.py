@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from recurray import parts
+from recurray.arrays import AT_A_TIME
 from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.recording import RecordingError
@@ -97,10 +98,16 @@ class NumpyBackend(Backend):
         trim()
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
-        """Add up the rows of ``values`` (N, n) by ``index`` (N,), in the order in which they stand."""
+        """Add up the rows of ``values`` (N, n) by ``index`` (N,)."""
         result = np.zeros((count, values.shape[1]), values.dtype)
         if len(index):
             order = np.argsort(index, kind="stable")
-            present, first = np.unique(index[order], return_index=True)
-            result[present] = np.add.reduceat(values[order], first, axis=0)
+            values, index = values[order], index[order]
+            present, first, lengths = np.unique(index, return_index=True, return_counts=True)
+            while lengths.max() > 2 * AT_A_TIME:  # some rows of an index at a time: see `recurray.arrays.sum_over_rows`
+                place = np.arange(len(index)) - np.repeat(first, lengths)  # among those of the same index
+                cuts = np.flatnonzero(place % AT_A_TIME == 0)
+                values, index = np.add.reduceat(values, cuts, axis=0), index[cuts]
+                _, first, lengths = np.unique(index, return_index=True, return_counts=True)
+            result[present] = np.add.reduceat(values, first, axis=0)
         return result

@@ -40,7 +40,7 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     products = Products(prepared, runs, dx, most=chunk)
     dstate = {name: by_length(value, runs) for name, value in zip(cell.states, dend, strict=True)}
     weights = weights_in_order.for_backward(prepared, vector=vector)
-    totals = {place: np.zeros(size, dtype) for place in code.sums}  # over the steps and the rows of the batch
+    totals = {place: np.zeros(size) for place in code.sums}  # over the steps and the rows of the batch; in double
     for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
     for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
         if for_forward is not None:
@@ -50,7 +50,8 @@ def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tu
     grads = products.gradients()
     none = np.zeros(size, dtype)
     pointwise = {
-        name: np.stack([totals.get((name, row), none) for row in names]) for name, names in cell.pointwise.items()
+        name: np.stack([totals.get((name, row), none) for row in names]).astype(dtype)
+        for name, names in cell.pointwise.items()
     }
     return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
 

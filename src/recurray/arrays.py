@@ -6,10 +6,16 @@ array-api-strict, and a symbolic array that records what is done to it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 Array = Any  # an array of any library that follows https://data-apis.org/array-api
 Namespace = Any  # the module whose functions work on such arrays
+
+AT_A_TIME = 16  # rows that are added up one after the other
+MANY = 32_768  # rows of a product
+IN_BLOCK = 256  # rows of a small product that are multiplied at a time
+SMALL = 1024  # numbers
 
 
 def namespace_of(array: Array) -> Namespace:
@@ -68,6 +74,43 @@ def rows(a: Array) -> Array:
     for size in a.shape[:-1]:
         count *= size
     return namespace_of(a).reshape(a, (count, a.shape[-1]))  # no -1: it can't be inferred when n is 0
+
+
+def sum_over_rows(a: Array) -> Array:
+    """Sum over the first axis, (N, ...) -> (...), with a rounding error that hardly grows with N.
+
+    One row after the other, 10 million equal rows of float32 add up to a sum that is 9 % off. So rows of a number are
+    added up `AT_A_TIME` at a time, then their sums, and so on.
+    """
+    xp = namespace_of(a)
+    while a.shape[0] > 2 * AT_A_TIME:
+        count, rest = divmod(a.shape[0], AT_A_TIME)
+        whole = a[: count * AT_A_TIME, ...]
+        sums = xp.sum(xp.reshape(whole, (AT_A_TIME, count, *a.shape[1:])), axis=0)
+        a = xp.concat([sums, a[count * AT_A_TIME :, ...]], axis=0) if rest else sums
+    return xp.sum(a, axis=0)
+
+
+def sum_of_all(a: Array) -> Array:
+    """Sum of all elements, with the care of `sum_over_rows`."""
+    return sum_over_rows(namespace_of(a).reshape(a, (math.prod(a.shape),)))
+
+
+def product_over_rows(a: Array, b: Array) -> Array:
+    """a^T b, (N, m) and (N, n) -> (m, n), which is a sum over rows too.
+
+    A BLAS adds up the rows of a product in blocks, and does for `MANY` of them, unless it is as small as `SMALL`.
+    """
+    xp, (count, m), n = namespace_of(a), a.shape, b.shape[1]
+    if m * n <= SMALL and count > IN_BLOCK:
+        whole = count // IN_BLOCK * IN_BLOCK
+        blocks = [xp.reshape(part[:whole, ...], (whole // IN_BLOCK, IN_BLOCK, part.shape[1])) for part in (a, b)]
+        product = sum_over_rows(xp.matmul(xp.matrix_transpose(blocks[0]), blocks[1]))
+        return product if whole == count else product + a[whole:, ...].T @ b[whole:, ...]
+    if count <= 2 * MANY:
+        return a.T @ b
+    half = count // 2
+    return product_over_rows(a[:half, ...], b[:half, ...]) + product_over_rows(a[half:, ...], b[half:, ...])
 
 
 def mean_over_units(a: Array) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from recurray import parts, scan, stack
-from recurray.arrays import Array, Namespace, device_of, namespace_of, to_numpy
+from recurray.arrays import Array, Namespace, device_of, namespace_of, product_over_rows, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
 
 Result = TypeVar("Result")
@@ -212,8 +212,7 @@ class Backend:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""
         xp = self.xp
         numbers = xp.arange(count, dtype=index.dtype, device=self.device)
-        one_hot = xp.astype(numbers[:, None] == index[None, :], values.dtype)  # (count, N)
-        return one_hot @ values
+        return product_over_rows(xp.astype(index[:, None] == numbers[None, :], values.dtype), values)
 
     def __copy__(self) -> Self:
         return self  # it holds nothing of its own

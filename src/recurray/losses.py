@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from recurray import checks
-from recurray.arrays import Array, Namespace, device_of, namespace_of
+from recurray.arrays import Array, Namespace, device_of, namespace_of, sum_of_all
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -390,9 +390,9 @@ def _reduced(
         if mask is None:
             count = float(max(1, math.prod(loss.shape)))
         else:  # a 0-d array, so that the host needn't wait for its value
-            count = xp.sum(xp.astype(mask, loss.dtype))
+            count = sum_of_all(xp.astype(mask, loss.dtype))
             count = xp.maximum(count, xp.ones_like(count))
-        loss = xp.sum(loss)
+        loss = sum_of_all(loss)
         if reduction == "mean":
             loss, gradient = loss / count, gradient / count
     return xp.asarray(loss), xp.asarray(gradient)  # NumPy makes scalars of 0-d arrays when it calculates

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recurray.arrays import Array, device_of, namespace_of, rows
+from recurray.arrays import Array, device_of, namespace_of, product_over_rows, rows, sum_over_rows
 from recurray.cells.cell import Cell, Draws, Weights, added, named
 
 ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]  # a function like `forward`
@@ -156,7 +156,7 @@ def backward(
     carried = dict(zip(cell.states, dend, strict=True))
     check_dy(dy, (*x.shape[:2], carried["h"].shape[1]))
     da_x, da_outer, da_inner, dprojected = [], [], [], []  # gradients of the products, by step
-    dparams = {name: [xp.zeros_like(row) for row in getattr(params, name)] for name in cell.pointwise}
+    dparams = {name: [list[Array]() for _ in own] for name, own in cell.pointwise.items()}  # by param, row and step
     for k in reversed(range(steps)):
         t = steps - 1 - k if reverse else k
         d = carried | {"h": carried["h"] + dy[t, ...]}
@@ -178,10 +178,8 @@ def backward(
             da_outer.append(_join(cell.outer_gates, grads.h))
             dbefore["h"] = dbefore["h"] + _masked(da_outer[-1] @ outer[0], cache.output_mask)
         for name, row_names in cell.pointwise.items():
-            dparams[name] = [
-                total + xp.sum(grads.params[name][row], axis=0)
-                for total, row in zip(dparams[name], row_names, strict=True)
-            ]
+            for of_steps, row in zip(dparams[name], row_names, strict=True):
+                of_steps.append(sum_over_rows(grads.params[name][row]))
         if valid is not None:
             dbefore = {name: xp.where(valid[t, ...], dbefore[name], carried[name]) for name in cell.states}
         carried = dbefore
@@ -189,9 +187,14 @@ def backward(
     # What is summed over time is summed here, in one product over all T * B rows. The lists run against the loop.
     da_x = rows(_stack(da_x if reverse else da_x[::-1], like=_row(x, weights.input)))
     dweights = Weights(
-        input=da_x.T @ rows(x),
-        input_bias=None if weights.input_bias is None else xp.sum(da_x, axis=0),
-        pointwise={name: xp.stack(value) for name, value in dparams.items()},
+        input=product_over_rows(da_x, rows(x)),
+        input_bias=None if weights.input_bias is None else sum_over_rows(da_x),
+        pointwise={
+            name: xp.stack(
+                [sum_over_rows(_stack(of_steps, like=row)) for of_steps, row in zip(by_row, given, strict=True)]
+            )
+            for (name, by_row), given in zip(dparams.items(), params, strict=True)
+        },
     )
     if weights.recurrent is not None:
         blocks: dict[str, Array] = {}
@@ -203,9 +206,9 @@ def backward(
         ):
             if part is not None:
                 da = rows(_stack(da[::-1], like=_row(x, part[0])))
-                product = da.T @ rows(_stack(operands, like=dend[0]))
+                product = product_over_rows(da, rows(_stack(operands, like=dend[0])))
                 blocks |= _split_rows(gates, product)
-                bias_blocks |= _split_rows(gates, xp.sum(da, axis=0))
+                bias_blocks |= _split_rows(gates, sum_over_rows(da))
         recurrent = xp.concat([blocks[gate] for gate in cell.recurrent_gates], axis=0)
         bias = xp.concat([bias_blocks[gate] for gate in cell.recurrent_gates], axis=0)
         dweights = replace(
@@ -214,7 +217,7 @@ def backward(
     if weights.projection is not None:
         projected = rows(_stack(dprojected[::-1], like=dend[0]))
         outputs = rows(_stack(cache.outputs, like=_row(x, weights.projection.T)))
-        dweights = replace(dweights, projection=projected.T @ outputs)
+        dweights = replace(dweights, projection=product_over_rows(projected, outputs))
     dx = xp.reshape(da_x @ weights.input, x.shape)
     return dx, tuple(carried[name] for name in cell.states), dweights
 

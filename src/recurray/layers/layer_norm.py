@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recurray import checks
-from recurray.arrays import Array, rows
+from recurray.arrays import Array, rows, sum_over_rows
 from recurray.layers.layer import StatelessLayer
 from recurray.selector import get_backend
 
@@ -95,7 +95,7 @@ class LayerNorm(StatelessLayer):
         checks.cache(cache, LayerNormCache)
         xp, normal = self.backend.xp, cache.normal
         dy = rows(self._floats("dy", dy, cache.shape))
-        grads = {"weight": xp.sum(dy * normal, axis=0), "bias": xp.sum(dy, axis=0)}
+        grads = {"weight": sum_over_rows(dy * normal), "bias": sum_over_rows(dy)}
         d = dy * cache.weight
         along_mean = xp.mean(d, axis=-1, keepdims=True)
         along_scale = normal * xp.mean(d * normal, axis=-1, keepdims=True)

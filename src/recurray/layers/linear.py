@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recurray import checks
-from recurray.arrays import Array, rows
+from recurray.arrays import Array, product_over_rows, rows, sum_over_rows
 from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
 from recurray.selector import get_backend
@@ -99,9 +99,9 @@ class Linear(StatelessLayer):
         checks.cache(cache, LinearCache)
         x, xp = cache.x, self.backend.xp
         dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
-        grads = {"weight": dy.T @ rows(x)}
+        grads = {"weight": product_over_rows(dy, rows(x))}
         if self.bias:
-            grads["bias"] = xp.sum(dy, axis=0)
+            grads["bias"] = sum_over_rows(dy)
         return xp.reshape(dy @ cache.weight, x.shape), grads
 
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:

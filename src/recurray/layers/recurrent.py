@@ -13,7 +13,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from recurray import checks
-from recurray.arrays import Array, namespace_of
+from recurray.arrays import Array, namespace_of, sum_over_rows
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import draws, param_form
@@ -470,7 +470,7 @@ class Recurrent(Layer):
         if not self.learned_state:
             return {}
         xp = self.backend.xp
-        totals = [xp.sum(d, axis=0) for d in dstart]
+        totals = [sum_over_rows(d) for d in dstart]
         return {
             self._param_form.name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
             for name, total in zip(self.cell.states, totals, strict=True)

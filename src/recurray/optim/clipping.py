@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from recurray import checks
-from recurray.arrays import Array, namespace_of
+from recurray.arrays import Array, namespace_of, sum_of_all
 from recurray.optim.optimizer import check_float_array
 
 
@@ -78,7 +78,7 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
     total = xp.zeros_like(scale)
     for grad in filled:
         part = grad / scale
-        total = total + xp.sum(part * part)
+        total = total + sum_of_all(part * part)
     norm = scale * xp.sqrt(total)
 
     max_norm = min(max_norm, limit)
