@@ -269,11 +269,11 @@ def test_sequential() -> None:
         rr.Sequential()
     with pytest.raises(TypeError, match="layer 1 must be a recurray layer, not function"):
         rr.Sequential(rr.Last(), zeros)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="all layers must have one dtype, but layer 0 has float32, layer 1 float64"):
-        rr.Sequential(rr.Last(), rr.Last(dtype="float64"))
+    with pytest.raises(ValueError, match=r"one dtype, but layer 0 \(LSTM\) has float32, layer 1 \(Last\) float64; "):
+        rr.Sequential(lstm(), rr.Last(dtype="float64"))
     reference = rr.get_backend(np)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"all layers must have one backend, but layer 0 has .*, layer 1 "):
-        rr.Sequential(rr.Last(), rr.Last(backend=reference))
+    with pytest.raises(ValueError, match=r"one backend, but layer 0 \(LSTM\) has .*, layer 1 \(Last\) .*; "):
+        rr.Sequential(lstm(), rr.Last(backend=reference))
     with pytest.raises(ValueError, match="all layers must have one batch_first, but layer 1 has False, layer 2 True"):
         rr.Sequential(rr.Dropout(), rr.Sequential(lstm(batch_first=False)), rr.Last())
     model = rr.Sequential(lstm(), rr.Last())

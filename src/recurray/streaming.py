@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from recurray.arrays import Array
 from recurray.layers.layer import Layer
@@ -53,6 +54,16 @@ class Streaming:
         """Run the model on the next chunk, in inference, and return its output."""
         y, self.state = self.model(x, self.state, lengths)
         return y
+
+    def to(self, backend: Any = None, dtype: Any = None) -> Self:
+        """Return the same stream on another backend, or in another precision: the model (see `Layer.to`) and the state.
+
+        What comes next is what would have come, to rounding; the two streams go on independently.
+        """
+        model = self.model.to(backend, dtype)
+        other = copy.copy(self)
+        other.model, other.state = model, model.as_state(self.state)
+        return other
 
     def reset(self) -> None:
         """Forget the state: the next chunk starts a new sequence."""

@@ -9,7 +9,6 @@ from recurray import checks
 from recurray.activations import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers.layer import StatelessLayer
-from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +33,7 @@ class Activation(StatelessLayer):
     alpha, beta : float, optional
         The function's parameters, where it has them; see `recurray.activations.activation` for their defaults.
     backend, dtype
-        As in `LSTM`.
+        As in `LSTM`; in a `Sequential`, where omitted, those of the other layers.
 
     Raises
     ------
@@ -58,13 +57,12 @@ class Activation(StatelessLayer):
         alpha: float | None = None,
         beta: float | None = None,
         backend: Any = None,
-        dtype: Any = "float32",
+        dtype: Any = None,
     ) -> None:
         given = {key: value for key, value in {"alpha": alpha, "beta": beta}.items() if value is not None}
         self.function = function({"name": name, **given}, "name")
         self.name = self.function.name
-        self.dtype = checks.float_dtype(dtype)
-        self.backend = get_backend(backend)
+        self._runs_on(backend, dtype)
         self.params = {}
         self._parameters = given
 

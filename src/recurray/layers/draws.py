@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,11 @@ def generator(rng: Any, default: np.random.Generator) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {rng!r}")
     return rng
+
+
+def copy_of_each(named: Mapping[str, Any]) -> dict[str, np.random.Generator]:
+    """Return copies, in the state that they are in, of those of some values that are generators."""
+    return {name: copy.deepcopy(value) for name, value in named.items() if isinstance(value, np.random.Generator)}
 
 
 def kept(backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], drop: float) -> Array:

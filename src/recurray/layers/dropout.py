@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
-from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +30,9 @@ class Dropout(StatelessLayer):
     ----------
     p : float
         The probability that an element is dropped, at least 0 and below 1.
-    backend, dtype, seed
+    backend, dtype
+        As in `LSTM`; in a `Sequential`, where omitted, those of the other layers.
+    seed
         As in `LSTM`.
 
     Attributes
@@ -61,11 +61,10 @@ class Dropout(StatelessLayer):
     [[1.0, 1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, p: float = 0.5, *, backend: Any = None, dtype: Any = "float32", seed: Any = None) -> None:
+    def __init__(self, p: float = 0.5, *, backend: Any = None, dtype: Any = None, seed: Any = None) -> None:
         self.p = checks.probability("p", p)
-        self.dtype = checks.float_dtype(dtype)
+        self._runs_on(backend, dtype)
         _, self.rng = draws.generators(seed)
-        self.backend = get_backend(backend)
         self.params = {}
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, DropoutCache]:
@@ -80,12 +79,6 @@ class Dropout(StatelessLayer):
         checks.cache(cache, DropoutCache)
         dy = self._floats("dy", dy, cache.shape)
         return dy if cache.kept is None else dropped(self.backend, dy, cache.kept, self.p), {}
-
-    def astype(self, dtype: str) -> Self:
-        """Return a copy of the layer that computes in ``dtype`` ("float32" or "float64")."""
-        other = super().astype(dtype)
-        other.rng = copy.deepcopy(self.rng)
-        return other
 
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

@@ -10,7 +10,6 @@ from recurray import checks
 from recurray.arrays import Array, rows
 from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
-from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,9 +70,8 @@ class Embedding(StatelessLayer):
     ) -> None:
         self.num_embeddings = checks.size("num_embeddings", num_embeddings)
         self.embedding_dim = checks.size("embedding_dim", embedding_dim)
-        self.dtype = checks.float_dtype(dtype)
+        self._runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
-        self.backend = get_backend(backend)
         shape = (self.num_embeddings, self.embedding_dim)
         self.params = {"weight": self.backend.asarray(rng.standard_normal(shape), self.dtype)}
         if params is not None:

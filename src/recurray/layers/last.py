@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from recurray import checks
 from recurray.arrays import Array
 from recurray.layers.layer import Layer
-from recurray.selector import get_backend
 from recurray.state import State
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Last(Layer):
     batch_first : bool
         Whether the input is (batch, time, features) rather than (time, batch, features).
     backend, dtype
-        As in `LSTM`.
+        As in `LSTM`; in a `Sequential`, where omitted, those of the other layers.
 
     Raises
     ------
@@ -51,10 +50,9 @@ class Last(Layer):
     [[2.0], [3.0]]
     """
 
-    def __init__(self, *, batch_first: bool = True, backend: Any = None, dtype: Any = "float32") -> None:
+    def __init__(self, *, batch_first: bool = True, backend: Any = None, dtype: Any = None) -> None:
         self.batch_first = checks.flag("batch_first", batch_first)
-        self.dtype = checks.float_dtype(dtype)
-        self.backend = get_backend(backend)
+        self._runs_on(backend, dtype)
         self.params = {}
 
     def _forward(

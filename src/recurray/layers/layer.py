@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
+from recurray.layers import draws, moving
+from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +37,17 @@ class Layer(ABC):
     backend: Backend
     dtype: str
     params: MutableMapping[str, Array]
+    _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
+
+    def _runs_on(self, backend: Any, dtype: Any) -> None:
+        """Take ``backend`` and ``dtype`` as they were given to the constructor.
+
+        None is for the default, which gives way where a `Sequential` knows better.
+        """
+        self.dtype = checks.float_dtype("float32" if dtype is None else dtype)
+        self.backend = get_backend(backend)
+        given = {"backend": backend, "dtype": dtype}
+        self._unsaid = frozenset(name for name, value in given.items() if value is None)
 
     def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Inference: the output and the final state; keeps nothing.
@@ -138,13 +151,89 @@ class Layer(ABC):
         """
         self.params.update(checks.params_to_load(self.backend, self.dtype, self.params, mapping))
 
-    def astype(self, dtype: str) -> Self:
-        """Return a copy of the layer, params and all, that computes in ``dtype`` ("float32" or "float64")."""
-        other = copy.copy(self)
-        other.dtype = checks.float_dtype(dtype)
-        xp = self.backend.xp
-        other.params = {name: xp.astype(value, getattr(xp, other.dtype)) for name, value in self.params.items()}
+    def to(self, backend: Any = None, dtype: Any = None) -> Self:
+        """Return the same layer on another backend, or in another precision.
+
+        It has the same options, copies of the params, and copies of the generators in the state that they are in: the
+        two layers share no array that anyone writes to. An optimizer goes along by `recurray.optim.Optimizer.to`, a
+        state by `as_state`.
+
+        Parameters
+        ----------
+        backend : str, Backend, namespace or None
+            See `recurray.get_backend`; the layer's own if omitted.
+        dtype : {"float32", "float64"}, optional
+            The precision; the layer's own if omitted.
+
+        Raises
+        ------
+        BackendUnavailableError
+            The backend can't run on this machine.
+        ValueError, TypeError
+            There is no such backend or dtype, or a param holds a finite number that is too large for float32.
+
+        Examples
+        --------
+        >>> import array_api_strict
+        >>> import recurray as rr
+        >>> lstm = rr.LSTM(3, 5, seed=0)
+        >>> lstm.to(array_api_strict, "float64")
+        LSTM(3, 5, backend='array_api_strict', dtype='float64')  # 200 params
+        """
+        other = self._on(
+            self.backend if backend is None else get_backend(backend),
+            self.dtype if dtype is None else checks.float_dtype(dtype),
+        )
+        other._own_generators()
+        if self._unsaid is not None:
+            said = {name for name, value in (("backend", backend), ("dtype", dtype)) if value is not None}
+            other._unsaid = self._unsaid - said
         return other
+
+    def astype(self, dtype: str) -> Self:
+        """Return the same layer in the precision ``dtype`` ("float32" or "float64"): `to`, with a dtype alone."""
+        return self.to(dtype=dtype)
+
+    def as_state(self, state: Any) -> Any:
+        """Return a copy of a state, of any backend and precision, as one that this layer takes.
+
+        Parameters
+        ----------
+        state : State or tuple or None
+            What a layer of the same form returned: the one that this is a copy of, say.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Something in it isn't a floating-point array, or holds a finite number that is too large for float32.
+
+        Examples
+        --------
+        >>> import array_api_strict, numpy as np
+        >>> import recurray as rr
+        >>> lstm = rr.LSTM(3, 5, backend="numpy", seed=0)
+        >>> y, state = lstm(np.ones((1, 4, 3)))
+        >>> type(lstm.to(array_api_strict).as_state(state).h)
+        <class 'array_api_strict._array_object.Array'>
+        """
+        return moving.state(self.backend, self.backend, self.dtype, "state", state)
+
+    def _on(self, backend: Backend, dtype: str) -> Self:
+        """A copy on a backend and in a dtype, that has params of its own and shares the rest.
+
+        A layer that holds other arrays, or layers, brings these along here.
+        """
+        other = copy.copy(self)
+        other.backend, other.dtype = backend, dtype
+        other.params = {
+            name: moving.array(self.backend, backend, dtype, f"the param {name!r}", value)
+            for name, value in self.params.items()
+        }
+        return other
+
+    def _own_generators(self) -> None:
+        """Give the layer its own copies of its generators."""
+        vars(self).update(draws.copy_of_each(vars(self)))
 
     def __repr__(self) -> str:
         options = self._options()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from recurray import checks
 from recurray.arrays import Array, rows, sum_over_rows
 from recurray.layers.layer import StatelessLayer
-from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +72,7 @@ class LayerNorm(StatelessLayer):
         self.eps = checks.finite("eps", eps)
         if self.eps <= 0:
             raise ValueError(f"eps must be above 0, not {eps!r}")
-        self.dtype = checks.float_dtype(dtype)
-        self.backend = get_backend(backend)
+        self._runs_on(backend, dtype)
         xp, device = self.backend.xp, self.backend.device
         like = {"dtype": getattr(xp, self.dtype), "device": device}
         self.params = {"weight": xp.ones((self.size,), **like), "bias": xp.zeros((self.size,), **like)}

@@ -10,7 +10,6 @@ from recurray import checks
 from recurray.arrays import Array, product_over_rows, rows, sum_over_rows
 from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
-from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +73,8 @@ class Linear(StatelessLayer):
         self.in_features = checks.size("in_features", in_features)
         self.out_features = checks.size("out_features", out_features)
         self.bias = checks.flag("bias", bias)
-        self.dtype = checks.float_dtype(dtype)
+        self._runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
-        self.backend = get_backend(backend)
         bound = 1 / self.in_features**0.5
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:

@@ -6,7 +6,6 @@ Inside, arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of, sum_over_rows
+from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import draws, param_form
@@ -23,7 +23,6 @@ from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
 from recurray.recording import RecordingError, record
-from recurray.selector import get_backend
 from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
 
@@ -205,8 +204,7 @@ class Recurrent(Layer):
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.recompute = checks.recompute(recompute)
         self.batch_first = checks.flag("batch_first", batch_first)
-        self.dtype = checks.float_dtype(dtype)
-        self.backend = get_backend(backend)
+        self._runs_on(backend, dtype)
         self.cell = self._checked(cell)
         params_rng, self.rng = draws.generators(seed)
         self._param_form = param_form.ParamForm(
@@ -381,11 +379,12 @@ class Recurrent(Layer):
                 grads |= self._start_grads(dstart, layer, direction, cache.state_given)
         return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self.params}
 
-    def astype(self, dtype: str) -> Self:
-        """Return a copy of the layer, params and all, that computes in ``dtype`` ("float32" or "float64")."""
-        other = super().astype(dtype)
-        other.rng = copy.deepcopy(self.rng)
+    def _on(self, backend: Backend, dtype: str) -> Self:
+        """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
+        check_cell(self._given_cell, backend)
+        other = super()._on(backend, dtype)
         other._state_form = other._made_state_form()
+        other._one_steps = OneSteps()
         return other
 
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
+from recurray.backend import Backend
+from recurray.layers.joining import joined, unsaid
 from recurray.layers.layer import Layer
 from recurray.scan import valid_steps
 
@@ -33,11 +35,16 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        At least one, all of one backend, dtype and layout.
+        At least one, all of one backend, dtype and layout. Those without params, such as `Last` and `Dropout`, take
+        backend and dtype from the others where they weren't given any.
+    backend : str, Backend, namespace or None
+        The backend for all layers that were made without one; of those that have params, the model has copies. If
+        omitted, they keep the default that they were made on. See `recurray.get_backend`.
 
     Attributes
     ----------
     layers : tuple of Layer
+        What the model runs: layers as they were given, but for those that were brought to another backend or dtype.
     batch_first : bool or None
         The layout of its layers; None where none of them has one.
     params : mapping of str to array
@@ -47,6 +54,8 @@ class Sequential(Layer):
     ------
     ValueError, TypeError
         There are no layers, or they differ in backend, dtype or layout.
+    BackendUnavailableError
+        The backend can't run on this machine.
 
     Examples
     --------
@@ -59,9 +68,19 @@ class Sequential(Layer):
     >>> dx, dstate, grads = model.backward(cache, np.ones_like(y))
     >>> sorted(grads)[:2]
     ['0.bias_hh_l0', '0.bias_ih_l0']
+
+    The backend is said once:
+
+    >>> import array_api_strict
+    >>> rr.Sequential(rr.LSTM(3, 5, seed=0), rr.Last(), rr.Linear(5, 2, seed=1), backend=array_api_strict)
+    Sequential(
+        0: LSTM(3, 5, backend='array_api_strict', dtype='float32')  # 200 params
+        1: Last(backend='array_api_strict', dtype='float32')  # 0 params
+        2: Linear(5, 2, backend='array_api_strict', dtype='float32')  # 12 params
+    )  # 212 params
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    def __init__(self, *layers: Layer, backend: Any = None) -> None:
         if not layers:
             raise ValueError("a Sequential needs at least one layer")
         for place, layer in enumerate(layers):
@@ -69,14 +88,11 @@ class Sequential(Layer):
                 raise TypeError(f"layer {place} must be a recurray layer, not {type(layer).__name__}")
             if any(layer is other for other in layers[:place]):
                 raise ValueError(f"layer {place} stands in an earlier place too: layers can't share params")
-            for what in ("backend", "dtype"):
-                first, own = getattr(layers[0], what), getattr(layer, what)
-                if own != first:
-                    raise ValueError(f"all layers must have one {what}, but layer 0 has {first}, layer {place} {own}")
         self.batch_first = _layout(layers)
-        self.layers = tuple(layers)
-        self.backend = layers[0].backend
-        self.dtype = layers[0].dtype
+        self.layers = joined(layers, backend)
+        self.backend = self.layers[0].backend
+        self.dtype = self.layers[0].dtype
+        self._unsaid = frozenset.intersection(*map(unsaid, layers)) - ({"backend"} if backend is not None else set())
         self.params = JoinedParams(self.layers)
 
     @property
@@ -129,13 +145,16 @@ class Sequential(Layer):
         valid = valid_steps(checks.lengths(lengths, batch, steps) or [], steps, like=x)
         return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
 
-    def astype(self, dtype: str) -> Self:
-        """Return a copy of the layers, params and all, that computes in ``dtype`` ("float32" or "float64")."""
+    def _on(self, backend: Backend, dtype: str) -> Self:
         other = copy.copy(self)
-        other.dtype = checks.float_dtype(dtype)
-        other.layers = tuple(layer.astype(dtype) for layer in self.layers)
+        other.backend, other.dtype = backend, dtype
+        other.layers = tuple(layer._on(backend, dtype) for layer in self.layers)
         other.params = JoinedParams(other.layers)
         return other
+
+    def _own_generators(self) -> None:
+        for layer in self.layers:
+            layer._own_generators()
 
     def _by_layer(self, name: str, value: Any) -> Sequence[Any]:
         if value is None:

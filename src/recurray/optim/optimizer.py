@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, to_numpy
@@ -143,7 +143,7 @@ class Optimizer(ABC):
         ------
         ValueError
             It is the state of another kind of optimizer, a setting or an array is missing, unknown or out of its
-            range, or a shape differs; then nothing has been changed.
+            range, a shape differs, or a number is too large for float32; then nothing has been changed.
         TypeError
             Something in it isn't of the kind that it should be; then nothing has been changed.
         """
@@ -175,6 +175,34 @@ class Optimizer(ABC):
         for name, value in counters.items():
             setattr(self, name, value)
         self._moments = moments
+
+    def to(self, params: MutableMapping[str, Array]) -> Self:
+        """Return the same optimizer for ``params``, those of the same model on another backend or in another precision.
+
+        It goes on from the step that this one has come to, with copies of its moments.
+
+        Parameters
+        ----------
+        params : mutable mapping of str to array
+            With the same names and shapes: ``model.to(...).params``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Names or shapes differ, or ``params`` isn't a mutable mapping of floating-point arrays.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import recurray as rr
+        >>> model = rr.Linear(3, 2, seed=0)
+        >>> optimizer = rr.optim.Adam(model.params, lr=0.1)
+        >>> model = model.to(dtype="float64")
+        >>> optimizer = optimizer.to(model.params)
+        """
+        other = type(self)(params, **{name: getattr(self, name) for name in ("lr", *self._options)})
+        other.load_state_dict(self.state_dict())
+        return other
 
     def _settings(self) -> dict[str, Any]:
         """All but the arrays, as plain values that JSON can hold."""
@@ -262,4 +290,8 @@ def _loaded(name: str, value: Any, like: Array) -> Array:
         raise ValueError(
             f"{name!r} must have the shape {checks.in_words(like.shape)}, not {checks.in_words(array.shape)}"
         )
+    if like.dtype == namespace_of(like).float32:
+        largest = float(abs(array[np.isfinite(array)]).max(initial=0))
+        if largest > checks.FLOAT32_MAX:
+            raise ValueError(f"{name!r} has {largest}, which is too large for float32")
     return namespace_of(like).asarray(array, dtype=like.dtype, device=device_of(like))
