@@ -44,6 +44,8 @@ BAD = ("tests/test_bad_input.py",)
 CHECK = ("tests/test_gradient_check.py",)
 BACKENDS = ("tests/test_backends.py",)
 
+MOVING = "tests/test_moving.py::"
+
 SCAN = "src/recurray/scan.py"
 STACK = "src/recurray/stack.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
@@ -53,6 +55,7 @@ DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
 LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
 LAYER = "src/recurray/layers/layer.py"
+JOINING = "src/recurray/layers/joining.py"
 CHECKS = "src/recurray/checks.py"
 NORM = "src/recurray/layers/layer_norm.py"
 ACTIVATIONS = "src/recurray/activations.py"
@@ -574,12 +577,118 @@ MISTAKES = [
         'dy @ self.params["weight"], x.shape',
         (f"{EVERY}test_backward_goes_with_the_params_of_its_forward",),
     ),
+    # Moving
     Mistake(
-        "copies share their params",
+        "a moved layer shares its params",
+        "src/recurray/layers/moving.py",
+        "return backend.xp.astype(value, value.dtype)",
+        "return value",
+        (f"{MOVING}test_a_moved_layer_shares_no_array",),
+    ),
+    Mistake(
+        "a moved layer keeps the precision",
         LAYER,
-        "xp.astype(value, getattr(xp, other.dtype)) for",
-        "value for",
-        (f"{EVERY}test_a_copy_in_another_precision_stands_alone",),
+        "self.dtype if dtype is None else checks.float_dtype(dtype),",
+        "self.dtype,",
+        (f"{MOVING}test_a_layer_in_another_precision",),
+    ),
+    Mistake(
+        "a moved layer shares its generator",
+        LAYER,
+        "        other._own_generators()\n",
+        "",
+        (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
+    ),
+    Mistake(
+        "a moved Sequential shares its layers' generators",
+        SEQUENTIAL,
+        "            layer._own_generators()",
+        "            pass",
+        (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
+    ),
+    Mistake(
+        "a moved layer keeps the form of its state",
+        RECURRENT,
+        "        other._state_form = other._made_state_form()\n",
+        "",
+        (f"{MOVING}test_a_layer_in_another_precision",),
+    ),
+    Mistake(
+        "a moved layer shares its short way",
+        RECURRENT,
+        "        other._one_steps = OneSteps()\n",
+        "",
+        (f"{MOVING}test_single_steps_of_a_moved_layer",),
+    ),
+    Mistake(
+        "a cell isn't tried where it goes",
+        RECURRENT,
+        "        check_cell(self._given_cell, backend)\n",
+        "",
+        (f"{MOVING}test_a_cell_is_tried_where_it_goes",),
+    ),
+    Mistake(
+        "a moved layer counts as one that nobody gave a backend",
+        LAYER,
+        "other._unsaid = self._unsaid - said",
+        "other._unsaid = self._unsaid",
+        (f"{MOVING}test_what_contradicts_itself_is_refused",),
+    ),
+    Mistake(
+        "numbers too large for float32 pass",
+        "src/recurray/layers/moving.py",
+        "if largest > FLOAT32_MAX:",
+        "if False:",
+        (f"{MOVING}test_numbers_too_large_for_float32",),
+    ),
+    Mistake(
+        "a moved stream forgets its state",
+        "src/recurray/streaming.py",
+        "model.as_state(self.state)",
+        "None",
+        (f"{MOVING}test_a_stream_moves_between_two_chunks",),
+    ),
+    Mistake(
+        "a moved optimizer forgets its moments",
+        "src/recurray/optim/optimizer.py",
+        "        other.load_state_dict(self.state_dict())\n",
+        "",
+        (f"{MOVING}test_training_goes_on_elsewhere",),
+    ),
+    Mistake(
+        "a follower has a generator of its own",
+        JOINING,
+        "layer._on(at, own)",
+        "layer.to(at, own)",
+        (f"{MOVING}test_a_layer_without_params_serves_two_models",),
+    ),
+    Mistake(
+        "layers without params keep their precision",
+        JOINING,
+        'own = dtype if "dtype" in names else layer.dtype',
+        "own = layer.dtype",
+        (f"{MOVING}test_layers_without_params_follow_the_others",),
+    ),
+    Mistake(
+        "a layer is copied only where the default isn't what it is given",
+        JOINING,
+        "if is_told else layer)",
+        "if is_told and layer.backend is not at else layer)",
+        (f"{MOVING}test_a_layer_that_was_given_the_sequentials_backend_is_a_copy_whatever_the_default",),
+    ),
+    Mistake(
+        "within another Sequential what was said is forgotten",
+        SEQUENTIAL,
+        '({"backend"} if backend is not None else set())',
+        "set()",
+        (f"{MOVING}test_within_another_what_was_said_counts",),
+    ),
+    Mistake(
+        "layers on other backends are taken along",
+        JOINING,
+        "if asked is not None and own != asked:",
+        "if False:",
+        (f"{MOVING}test_what_contradicts_itself_is_refused",),
     ),
     Mistake(
         "streaming forgets the state",
@@ -642,13 +751,6 @@ MISTAKES = [
     ),
     Mistake("the check passes all", GRADIENT_CHECK, " and error <= tolerance * scale + FLOOR", "", CHECK),
     Mistake("the check passes NaN", GRADIENT_CHECK, '"" if np.isfinite(found).all() else', '"" if True else', CHECK),
-    Mistake(
-        "copies share their generator",
-        DROPOUT,
-        "other.rng = copy.deepcopy(self.rng)",
-        "other.rng = self.rng",
-        ("tests/test_layers.py::test_dropout_from_a_given_generator",),
-    ),
     Mistake(
         "the check draws anew in every run",
         GRADIENT_CHECK,
