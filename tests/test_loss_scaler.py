@@ -104,3 +104,27 @@ def test_bad_input():
             scaler.load_state_dict(state)
     assert scaler.state_dict() == before
     assert rr.optim.LossScaler is LossScaler
+
+
+def test_settings_are_checked_and_made_plain_when_they_are_set_later():
+    scaler = LossScaler(8.0)
+    scaler.scale, scaler.growth, scaler.interval = np.float64(4), np.float64(2), np.int64(1)
+    assert scaler.scaled(np.ones(2, "float32")).dtype == "float32"
+    assert scaler.unscaled({"w": np.ones(2, "float32")})["w"].dtype == "float32"
+    json.dumps(scaler.state_dict())
+    assert scaler.scale == 8
+    for name in ("scale", "growth"):
+        for wrong in (float("nan"), float("inf"), 0.0, -1.0, True, "8"):
+            with pytest.raises((ValueError, TypeError), match=f"{name} must be"):
+                setattr(scaler, name, wrong)
+    with pytest.raises(TypeError, match="interval must be an integer"):
+        scaler.interval = 2.0
+    assert (scaler.scale, scaler.growth, scaler.interval) == (8, 2, 1)
+
+
+def test_it_does_not_shrink_to_nothing():
+    scaler = LossScaler(2.0**-125)
+    for _ in range(3):
+        assert scaler.unscaled({"w": np.array([np.inf])}) is None
+    LossScaler().load_state_dict(scaler.state_dict())
+    assert scaler.unscaled({"w": np.array([2.0**-126])})["w"] == 1

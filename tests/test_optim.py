@@ -519,6 +519,164 @@ class TestRefusals:
         assert optimizer.lr == 0.5
 
 
+SETTINGS: list[tuple[str, str, Any]] = [  # of each optimizer, by setting a value that it may have
+    *[(name, "lr", 0.25) for name in OPTIONS],
+    *[(name, "weight_decay", 0.25) for name in OPTIONS],
+    *[(name, "eps", 0.25) for name in OPTIONS if name != "SGD"],
+    *[(name, "betas", (0.25, 0.5)) for name in ("Adam", "AdamW", "NAdam")],
+    ("SGD", "momentum", 0.25),
+    ("SGD", "dampening", 0.25),
+    ("NAdam", "momentum_decay", 0.25),
+    ("RMSprop", "alpha", 0.25),
+    ("RMSprop", "momentum", 0.25),
+    ("Adagrad", "lr_decay", 0.25),
+    ("Adagrad", "initial_accumulator_value", 0.25),
+    ("Adadelta", "rho", 0.25),
+]
+every_setting = pytest.mark.parametrize(("name", "setting", "value"), SETTINGS)
+FLAGS = [("SGD", "nesterov"), ("Adam", "amsgrad"), ("AdamW", "amsgrad"), ("RMSprop", "centered")]
+
+
+class TestSettings:
+    """Hyperparameters are checked, and made plain numbers, when they are given and when they are set later."""
+
+    def test_none_is_forgotten(self) -> None:
+        for name in OPTIONS:
+            known = {setting for other, setting, _ in SETTINGS if other == name}
+            known |= {setting for other, setting in FLAGS if other == name}
+            assert known == {"lr", *getattr(optim, name)._options}
+
+    @every_setting
+    @pytest.mark.parametrize("kind", [np.float64, np.float32], ids=lambda kind: kind.__name__)
+    def test_numpy_numbers_leave_float32_as_it_is(self, name: str, setting: str, value: Any, kind: Any) -> None:
+        given = tuple(map(kind, value)) if isinstance(value, tuple) else kind(value)
+        expected, later, at_once = draw(0, "float32"), draw(0, "float32"), draw(0, "float32")
+        options = {"momentum": 0.5} if name == "SGD" and setting == "dampening" else {}
+        train(make(name, expected, options, **{setting: value}), range(1, 4), "float32")
+        optimizer = make(name, at_once, options, **{setting: given})
+        assert getattr(optimizer, setting) == value
+        train(optimizer, range(1, 4), "float32")
+        assert_same_bits(at_once, expected)
+        if setting != "initial_accumulator_value":  # which is where the sums start
+            optimizer = make(name, later, options)
+            setattr(optimizer, setting, given)
+            json.dumps(optimizer.state_dict()["settings"])
+            train(optimizer, range(1, 4), "float32")
+            assert_same_bits(later, expected)
+        assert all(array.dtype == "float32" for moments in optimizer._moments.values() for array in moments.values())
+
+    @every_setting
+    @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -0.5, True, "0.1", None, [0.1], 1j], ids=repr)
+    def test_what_is_no_such_number(self, name: str, setting: str, value: Any, wrong: Any) -> None:
+        given = (0.5, wrong) if isinstance(value, tuple) else wrong
+        words = rf"{setting}(\[1\])? must be "
+        with pytest.raises((ValueError, TypeError), match=words):
+            make(name, draw(0), {}, **{setting: given})
+        optimizer = make(name, draw(0), {})
+        before = getattr(optimizer, setting)
+        with pytest.raises((ValueError, TypeError), match=words):
+            setattr(optimizer, setting, given)
+        assert getattr(optimizer, setting) is before
+
+    @pytest.mark.parametrize(("name", "flag"), FLAGS)
+    def test_what_is_no_flag(self, name: str, flag: str) -> None:
+        optimizer = make(name, draw(0), {})
+        with pytest.raises(TypeError, match=f"{flag} must be True or False, not int 1"):
+            setattr(optimizer, flag, 1)
+
+    @pytest.mark.parametrize(
+        ("name", "setting", "value", "moment"),
+        [
+            ("SGD", "momentum", 0.5, "velocity"),
+            ("RMSprop", "momentum", 0.5, "velocity"),
+            ("RMSprop", "centered", True, "mean_gradient"),
+            ("Adam", "amsgrad", True, "largest_second_moment"),
+            ("AdamW", "amsgrad", True, "largest_second_moment"),
+        ],
+    )
+    def test_a_moment_may_be_switched_on_and_off_later(self, name: str, setting: str, value: Any, moment: str) -> None:
+        params, plain = draw(0), draw(0)
+        optimizer, other = make(name, params, {}), make(name, plain, {})
+        train(optimizer, range(1, 3))
+        train(other, range(1, 4))
+        setattr(optimizer, setting, value)
+        state = optimizer.state_dict()
+        assert not state[f"{moment}.weight"].any()  # it starts now
+        again = dict(params)
+        resumed = make(name, again, {})
+        resumed.load_state_dict(state)
+        for each in (optimizer, resumed):
+            train(each, range(3, 6))
+        assert_same_bits(again, params)
+        assert optimizer.step_count == 5
+        setattr(optimizer, setting, type(value)(0))
+        assert f"{moment}.weight" not in optimizer.state_dict()
+        train(optimizer, range(6, 8))
+
+    def test_momentum_that_starts_later_starts_with_the_gradient(self) -> None:
+        params = {"w": np.array([1.0])}
+        optimizer = optim.SGD(params, lr=0.5)
+        optimizer.step({"w": np.array([1.0])})
+        optimizer.momentum = 0.5
+        optimizer.step({"w": np.array([1.0])})
+        optimizer.step({"w": np.array([1.0])})
+        assert params["w"] == 1.0 - 0.5 - 0.5 - 0.75
+
+    def test_settings_that_do_not_go_together_stop_the_step(self) -> None:
+        params = draw(0)
+        optimizer = optim.SGD(params, lr=0.5, momentum=0.5, nesterov=True)
+        train(optimizer, range(1, 2))
+        before, state = dict(params), optimizer.state_dict()
+        optimizer.momentum = 0.0
+        with pytest.raises(ValueError, match=r"nesterov needs momentum above 0 .* not momentum=0\.0"):
+            train(optimizer, range(2, 3))
+        optimizer.momentum = 0.5
+        assert_same_bits(params, before)
+        assert_same_bits(optimizer.state_dict(), state)
+
+    def test_a_step_count_of_numpys_is_a_count(self) -> None:
+        for name, options in RICHEST.items():
+            params = draw(0, "float32")
+            optimizer = make(name, params, options)
+            optimizer.step_count = np.int64(3)
+            train(optimizer, range(1, 3), "float32")
+            assert {str(value.dtype) for value in params.values()} == {"float32"}
+            with pytest.raises(ValueError, match="step_count must be at least 0, not -1"):
+                optimizer.step_count = -1
+
+    @every_optimizer
+    def test_a_step_is_taken_whole_or_not_at_all(
+        self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        params = draw(0)
+        optimizer = make(name, params, options)
+        train(optimizer, range(1, 3))
+        before, state, update, calls = dict(params), optimizer.state_dict(), optimizer._update, iter(range(3))
+
+        def stopped(*arguments: Any) -> Any:
+            if next(calls) == 2:
+                raise KeyboardInterrupt
+            return update(*arguments)
+
+        monkeypatch.setattr(optimizer, "_update", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(optimizer, range(3, 4))
+        assert_same_bits(params, before)
+        assert_same_bits(optimizer.state_dict(), state)
+
+    def test_an_update_of_another_precision_is_refused(self) -> None:
+        class Careless(optim.SGD):
+            def _update(self, param: Any, grad: Any, moments: Any) -> Any:
+                return param - np.float64(0.5) * grad, {}
+
+        params = draw(0, "float32")
+        optimizer = Careless(params)
+        with pytest.raises(TypeError, match="a step made the param of 'weight' float64, which was float32"):
+            optimizer.step(draw(1, "float32"))
+        assert optimizer.step_count == 0
+        assert all(value.dtype == "float32" for value in params.values())
+
+
 def test_no_params_at_all() -> None:
     optimizer = optim.Adam({})
     optimizer.step({})

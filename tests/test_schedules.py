@@ -114,11 +114,39 @@ class TestEverySchedule:
         assert schedule(np.int64(7)) == schedule(7)
         assert type(schedule(np.int64(7))) is float
 
+    @pytest.mark.parametrize("step", [10**30, 10**400])
+    def test_runs_for_longer_than_a_float_can_count(self, schedule: Callable[[int], float], step: int) -> None:
+        assert 0.0 <= schedule(step) <= 0.1
+
     def test_refuses_other_steps(self, schedule: Callable[[Any], float]) -> None:
         with pytest.raises(ValueError, match="step must be at least 0, not -1"):
             schedule(-1)
         with pytest.raises(TypeError, match="step must be an integer"):
             schedule(1.5)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.Step(0.1, 3, 2),
+        schedules.Exponential(0.1, 1.5),
+        schedules.Exponential(0.1, 2),
+        schedules.Cyclic(0.0, 0.1, 5, mode="exp_range", gamma=3),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("step", [10_006, 10**30 + 6, 10**400 + 6])
+def test_a_learning_rate_that_runs_away_is_refused(schedule: Callable[[int], float], step: int) -> None:
+    assert schedule(7) > 0
+    with pytest.raises(ValueError, match=f"the learning rate of step {step} must be finite, not inf"):
+        schedule(step)
+
+
+def test_numbers_become_python_floats() -> None:
+    schedule = schedules.Cosine(np.float32(0.5), np.int64(10), lr_min=np.float64(0.25))
+    assert all(type(schedule(step)) is float for step in (0, 5, 10))
+    assert schedule == schedules.Cosine(0.5, 10, 0.25)
+    assert type(schedule.lr) is float
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ its step count to go on with the same learning rates::
         optimizer.step(grads)
 
 Any function of the step count will do in their place. Each takes integers from 0 on: ``TypeError`` and
-``ValueError`` for anything else.
+``ValueError`` for anything else, and ``ValueError`` where a learning rate that grows is beyond the largest number.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Step:
 
     def __call__(self, step: int) -> float:
         """Return the learning rate at ``step``."""
-        return float(self.lr * self.gamma ** (_count(step) // self.step_size))
+        step = _count(step)
+        return _rate(self.lr * _power(self.gamma, step // self.step_size), step)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Exponential:
 
     def __call__(self, step: int) -> float:
         """Return the learning rate at ``step``."""
-        return float(self.lr * self.gamma ** _count(step))
+        step = _count(step)
+        return _rate(self.lr * _power(self.gamma, step), step)
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,11 @@ class Cosine:
         """Return the learning rate at ``step``."""
         step = _count(step)
         if step < self.warmup:
-            return float(self.lr * (step + 1) / (self.warmup + 1))
+            return self.lr * ((step + 1) / (self.warmup + 1))
         if step >= self.steps:
-            return float(self.lr_min)
+            return self.lr_min
         way = (step - self.warmup) / (self.steps - self.warmup)  # of the cosine, from 0 to 1
-        return float(self.lr_min + 0.5 * (self.lr - self.lr_min) * (1.0 + math.cos(math.pi * way)))
+        return self.lr_min + 0.5 * (self.lr - self.lr_min) * (1.0 + math.cos(math.pi * way))
 
 
 @dataclass(frozen=True)
@@ -220,18 +222,35 @@ class Cyclic:
         cycle, place = divmod(step, self.step_up + down)
         height = place / self.step_up if place <= self.step_up else (self.step_up + down - place) / down
         if self.mode == "triangular2":
-            height *= 0.5**cycle
+            height *= _power(0.5, cycle)
         elif self.mode == "exp_range":
-            height *= self.gamma**step
-        return float(self.lr_min + (self.lr_max - self.lr_min) * height)
+            height *= _power(self.gamma, step)
+        return _rate(self.lr_min + (self.lr_max - self.lr_min) * height, step)
 
 
 def _check_numbers(schedule: Any, *names: str) -> None:
-    """Check the schedule's attributes of these names: finite numbers, none negative."""
+    """Check the schedule's attributes of these names: finite numbers, none negative. Make them Python floats."""
     for name in names:
         value = getattr(schedule, name)
-        if not 0.0 <= checks.number(name, value) < math.inf:
+        number = checks.number(name, value)
+        if not 0.0 <= number < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+        object.__setattr__(schedule, name, number)
+
+
+def _power(factor: float, count: int) -> float:
+    """``factor`` to the power of a count of any size; infinity where that is beyond the largest number."""
+    try:
+        return float(factor ** min(count, 10**300))
+    except OverflowError:
+        return math.inf
+
+
+def _rate(lr: float, step: int) -> float:
+    """Check a learning rate."""
+    if not lr < math.inf:
+        raise ValueError(f"the learning rate of step {step} must be finite, not {lr!r}: a factor above 1 has run away")
+    return lr
 
 
 def _count(step: Any) -> int:

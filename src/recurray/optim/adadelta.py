@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -49,6 +50,8 @@ class Adadelta(Optimizer):
     """
 
     _options = ("rho", "eps", "weight_decay")
+    rho = Setting(hyperparameters.decay)
+    eps = Setting(hyperparameters.not_negative)
 
     def __init__(
         self,
@@ -58,8 +61,8 @@ class Adadelta(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
     ) -> None:
-        self.rho = hyperparameters.decay("rho", rho)
-        self.eps = hyperparameters.not_negative("eps", eps)
+        self.rho = rho
+        self.eps = eps
         super().__init__(params, lr, weight_decay)
 
     def _start(self, param: Array) -> Moments:

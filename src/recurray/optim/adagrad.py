@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -51,6 +52,9 @@ class Adagrad(Optimizer):
     """
 
     _options = ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+    lr_decay = Setting(hyperparameters.not_negative)
+    initial_accumulator_value = Setting(hyperparameters.not_negative)
+    eps = Setting(hyperparameters.not_negative)
 
     def __init__(
         self,
@@ -61,11 +65,9 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ) -> None:
-        self.lr_decay = hyperparameters.not_negative("lr_decay", lr_decay)
-        self.initial_accumulator_value = hyperparameters.not_negative(
-            "initial_accumulator_value", initial_accumulator_value
-        )
-        self.eps = hyperparameters.not_negative("eps", eps)
+        self.lr_decay = lr_decay
+        self.initial_accumulator_value = initial_accumulator_value
+        self.eps = eps
         super().__init__(params, lr, weight_decay)
 
     def _start(self, param: Array) -> Moments:

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -54,6 +55,9 @@ class Adam(Optimizer):
     """
 
     _options = ("betas", "eps", "weight_decay", "amsgrad")
+    betas = Setting(hyperparameters.decays)
+    eps = Setting(hyperparameters.not_negative)
+    amsgrad = Setting(checks.flag)
 
     def __init__(
         self,
@@ -64,9 +68,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
     ) -> None:
-        self.betas = hyperparameters.decays("betas", betas)
-        self.eps = hyperparameters.not_negative("eps", eps)
-        self.amsgrad = checks.flag("amsgrad", amsgrad)
+        self.betas = betas
+        self.eps = eps
+        self.amsgrad = amsgrad
         super().__init__(params, lr, weight_decay)
 
     def _start(self, param: Array) -> Moments:

@@ -1,4 +1,4 @@
-"""Checks of an optimizer's hyperparameters; each returns the number as a Python float.
+"""An optimizer's hyperparameters, checked whenever they are set; the checks return numbers as Python floats.
 
 A Python float takes on the precision of the arrays that it multiplies; a ``numpy.float64`` would turn float32
 params into float64.
@@ -7,9 +7,37 @@ params into float64.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
 
 from recurray import checks
+
+Kind = TypeVar("Kind")
+
+
+class Setting(Generic[Kind]):
+    """An attribute that is what ``check``, of its name and the value given, returns: when it is set first and later."""
+
+    def __init__(self, check: Callable[[str, Any], Kind]) -> None:
+        self.check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[Kind]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Kind: ...
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        try:
+            return vars(instance)[self.name]
+        except KeyError:
+            raise AttributeError(f"{owner.__name__} has no {self.name!r} yet") from None
+
+    def __set__(self, instance: object, value: Any) -> None:
+        vars(instance)[self.name] = self.check(self.name, value)
 
 
 def not_negative(name: str, value: Any) -> float:
@@ -18,6 +46,11 @@ def not_negative(name: str, value: Any) -> float:
     if not 0.0 <= number < math.inf:
         raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
     return number
+
+
+def count(name: str, value: Any) -> int:
+    """Check a number of steps."""
+    return checks.size(name, value, least=0)
 
 
 def decay(name: str, value: Any) -> float:

@@ -7,10 +7,26 @@ from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import check_float_array
 
 _SETTINGS = ("scale", "growth", "interval", "steps_since_change")
+_SMALLEST = 2.0**-126
 _LARGEST = 2.0**126  # 1 / scale is a normal float32 then
+
+
+def _scale(name: str, value: Any) -> float:
+    scale = checks.finite(name, value)
+    if not 0 < scale <= _LARGEST:
+        raise ValueError(f"{name} must be above 0 and at most 2**126, not {value!r}")
+    return scale
+
+
+def _growth(name: str, value: Any) -> float:
+    growth = checks.finite(name, value)
+    if not growth > 1:
+        raise ValueError(f"{name} must be above 1, not {value!r}")
+    return growth
 
 
 class LossScaler:
@@ -63,15 +79,15 @@ class LossScaler:
             optimizer.step(grads)
     """
 
+    scale = Setting(_scale)
+    growth = Setting(_growth)
+    interval = Setting(checks.size)
+
     def __init__(self, scale: float = 65536.0, *, growth: float = 2.0, interval: int = 2000) -> None:
-        self.scale = checks.finite("scale", scale)
-        self.growth = checks.finite("growth", growth)
-        self.interval = checks.size("interval", interval)
+        self.scale = scale
+        self.growth = growth
+        self.interval = interval
         self.steps_since_change = 0
-        if not 0 < self.scale <= _LARGEST:
-            raise ValueError(f"scale must be above 0 and at most 2**126, not {scale!r}")
-        if not self.growth > 1:
-            raise ValueError(f"growth must be above 1, not {growth!r}")
 
     def scaled(self, dy: Array) -> Array:
         """Return the gradient of the loss, an array, times the factor."""
@@ -97,11 +113,11 @@ class LossScaler:
             own = xp.all(xp.isfinite(grad))
             finite = own if finite is True else xp.logical_and(finite, own)
         if not bool(finite):
-            self.scale, self.steps_since_change = self.scale / self.growth, 0
+            self.scale, self.steps_since_change = max(self.scale / self.growth, _SMALLEST), 0
             return None
         result = {name: namespace_of(grad).asarray(grad * (1 / self.scale)) for name, grad in grads.items()}
         self.steps_since_change += 1
-        if self.steps_since_change == self.interval:
+        if self.steps_since_change >= self.interval:
             self.scale, self.steps_since_change = min(self.scale * self.growth, _LARGEST), 0
         return result
 

@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -53,6 +54,10 @@ class NAdam(Optimizer):
 
     _options = ("betas", "eps", "weight_decay", "momentum_decay")
     _counters = ("step_count", "momentum_product")
+    betas = Setting(hyperparameters.decays)
+    eps = Setting(hyperparameters.not_negative)
+    momentum_decay = Setting(hyperparameters.not_negative)
+    momentum_product = Setting(hyperparameters.not_negative)
 
     def __init__(
         self,
@@ -63,9 +68,9 @@ class NAdam(Optimizer):
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
     ) -> None:
-        self.betas = hyperparameters.decays("betas", betas)
-        self.eps = hyperparameters.not_negative("eps", eps)
-        self.momentum_decay = hyperparameters.not_negative("momentum_decay", momentum_decay)
+        self.betas = betas
+        self.eps = eps
+        self.momentum_decay = momentum_decay
         self.momentum_product = 1.0
         super().__init__(params, lr, weight_decay)
 

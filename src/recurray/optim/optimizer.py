@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, to_numpy
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 
 Moments = dict[str, Array]
 
@@ -45,6 +46,9 @@ class Optimizer(ABC):
 
     _options: ClassVar[tuple[str, ...]] = ("weight_decay",)  # the constructor's arguments after params and lr
     _counters: ClassVar[tuple[str, ...]] = ("step_count",)  # numbers that change with every step
+    lr = Setting(hyperparameters.not_negative)
+    weight_decay = Setting(hyperparameters.not_negative)
+    step_count = Setting(hyperparameters.count)
 
     def __init__(self, params: MutableMapping[str, Array], lr: float, weight_decay: float) -> None:
         if not isinstance(params, MutableMapping):
@@ -53,18 +57,11 @@ class Optimizer(ABC):
             check_float_array(f"the param {name!r}", param)
         self.params = params
         self.lr = lr
-        self.weight_decay = hyperparameters.not_negative("weight_decay", weight_decay)
+        self.weight_decay = weight_decay
         self.step_count = 0
+        self._check_settings()
         self._moments: dict[str, Moments] = {name: self._start(param) for name, param in params.items()}
-
-    @property
-    def lr(self) -> float:
-        """The learning rate."""
-        return self._lr
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._lr = hyperparameters.not_negative("lr", value)
+        self._started_for = self._values()
 
     def step(self, grads: Mapping[str, Array]) -> None:
         """Take a step: replace each param by what the update rule makes of it and its gradient.
@@ -77,19 +74,53 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError
-            Names, shapes or devices differ; then nothing has been changed.
+            Names, shapes or devices differ, or hyperparameters don't go together.
         TypeError
-            Array libraries or dtypes differ; then nothing has been changed.
+            Array libraries or dtypes differ.
+
+        Notes
+        -----
+        Whatever is raised on the way, nothing has been changed then, nor has the step been counted.
         """
         self._check_grads(grads)
+        self._check_settings()
+        self._complete_moments()
+        counters = {name: getattr(self, name) for name in self._counters}
         self._count_step()
-        for name, moments in self._moments.items():
-            param, moments = self._update(self.params[name], grads[name], moments)
-            self._moments[name] = _as_arrays(moments)
-            self.params[name] = namespace_of(param).asarray(param)  # NumPy makes scalars of 0-d arrays
+        try:
+            updated = {name: self._updated(name, grads[name]) for name in self._moments}
+        except BaseException:
+            for name, value in counters.items():
+                setattr(self, name, value)
+            raise
+        for name, (param, moments) in updated.items():
+            self.params[name], self._moments[name] = param, moments
+
+    def _updated(self, name: str, grad: Array) -> tuple[Array, Moments]:
+        """The param of a name and its moments after a step, of the same dtypes as before."""
+        before = self.params[name]
+        param, moments = self._update(before, grad, self._moments[name])
+        for what, value in {"param": param, **moments}.items():
+            if value.dtype != before.dtype:
+                raise TypeError(f"a step made the {what} of {name!r} {value.dtype}, which was {before.dtype}")
+        return namespace_of(before).asarray(param), _as_arrays(moments)  # NumPy makes scalars of 0-d arrays
 
     def _count_step(self) -> None:
         self.step_count += 1
+
+    def _check_settings(self) -> None:  # noqa: B027 - most have nothing to check
+        """Raise ``ValueError`` where hyperparameters don't go together, each of which has been checked by itself."""
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._options)
+
+    def _complete_moments(self) -> None:
+        """Start the moments that hyperparameters ask for which have been set since, and drop those that they don't."""
+        if self._values() != self._started_for:
+            for name, have in self._moments.items():
+                started = self._start(self.params[name])
+                self._moments[name] = {moment: have.get(moment, value) for moment, value in started.items()}
+            self._started_for = self._values()
 
     @abstractmethod
     def _start(self, param: Array) -> Moments:
@@ -124,6 +155,7 @@ class Optimizer(ABC):
         >>> state["settings"]["optimizer"], state["settings"]["step_count"], state["velocity.w"]
         ('SGD', 1, array([1., 0.]))
         """
+        self._complete_moments()
         state: dict[str, Any] = {"settings": self._settings()}
         for name, moments in self._moments.items():
             for moment, value in moments.items():
@@ -174,7 +206,7 @@ class Optimizer(ABC):
             setattr(self, name, getattr(fresh, name))
         for name, value in counters.items():
             setattr(self, name, value)
-        self._moments = moments
+        self._moments, self._started_for = moments, self._values()
 
     def to(self, params: MutableMapping[str, Array]) -> Self:
         """Return the same optimizer for ``params``, those of the same model on another backend or in another precision.

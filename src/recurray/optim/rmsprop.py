@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -60,6 +61,10 @@ class RMSprop(Optimizer):
     """
 
     _options = ("alpha", "eps", "weight_decay", "momentum", "centered")
+    alpha = Setting(hyperparameters.decay)
+    eps = Setting(hyperparameters.not_negative)
+    momentum = Setting(hyperparameters.not_negative)
+    centered = Setting(checks.flag)
 
     def __init__(
         self,
@@ -71,10 +76,10 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
     ) -> None:
-        self.alpha = hyperparameters.decay("alpha", alpha)
-        self.eps = hyperparameters.not_negative("eps", eps)
-        self.momentum = hyperparameters.not_negative("momentum", momentum)
-        self.centered = checks.flag("centered", centered)
+        self.alpha = alpha
+        self.eps = eps
+        self.momentum = momentum
+        self.centered = centered
         super().__init__(params, lr, weight_decay)
 
     def _start(self, param: Array) -> Moments:

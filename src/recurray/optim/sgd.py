@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import Moments, Optimizer
 
 
@@ -54,6 +55,9 @@ class SGD(Optimizer):
     """
 
     _options = ("momentum", "dampening", "weight_decay", "nesterov")
+    momentum = Setting(hyperparameters.not_negative)
+    dampening = Setting(hyperparameters.not_negative)
+    nesterov = Setting(checks.flag)
 
     def __init__(
         self,
@@ -64,14 +68,17 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        self.momentum = hyperparameters.not_negative("momentum", momentum)
-        self.dampening = hyperparameters.not_negative("dampening", dampening)
-        self.nesterov = checks.flag("nesterov", nesterov)
+        self.momentum = momentum
+        self.dampening = dampening
+        self.nesterov = nesterov
+        super().__init__(params, lr, weight_decay)
+
+    def _check_settings(self) -> None:
         if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):
             raise ValueError(
-                f"nesterov needs momentum above 0 and no dampening, not momentum={momentum!r}, dampening={dampening!r}"
+                "nesterov needs momentum above 0 and no dampening, "
+                f"not momentum={self.momentum!r}, dampening={self.dampening!r}"
             )
-        super().__init__(params, lr, weight_decay)
 
     def _start(self, param: Array) -> Moments:
         return {"velocity": namespace_of(param).zeros_like(param)} if self.momentum else {}
