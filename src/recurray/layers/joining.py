@@ -60,9 +60,10 @@ def _common(what: str, layers: Sequence[Layer], fixed: Sequence[bool], asked: An
         return getattr(layers[0], what)
     for place, own in have:
         if asked is not None and own != asked:
+            without = "" if layers[place]._unsaid is None else "make it without a backend, or "
             raise ValueError(
                 f"backend={asked.name!r} was asked for, {asked!r}, but {_named(layers, place)} has {own!r}: "
-                f"make it without a {what}, or move it, by layer.to({asked.name!r})"
+                f"{without}move it by layer.to({asked.name!r})"
             )
         first_place, first = have[0]
         if own != first:

@@ -156,7 +156,7 @@ class Layer(ABC):
 
         It has the same options, copies of the params, and copies of the generators in the state that they are in: the
         two layers share no array that anyone writes to. An optimizer goes along by `recurray.optim.Optimizer.to`, a
-        state by `as_state`.
+        state by `as_state`. Where arrays come from a device, the host waits for it.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ def array(source: Backend, backend: Backend, dtype: str, name: str, value: Any) 
         raise TypeError(f"{name} must be an array, not {type(value).__name__}") from None
     if not xp.isdtype(value.dtype, "real floating"):
         raise TypeError(f"{name} must be floating-point numbers, not {value.dtype}")
-    if dtype == "float32" and value.dtype == xp.float64:
+    if dtype == "float32" and value.dtype != xp.float32:
         size = xp.abs(value)
         largest = float(xp.max(xp.where(size < math.inf, size, xp.zeros_like(size)))) if math.prod(value.shape) else 0.0
         if largest > FLOAT32_MAX:
