@@ -479,7 +479,7 @@ def test_without_the_other_libraries(quick, monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert main(["bench", "--sizes", "3,5,4,6", "--threads", "1", "--mode", "forward"]) == 0
     out = capsys.readouterr().out
-    assert 'torch missing: no times of torch; pip install "recurray[bench]"' in out
+    assert 'torch missing: no times of torch; in a checkout of recurray, pip install ".[bench]"' in out
     assert "onnxruntime and onnx missing" in out
     assert "| of matmul |" in out
 
@@ -539,7 +539,7 @@ def test_what_is_asked_for_and_missing(monkeypatch, capsys, arguments, package):
     assert main(["bench", "--sizes", "1", "--against", "reference", *arguments]) == 2
     err = capsys.readouterr().err
     assert f"needs {package}, which is missing" in err
-    assert "recurray[bench]" in err
+    assert ".[bench]" in err
 
 
 def test_picture_of_an_unknown_kind(capsys):

@@ -104,7 +104,7 @@ def test_the_file_may_be_read_by_whom_the_umask_allows(path):
 # Failures to write
 
 
-@pytest.mark.parametrize("place", ["os.fsync", "pathlib.Path.replace", "write"])
+@pytest.mark.parametrize("place", ["os.fsync", "pathlib.Path.replace", "os.fdopen", "recurray.files._take_permissions"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_failed_write_leaves_the_former_checkpoint_and_nothing_else(path, monkeypatch, place, error):
     checkpoint.save(path, TENSORS, {"step": 1})
@@ -113,30 +113,8 @@ def test_a_failed_write_leaves_the_former_checkpoint_and_nothing_else(path, monk
     def fail(*_):
         raise error
 
-    if place == "write":
-        real_open = Path.open
-
-        def opened(self, *args):
-            file = real_open(self, *args)
-            if "x" in args[0]:
-                file.close()
-
-                class Full:
-                    write = fail
-
-                    def __enter__(self):
-                        return self
-
-                    def __exit__(self, *_):
-                        pass
-
-                return Full()
-            return file
-
-        monkeypatch.setattr(Path, "open", opened)
-    else:
-        monkeypatch.setattr(place, fail)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else CheckpointError
+    monkeypatch.setattr(place, fail)
     with pytest.raises(expected) as caught:
         checkpoint.save(path, TENSORS, {"step": 2})
     monkeypatch.undo()
@@ -166,13 +144,23 @@ except checkpoint.CheckpointError as error:
     assert files(path.parent) == [path.name]
 
 
-@pytest.mark.parametrize("name", ["missing/x", ".", "n" * 300, "loop/x"])
+def check(where: str | Path) -> None:
+    with checkpoint.Writer(where) as writer:
+        writer.check(b"x" * 3_000_000)
+
+
+def save(where: str | Path) -> None:
+    checkpoint.save(where, TENSORS, {})
+
+
+@pytest.mark.parametrize("name", ["missing/x", ".", "n" * 300, "n" * 250, "loop/x", "nul\0", "file/x"])
 def test_places_that_cannot_be_written_are_found_before_any_work(tmp_path, name):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_bytes(b"")
     before = files(tmp_path)
-    for attempt in (checkpoint.check_writable, lambda where: checkpoint.save(where, TENSORS, {})):
+    for attempt in (check, save):
         with pytest.raises(CheckpointError, match="can't write the checkpoint"):
-            attempt(tmp_path / name)
+            attempt(f"{tmp_path}/{name}")
     assert files(tmp_path) == before
 
 
@@ -182,16 +170,24 @@ def test_what_is_no_file_is_not_replaced_by_one(path):
     os.mkfifo(path)
     (path.parent / "link").symlink_to(path)
     for where in (path, path.parent / "link"):
-        for attempt in (checkpoint.check_writable, lambda where: checkpoint.save(where, TENSORS, {})):
-            with pytest.raises(CheckpointError, match=r"can't write the checkpoint .*: it is there, but isn't a file"):
+        for attempt in (check, save):
+            with pytest.raises(CheckpointError, match=r"can't write the checkpoint .*: it is a pipe, not a file"):
                 attempt(where)
     assert path.is_fifo()
     assert files(path.parent) == sorted([path.name, "link"])
 
 
-def test_checking_leaves_nothing_behind(path):
-    checkpoint.check_writable(path)
-    assert files(path.parent) == []
+@pytest.mark.parametrize("there", [True, False])
+def test_checking_changes_nothing(path, there):
+    if there:
+        path.write_bytes(b"precious")
+        path.chmod(0o640)
+        os.utime(path, (1, 2))
+    check(path)
+    if there:
+        assert path.read_bytes() == b"precious"
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o640, 2)
+    assert files(path.parent) == [path.name] * there
 
 
 @posix
@@ -245,7 +241,7 @@ def test_missing_files_directories_and_devices_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="can't read the checkpoint"):
         checkpoint.load(tmp_path)
     if os.name == "posix":
-        with pytest.raises(CheckpointError, match="isn't a file"):
+        with pytest.raises(CheckpointError, match="it is a device, not a file"):
             checkpoint.load("/dev/zero")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from recurray import parts, stack
+from recurray import install, parts, stack
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
@@ -29,10 +29,7 @@ from recurray_cupy.wave_plan import part_steps
 Result = TypeVar("Result")
 
 SLOWLY = "slowly, by the reference path"
-INSTALL = (
-    'install CuPy for your CUDA driver: pip install "recurray[cupy13]" (CUDA 13) or '
-    'pip install "recurray[cupy12]" (CUDA 12)'
-)
+INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, or with cupy12 for CUDA 12"
 
 
 @dataclass(frozen=True)

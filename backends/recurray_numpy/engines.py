@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from recurray import environment
+from recurray import environment, install
 from recurray.backend import BackendUnavailableError
 
 GROUP = "recurray.engines"  # the entry points that packages announce their engines by
@@ -39,8 +39,7 @@ def find_engine(name: str | None) -> Any:
     if name not in engine_names():
         raise BackendUnavailableError(
             f"no engine {name!r} is installed, only {', '.join((OWN, *engine_names()))}; "
-            'the engine native comes with: pip install "recurray[native]", '
-            "or in a checkout: pip install ./backends/recurray_native"
+            f"for the engine native: {install.NATIVE}"
         )
     if (reason := why_unusable(name)) is not None:
         raise BackendUnavailableError(f"the engine {name!r} can't run here: {reason}")

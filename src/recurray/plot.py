@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recurray import install
 from recurray.arrays import to_numpy
 from recurray.trace import DirectionTrace, Trace
 
@@ -65,7 +66,7 @@ def gates(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('plot.gates needs matplotlib, which is missing: pip install "recurray[plot]"') from error
+        raise ImportError(f"plot.gates needs matplotlib, which is missing: {install.with_extra('plot')}") from error
 
     first = trace.parts[0]
     names = list((*first.gates, *first.states[1:], first.states[0]) if names is None else names)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import recurray as rr
-from recurray import blas
+from recurray import blas, install
 from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STAGES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
@@ -222,7 +222,7 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
         if absent and wanted:
             options.need(absent[0], "bench", f"--against {name}")
         if absent:
-            missing.append(f'{" and ".join(absent)} missing: no times of {name}; pip install "recurray[bench]"')
+            missing.append(f"{' and '.join(absent)} missing: no times of {name}; {install.with_extra('bench')}")
         elif (why := contender.unavailable()) is not None:
             if wanted:
                 raise Failure(f"--against {name}: {why}", code=2)

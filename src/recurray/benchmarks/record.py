@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from recurray import files
 from recurray.benchmarks.results import Report, Result
 
 _FORMAT = 1
+_MOST = 2**27  # bytes of a report
 
 
 def save(report: Report, path: Path) -> None:
-    """Write a report, in place of the file if there is one, and whole or not at all; a symbolic link is followed."""
+    """Write a report, whole or not at all, in place of the file if there is one; see `recurray.files.Destination`."""
     content = {
         "format": _FORMAT,
         "facts": dict(report.facts),
         "results": [result.as_json() for result in report.results],
     }
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with files.Destination(path) as destination:
+        destination.replace((json.dumps(content, indent=1) + "\n").encode())
 
 
 def load(path: Path) -> Report:
@@ -38,7 +34,7 @@ def load(path: Path) -> Report:
         It isn't a report, or one of another format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read_bytes(path, _MOST))
         if content["format"] != _FORMAT:
             raise ValueError(f"{path} has the format {content['format']!r}, expected {_FORMAT}")
         return Report(dict(content["facts"]), [Result.from_json(result) for result in content["results"]])

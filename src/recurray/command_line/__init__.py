@@ -9,11 +9,13 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 import recurray
 from recurray.command_line.failure import Failure
+from recurray.command_line.output import say, standard_streams
 from recurray.language_model.errors import LanguageModelError
 
 # name: (the module that has add_arguments(parser) and run(args) -> exit code, what the command does)
@@ -38,16 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with standard_streams(), warnings.catch_warnings():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     try:
         args = _parse(arguments)
     except SystemExit as stop:  # argparse has printed the help or what is wrong
         return stop.code if isinstance(stop.code, int) else 2
+    warnings.showwarning = lambda message, *_, **__: say(f"recurray {args.command}: warning: {message}\n", sys.stderr)
     try:
         code = int(args.run(args))
         sys.stdout.flush()  # here, where a broken pipe is dealt with
         return code
     except Failure as failure:
+        if isinstance(failure.__cause__, OSError):
+            _drop_output()
         return _fail(args.command, str(failure), failure.code)
     except LanguageModelError as error:
         return _fail(args.command, str(error), 1)
@@ -87,5 +96,5 @@ def _drop_output() -> None:
 
 
 def _fail(command: str, message: str, code: int) -> int:
-    sys.stderr.write(f"recurray {command}: {message}\n")
+    say(f"recurray {command}: {message}\n", sys.stderr)
     return code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 import recurray
-from recurray import blas
+from recurray import blas, install
+from recurray.command_line.output import say
 from recurray.selector import backend_names, why_unavailable
 
 _OPTIONAL = {  # package: (what it is for, the extra that installs it)
@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     }
     for title, rows in sections.items():
         if rows:
-            sys.stdout.write(f"\n{title}\n" if title else "")
+            say(f"\n{title}\n" if title else "")
             for name, value in rows:
-                sys.stdout.write(f"{'  ' if title else ''}{name:<14}{value}\n")
+                say(f"{'  ' if title else ''}{name:<14}{value}\n")
     return 0
 
 
@@ -81,8 +81,7 @@ def _engines() -> Iterator[tuple[str, str]]:
         "in use for what a compiled engine can't run" if used is not None else "in use: NumPy's own functions",
     )
     if "native" not in found:
-        install = 'pip install "recurray[native]", or in a checkout: pip install ./backends/recurray_native'
-        yield "native", f"missing: {install}  (a compiled engine, which is faster)"
+        yield "native", f"missing: {install.NATIVE}  (a compiled engine, which is faster)"
 
 
 def _cuda_devices() -> list[tuple[str, str]]:
@@ -104,7 +103,7 @@ def _packages() -> list[tuple[str, str]]:
     rows = []
     for name, (purpose, extra) in _OPTIONAL.items():
         version = _version(name)
-        missing = f'missing: pip install "recurray[{extra}]"'
+        missing = f"missing: {install.with_extra(extra)}"
         rows.append((name, f"{version or missing}  ({purpose})"))
     return rows
 

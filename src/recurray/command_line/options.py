@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import recurray
+from recurray import install
 from recurray.command_line.failure import Failure
 from recurray.language_model.settings import Number
 from recurray.selector import backend_names
@@ -69,4 +70,4 @@ def need(package: str, extra: str, purpose: str) -> None:
         It is missing.
     """
     if find_spec(package) is None:
-        raise Failure(f'{purpose} needs {package}, which is missing: pip install "recurray[{extra}]"', code=2)
+        raise Failure(f"{purpose} needs {package}, which is missing: {install.with_extra(extra)}", code=2)

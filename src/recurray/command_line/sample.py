@@ -9,8 +9,9 @@ import numpy as np
 
 from recurray.command_line import options
 from recurray.command_line.failure import Failure
+from recurray.command_line.output import say
 from recurray.language_model import model
-from recurray.language_model.sampling import sample
+from recurray.language_model.sampling import repeated, sample
 from recurray.language_model.settings import Number
 
 
@@ -52,11 +53,18 @@ def run(args: argparse.Namespace) -> int:
         text = sample(trained, vocabulary, args.prompt, args.length, args.temperature, rng)
     except ValueError as error:
         raise Failure(f"--prompt: {error}", code=2) from None
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for what the terminal's encoding lacks
-    sys.stdout.write(args.prompt)
+    say(args.prompt)
+    written = ""
     for character in text:
-        sys.stdout.write(character)
+        say(character)
         sys.stdout.flush()
-    sys.stdout.write("\n")
+        written += character
+    say("\n")
+    if args.temperature == 0 and (again := repeated(written)):
+        sys.stdout.flush()
+        say(
+            f"recurray sample: the text ends in {again!r} again and again: at temperature 0 the likeliest character is "
+            "always taken, which leads into a circle; try --temperature 0.5\n",
+            sys.stderr,
+        )
     return 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,19 @@ from typing import Any
 from recurray.command_line import display, options
 from recurray.command_line.display import Baselines, Display
 from recurray.command_line.failure import Failure
+from recurray.command_line.output import say
+from recurray.command_line.saving import Saver, at_start
 from recurray.command_line.signals import StopRequest
 from recurray.language_model import checkpoint
+from recurray.language_model.errors import TrainingError
 from recurray.language_model.ngram import WittenBell
 from recurray.language_model.settings import Choice, Number, Settings
-from recurray.language_model.text import DEFAULT_TEXT, Corpus, default_text, read_text
+from recurray.language_model.text import DEFAULT_TEXT, Corpus, Source, default_text
 from recurray.language_model.training import Training
 
 _DEFAULT_OUT = "model.safetensors"
+_EVERY = 60.0  # seconds between checkpoints
+_WORSE = 1.0  # bits by which even an untrained model isn't worse than an even guess
 _ORDERS = (3, 5)  # of the n-gram models to compare with
 _MOST_COUNTED = 20_000_000  # characters of training text up to which n-grams are counted in seconds and little memory
 
@@ -34,10 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "text",
-        nargs="?",
+        nargs="*",
         metavar="TEXT",
         type=options.path,
-        help=f"a UTF-8 text file (default: Python's help topics, {DEFAULT_TEXT})",
+        help="UTF-8 text files, read one after the other; a folder stands for the .txt files in it and below, - for "
+        f"standard input (default: Python's help topics, {DEFAULT_TEXT})",
     )
     parser.add_argument(
         "--out",
@@ -55,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-every",
         metavar="SECONDS",
         type=options.number(Number(float, above=0)),
-        default=60.0,
-        help="seconds between checkpoints (default: 60)",
+        default=_EVERY,
+        help=f"seconds between checkpoints (default: {_EVERY:g})",
     )
     parser.add_argument("--quiet", action="store_true", help="show only the result")
     options.add_backend(parser)
@@ -86,33 +90,41 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"a resumed run keeps the settings it began with: leave out {names}", code=2)
     backend = options.backend(args.backend)
     out = args.out or args.resume or _DEFAULT_OUT
-    text = default_text() if args.text is None else read_text(args.text)
-    if args.text is not None and Path(out).exists() and Path(out).samefile(args.text):
+    source = Source.of(args.text) if args.text else None
+    if source is not None and source.reads(out):
         raise Failure(f"--out: {out} is the text itself, and would be overwritten", code=2)
-    training = (
-        Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
-    )
-    checkpoint.check_writable(out)
-
-    baselines = _baselines(training.corpus)
-    view = display.choose(args.quiet, baselines)
-    for line in _header(args, out, training, baselines):
-        view.note(line)
-    if not _train(training, out, args.checkpoint_every, view):
-        raise Failure(
-            f"stopped after step {training.step:,} of {training.steps:,}; the checkpoint is {out}. To go on:\n"
-            f"    {_resume_command(args, out)}",
-            code=130,
+    text = default_text() if source is None else source.read()
+    with checkpoint.Writer(out) as writer:  # from here on nobody else writes there
+        training = (
+            Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
         )
-    bits = training.measure()
-    for line in _result(bits, baselines, training.corpus, out):
-        sys.stdout.write(line + "\n")
-    return 0
+        baselines = _baselines(training.corpus)
+        view = display.choose(args.quiet, baselines)
+        saver = Saver(training, out, writer, args.checkpoint_every, _command(args), view.warn)
+        if out == args.resume:
+            saver.step = training.step
+        saver.check()
+        for line in _header(args, out, training, baselines):
+            view.note(line)
+        try:
+            ended = _train(training, saver, view)
+            bits = training.measure() if ended else None
+        except (TrainingError, MemoryError, OSError, KeyboardInterrupt) as error:
+            raise _stopped(error, saver) from error
+    if bits is None:
+        raise Failure(f"stopped after step {training.step:,} of {training.steps:,}. {saver.how_to_go_on()}", code=130)
+    for line in _result(bits, baselines, training, saver.path):
+        say(line + "\n")
+    if bits > training.even_guess + _WORSE:
+        raise Failure(
+            f"after {training.steps:,} steps the model predicts worse than an even guess, {bits:.3f} bits per "
+            f"character against {training.even_guess:.3f}; a lower learning rate may help"
+        )
+    return 0 if saver.path == out else 1
 
 
-def _train(training: Training, out: str, every: float, view: Display) -> bool:
+def _train(training: Training, saver: Saver, view: Display) -> bool:
     """Train to the end, or to the end of the step in which a signal comes; save, and tell whether it was the end."""
-    saved = time.monotonic()
     with StopRequest() as stop, view:
         for progress in training.run():
             try:
@@ -120,16 +132,27 @@ def _train(training: Training, out: str, every: float, view: Display) -> bool:
             except BrokenPipeError:  # nobody looks on any more
                 stop.received = True
             except OSError:  # what is shown goes to a full disk, say, which isn't the checkpoint's
-                training.save(out)
+                saver.finally_()
                 raise
             if stop.received and progress.step < progress.steps:
-                training.save(out)
+                saver.finally_()
                 return False
-            if time.monotonic() - saved >= every:
-                training.save(out)
-                saved = time.monotonic()
-        training.save(out)  # while a signal still waits for it
+            saver.now_and_then()
+        saver.finally_()  # while a signal still waits for it
     return True
+
+
+def _stopped(error: BaseException, saver: Saver) -> Failure:
+    """What to tell the user of an error in the midst of training: what is there, and how to go on."""
+    what, code = str(error), 1
+    if isinstance(error, TrainingError):  # to go on would end in the same
+        kept = "no checkpoint was written" if saver.step is None else f"the one of step {saver.step:,} is {saver.path}"
+        return Failure(f"{what}. As the training has diverged, {kept}")
+    if isinstance(error, MemoryError):
+        what = f"out of memory: {error}" if str(error) else "out of memory"
+    elif isinstance(error, KeyboardInterrupt):
+        what, code = "interrupted", 130
+    return Failure(f"{what}. {saver.how_to_go_on()}", code)
 
 
 def _baselines(corpus: Corpus) -> Baselines:
@@ -146,7 +169,7 @@ def _baselines(corpus: Corpus) -> Baselines:
 def _header(args: argparse.Namespace, out: str, training: Training, baselines: Baselines) -> Iterator[str]:
     corpus, settings, model = training.corpus, training.settings, training.model
     yield (
-        f"Text: {args.text or DEFAULT_TEXT}, {len(corpus.training):,} characters to train on, "
+        f"Text: {' '.join(args.text) or DEFAULT_TEXT}, {len(corpus.training):,} characters to train on, "
         f"{len(corpus.held_out):,} held out, {len(corpus.vocabulary)} different ones"
     )
     yield (
@@ -164,22 +187,25 @@ def _header(args: argparse.Namespace, out: str, training: Training, baselines: B
         yield f"Note: {out} exists, and is replaced by this run's first checkpoint"
 
 
-def _result(bits: float, baselines: Baselines, corpus: Corpus, out: str) -> Iterator[str]:
-    yield f"Bits per character on all {len(corpus.held_out):,} held-out characters:"
+def _result(bits: float, baselines: Baselines, training: Training, path: str) -> Iterator[str]:
+    yield f"Bits per character on all {len(training.corpus.held_out):,} held-out characters:"
     rows = {"this model": bits} | {f"{order}-gram model": value for order, value in baselines.items()}
     for name, value in rows.items():
         yield f"    {name:<13} {value:.3f}"
     if not baselines:
         yield f"    (n-gram models are left out for more than {_MOST_COUNTED:,} characters)"
-    yield f"The checkpoint is {out}. To write text with it:"
-    yield f"    recurray sample {shlex.quote(out)} --length 500"
+    yield f"The checkpoint is {path}. To write text with it:"
+    yield f"    recurray sample {shlex.quote(at_start(path))} --length 500"
 
 
-def _resume_command(args: argparse.Namespace, out: str) -> str:
-    words = ["recurray", "train", *([args.text] if args.text else []), "--resume", out]
+def _command(args: argparse.Namespace) -> list[str]:
+    """The words of the command that goes on with this run, but for the checkpoint."""
+    words = ["recurray", "train", *map(at_start, args.text)]
     if args.backend:
         words += ["--backend", args.backend]
-    return shlex.join(words)
+    if args.checkpoint_every != _EVERY:
+        words += ["--checkpoint-every", f"{args.checkpoint_every:g}"]
+    return words + ["--quiet"] * args.quiet
 
 
 def _option(name: str) -> str:

@@ -7,35 +7,32 @@ what belongs together can't be from different times; a single entry also makes e
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import secrets
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurray import files
 from recurray.language_model.errors import CheckpointError
 
 Tensors = dict[str, NDArray[Any]]
 
 _ENTRY = "recurray"
 _VERSION = 1
-_HEADER_LIMIT = 100_000_000  # safetensors' own
+_HEADER_LIMIT = 8 * 2**20  # bytes; it has names, shapes and a vocabulary
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 
 
 def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to one file, replacing a former one only when the new one is complete on the disk.
 
-    The bytes go to a temporary file in the same directory, are flushed to the disk, and are then renamed into place: at
-    every moment, also of a crash or a kill, ``path`` is the whole former file or the whole new one. If writing
-    fails, the temporary file is removed and the former file is untouched; only a kill can leave it behind.
+    See `recurray.files.Destination` for what holds at every moment, also of a crash or a kill.
 
     Parameters
     ----------
@@ -49,7 +46,8 @@ def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
     Raises
     ------
     CheckpointError
-        The file can't be written (no space, no permission, no such directory, ...).
+        The file can't be written (no space, no permission, no such directory, another process is writing it, ...); a
+        former one is untouched.
     TypeError, ValueError
         An array's type or a metadata value can't be stored.
     ImportError
@@ -67,6 +65,61 @@ def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
     ({'weight': array([[1., 0.],
            [0., 1.]])}, {'step': 3})
     """
+    write(path, serialized(tensors, metadata))
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """Write what `serialized` made; see `save`."""
+    with Writer(path) as writer:
+        writer.write(data)
+
+
+class Writer:
+    """A checkpoint file that is this process's to write while the writer is entered.
+
+    Raises
+    ------
+    CheckpointError
+        From any method: the file can't be written, or on entering, another process is writing it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        with self._errors():
+            self._destination = files.Destination(path)
+
+    def __enter__(self) -> Self:
+        with self._errors():
+            self._destination.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._destination.__exit__()
+
+    def check(self, data: bytes) -> None:
+        """Find out, before any work, whether `write` will succeed: do all that it does, but leave the file as it is."""
+        with self._errors():
+            self._destination.check(len(data))
+
+    def write(self, data: bytes) -> None:
+        """Put what `serialized` made into the file, or leave it as it was."""
+        with self._errors():
+            self._destination.replace(data)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = ""
+            if not isinstance(error, files.FileError) and os.path.isfile(self._path):  # noqa: PTH113 - never raises
+                kept = "; the former checkpoint is untouched"
+            message = f"can't write the checkpoint {self._path}: {files.reason(error)}{kept}"
+            raise CheckpointError(message) from error
+
+
+def serialized(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a checkpoint; see `save`."""
     from safetensors.numpy import save as serialize
 
     # Contiguous copies: safetensors stores the bytes of strided and transposed arrays in the wrong order. (And
@@ -81,13 +134,17 @@ def save(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mappin
         "tensors": {name: _digest(name, array) for name, array in arrays.items()},
     }
     document = _canonical({"content": content, "sha256": _json_digest(content)})
-    _replace(Path(path), serialize(arrays, metadata={_ENTRY: document}))
+    data: bytes = serialize(arrays, metadata={_ENTRY: document})
+    if int.from_bytes(data[:8], "little") > _HEADER_LIMIT:
+        raise CheckpointError(f"names and metadata are too long: a checkpoint has {_HEADER_LIMIT:,} bytes for them")
+    return data
 
 
 def load(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
     """Read and verify what `save` wrote.
 
-    Everything is checked before it is used, nothing is unpickled, and memory is only taken for what the file holds.
+    Everything is checked before it is used, nothing is unpickled, and memory is only taken for what the file holds: its
+    arrays are read once its header is known to be that of a checkpoint.
 
     Returns
     -------
@@ -105,11 +162,7 @@ def load(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
     """
     from safetensors.numpy import load as deserialize
 
-    data, header = _read(Path(path))
-    content = _content(path, header)
-    listed = set(header) - {"__metadata__"}
-    if listed != set(content["tensors"]):
-        raise CheckpointError(f"{path} is damaged: its arrays aren't the ones it was written with")
+    data, content = _read(path)
     try:
         tensors = deserialize(data)
     except Exception as error:  # among them a bare KeyError and the library's own type, which derives from Exception
@@ -121,108 +174,31 @@ def load(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
     return tensors, metadata
 
 
-def check_writable(path: str | Path) -> None:
-    """Find out, before any work, whether a checkpoint could be written to ``path``.
-
-    Raises
-    ------
-    CheckpointError
-        No file can be made there.
-    """
-    path = _target(Path(path))
-    temporary = _temporary(path)
+def _read(path: str | Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the file's bytes and its content by the header, which is verified before the arrays are read."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary.touch(exist_ok=False)
-        temporary.unlink()
-    except OSError as error:
-        raise CheckpointError(f"can't write the checkpoint {path}: {error.strerror or error}") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put ``data`` into the file ``path`` as a whole, or leave it as it was."""
-    path = _target(path)
-    temporary = _temporary(path)
-    kept = ""
-    try:
-        kept = "; the former checkpoint is untouched" if path.exists() else ""
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:  # KeyboardInterrupt too
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise CheckpointError(f"can't write the checkpoint {path}: {error.strerror or error}{kept}") from error
-    _flush_directory(path.parent)
-
-
-def _target(path: Path) -> Path:
-    """The file itself where ``path`` is a symbolic link to it, since replacing the link would leave the file behind.
-
-    What is neither a file nor a directory is refused: /dev/null would become a file, where the user may do that.
-    """
-    try:
-        target = path.resolve()
-        if target.exists() and not (target.is_file() or target.is_dir()):
-            raise CheckpointError(f"can't write the checkpoint {path}: it is there, but isn't a file")
-        return target
-    except (OSError, RuntimeError) as error:  # links in a circle
-        raise CheckpointError(f"can't write the checkpoint {path}: {error}") from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _flush_directory(path: Path) -> None:
-    """Make the renaming itself last through a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    try:
-        directory = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        # The new file is complete and in place; some file systems just can't flush a directory.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM):
-            raise CheckpointError(
-                f"the checkpoint was written, but {path} can't be flushed: {error.strerror}"
-            ) from error
-
-
-def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return the file's bytes and its header, once the header fits the file's size."""
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):  # reading a device might never end
-                raise CheckpointError(f"can't read the checkpoint {path}: it isn't a file")
+        with files.open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
-            if len(start) < 8 or length > min(_HEADER_LIMIT, status.st_size - 8):
+            if len(start) < 8 or length > min(_HEADER_LIMIT, size - 8):
                 raise CheckpointError(f"{path} isn't a checkpoint, or is cut short")
             text = file.read(length)
             header = _parse(path, text)
-            if 8 + length + _data_length(path, header) != status.st_size:
+            content = _content(path, header)
+            if set(header) - {"__metadata__"} != set(content["tensors"]):
+                raise CheckpointError(f"{path} is damaged: its arrays aren't the ones it was written with")
+            rest = _data_length(path, header)
+            if 8 + length + rest != size:
                 raise CheckpointError(f"{path} is damaged: its size isn't what its header says")
-            data = start + text + file.read()
+            return start + text + file.read(rest), content
     except OSError as error:
-        raise CheckpointError(f"can't read the checkpoint {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"can't read the checkpoint {path}: {error}") from error  # a NUL in the name
-    return data, header
+        raise CheckpointError(f"can't read the checkpoint {path}: {files.reason(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} is too large for this machine's memory") from error
 
 
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
+def _parse(path: str | Path, text: bytes) -> dict[str, Any]:
     """Read the header as JSON, in which no name stands twice."""
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -239,7 +215,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _data_length(path: Path, header: dict[str, Any]) -> int:
+def _data_length(path: str | Path, header: dict[str, Any]) -> int:
     """How many bytes of arrays the header announces: where the last one ends."""
     end = 0
     for name, entry in header.items():

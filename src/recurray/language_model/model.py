@@ -59,7 +59,7 @@ class Description:
         Raises
         ------
         CheckpointError
-            The contents aren't those of a character language model, or don't fit each other.
+            The contents aren't those of a character language model, don't fit each other, or aren't finite.
         """
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} isn't a checkpoint of a {FORMAT}")
@@ -67,7 +67,7 @@ class Description:
             settings = Settings.from_mapping(metadata["settings"])
             vocabulary = Vocabulary(metadata["vocabulary"])
             values = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
-            _check_sizes(settings, len(vocabulary), values)
+            _check_params(settings, len(vocabulary), values)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} doesn't describe a model: {error}") from error
         return cls(settings, vocabulary, values)
@@ -90,12 +90,40 @@ def load(path: str | Path, backend: Any = None) -> tuple[rr.Sequential, Vocabula
     return model, description.vocabulary
 
 
-def _check_sizes(settings: Settings, vocabulary_size: int, values: Mapping[str, Any]) -> None:
-    """Compare the settings with the arrays in the file before a model of absurd size is made from settings alone."""
+def shapes(settings: Settings, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the params that `build` would make, without making them.
+
+    Examples
+    --------
+    >>> from recurray.language_model.model import shapes
+    >>> from recurray.language_model.settings import Settings
+    >>> shapes(Settings(hidden_size=8, embedding_size=4), vocabulary_size=10)["1.weight_ih_l0"]
+    (32, 4)
+    """
     size, hidden = settings.embedding_size, settings.hidden_size
-    expected = {"0.weight": (vocabulary_size, size), "3.weight": (vocabulary_size, hidden)}
+    found: dict[str, tuple[int, ...]] = {"0.weight": (vocabulary_size, size)}
     for layer in range(settings.layers):
-        expected[f"1.weight_ih_l{layer}"] = (4 * hidden, size if layer == 0 else hidden)
+        found[f"1.weight_ih_l{layer}"] = (4 * hidden, size if layer == 0 else hidden)
+        found[f"1.weight_hh_l{layer}"] = (4 * hidden, hidden)
+        found[f"1.bias_ih_l{layer}"] = found[f"1.bias_hh_l{layer}"] = (4 * hidden,)
+    return found | {"3.weight": (vocabulary_size, hidden), "3.bias": (vocabulary_size,)}
+
+
+def not_finite(arrays: Mapping[str, Any]) -> str | None:
+    """Return the name of the first array that has an infinity or NaN, None if there is none."""
+    return next((name for name, value in arrays.items() if not np.isfinite(value).all()), None)
+
+
+def _check_params(settings: Settings, vocabulary_size: int, values: Mapping[str, Any]) -> None:
+    """Compare the settings with the arrays in the file, before a model is made that may take any amount of memory."""
+    expected = shapes(settings, vocabulary_size)
+    if set(values) != set(expected):
+        raise ValueError(f"it has other params than its settings say: {', '.join(sorted(set(values) ^ set(expected)))}")
     for name, shape in expected.items():
-        if values[name].shape != shape:
-            raise ValueError(f"{name}: the settings say {shape}, the file has {values[name].shape}")
+        value = values[name]
+        if value.shape != shape or value.dtype.name != settings.dtype:
+            raise ValueError(
+                f"{name}: the settings say {shape}, {settings.dtype}; the file has {value.shape}, {value.dtype}"
+            )
+    if (name_not_finite := not_finite(values)) is not None:
+        raise ValueError(f"the param {name_not_finite} isn't finite")

@@ -91,3 +91,21 @@ def _draw(scores: Any, temperature: float, rng: np.random.Generator) -> int:
     sums = np.cumsum(weights)
     # Rounding may carry the product up to the last sum itself.
     return min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(sums) - 1)
+
+
+def repeated(text: str, times: int = 4, least: int = 20) -> str | None:
+    """Return what ``text`` ends in ``times`` times or more, over at least ``least`` characters; None if in nothing.
+
+    Examples
+    --------
+    >>> from recurray.language_model.sampling import repeated
+    >>> repeated("now and the same and the same and the same and the same")
+    ' and the same'
+    >>> repeated("the end") is None
+    True
+    """
+    for length in range(1, len(text) // times + 1):
+        count = max(times, math.ceil(least / length))
+        if text.endswith(text[len(text) - length :] * count):
+            return text[len(text) - length :]
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -70,7 +71,8 @@ class Number:
 
     def _allows(self, value: float) -> bool:
         return (
-            abs(value) < math.inf  # math.isfinite can't take every int
+            abs(value) < math.inf  # math.isfinite can't take every int, and not every int can be a float
+            and (self.kind is int or abs(value) <= sys.float_info.max)
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -134,7 +136,7 @@ class Settings:
     steps: int = _setting(64, _SIZE, "characters that gradients flow back through")
     epochs: float | None = _setting(
         None,
-        Number(float, above=0),
+        Number(float, above=0, at_most=1_000_000),
         "times the text is read, fractions allowed (default: so many that about 6 million characters are read)",
     )
     lr: float = _setting(0.01, Number(float, above=0), "Adam's learning rate, which falls to 0 along a cosine")

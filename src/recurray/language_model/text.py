@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurray import files
 from recurray.language_model.errors import TextError
 
 Tokens = NDArray[np.int64]
 
 DEFAULT_TEXT = "pydoc_data.topics"
+STANDARD_INPUT = "-"
+_MOST = 2**30  # bytes or characters of a text, whose numbers take eight times as much memory
 
 
 def default_text() -> str:
@@ -40,23 +46,97 @@ def default_text() -> str:
 
 
 def read_text(path: str | Path) -> str:
-    r"""Read a UTF-8 text file; every kind of line end becomes "\n", and a byte order mark is dropped.
+    r"""Read a UTF-8 text file, or a pipe; every kind of line end becomes "\n", and a byte order mark is dropped.
 
     Raises
     ------
     TextError
-        The file can't be read, isn't UTF-8, or is empty.
+        The file can't be read, isn't a file or pipe, isn't UTF-8, is empty, or is larger than a gibibyte.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path} isn't UTF-8 text: byte {error.start} ({error.reason})") from error
+        return _decoded(files.read_bytes(path, _MOST), path)
     except OSError as error:
-        raise TextError(f"can't read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
-        raise TextError(f"can't read {path!r}: {error}") from error
+        raise TextError(f"can't read {path}: {files.reason(error)}") from error
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a text comes from: files that are read one after the other, each beginning on a line of its own.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The files; "-" stands for standard input.
+    """
+
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Source:
+        """Take the files, the .txt files in and below the folders, and for "-" standard input, in their order.
+
+        Raises
+        ------
+        TextError
+            A folder has no such files or can't be read, or standard input is named twice.
+        """
+        if names.count(STANDARD_INPUT) > 1:
+            raise TextError("standard input can be read only once")
+        return cls(tuple(path for name in names for path in _files_of(name)))
+
+    def reads(self, path: str | Path) -> bool:
+        """Tell whether ``path`` is one of the files."""
+        try:
+            status = Path(path).stat()
+            others = [Path(other) for other in self.paths if other != STANDARD_INPUT]
+            return any(other.exists() and os.path.samestat(other.stat(), status) for other in others)
+        except (OSError, ValueError):
+            return False
+
+    def read(self) -> str:
+        """Read everything.
+
+        Raises
+        ------
+        TextError
+            See `read_text`.
+        """
+        text = ""
+        for path in self.paths:
+            text += "\n" if text and not text.endswith("\n") else ""
+            text += _read_standard_input() if path == STANDARD_INPUT else read_text(path)
+            if len(text) > _MOST:
+                raise TextError(f"the texts have more than {_MOST:,} characters together")
+        return text
+
+
+def _files_of(name: str) -> list[str]:
+    if name == STANDARD_INPUT or not os.path.isdir(name):  # noqa: PTH112 - which never raises
+        return [name]
+    try:
+        found = sorted(str(path) for path in Path(name).rglob("*.txt") if path.is_file())
+    except OSError as error:
+        raise TextError(f"can't read the folder {name}: {files.reason(error)}") from error
+    if not found:
+        raise TextError(f"the folder {name} has no .txt files, in it or below")
+    return found
+
+
+def _read_standard_input() -> str:
+    try:
+        return _decoded(files.read_stream(sys.stdin.buffer, _MOST), "standard input")
+    except (OSError, AttributeError) as error:  # None, or something that isn't a file
+        reason = files.reason(error) if isinstance(error, OSError) else "it is closed"
+        raise TextError(f"can't read standard input: {reason}") from error
+
+
+def _decoded(data: bytes, name: str | Path) -> str:
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{name} isn't UTF-8 text: byte {error.start} ({error.reason})") from error
     if not text:
-        raise TextError(f"{path} is empty")
+        raise TextError(f"{name} is empty")
     return text
 
 

@@ -21,7 +21,7 @@ import recurray as rr
 from recurray.language_model import checkpoint
 from recurray.language_model.errors import CheckpointError, TrainingError
 from recurray.language_model.evaluation import held_out_bits
-from recurray.language_model.model import FORMAT, LSTM, MODEL, Description, build
+from recurray.language_model.model import FORMAT, LSTM, MODEL, Description, build, not_finite
 from recurray.language_model.settings import Number, Settings
 from recurray.language_model.text import Corpus, Streams, digest
 
@@ -30,6 +30,8 @@ _STATE = "state."
 _DEFAULT_READ = 6_000_000  # characters, by which the number of epochs is chosen where the user doesn't
 _MOST_EPOCHS = 50  # which a short text is read by default: more would only learn it by heart
 _WINDOW = 100  # steps over which the training bits and the speed are averaged
+_DIVERGED = 10  # times the bits of an even guess: a model that predicts so much worse doesn't come back
+_SURE = 20  # steps after which the training bits are compared with that
 _MEASURED_SHARE = 0.1  # characters measured on, of those trained on in between, which bounds what measuring costs
 
 
@@ -123,6 +125,12 @@ class Training:
         self._rng = np.random.default_rng(settings.seed)  # of the streams' offsets and of dropout
         self._offset = 0
         self._state: Any = None
+        self._recent: deque[float] = deque(maxlen=_WINDOW)  # bits of the last steps
+
+    @property
+    def even_guess(self) -> float:
+        """Bits per character of a model that holds every character of the vocabulary for equally likely."""
+        return math.log2(len(self.corpus.vocabulary))
 
     @classmethod
     def resume(cls, path: str | Path, text: str, backend: Any = None) -> Self:
@@ -148,11 +156,11 @@ class Training:
         description = Description.of(path, tensors, metadata)
         if metadata.get("text_sha256") != digest(text):
             raise CheckpointError(f"{path} is of another text; to go on it needs the text it began with")
-        training = cls(text, description.settings, backend)
         try:
+            training = cls(text, description.settings, backend)
             training.model.load_state_dict(description.values)
             training._load_position(tensors, metadata)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path} isn't a state to go on from: {error}") from error
         return training
 
@@ -165,7 +173,20 @@ class Training:
         ------
         CheckpointError
             The file can't be written; a former one is untouched.
+        TrainingError
+            The training has diverged, so that this wouldn't be a state to go on from; a former file is untouched.
         """
+        checkpoint.save(path, *self.contents())
+
+    def contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arrays and metadata that `save` writes.
+
+        Raises
+        ------
+        TrainingError
+            The training has diverged.
+        """
+        self._check_sane()
         optimizer = self._optimizer.state_dict()
         metadata = {
             "format": FORMAT,
@@ -183,7 +204,9 @@ class Training:
             if state is not None:
                 for part, value in state._asdict().items():
                     tensors[f"{_STATE}{place}.{part}"] = self.model.backend.to_numpy(value)
-        checkpoint.save(path, tensors, metadata)
+        if (name := not_finite(tensors)) is not None:
+            raise self._diverged(f"{name} isn't finite any more")
+        return tensors, metadata
 
     def run(self, measure_every: int = 100) -> Iterator[Progress]:
         """Train to the end of the run, yielding after every step.
@@ -198,16 +221,20 @@ class Training:
         Raises
         ------
         TrainingError
-            The loss or the gradient isn't finite any more.
+            The training has diverged: the loss or the gradient isn't finite any more, or the model predicts far worse
+            than an even guess.
         """
         characters = self.settings.batch_size * self.settings.steps
         begin, first = time.perf_counter(), self.step
-        window: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # bits and seconds of the last steps
+        seconds: deque[float] = deque(maxlen=_WINDOW)  # of the last steps
+        self._recent.clear()
         held_out = None
         while self.step < self.steps:
             start = time.perf_counter()
-            bits = self._train_step() / math.log(2)
-            window.append((bits, time.perf_counter() - start))
+            self._recent.append(self._train_step() / math.log(2))
+            seconds.append(time.perf_counter() - start)
+            if len(self._recent) >= _SURE:
+                self._check_sane()
             measured = self.step % measure_every == 0 or self.step == self.steps
             if measured:
                 held_out = self.measure(math.ceil(measure_every * characters * _MEASURED_SHARE))
@@ -215,10 +242,10 @@ class Training:
                 step=self.step,
                 steps=self.steps,
                 epoch=self.step / self._streams.chunks,
-                training_bits=sum(bits for bits, _ in window) / len(window),
+                training_bits=sum(self._recent) / len(self._recent),
                 held_out_bits=held_out,
                 measured=measured,
-                characters_per_second=len(window) * characters / sum(seconds for _, seconds in window),
+                characters_per_second=len(seconds) * characters / sum(seconds),
                 seconds_left=(time.perf_counter() - begin) / (self.step - first) * (self.steps - self.step),
             )
 
@@ -256,8 +283,28 @@ class Training:
 
     def _finite(self, name: str, value: float) -> float:
         if not math.isfinite(value):
-            raise TrainingError(f"the {name} became {value} after {self.step} steps; a lower learning rate may help")
+            raise self._diverged(f"the {name} became {value}")
         return value
+
+    def _check_sane(self) -> None:
+        bits = sum(self._recent) / max(1, len(self._recent))
+        if bits > _DIVERGED * max(1.0, self.even_guess):
+            raise self._diverged(
+                "the model predicts far worse than an even guess, "
+                f"{bits:,.0f} bits per character against {self.even_guess:.1f}"
+            )
+
+    def _diverged(self, what: str) -> TrainingError:
+        """An error that says what is wrong after which step, and names a param that isn't finite or the largest one."""
+        params = self.model.state_dict()
+        name = not_finite(params)
+        if name is None:
+            largest = {name: float(abs(value).max()) for name, value in params.items()}
+            name = max(largest, key=lambda name: largest[name])
+            what += f" (the largest param is in {name}, {largest[name]:.3g})"
+        else:
+            what += f" (the param {name} isn't finite)"
+        return TrainingError(f"{what} after {self.step:,} steps; a lower learning rate may help")
 
     def _load_position(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Take over everything but the model's params."""
@@ -265,6 +312,8 @@ class Training:
         Number(int, at_least=0, at_most=self.steps).check("step", step)
         Number(int, at_least=0, below=len(self.corpus.training)).check("offset", offset)
         self._rng.bit_generator.state = metadata["generator"]
+        if (name := not_finite(tensors)) is not None:
+            raise ValueError(f"{name} isn't finite")
         moments = {name.removeprefix(_OPTIMIZER): t for name, t in tensors.items() if name.startswith(_OPTIMIZER)}
         self._optimizer.load_state_dict({"settings": metadata["optimizer"], **moments})
         if step > 0:
