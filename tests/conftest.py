@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("harness")
 
-from harness import here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
+from harness import LONG, here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
 from recurray.backend import Backend  # noqa: E402
 
 
@@ -16,6 +16,15 @@ from recurray.backend import Backend  # noqa: E402
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
     return obtain(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a library that takes long, because it compiles each operation for each shape, most tests are slow ones."""
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("backend")  # type: ignore[attr-defined]
+        if name in LONG and item.path.name not in LONG[name]:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header() -> list[str]:

@@ -490,7 +490,7 @@ MISTAKES = [
         "return dy if True else dropped(",
         DIFFERENCES,
     ),
-    Mistake("embedding's range is one too far", EMBEDDING, "< self.num_embeddings)", "<= self.num_embeddings)", BAD),
+    Mistake("embedding's range is one too far", EMBEDDING, "< self.num_embeddings):", "<= self.num_embeddings):", BAD),
     Mistake(
         "embedding adds repeated integers once",
         BACKEND,

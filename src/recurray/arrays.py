@@ -29,12 +29,23 @@ def namespace_of(array: Array) -> Namespace:
 
 
 def device_of(array: Array) -> Any:
-    """Return the device that ``array`` lives on."""
-    if hasattr(array, "__array_namespace__"):  # the standard asks for the attribute
-        return array.device
+    """Return the device that ``array`` lives on, None where it is a tracer: JAX's, that stands for arrays to come."""
+    if hasattr(array, "__array_namespace__"):  # the standard asks for the attribute; tracers have none
+        return getattr(array, "device", None)
     from array_api_compat import device
 
     return device(array)
+
+
+def is_tracer(array: Array) -> bool:
+    """Tell whether ``array`` has no values yet: in `jax.jit` results are so, even those of arrays that have."""
+    return device_of(array) is None
+
+
+def on_one_device(*devices: Any) -> bool:
+    """Tell whether what `device_of` returned, of several arrays, is one device as far as it is known."""
+    known = [device for device in devices if device is not None]
+    return all(device == known[0] for device in known[1:])
 
 
 def to_numpy(array: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from recurray import parts, scan, stack
-from recurray.arrays import Array, Namespace, device_of, namespace_of, product_over_rows, to_numpy
+from recurray.arrays import Array, Namespace, device_of, namespace_of, on_one_device, product_over_rows, to_numpy
 from recurray.cells.cell import Cell, Draws, Weights
 
 Result = TypeVar("Result")
@@ -115,7 +115,7 @@ class Backend:
 
     def on_device(self, a: Array) -> bool:
         """Tell whether the array ``a`` of this library lives on this backend's device."""
-        return bool(device_of(a) == self.device)
+        return on_one_device(device_of(a), self.device)
 
     def scan_forward(
         self,

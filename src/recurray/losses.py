@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from recurray import checks
-from recurray.arrays import Array, Namespace, device_of, namespace_of, sum_of_all
+from recurray.arrays import Array, Namespace, device_of, is_tracer, namespace_of, on_one_device, sum_of_all
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -248,8 +248,10 @@ def binary_cross_entropy(
         sigmoid = xp.where(prediction < 0, small, xp.ones_like(small)) / (1.0 + small)
         return _reduced(xp, loss, sigmoid - target, reduction, mask)
 
-    if _on_host(prediction) and bool(xp.any((prediction < 0) | (prediction > 1))):
-        raise ValueError("prediction must hold probabilities from 0 to 1; for logits say from_logits=True")
+    if _on_host(prediction):
+        outside = xp.any((prediction < 0) | (prediction > 1))
+        if not is_tracer(outside) and bool(outside):
+            raise ValueError("prediction must hold probabilities from 0 to 1; for logits say from_logits=True")
     rest = 1.0 - prediction
     log_p = _at_least_minus_100(xp, xp.log, prediction, pole=0.0)
     log_rest = _at_least_minus_100(xp, lambda p: xp.log1p(-p), prediction, pole=1.0)
@@ -472,10 +474,11 @@ def _by_class(
         xp, target, numbers.dtype
     )  # uint8 can't hold every class, uint64 doesn't mix with other integers
     if _on_host(target) and math.prod(target.shape):
-        least, largest = int(xp.min(target)), int(xp.max(target))
-        if least < 0 or largest >= classes:
+        least, largest = xp.min(target), xp.max(target)
+        if not is_tracer(least) and not (int(least) >= 0 and int(largest) < classes):
+            wrong = int(least) if int(least) < 0 else int(largest)
             raise ValueError(
-                f"target must hold classes from 0 to {classes - 1}, but has {least if least < 0 else largest}; "
+                f"target must hold classes from 0 to {classes - 1}, but has {wrong}; "
                 "rows that don't count are left out by mask="
             )
     return xp, prediction, target, target[..., None] == numbers
@@ -493,7 +496,7 @@ def _namespace(prediction: Array, target: Array, reduction: Reduction, mask: Arr
         if _namespace_or_none(other) is not xp:
             kind = f"{type(other).__module__.partition('.')[0]}.{type(other).__name__}"
             raise TypeError(f"{name} must be an array of the prediction's library {xp.__name__}, not {kind}")
-        if device_of(other) != device_of(prediction):
+        if not on_one_device(device_of(other), device_of(prediction)):
             raise ValueError(
                 f"{name} must be on the prediction's device {device_of(prediction)}, not {device_of(other)}"
             )

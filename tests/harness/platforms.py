@@ -100,6 +100,10 @@ MAKERS: dict[str, Callable[[], Backend]] = {
     "cupy": _cupy,
 }
 
+LONG = {
+    "jax": ("test_backends.py", "test_bad_input.py", "test_losses.py", "test_mistakes.py")
+}  # and its tests that aren't slow
+
 LIBRARIES = {"array-api-strict": "array_api_strict", "device1": "array_api_strict", "torch": "torch", "jax": "jax"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recurray import checks
-from recurray.arrays import Array, rows
+from recurray.arrays import Array, is_tracer, rows
 from recurray.layers import draws
 from recurray.layers.layer import StatelessLayer
 
@@ -83,11 +83,12 @@ class Embedding(StatelessLayer):
         if not xp.isdtype(x.dtype, "integral"):
             raise TypeError(f"x must be integers, not {x.dtype}")
         index = xp.astype(xp.reshape(x, (-1,)), xp.int64)
-        if index.shape[0] and not (int(xp.min(index)) >= 0 and int(xp.max(index)) < self.num_embeddings):
-            raise ValueError(
-                f"x must be between 0 and {self.num_embeddings - 1}, "
-                f"but goes from {int(xp.min(index))} to {int(xp.max(index))}"
-            )
+        if index.shape[0] and not is_tracer(index):
+            least, largest = int(xp.min(index)), int(xp.max(index))
+            if not (least >= 0 and largest < self.num_embeddings):
+                raise ValueError(
+                    f"x must be between 0 and {self.num_embeddings - 1}, but goes from {least} to {largest}"
+                )
         y = xp.reshape(xp.take(self.params["weight"], index, axis=0), (*x.shape, self.embedding_dim))
         return y, EmbeddingCache(index, tuple(x.shape))
 

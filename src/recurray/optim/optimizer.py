@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Self
 
 from recurray import checks
-from recurray.arrays import Array, device_of, namespace_of, to_numpy
+from recurray.arrays import Array, device_of, namespace_of, on_one_device, to_numpy
 from recurray.optim import hyperparameters
 from recurray.optim.hyperparameters import Setting
 
@@ -265,7 +265,7 @@ class Optimizer(ABC):
                     f"the gradient of {name!r} must have the shape {checks.in_words(param.shape)}, "
                     f"not {checks.in_words(grad.shape)}"
                 )
-            if device_of(grad) != device_of(param):
+            if not on_one_device(device_of(grad), device_of(param)):
                 raise ValueError(
                     f"the gradient of {name!r} must be on the device {device_of(param)}, not {device_of(grad)}"
                 )
