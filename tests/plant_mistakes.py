@@ -160,8 +160,8 @@ MISTAKES = [
     Mistake(
         "a bias gets another's gradient",
         SCAN,
-        "input_bias=None if weights.input_bias is None else xp.sum(da_x, axis=0)",
-        "input_bias=None if weights.input_bias is None else xp.roll(xp.sum(da_x, axis=0), 1)",
+        "input_bias=None if weights.input_bias is None else sum_over_rows(da_x)",
+        "input_bias=None if weights.input_bias is None else xp.roll(sum_over_rows(da_x), 1)",
         listed("a_bias_gets_anothers_gradient"),
     ),
     Mistake(
@@ -312,7 +312,13 @@ MISTAKES = [
     Mistake(
         "the projection's gradient in the wrong order", SCAN, "_stack(dprojected[::-1]", "_stack(dprojected", FORMULA
     ),
-    Mistake("pointwise gradients of one step alone", SCAN, "total + xp.sum(grads", "0 * total + xp.sum(grads", FORMULA),
+    Mistake(
+        "pointwise gradients of one step alone",
+        SCAN,
+        "of_steps.append(sum_over_rows(grads.params[name][row]))",
+        "of_steps[:] = [sum_over_rows(grads.params[name][row])]",
+        FORMULA,
+    ),
     # The layer around the scan
     Mistake(
         "dropout before the first layer",
@@ -478,7 +484,7 @@ MISTAKES = [
         "keepdims=True)) + self.eps",
         ("tests/test_layers.py::test_layer_norm_of_what_does_not_vary",),
     ),
-    Mistake("linear's bias gets the mean", LINEAR, "xp.sum(dy, axis=0)", "xp.mean(dy, axis=0)", FORMULA),
+    Mistake("linear's bias gets the mean", LINEAR, "sum_over_rows(dy)", "xp.mean(dy, axis=0)", FORMULA),
     Mistake("dropout without scaling", DROPOUT, "xp.where(kept, a / (1 - p),", "xp.where(kept, a,", DROPS),
     Mistake(
         "dropout drops the others", "src/recurray/layers/draws.py", ">= np.float32(drop)", "< np.float32(drop)", DROPS
@@ -494,8 +500,8 @@ MISTAKES = [
     Mistake(
         "embedding adds repeated integers once",
         BACKEND,
-        "return one_hot @ values",
-        "return (one_hot / xp.maximum(xp.sum(one_hot, axis=1, keepdims=True), 1)) @ values",
+        "numbers[None, :], values.dtype), values)",
+        "numbers[None, :], values.dtype), values) / xp.maximum(xp.sum(index[:, None] == numbers, axis=0), 1)[:, None]",
         FORMULA,
     ),
     Mistake(
@@ -708,7 +714,7 @@ MISTAKES = [
     Mistake(
         "the environment is ignored",
         "src/recurray/selector.py",
-        'os.environ.get(VARIABLE) or "numpy"',
+        'environment.backend((*backend_names(), "auto")) or "numpy"',
         '"numpy"',
         BACKENDS,
     ),
