@@ -64,6 +64,7 @@ static void __syncthreads() { pthread_barrier_wait(&own_meeting->turns[turn++ % 
 #define PATIENCE 60000000000LL  // nanoseconds
 #endif
 static thread_local char* shared_memory;
+static unsigned glance(const unsigned* place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
 static unsigned acquire(const unsigned* place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
 static void release_one(unsigned* place) { __atomic_fetch_add(place, 1, __ATOMIC_RELEASE); }
 static void relax() { sched_yield(); }

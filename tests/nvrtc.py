@@ -47,7 +47,12 @@ def resources_of(source: str, architecture: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _compiled(source: str, architecture: str, *more: str) -> tuple[bytes, str]:
+def ptx_of(source: str, architecture: str) -> str:
+    """Compile ``source`` for an architecture, "compute_90" for one, to PTX."""
+    return _compiled(source, architecture, what="PTX")[0].rstrip(b"\0").decode()
+
+
+def _compiled(source: str, architecture: str, *more: str, what: str = "CUBIN") -> tuple[bytes, str]:
     nvrtc = library()
     program = ctypes.c_void_p()
     given = (source.encode(), b"kernels.cu", 0, None, None)
@@ -57,9 +62,9 @@ def _compiled(source: str, architecture: str, *more: str) -> tuple[bytes, str]:
     log = _read(nvrtc, "ProgramLog", program).rstrip(b"\0").decode()
     assert code == 0, log
     assert "warning" not in log, log
-    cubin = _read(nvrtc, "CUBIN", program)
+    result = _read(nvrtc, what, program)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return cubin, log
+    return result, log
 
 
 def _read(nvrtc: Any, what: str, program: Any) -> bytes:

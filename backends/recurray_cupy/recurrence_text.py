@@ -1,6 +1,6 @@
 """The CUDA C++ of the kernels that make the recurrent product themselves, besides what is in `prelude`.
 
-What only a GPU has (memory fences, loads that bypass the first-level cache, a clock) stands between ``#ifndef HOST``
+What only a GPU has (order between blocks, loads past the first-level cache, a clock) stands between ``#ifndef HOST``
 and ``#endif``; the tests put threads and atomics of C++ in its place.
 """
 
@@ -13,14 +13,21 @@ TEXT = """
 extern __shared__ float4 shared_memory[];
 #define PATIENCE 20000000000LL  // clocks, some ten seconds
 
+// A counter that other blocks count up: looked at, and looked at so that what they wrote before can then be read. The
+// second empties the first-level cache, so it comes once.
+__device__ inline unsigned glance(const unsigned* place) {
+    unsigned value;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(place) : "memory");
+    return value;
+}
 __device__ inline unsigned acquire(const unsigned* place) {
     unsigned value;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(place) : "memory");
     return value;
 }
 
+// After a barrier of the block: all that its threads have written is handed on, and no other fence is needed.
 __device__ inline void release_one(unsigned* place) {
-    __threadfence();
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" : : "l"(place), "r"(1) : "memory");
 }
 
@@ -49,13 +56,14 @@ __device__ inline int least(int a, int b) { return a < b ? a : b; }
 // Waits until a counter has come to a number; false if it doesn't in good time, which is a fault.
 __device__ inline bool wait_for(const unsigned* arrivals, unsigned wanted, int* fault) {
     const long long began = clock64();
-    while ((int)(acquire(arrivals) - wanted) < 0) {
+    while ((int)(glance(arrivals) - wanted) < 0) {
         if (clock64() - began > PATIENCE) {
             *fault = 1;
             return false;
         }
         relax();
     }
+    acquire(arrivals);
     return true;
 }
 
@@ -109,6 +117,7 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
     for (int i = 0; i < ROWS; ++i) w[i] = least(row + i * rows_apart, rows - 1) * weight_stride;
 #pragma unroll
     for (int j = 0; j < COLUMNS; ++j) h[j] = least(column + j * columns_apart, columns - 1) * stride;
+#pragma unroll(ROWS * COLUMNS < 48 ? 2 : 1)  // as far as the registers go
     for (int k = slice; k < count; k += slices) {
         Four other[COLUMNS];
 #pragma unroll
@@ -117,8 +126,12 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
         for (int i = 0; i < ROWS; ++i) {
             const Four one = weights[w[i] + k];
 #pragma unroll
-            for (int j = 0; j < COLUMNS; ++j)
-                sums[i][j] += one.a * other[j].a + one.b * other[j].b + one.c * other[j].c + one.d * other[j].d;
+            for (int j = 0; j < COLUMNS; ++j) {  // one by one: each is a multiplication and an addition in one
+                sums[i][j] += one.a * other[j].a;
+                sums[i][j] += one.b * other[j].b;
+                sums[i][j] += one.c * other[j].c;
+                sums[i][j] += one.d * other[j].d;
+            }
         }
     }
 }
