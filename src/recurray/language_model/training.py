@@ -205,7 +205,8 @@ class Training:
                 for part, value in state._asdict().items():
                     tensors[f"{_STATE}{place}.{part}"] = self.model.backend.to_numpy(value)
         if (name := not_finite(tensors)) is not None:
-            raise self._diverged(f"{name} isn't finite any more")
+            named = f"the param {name.removeprefix(MODEL)}" if name.startswith(MODEL) else name
+            raise self._stopped(f"{named} isn't finite any more")
         return tensors, metadata
 
     def run(self, measure_every: int = 100) -> Iterator[Progress]:
@@ -237,6 +238,7 @@ class Training:
                 self._check_sane()
             measured = self.step % measure_every == 0 or self.step == self.steps
             if measured:
+                self.contents()  # whose params have to be finite
                 held_out = self.measure(math.ceil(measure_every * characters * _MEASURED_SHARE))
             yield Progress(
                 step=self.step,
@@ -295,7 +297,7 @@ class Training:
             )
 
     def _diverged(self, what: str) -> TrainingError:
-        """An error that says what is wrong after which step, and names a param that isn't finite or the largest one."""
+        """An error that names a param that isn't finite, or the largest one."""
         params = self.model.state_dict()
         name = not_finite(params)
         if name is None:
@@ -304,6 +306,9 @@ class Training:
             what += f" (the largest param is in {name}, {largest[name]:.3g})"
         else:
             what += f" (the param {name} isn't finite)"
+        return self._stopped(what)
+
+    def _stopped(self, what: str) -> TrainingError:
         return TrainingError(f"{what} after {self.step:,} steps; a lower learning rate may help")
 
     def _load_position(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
