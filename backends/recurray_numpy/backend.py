@@ -52,6 +52,10 @@ class NumpyBackend(Backend):
         """Tell whether ``a`` is a NumPy array."""
         return isinstance(a, np.ndarray)
 
+    def on_device(self, a: Any) -> bool:
+        """Tell that a NumPy array is on NumPy's only device."""
+        return True
+
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:

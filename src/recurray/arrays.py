@@ -7,6 +7,8 @@ array-api-strict, and a symbolic array that records what is done to it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 Array = Any  # an array of any library that follows https://data-apis.org/array-api
@@ -48,10 +50,83 @@ def on_one_device(*devices: Any) -> bool:
     return all(device == known[0] for device in known[1:])
 
 
-def to_numpy(array: Any) -> Any:
+def plain(name: str, array: Any) -> Any:
+    """Return an array as one of its library's own type: where it is of a subclass, a view of it.
+
+    What isn't an array is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        The array's values don't say all, or its arithmetic is another: a mask, a ``numpy.matrix``, a sparse array.
+    """
+    kind: Any = type(array)
+    treatment = _treatment(kind)
+    return array if treatment is None else treatment(name, array)
+
+
+def is_plain(array: Any) -> bool:
+    """Tell whether `plain` certainly leaves ``array`` as it is."""
+    kind: Any = type(array)
+    return _treatment(kind) is None
+
+
+_OTHER_ARITHMETIC = {  # by library and name of the type, the way out
+    ("numpy", "matrix"): "its * is a matrix product, and it always has two axes: give numpy.asarray of it",
+    (
+        "numpy",
+        "MaskedArray",
+    ): "its mask would be lost: give its filled(value), and say what counts by mask= or lengths=",
+    (
+        "torch",
+        "MaskedTensor",
+    ): "its mask would be lost: give its to_tensor(value), and say what counts by mask= or lengths=",
+}
+
+
+@lru_cache(maxsize=1024)
+def _treatment(kind: type) -> Callable[[str, Any], Any] | None:
+    """What `plain` does with arrays of a type; None for nothing. By the type's name: no library is imported here."""
+    for base in kind.__mro__:
+        library = base.__module__.partition(".")[0]
+        way_out = _OTHER_ARITHMETIC.get((library, base.__name__))
+        if way_out is not None:
+            return _refusal(f"a {library}.{base.__name__}", way_out)
+        if (library, base.__name__) in (("numpy", "ndarray"), ("cupy", "ndarray")):
+            return None if kind is base else partial(_viewed, base)
+        if (library, base.__name__) == ("torch", "Tensor"):
+            dispatches = (getattr(a, "__torch_dispatch__", None) for a in (kind, base))
+            wraps_others = len(set(dispatches)) > 1  # it has no numbers of its own
+            return _dense if kind is base or wraps_others else partial(_dense_view, base)
+    return None
+
+
+def _refusal(what: str, way_out: str) -> Callable[[str, Any], Any]:
+    def refuse(name: str, array: Any) -> Any:
+        raise TypeError(f"{name} must be a plain array, not {what}: {way_out}")
+
+    return refuse
+
+
+def _viewed(base: type, name: str, array: Any) -> Any:
+    return array.view(type=base)
+
+
+def _dense_view(base: type, name: str, tensor: Any) -> Any:
+    return _dense(name, tensor.as_subclass(base))
+
+
+def _dense(name: str, tensor: Any) -> Any:
+    if not str(tensor.layout).endswith("strided"):
+        raise TypeError(f"{name} must be a dense tensor, not one of the layout {tensor.layout}: give its to_dense()")
+    return tensor
+
+
+def to_numpy(array: Any, name: str = "the array") -> Any:
     """Return ``array``, of any library on any device, or nested sequences of numbers, as a NumPy array."""
     import numpy as np
 
+    array = plain(name, array)
     if hasattr(array, "detach"):  # torch
         array = array.detach().cpu()
         return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
@@ -62,7 +137,13 @@ def to_numpy(array: Any) -> Any:
             return np.from_dlpack(array)
         except (RuntimeError, BufferError, TypeError, ValueError):  # a device that NumPy can't reach, read-only memory
             pass
-    return np.asarray(array)
+    try:
+        return np.asarray(array)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise TypeError(
+            f"{name} must be an array, or numbers in nested sequences of equal lengths, "
+            f"not what this {type(array).__name__} holds: {error}"
+        ) from error
 
 
 def tanh(a: Array) -> Array:

@@ -6,8 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from recurray import parts, scan, stack
-from recurray.arrays import Array, Namespace, device_of, namespace_of, on_one_device, product_over_rows, to_numpy
+from recurray.arrays import (
+    Array,
+    Namespace,
+    device_of,
+    namespace_of,
+    on_one_device,
+    plain,
+    product_over_rows,
+    to_numpy,
+)
 from recurray.cells.cell import Cell, Draws, Weights
+
+DTYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),  # the first two aren't the standard's
+)
 
 Result = TypeVar("Result")
 OneStep = Callable[[Array, tuple[Array, ...] | None], "tuple[Array, tuple[Array, ...]] | None"]
@@ -74,18 +89,29 @@ class Backend:
         ValueError
             There is no such dtype.
         TypeError
-            ``dtype`` is no text, or a precision that the array library can't hold (JAX without ``jax_enable_x64``).
+            ``x`` isn't numbers, or says more than they do (a mask, a ``numpy.matrix``); ``dtype`` is no text, or a
+            precision that the array library can't hold (JAX without ``jax_enable_x64``).
         """
         if dtype is not None and not isinstance(dtype, str):
             raise TypeError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
-        wanted = None if dtype is None else getattr(self.xp, dtype, None)
+        wanted = getattr(self.xp, dtype, None) if dtype in DTYPES else None
         if wanted is None and dtype is not None:
             raise ValueError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
+        x = plain("x", x)
         if not self.owns(x):
             import numpy as np
 
-            x = np.array(to_numpy(x))  # a copy: not every library takes memory that is read-only or runs backwards
-        result = self.xp.asarray(x, dtype=wanted, device=self.device)
+            x = np.array(to_numpy(x, "x"))  # a copy: not every library takes memory that is read-only or runs backwards
+        if getattr(x.dtype, "kind", "f") in "OSUMm" or getattr(x.dtype, "names", None):
+            raise TypeError(f"x must be numbers, not {x.dtype}")
+        if self.owns(x) and self.on_device(x) and (wanted is None or x.dtype == wanted):
+            return x
+        try:
+            result = self.xp.asarray(x, dtype=wanted, device=self.device)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"x must be of a dtype that {self.name!r} can make {dtype or 'an array'} of, not {x.dtype}: {error}"
+            ) from error
         if wanted is not None and result.dtype != wanted:
             raise TypeError(f"the backend {self.name!r} made {result.dtype} where {dtype} was asked for")
         return result
@@ -94,7 +120,8 @@ class Backend:
         """Return a NumPy copy of ``a``, wherever it lives."""
         import numpy as np
 
-        return np.array(to_numpy(a))  # a copy: nobody writes through it into a layer's params
+        # A copy: nobody writes through it into a layer's params. In C order: safetensors scrambles any other.
+        return np.array(to_numpy(a, "a"), order="C")
 
     def synchronize(self) -> None:
         """Wait until the device has finished what was asked of it. Nothing to wait for here."""

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
-from recurray.arrays import Array, device_of, to_numpy
+from recurray.arrays import Array, device_of, is_plain, plain, to_numpy
 from recurray.backend import Backend
 
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
+MOST = 2**63 - 1  # that an axis can have
+MOST_BYTES = 2**47  # of an array: what a processor can address
+LONGEST = 80  # of a value in an error
 
 
 def recompute(value: Any) -> int | str | None:
@@ -27,19 +30,30 @@ def recompute(value: Any) -> int | str | None:
             steps = 0
         if steps > 0:
             return steps
-    raise ValueError(f"recompute must be None, 'sqrt' or a positive integer, not {value!r}")
+    raise ValueError(f"recompute must be None, 'sqrt' or a positive integer, not {shown(value)}")
 
 
-def size(name: str, value: Any, least: int = 1) -> int:
-    """Check a size: an integer of at least ``least``."""
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: in one line, not a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of too many digits, or whatever a user's own class does
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def size(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """Check a size: an integer from ``least`` to ``most``."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     try:
         value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {value!r}") from None
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {shown(value)}") from None
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+        raise ValueError(f"{name} must be at least {least}, not {shown(value)}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, not {shown(value)}")
     return int(value)
 
 
@@ -54,8 +68,11 @@ def probability(name: str, value: Any) -> float:
 def number(name: str, value: Any) -> float:
     """Check a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
-    return float(value)
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number that float64 can hold, not {shown(value)}") from None
 
 
 def finite(name: str, value: Any) -> float:
@@ -69,24 +86,25 @@ def finite(name: str, value: Any) -> float:
 def flag(name: str, value: Any) -> bool:
     """Check an option that is on or off."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__} {value!r}")
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__} {shown(value)}")
     return value
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Check an option that is one of several words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         known = ", ".join(repr(known) for known in choices)
-        raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        raise ValueError(f"{name} must be one of {known}, not {shown(value)}")
     return str(value)
 
 
 def float_dtype(value: Any) -> str:
     """Check a layer's dtype; NumPy's and other libraries' dtype objects are taken by their name."""
-    name = getattr(value, "__name__", None) or getattr(value, "name", None) or str(value)
+    names = (getattr(value, "__name__", None), getattr(value, "name", None))
+    name = next((name for name in (*names, value) if isinstance(name, str)), None) or shown(value)
     name = name.rpartition(".")[2]
     if name not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, not {value!r}")
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, not {shown(value)}")
     return name
 
 
@@ -95,7 +113,7 @@ def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int
 
     In ``shape`` a word stands for any size, and an ellipsis at the front for any axes.
     """
-    array(backend, name, value)
+    value = array(backend, name, value)
     wanted = getattr(backend.xp, dtype)
     is_wanted = value.dtype == wanted
     if not is_wanted and not backend.xp.isdtype(value.dtype, "real floating"):
@@ -108,12 +126,12 @@ def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int
     return value if is_wanted else backend.xp.astype(value, wanted)
 
 
-def array(backend: Backend, name: str, value: Any) -> None:
-    """Check that ``value`` is an array of the backend, on its device."""
+def array(backend: Backend, name: str, value: Any) -> Array:
+    """Check that ``value`` is an array of the backend, on its device; return it as a plain one."""
+    value = plain(name, value)
     if not backend.owns(value):
-        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
         raise TypeError(
-            f"{name} must be an array of the backend {backend.name!r}, not {kind}; "
+            f"{name} must be an array of the backend {backend.name!r}, not {kind_of(value)}; "
             f"convert it with layer.backend.asarray({name})"
         )
     if not backend.on_device(value):
@@ -121,16 +139,23 @@ def array(backend: Backend, name: str, value: Any) -> None:
             f"{name} must be on the device {backend.device} of the backend {backend.name!r}, "
             f"not on {device_of(value)}; move it with layer.backend.asarray({name})"
         )
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """Return a value's library and type in words."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
 def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
     """Check the rows' lengths and bring them to the host as integers."""
     if value is None:
         return None
+    value = plain("lengths", value)
     try:
         given = to_numpy(value)
-    except ValueError:
-        raise TypeError(f"lengths must be one integer for each row, not {value!r}") from None
+    except TypeError:
+        raise TypeError(f"lengths must be one integer for each row, not {shown(value)}") from None
     if given.ndim != 1 or given.shape[0] != batch:
         raise ValueError(f"lengths must have the shape ({batch},), one for each row, not {in_words(given.shape)}")
     if batch and given.dtype.kind not in "iu":
@@ -142,27 +167,28 @@ def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
     return result
 
 
-def params_to_load(
-    backend: Backend, dtype: str, own: Mapping[str, Array], given: Mapping[str, Any]
-) -> dict[str, Array]:
+Shapes = Mapping[str, tuple[int, ...]]  # of a layer's params, by their names
+
+
+def memory(shapes: Shapes) -> None:
+    """Refuse sizes that make a param larger than any memory."""
+    for name, shape in shapes.items():
+        if 8 * math.prod(shape) > MOST_BYTES:
+            raise ValueError(f"these sizes make the param {name!r} too large for any memory: {in_words(shape)}")
+
+
+def params_to_load(backend: Backend, dtype: str, shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Array]:
     """Check the arrays that are to replace a layer's params, and bring them to the backend and the dtype."""
     if not isinstance(given, Mapping):
         raise TypeError(f"params must be a mapping of names to arrays, not {type(given).__name__}")
-    missing, unknown = sorted(set(own) - set(given)), sorted(set(given) - set(own), key=str)
-    if missing or unknown:
-        problems = [
-            f"{what} {', '.join(map(repr, names))}"
-            for what, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
-        raise ValueError(f"the params' names don't fit the layer: {'; '.join(problems)}")
+    names_of_params(shapes, given)
     loaded = {}
-    for name, param in own.items():
-        value = to_numpy(given[name])
+    for name, shape in shapes.items():
+        value = to_numpy(given[name], f"the param {name!r}")
         if value.dtype.kind != "f":
             raise TypeError(f"the param {name!r} must be floating-point numbers, not {value.dtype}")
-        if value.shape != tuple(param.shape):
-            raise ValueError(f"the param {name!r} must have the shape {in_words(param.shape)}, not {value.shape}")
+        if value.shape != shape:
+            raise ValueError(f"the param {name!r} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
         largest = float(abs(value[abs(value) < math.inf]).max(initial=0))
         if dtype == "float32" and largest > FLOAT32_MAX:
             raise ValueError(f"the param {name!r} has {largest}, which is too large for float32")
@@ -170,13 +196,49 @@ def params_to_load(
     return loaded
 
 
-def param(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Check a param, which anyone may have replaced since the layer was made."""
-    if getattr(value, "dtype", None) != getattr(backend.xp, dtype):
-        have = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"the param {name!r} must be {dtype}, not {have}: load_state_dict and asarray convert")
+def params(backend: Backend, dtype: str, shapes: Shapes, given: Mapping[str, Array]) -> dict[str, Array]:
+    """Check a layer's params, any of which anyone may have replaced since the layer was made; return plain arrays."""
+    if type(given) is not dict and not isinstance(given, Mapping):
+        names_of_params(shapes, given)
+    if len(given) != len(shapes):
+        names_of_params(shapes, given)
+    wanted, found = getattr(backend.xp, dtype), {}
+    for name, shape in shapes.items():
+        if name not in given:
+            names_of_params(shapes, given)
+        value = given[name]
+        if not is_plain(value):
+            value = plain(f"the param {name!r}", value)
+        # One look each where all is well: this is done at each call.
+        if not (backend.owns(value) and value.dtype == wanted and value.shape == shape and backend.on_device(value)):
+            _refuse_param(backend, dtype, f"the param {name!r}", value, shape)
+        found[name] = value
+    return found
+
+
+def _refuse_param(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
+    has_dtype = hasattr(value, "dtype")
+    if has_dtype:
+        array(backend, name, value)
+    if not has_dtype or value.dtype != getattr(backend.xp, dtype):
+        have = value.dtype if has_dtype else type(value).__name__
+        raise TypeError(f"{name} must be {dtype}, not {have}: load_state_dict and asarray convert")
     if tuple(value.shape) != shape:
-        raise ValueError(f"the param {name!r} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
+        raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
+
+
+def names_of_params(shapes: Shapes, given: Mapping[str, Any]) -> None:
+    """Check that there are just the params that a layer has."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"layer.params must be a mapping of names to arrays, not {type(given).__name__}")
+    missing, unknown = sorted(set(shapes) - set(given)), sorted(set(given) - set(shapes), key=str)
+    if missing or unknown:
+        problems = [
+            f"{what} {', '.join(map(shown, names))}"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
+        raise ValueError(f"the params' names don't fit the layer: {'; '.join(problems)}")
 
 
 def in_words(shape: Sequence[int | str | EllipsisType]) -> str:

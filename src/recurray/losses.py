@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from recurray import checks
-from recurray.arrays import Array, Namespace, device_of, is_tracer, namespace_of, on_one_device, sum_of_all
+from recurray.arrays import Array, Namespace, device_of, is_tracer, namespace_of, on_one_device, plain, sum_of_all
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -74,7 +74,7 @@ def mse(
     >>> print(value, gradient)
     1.0 [2. 0.]
     """
-    xp, prediction, target = _elementwise(prediction, target, reduction, mask)
+    xp, prediction, target, mask = _elementwise(prediction, target, reduction, mask)
     error = prediction - target
     return _reduced(xp, error * error, 2.0 * error, reduction, mask)
 
@@ -117,7 +117,7 @@ def mae(
     >>> print(value, gradient)
     1.5 [ 0.5 -0.5]
     """
-    xp, prediction, target = _elementwise(prediction, target, reduction, mask)
+    xp, prediction, target, mask = _elementwise(prediction, target, reduction, mask)
     error = prediction - target
     return _reduced(xp, xp.abs(error), xp.sign(error), reduction, mask)
 
@@ -176,7 +176,7 @@ def huber(
     delta = checks.number("delta", delta)
     if not 0 < delta < math.inf:
         raise ValueError(f"delta must be above 0 and finite, not {delta!r}")
-    xp, prediction, target = _elementwise(prediction, target, reduction, mask)
+    xp, prediction, target, mask = _elementwise(prediction, target, reduction, mask)
     error = prediction - target
     gradient = xp.clip(error, -delta, delta)
     # One formula for both branches, which squares nothing larger than delta.
@@ -238,7 +238,7 @@ def binary_cross_entropy(
     [1.00000000e+03 6.93147181e-01] [-1.  -0.5]
     """
     from_logits = checks.flag("from_logits", from_logits)
-    xp, prediction, target = _elementwise(prediction, target, reduction, mask)
+    xp, prediction, target, mask = _elementwise(prediction, target, reduction, mask)
     if from_logits:
         small = _exp(xp, -xp.abs(prediction))  # exp(-abs(a)), in (0, 1]
         # log(1 + exp(a)) - target a, of which log(1 + exp(a)) = max(a, 0) + log(1 + exp(-abs(a))); without the
@@ -313,7 +313,7 @@ def cross_entropy(
     >>> print(value.round(3), gradient.tolist())
     0.693 [[-0.5, 0.5], [0.0, 0.0]]
     """
-    xp, prediction, target, of_class = _by_class(prediction, target, reduction, mask, probabilities=True)
+    xp, prediction, target, of_class, mask = _by_class(prediction, target, reduction, mask, probabilities=True)
     # The largest logit goes to 0, which changes no probability and keeps exp from overflowing.
     shifted = prediction - xp.max(prediction, axis=-1, keepdims=True)
     exponentials = _exp(xp, shifted)
@@ -373,7 +373,7 @@ def nll(
     >>> print(value.round(3), gradient.tolist())
     0.916 [[0.0, -1.0], [-1.0, 0.0]]
     """
-    xp, prediction, target, of_class = _by_class(prediction, target, reduction, mask, probabilities=False)
+    xp, prediction, target, of_class, mask = _by_class(prediction, target, reduction, mask, probabilities=False)
     loss = 0.0 - xp.sum(xp.where(of_class, prediction, xp.zeros_like(prediction)), axis=-1)
     gradient = 0.0 - xp.astype(of_class, prediction.dtype)
     loss, gradient = _nan_where_no_class(xp, target, loss, gradient)
@@ -433,41 +433,42 @@ def _nan_where_no_class(xp: Namespace, target: Array, loss: Array, gradient: Arr
 
 def _elementwise(
     prediction: Array, target: Array, reduction: Reduction, mask: Array | None
-) -> tuple[Namespace, Array, Array]:
-    """Check a prediction and a target of the same shape; return both, zero where the mask leaves them out."""
-    xp = _namespace(prediction, target, reduction, mask)
-    _check_shape("target", target, prediction.shape)
+) -> tuple[Namespace, Array, Array, Array | None]:
+    """Check a prediction and a target of the same shape; return them, zero where the mask leaves them out, and it."""
+    xp, prediction, target, mask = _taken_in(prediction, target, reduction, mask)
     _check_floats(xp, target)
+    _check_shape("target", target, prediction.shape)
     if mask is not None:
         _check_shape("mask", mask, prediction.shape)
         prediction = xp.where(mask, prediction, xp.zeros_like(prediction))
         target = xp.where(mask, target, xp.zeros_like(target))
-    return xp, prediction, _to_dtype(xp, target, prediction.dtype)
+    return xp, prediction, _to_dtype(xp, target, prediction.dtype), mask
 
 
 def _by_class(
     prediction: Array, target: Array, reduction: Reduction, mask: Array | None, *, probabilities: bool
-) -> tuple[Namespace, Array, Array, Array | None]:
+) -> tuple[Namespace, Array, Array, Array | None, Array | None]:
     """Check a prediction (..., classes) and its target; put zeros where the mask says that they don't count.
 
-    The last result, (..., classes), says where each row's class is; None where the target holds probabilities.
+    The last but one, (..., classes), says where each row's class is; None where the target holds probabilities. The
+    last is the mask.
     """
-    xp = _namespace(prediction, target, reduction, mask)
+    xp, prediction, target, mask = _taken_in(prediction, target, reduction, mask)
     if not prediction.shape or prediction.shape[-1] == 0:
         shape = checks.in_words(prediction.shape)
         raise ValueError(f"prediction must have at least one class on its last axis, but its shape is {shape}")
     integers = bool(xp.isdtype(target.dtype, "integral"))
     if not integers and not probabilities:
         raise TypeError(f"target must be integers, the classes, not {target.dtype}")
-    _check_shape("target", target, prediction.shape[:-1] if integers else prediction.shape)
     if not integers:
         _check_floats(xp, target, or_else=" or integers, the classes")
+    _check_classes(target, prediction.shape, integers=integers, probabilities=probabilities)
     if mask is not None:
         _check_shape("mask", mask, prediction.shape[:-1])
         prediction = xp.where(mask[..., None], prediction, xp.zeros_like(prediction))
         target = xp.where(_over_classes(mask, target), target, xp.zeros_like(target))
     if not integers:
-        return xp, prediction, _to_dtype(xp, target, prediction.dtype), None
+        return xp, prediction, _to_dtype(xp, target, prediction.dtype), None, mask
     classes = prediction.shape[-1]
     numbers = xp.arange(classes, device=device_of(prediction))
     target = _to_dtype(
@@ -481,12 +482,15 @@ def _by_class(
                 f"target must hold classes from 0 to {classes - 1}, but has {wrong}; "
                 "rows that don't count are left out by mask="
             )
-    return xp, prediction, target, target[..., None] == numbers
+    return xp, prediction, target, target[..., None] == numbers, mask
 
 
-def _namespace(prediction: Array, target: Array, reduction: Reduction, mask: Array | None) -> Namespace:
-    """Check what all losses share, and return the namespace of the arrays."""
+def _taken_in(
+    prediction: Array, target: Array, reduction: Reduction, mask: Array | None
+) -> tuple[Namespace, Array, Array, Array | None]:
+    """Check what all losses share; return the namespace of the arrays, and these as plain ones."""
     checks.choice("reduction", reduction, REDUCTIONS)
+    prediction, target, mask = plain("prediction", prediction), plain("target", target), plain("mask", mask)
     xp: Namespace = _namespace_or_none(prediction)
     if xp is None:
         raise TypeError(f"prediction must be an array of an array library, not {type(prediction).__name__}")
@@ -494,15 +498,17 @@ def _namespace(prediction: Array, target: Array, reduction: Reduction, mask: Arr
         raise TypeError(f"prediction must be float32 or float64, not {prediction.dtype}")
     for name, other in (("target", target),) if mask is None else (("target", target), ("mask", mask)):
         if _namespace_or_none(other) is not xp:
-            kind = f"{type(other).__module__.partition('.')[0]}.{type(other).__name__}"
-            raise TypeError(f"{name} must be an array of the prediction's library {xp.__name__}, not {kind}")
+            library = xp.__name__.removeprefix("array_api_compat.")
+            raise TypeError(
+                f"{name} must be an array of the prediction's library {library}, not {checks.kind_of(other)}"
+            )
         if not on_one_device(device_of(other), device_of(prediction)):
             raise ValueError(
                 f"{name} must be on the prediction's device {device_of(prediction)}, not {device_of(other)}"
             )
     if mask is not None and not xp.isdtype(mask.dtype, "bool"):
         raise TypeError(f"mask must be boolean, not {mask.dtype}")
-    return xp
+    return xp, prediction, target, mask
 
 
 def _namespace_or_none(array: Any) -> Namespace:
@@ -515,6 +521,23 @@ def _namespace_or_none(array: Any) -> Namespace:
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     if tuple(array.shape) != tuple(shape):
         raise ValueError(f"{name} must have the shape {checks.in_words(shape)}, not {checks.in_words(array.shape)}")
+
+
+def _check_classes(target: Array, shape: tuple[int, ...], *, integers: bool, probabilities: bool) -> None:
+    """Check a target's shape, where the prediction is (..., classes)."""
+    wanted, found = tuple(shape[:-1]) if integers else tuple(shape), tuple(target.shape)
+    if integers and found == tuple(shape):
+        instead = " or floating-point numbers, the probability of each class" if probabilities else ""
+        raise ValueError(
+            f"target must be integers, the class of each row, of the shape {checks.in_words(wanted)}"
+            f"{instead}, not integers of the shape {checks.in_words(found)}"
+        )
+    if not integers and found == tuple(shape[:-1]):
+        raise ValueError(
+            "target must be integers, the class of each row, or probabilities of the shape "
+            f"{checks.in_words(shape)}, not {checks.in_words(found)} of {target.dtype}"
+        )
+    _check_shape("target", target, wanted)
 
 
 def _check_floats(xp: Namespace, target: Array, or_else: str = "") -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import Cell
@@ -18,17 +19,18 @@ def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
     """Return independent generators for a layer's params and for its dropout."""
     try:
         first, second = np.random.SeedSequence(seed).spawn(2)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"seed must be None, a non-negative integer or a sequence of these, not {seed!r}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"seed must be None, a non-negative integer or a sequence of these, not {checks.shown(seed)}"
+        ) from None
     return np.random.default_rng(first), np.random.default_rng(second)
 
 
-def generator(rng: Any, default: np.random.Generator) -> np.random.Generator:
-    """Check the generator that a caller gave, or return the default."""
-    if rng is None:
-        return default
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {rng!r}")
+def checked(rng: Any) -> np.random.Generator | None:
+    """Check the generator that a caller gave, if any."""
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {checks.shown(rng)}")
     return rng
 
 

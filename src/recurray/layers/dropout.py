@@ -69,10 +69,9 @@ class Dropout(StatelessLayer):
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, DropoutCache]:
         x = self._floats("x", x, (...,))
-        rng = draws.generator(rng, self.rng)
         if not training or self.p == 0:
             return x, DropoutCache(None, tuple(x.shape))
-        kept = draws.kept(self.backend, rng, x.shape, self.p)
+        kept = draws.kept(self.backend, rng or self.rng, x.shape, self.p)
         return dropped(self.backend, x, kept, self.p), DropoutCache(kept, tuple(x.shape))
 
     def _apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:

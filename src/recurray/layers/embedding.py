@@ -73,13 +73,13 @@ class Embedding(StatelessLayer):
         self._runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
         shape = (self.num_embeddings, self.embedding_dim)
-        self.params = {"weight": self.backend.asarray(rng.standard_normal(shape), self.dtype)}
+        self._start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)})
         if params is not None:
             self.load_state_dict(params)
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
         xp = self.backend.xp
-        checks.array(self.backend, "x", x)
+        x = checks.array(self.backend, "x", x)
         if not xp.isdtype(x.dtype, "integral"):
             raise TypeError(f"x must be integers, not {x.dtype}")
         index = xp.astype(xp.reshape(x, (-1,)), xp.int64)
@@ -89,7 +89,7 @@ class Embedding(StatelessLayer):
                 raise ValueError(
                     f"x must be between 0 and {self.num_embeddings - 1}, but goes from {least} to {largest}"
                 )
-        y = xp.reshape(xp.take(self.params["weight"], index, axis=0), (*x.shape, self.embedding_dim))
+        y = xp.reshape(xp.take(self._checked_params()["weight"], index, axis=0), (*x.shape, self.embedding_dim))
         return y, EmbeddingCache(index, tuple(x.shape))
 
     def _apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:

@@ -12,6 +12,11 @@ def zeros(shape: tuple[int, ...]) -> Any:
     return np.zeros(shape)
 
 
+def ones(shape: tuple[int, ...]) -> Any:
+    """Return a param that starts as ones."""
+    return np.ones(shape)
+
+
 def orthogonal_blocks(rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Any:
     """Draw a matrix whose blocks of ``size`` rows have orthonormal rows, or columns where these are fewer.
 

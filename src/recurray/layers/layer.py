@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,6 +38,7 @@ class Layer(ABC):
     backend: Backend
     dtype: str
     params: MutableMapping[str, Array]
+    _declared: checks.Shapes | None = None  # what shapes all params have; None in a layer of a user's that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
 
     def _runs_on(self, backend: Any, dtype: Any) -> None:
@@ -85,7 +87,8 @@ class Layer(ABC):
             What `backward` reads. It may refer to the params, ``x``, ``state`` and ``y``: until `backward` has run,
             these may be replaced, but not written to in place.
         """
-        return self._forward(x, state, lengths, training=training, rng=rng, keep=True)
+        checks.flag("training", training)
+        return self._forward(x, state, lengths, training=training, rng=draws.checked(rng), keep=True)
 
     @abstractmethod
     def _forward(
@@ -127,17 +130,11 @@ class Layer(ABC):
 
     def param_count(self) -> int:
         """How many numbers the params hold."""
-        count = 0
-        for value in self.params.values():
-            size = 1
-            for length in value.shape:
-                size *= length
-            count += size
-        return count
+        return sum(math.prod(shape) for shape in self._param_shapes.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the params as NumPy arrays."""
-        return {name: self.backend.to_numpy(value) for name, value in self.params.items()}
+        """Copies of the params as NumPy arrays, in C order."""
+        return {name: self.backend.to_numpy(value) for name, value in self._checked_params().items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every param by the array of the same name in ``mapping`` (of any library or device).
@@ -149,7 +146,28 @@ class Layer(ABC):
         TypeError
             A value isn't a floating-point array.
         """
-        self.params.update(checks.params_to_load(self.backend, self.dtype, self.params, mapping))
+        loaded = checks.params_to_load(self.backend, self.dtype, self._param_shapes, mapping)
+        if isinstance(self.params, MutableMapping):
+            self.params.update(loaded)
+        else:
+            self.params = loaded
+
+    @property
+    def _param_shapes(self) -> checks.Shapes:
+        """The shapes of all params, whatever `params` holds by now."""
+        if self._declared is not None:
+            return self._declared
+        return {name: tuple(value.shape) for name, value in self.params.items()}
+
+    def _start_params(self, shapes: checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
+        """Set the params to what is drawn, NumPy arrays of these shapes, after a look at whether they can be held."""
+        checks.memory(shapes)
+        self._declared = dict(shapes)
+        self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
+
+    def _checked_params(self) -> dict[str, Array]:
+        """The params, which anyone may have replaced: whatever reads them does so by this."""
+        return checks.params(self.backend, self.dtype, self._param_shapes, self.params)
 
     def to(self, backend: Any = None, dtype: Any = None) -> Self:
         """Return the same layer on another backend, or in another precision.
@@ -227,7 +245,7 @@ class Layer(ABC):
         other.backend, other.dtype = backend, dtype
         other.params = {
             name: moving.array(self.backend, backend, dtype, f"the param {name!r}", value)
-            for name, value in self.params.items()
+            for name, value in self._checked_params().items()
         }
         return other
 

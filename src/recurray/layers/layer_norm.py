@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recurray import checks
 from recurray.arrays import Array, rows, sum_over_rows
+from recurray.layers import initial
 from recurray.layers.layer import StatelessLayer
 
 if TYPE_CHECKING:
@@ -73,20 +74,22 @@ class LayerNorm(StatelessLayer):
         if self.eps <= 0:
             raise ValueError(f"eps must be above 0, not {eps!r}")
         self._runs_on(backend, dtype)
-        xp, device = self.backend.xp, self.backend.device
-        like = {"dtype": getattr(xp, self.dtype), "device": device}
-        self.params = {"weight": xp.ones((self.size,), **like), "bias": xp.zeros((self.size,), **like)}
+        shape = (self.size,)
+        self._start_params(
+            {"weight": shape, "bias": shape}, lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)}
+        )
         if params is not None:
             self.load_state_dict(params)
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
         x = self._floats("x", x, (..., self.size))
-        xp, weight = self.backend.xp, self.params["weight"]
+        xp, params = self.backend.xp, self._checked_params()
+        weight = params["weight"]
         flat = rows(x)
         centred = flat - xp.mean(flat, axis=-1, keepdims=True)
         scale = 1 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
         normal = centred * scale
-        y = xp.reshape(normal * weight + self.params["bias"], x.shape)
+        y = xp.reshape(normal * weight + params["bias"], x.shape)
         return y, LayerNormCache(normal, scale, weight, tuple(x.shape))
 
     def _apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:

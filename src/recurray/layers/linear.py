@@ -79,18 +79,17 @@ class Linear(StatelessLayer):
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)
-        self.params = {
-            name: self.backend.asarray(rng.uniform(-bound, bound, shape), self.dtype) for name, shape in shapes.items()
-        }
+        self._start_params(shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
         if params is not None:
             self.load_state_dict(params)
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LinearCache]:
         x = self._floats("x", x, (..., self.in_features))
-        weight = self.params["weight"]
+        params = self._checked_params()
+        weight = params["weight"]
         y = rows(x) @ weight.T
         if self.bias:
-            y = y + self.params["bias"]
+            y = y + params["bias"]
         return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
 
     def _apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:

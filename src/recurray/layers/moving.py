@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from recurray.arrays import Array, namespace_of
+from recurray.arrays import Array, namespace_of, plain
 from recurray.backend import Backend
 from recurray.checks import FLOAT32_MAX
 
@@ -20,6 +20,7 @@ def array(source: Backend, backend: Backend, dtype: str, name: str, value: Any) 
     ValueError
         It holds a finite number that is too large for float32.
     """
+    value = plain(name, value)
     try:
         xp = namespace_of(value)
     except TypeError:

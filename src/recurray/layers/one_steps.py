@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class OneSteps:
         except IndexError:
             written = None
         if written is None or not written.is_of(layer):
+            if not isinstance(layer.params, Mapping):
+                return None
             arrays = [id(array) for array in layer.params.values()]
             if arrays != self._seen:
                 self._seen = arrays
@@ -56,6 +59,7 @@ class _Written:
 
     def __init__(self, layer: Recurrent, step: OneStep) -> None:
         self.backend = layer.backend
+        self.params = layer.params
         self.names = tuple(layer.params)
         self.arrays = tuple(layer.params.values())
         self.step = step
@@ -63,7 +67,10 @@ class _Written:
 
     def is_of(self, layer: Recurrent) -> bool:
         """Whether it was written for the arrays that the layer's params are now."""
-        return self.backend is layer.backend and all(map(is_, map(layer.params.get, self.names), self.arrays))
+        params = self.params
+        if params is not layer.params or self.backend is not layer.backend or len(params) != len(self.names):
+            return False
+        return all(map(is_, map(params.get, self.names), self.arrays))
 
     def take(self, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Take a step, if the arguments are as they must be."""

@@ -89,6 +89,12 @@ class ParamForm:
         shapes |= {name: (len(row_names), hidden) for name, row_names in cell.pointwise.items()}
         return shapes | {f"start_{name}": (size,) for name, size in self.start_sizes.items()}
 
+    def all_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all params, by name."""
+        return {
+            self.name(field, *place): shape for place in self.places for field, shape in self.shapes(place[0]).items()
+        }
+
     def drawn(self, rng: np.random.Generator) -> dict[str, Any]:
         """What all params start as, by name: NumPy arrays."""
         return {
@@ -105,16 +111,17 @@ class ParamForm:
         bound = 1 / self.hidden_size**0.5
         return rng.uniform(-bound, bound, shape)
 
-    def by_field(self, layer: int, direction: int) -> list[tuple[str, str, tuple[int, ...]]]:
-        """One direction's params: fields, names and shapes."""
+    def by_field(self, layer: int, direction: int) -> list[tuple[str, str]]:
+        """One direction's params: fields and names."""
         return self._fields_by_place[layer, direction]
 
+    def of_direction(self, params: Mapping[str, Array], layer: int, direction: int) -> dict[str, Array]:
+        """One direction's params, by field."""
+        return {field: params[name] for field, name in self._fields_by_place[layer, direction]}
+
     @cached_property
-    def _fields_by_place(self) -> dict[tuple[int, int], list[tuple[str, str, tuple[int, ...]]]]:
-        return {
-            place: [(field, self.name(field, *place), shape) for field, shape in self.shapes(place[0]).items()]
-            for place in self.places
-        }
+    def _fields_by_place(self) -> dict[tuple[int, int], list[tuple[str, str]]]:
+        return {place: [(field, self.name(field, *place)) for field in self.shapes(place[0])] for place in self.places}
 
     def weights(self, values: Mapping[str, Array]) -> Weights:
         """From the params by field to what a scan is given."""

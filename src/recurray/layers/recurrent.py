@@ -220,8 +220,7 @@ class Recurrent(Layer):
             names=self._names,
             numbered=self._numbered,
         )
-        drawn = self._param_form.drawn(params_rng)
-        self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn.items()}
+        self._start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng))
         self._state_form = self._made_state_form()
         self._one_steps = OneSteps()
         if params is not None:
@@ -301,9 +300,9 @@ class Recurrent(Layer):
         x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
         lengths = checks.lengths(lengths, batch, steps)
-        form = self._state_form
-        starts = self._start_states(batch) if state is None else form.split("state", state, batch)
-        rng = draws.generator(rng, self.rng) if training else None
+        form, params = self._state_form, self._checked_params()
+        starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
+        rng = (rng or self.rng) if training else None
         noise = draws.Noise(self.backend, self.dtype)
         recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
         has_product = bool(self.cell.recurrent_gates)
@@ -323,7 +322,7 @@ class Recurrent(Layer):
                 weights_kept.append([])
                 directions = []
                 for direction in range(self.directions):
-                    weights, weights_here = self._weights_in_use(layer, direction, rng)
+                    weights, weights_here = self._weights_in_use(params, layer, direction, rng)
                     weights_kept[layer].append(weights_here)
                     output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
                     cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
@@ -377,7 +376,7 @@ class Recurrent(Layer):
                 dstarts.append(dstart)
                 grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
                 grads |= self._start_grads(dstart, layer, direction, cache.state_given)
-        return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self.params}
+        return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
 
     def _on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
@@ -408,22 +407,14 @@ class Recurrent(Layer):
 
     def weights(self) -> list[Weights]:
         """Return the weights of every layer and direction as they are, by what a scan does with them."""
-        form = self._param_form
-        return [form.weights(self._params_of(*place)) for place in form.places]
-
-    def _params_of(self, layer: int, direction: int) -> dict[str, Array]:
-        """One direction's params by field, which must still be what a scan can be given."""
-        found = {}
-        for field, name, shape in self._param_form.by_field(layer, direction):
-            checks.param(self.backend, self.dtype, name, self.params[name], shape)
-            found[field] = self.params[name]
-        return found
+        form, params = self._param_form, self._checked_params()
+        return [form.weights(form.of_direction(params, *place)) for place in form.places]
 
     def _weights_in_use(
-        self, layer: int, direction: int, rng: np.random.Generator | None
+        self, params: Mapping[str, Array], layer: int, direction: int, rng: np.random.Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
         """The weights after weight dropout, and what it kept, by field."""
-        values, kept = self._params_of(layer, direction), {}
+        values, kept = self._param_form.of_direction(params, layer, direction), {}
         if rng is not None and self.weight_dropout:
             for field in _recurrent_weights(self.cell):
                 kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
@@ -438,7 +429,7 @@ class Recurrent(Layer):
         values = form.values(grads)
         for field, kept in weights_kept.items():
             values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)
-        return {name: values[field] for field, name, _ in form.by_field(layer, direction) if field in values}
+        return {name: values[field] for field, name in form.by_field(layer, direction) if field in values}
 
     # State -----------------------------------------------------------------------------------------------------------
 
@@ -449,14 +440,14 @@ class Recurrent(Layer):
     def _state_sizes(self) -> dict[str, int]:
         return {name: self.output_size if name == "h" else self.hidden_size for name in self.cell.states}
 
-    def _start_states(self, batch: int) -> list[tuple[Array, ...]]:
+    def _start_states(self, params: Mapping[str, Array], batch: int) -> list[tuple[Array, ...]]:
         """The start state where none is given, by layer and direction: zeros, or what has been learned."""
         if not self.learned_state:
             return self._state_form.split("state", None, batch, optional=True)
         xp, form = self.backend.xp, self._param_form
         return [
             tuple(
-                xp.broadcast_to(self.params[form.name(f"start_{name}", *place)], (batch, size))
+                xp.broadcast_to(params[form.name(f"start_{name}", *place)], (batch, size))
                 for name, size in form.start_sizes.items()
             )
             for place in form.places

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -92,8 +92,23 @@ class Sequential(Layer):
         self.layers = joined(layers, backend)
         self.backend = self.layers[0].backend
         self.dtype = self.layers[0].dtype
+        self._params = JoinedParams(self.layers)
         self._unsaid = frozenset.intersection(*map(unsaid, layers)) - ({"backend"} if backend is not None else set())
-        self.params = JoinedParams(self.layers)
+
+    @property
+    def params(self) -> MutableMapping[str, Array]:
+        """The layers' own params, read and written through."""
+        return self._params
+
+    @params.setter
+    def params(self, given: Mapping[str, Array]) -> None:
+        checks.names_of_params(self._param_shapes, given)
+        self.params.update(given)
+
+    @property
+    def _param_shapes(self) -> checks.Shapes:
+        shapes = ((place, layer._param_shapes) for place, layer in enumerate(self.layers))
+        return {f"{place}.{name}": shape for place, own in shapes for name, shape in own.items()}
 
     @property
     def streamable(self) -> bool:
@@ -119,7 +134,7 @@ class Sequential(Layer):
         checks.cache(cache, SequentialCache)
         if len(cache.layers) != len(self.layers):
             raise ValueError(f"cache must be of {len(self.layers)} layers, but is of {len(cache.layers)}")
-        checks.array(self.backend, "dy", dy)
+        dy = checks.array(self.backend, "dy", dy)
         dends = self._by_layer("dstate", dstate)
         dstarts: list[Any] = []
         grads: dict[str, Array] = {}
@@ -131,13 +146,13 @@ class Sequential(Layer):
             dstarts.append(dstart)
             grads |= {f"{place}.{name}": value for name, value in own.items()}
         dx = None if dx is None else _within(cache.valid, dx)
-        return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self.params}
+        return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self._param_shapes}
 
     def _valid_steps(self, x: Array, lengths: Any) -> Array | None:
         """Which steps are within their rows' lengths, in the layout of x without its features; None if all are."""
         if lengths is None:
             return None
-        checks.array(self.backend, "x", x)
+        x = checks.array(self.backend, "x", x)
         if len(x.shape) < 2:
             raise ValueError(f"x must have axes for batch and time to go with lengths, not {checks.in_words(x.shape)}")
         batch_first = self.batch_first is not False
@@ -149,7 +164,7 @@ class Sequential(Layer):
         other = copy.copy(self)
         other.backend, other.dtype = backend, dtype
         other.layers = tuple(layer._on(backend, dtype) for layer in self.layers)
-        other.params = JoinedParams(other.layers)
+        other._params = JoinedParams(other.layers)
         return other
 
     def _own_generators(self) -> None:
@@ -209,9 +224,11 @@ class JoinedParams(MutableMapping[str, Array]):
 
     def _find(self, name: str) -> tuple[MutableMapping[str, Array], str]:
         place, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")
-        if dot and place.isdecimal() and int(place) < len(self._layers) and own in self._layers[int(place)].params:
-            return self._layers[int(place)].params, own
-        raise KeyError(name)
+        if dot and place.isdecimal() and int(place) < len(self._layers):
+            layer = self._layers[int(place)]
+            if own in layer.params or own in layer._param_shapes:
+                return layer.params, own
+        raise KeyError(f"there is no param {name!r}")
 
     def __getitem__(self, name: str) -> Array:
         params, own = self._find(name)

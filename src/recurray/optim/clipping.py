@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of, sum_of_all
-from recurray.optim.optimizer import check_float_array
+from recurray.optim.optimizer import float_array
 
 
 def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], Array]:
@@ -65,8 +65,7 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
         raise ValueError(f"max_norm must be at least 0, not {max_norm!r}")
     if not isinstance(grads, Mapping):
         raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
-    for name, grad in grads.items():
-        check_float_array(f"the gradient of {name!r}", grad)
+    grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
     filled = [grad for grad in grads.values() if math.prod(grad.shape)]
     if not filled:
         return dict(grads), 0.0

@@ -8,7 +8,7 @@ from typing import Any
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import check_float_array
+from recurray.optim.optimizer import float_array
 
 _SETTINGS = ("scale", "growth", "interval", "steps_since_change")
 _SMALLEST = 2.0**-126
@@ -91,8 +91,7 @@ class LossScaler:
 
     def scaled(self, dy: Array) -> Array:
         """Return the gradient of the loss, an array, times the factor."""
-        check_float_array("dy", dy)
-        return dy * self.scale
+        return float_array("dy", dy) * self.scale
 
     def unscaled(self, grads: Mapping[str, Array]) -> dict[str, Array] | None:
         """Return the params' gradients divided by the factor; None if one isn't finite. Then adapt the factor.
@@ -106,9 +105,9 @@ class LossScaler:
         """
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
+        grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
         finite: Any = True
-        for name, grad in grads.items():
-            check_float_array(f"the gradient of {name!r}", grad)
+        for grad in grads.values():
             xp = namespace_of(grad)
             own = xp.all(xp.isfinite(grad))
             finite = own if finite is True else xp.logical_and(finite, own)

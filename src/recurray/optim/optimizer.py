@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Self
 
 from recurray import checks
-from recurray.arrays import Array, device_of, namespace_of, on_one_device, to_numpy
+from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
 from recurray.optim import hyperparameters
 from recurray.optim.hyperparameters import Setting
 
@@ -53,14 +53,13 @@ class Optimizer(ABC):
     def __init__(self, params: MutableMapping[str, Array], lr: float, weight_decay: float) -> None:
         if not isinstance(params, MutableMapping):
             raise TypeError(f"params must be a mutable mapping of names to arrays, not {type(params).__name__}")
-        for name, param in params.items():
-            check_float_array(f"the param {name!r}", param)
+        checked = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
         self.params = params
         self.lr = lr
         self.weight_decay = weight_decay
         self.step_count = 0
         self._check_settings()
-        self._moments: dict[str, Moments] = {name: self._start(param) for name, param in params.items()}
+        self._moments: dict[str, Moments] = {name: self._start(param) for name, param in checked.items()}
         self._started_for = self._values()
 
     def step(self, grads: Mapping[str, Array]) -> None:
@@ -82,13 +81,13 @@ class Optimizer(ABC):
         -----
         Whatever is raised on the way, nothing has been changed then, nor has the step been counted.
         """
-        self._check_grads(grads)
+        params, grads = self._checked(grads)
         self._check_settings()
         self._complete_moments()
         counters = {name: getattr(self, name) for name in self._counters}
         self._count_step()
         try:
-            updated = {name: self._updated(name, grads[name]) for name in self._moments}
+            updated = {name: self._updated(name, params[name], grads[name]) for name in self._moments}
         except BaseException:
             for name, value in counters.items():
                 setattr(self, name, value)
@@ -96,9 +95,8 @@ class Optimizer(ABC):
         for name, (param, moments) in updated.items():
             self.params[name], self._moments[name] = param, moments
 
-    def _updated(self, name: str, grad: Array) -> tuple[Array, Moments]:
+    def _updated(self, name: str, before: Array, grad: Array) -> tuple[Array, Moments]:
         """The param of a name and its moments after a step, of the same dtypes as before."""
-        before = self.params[name]
         param, moments = self._update(before, grad, self._moments[name])
         for what, value in {"param": param, **moments}.items():
             if value.dtype != before.dtype:
@@ -118,7 +116,7 @@ class Optimizer(ABC):
         """Start the moments that hyperparameters ask for which have been set since, and drop those that they don't."""
         if self._values() != self._started_for:
             for name, have in self._moments.items():
-                started = self._start(self.params[name])
+                started = self._start(float_array(f"the param {name!r}", self.params[name]))
                 self._moments[name] = {moment: have.get(moment, value) for moment, value in started.items()}
             self._started_for = self._values()
 
@@ -244,15 +242,17 @@ class Optimizer(ABC):
             settings[name] = list(value) if isinstance(value, tuple) else value
         return settings
 
-    def _check_grads(self, grads: Mapping[str, Array]) -> None:
+    def _checked(self, grads: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Check the gradients; return the params as they are now and the gradients, plain arrays."""
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
         if set(self.params) != set(self._moments):
             _check_names("params since the optimizer was made", self._moments, self.params)
         _check_names("grads", self._moments, grads)
-        for name, param in self.params.items():
+        params = {name: float_array(f"the param {name!r}", param) for name, param in self.params.items()}
+        grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
+        for name, param in params.items():
             grad = grads[name]
-            check_float_array(f"the gradient of {name!r}", grad)
             if namespace_of(grad) is not namespace_of(param):
                 raise TypeError(
                     f"the gradient of {name!r} must be an array of its param's library, "
@@ -269,6 +269,7 @@ class Optimizer(ABC):
                 raise ValueError(
                     f"the gradient of {name!r} must be on the device {device_of(param)}, not {device_of(grad)}"
                 )
+        return params, grads
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self._options))
@@ -280,14 +281,16 @@ def _as_arrays(moments: Moments) -> Moments:
     return {name: namespace_of(value).asarray(value) for name, value in moments.items()}
 
 
-def check_float_array(name: str, value: Any) -> None:
-    """Check a float32 or float64 array of any array library."""
+def float_array(name: str, value: Any) -> Array:
+    """Check a float32 or float64 array of any array library; return it as a plain one."""
+    value = plain(name, value)
     try:
         xp = namespace_of(value)
     except TypeError:
         raise TypeError(f"{name} must be an array of an array library, not {type(value).__name__}") from None
     if not any(value.dtype == dtype for dtype in (xp.float32, xp.float64)):
         raise TypeError(f"{name} must be float32 or float64, not {value.dtype}")
+    return value
 
 
 def _check_names(what: str, wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -315,7 +318,7 @@ def _loaded(name: str, value: Any, like: Array) -> Array:
     """Return a copy of ``value`` with the library, the dtype and the device of ``like``, whose shape it must have."""
     import numpy as np
 
-    array = np.array(to_numpy(value))
+    array = np.array(to_numpy(value, repr(name)))
     if array.dtype.kind != "f":
         raise TypeError(f"{name!r} must be floating-point numbers, not {array.dtype}")
     if array.shape != tuple(like.shape):
