@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +27,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "callspec", None) and item.callspec.params.get("backend")  # type: ignore[attr-defined]
         if name in LONG and item.path.name not in LONG[name]:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def signals_arrive() -> Iterator[None]:
+    """Signals that are sent arrive, though whoever started the tests had them ignored, as nohup and a shell's & do."""
+    if os.name != "posix":
+        yield
+        return
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -27,28 +27,11 @@ from recurray.language_model.ngram import WittenBell
 from recurray.language_model.text import Corpus, default_text
 from recurray.language_model.training import Progress, Training
 
+pytestmark = pytest.mark.usefixtures("signals_arrive")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 
 SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10"]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
-
-
-@pytest.fixture(autouse=True)
-def signals_arrive() -> Iterator[None]:
-    """Have signals arrive that whoever started the tests had them ignore, as nohup and a shell's & do."""
-    former = {}
-    if os.name == "posix":
-        former = {
-            number: signal.signal(number, handler)
-            for number, handler in (
-                (signal.SIGINT, signal.default_int_handler),
-                (signal.SIGTERM, signal.SIG_DFL),
-                (signal.SIGHUP, signal.SIG_DFL),
-            )
-        }
-    yield
-    for number, handler in former.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
@@ -454,6 +437,14 @@ def test_a_closed_pipe_leaves_a_training_run_its_checkpoint(folder):
         assert process.wait(timeout=30) == 130
         assert "To go on:" in process.stderr.read()
     assert checkpoint.load("model.safetensors")[1]["step"] > 100
+
+
+def test_every_test_that_sends_a_signal_has_it_arrive():
+    """Under nohup, or from a shell's &, some are ignored by all that is started, if nothing is done about it."""
+    sends = re.compile(r"(raise_signal|send_signal)\((?!signal\.SIGKILL)|\.started\(")
+    for path in Path(__file__).parent.glob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "signals_arrive" in text or not sends.search(text), path.name
 
 
 # The live display

@@ -21,6 +21,7 @@ from recurray.language_model import checkpoint
 from recurray.language_model.text import default_text
 from recurray.language_model.training import Progress, Training
 
+pytestmark = pytest.mark.usefixtures("signals_arrive")
 SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10", "--epochs", "0.5"]
 STEPS = 34
 

@@ -317,9 +317,14 @@ class Training:
         Number(int, at_least=0, at_most=self.steps).check("step", step)
         Number(int, at_least=0, below=len(self.corpus.training)).check("offset", offset)
         self._rng.bit_generator.state = metadata["generator"]
+        if self._rng.bit_generator.state != metadata["generator"]:  # what doesn't fit is cut off
+            raise ValueError("no generator has the state that it holds")
         if (name := not_finite(tensors)) is not None:
             raise ValueError(f"{name} isn't finite")
         moments = {name.removeprefix(_OPTIMIZER): t for name, t in tensors.items() if name.startswith(_OPTIMIZER)}
+        for name, value in moments.items():
+            if value.dtype.name != self.settings.dtype:
+                raise ValueError(f"expected {name} in {self.settings.dtype}, got {value.dtype}")
         self._optimizer.load_state_dict({"settings": metadata["optimizer"], **moments})
         if step > 0:
             size = (self.settings.layers, self.settings.batch_size, self.settings.hidden_size)

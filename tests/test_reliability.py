@@ -1,0 +1,35 @@
+"""Killed runs and damaged checkpoints, by the hundred; the scripts beside this do it by the thousand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def figures(script: str, *arguments: str) -> dict:
+    """Run a script in a process of its own, and return what it found; fail if anything is wrong."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_runs_lose_nothing(kills):
+    found = figures("kill_trainers.py", "--kills", str(kills), "--seed", "1")
+    assert found["kills"] == kills
+    assert found["last_step"] > 0
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_damaged_checkpoints_are_refused_or_as_they_were_written(count):
+    found = figures("corrupt_checkpoints.py", "--count", str(count), "--seed", "2")
+    assert found["count"] == count
+    assert found["refused"] > count / 2
+    assert found["as_written"] > 0
