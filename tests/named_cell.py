@@ -113,7 +113,7 @@ def called(word: str, **names: Any) -> NamedCell:
 # Parts of the names of the NumPy backend's own arrays, and such names themselves.
 WORDS = (
     *("prev", "next", "operand", "output", "inner", "before_h", "state_c", "z_q", "param_u_a", "stepwise", "t0"),
-    *("kept0", "joint_0", "constant", "t_constant0", "filled0_5", "x", "d", "out", "Große"),
+    *("kept0", "joint_0", "constant", "t_constant0", "t_filled40_0", "x", "d", "out", "Große"),
 )
 _KINDS: dict[str, dict[str, Any]] = {  # of cells that are otherwise alike
     "outer": {},

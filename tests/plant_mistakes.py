@@ -190,15 +190,29 @@ MISTAKES = [
     Mistake(
         "the sigmoid overflows",
         ARRAYS,
-        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
-        "return 1 / (1 + xp.exp(-a))",
+        "e = xp.exp(xp.clip(a, None, WHOLE))",
+        "e = xp.exp(a)",
         listed("the_sigmoid_overflows"),
+    ),
+    Mistake(
+        "the sigmoid loses what is tiny",
+        ARRAYS,
+        "return e / (1 + e)",
+        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
+        ("tests/test_precision.py",),
+    ),
+    Mistake(
+        "rows are added up one by one",
+        ARRAYS,
+        "while a.shape[0] > 2 * AT_A_TIME:",
+        "while False:",
+        ("tests/test_sums.py",),
     ),
     Mistake(
         "float32 becomes float64",
         ARRAYS,
-        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
-        "return xp.asarray(0.5) * xp.tanh(0.5 * a) + 0.5",
+        "return e / (1 + e)",
+        "return e / (xp.asarray(1.0) + e)",
         listed("float32_becomes_float64"),
     ),
     Mistake(

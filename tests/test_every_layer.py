@@ -281,7 +281,7 @@ def test_large_numbers_overflow_nowhere(case: Case, dtype: str, backend: Backend
     given = problem(case)
     given = replace(given, x=1e4 * np.sign(given.x))
     layer = layer_for(case, given, backend, dtype)
-    with np.errstate(all="raise"):
+    with np.errstate(all="raise", under="ignore"):  # a closed gate is 0
         found = host(backend, results(layer, given))
     assert all(np.isfinite(value).all() for value in found.values())
     assert np.abs(found["y"]).max() > 0.1

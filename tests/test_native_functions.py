@@ -20,7 +20,7 @@ SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-30, -1e-30, 1e30, -
 # name: what it is, the ends of its arguments in float32 and float64, its error in units in the last place
 EXACT = {
     "tanh": (np.tanh, (-12, 12), (-24, 24), 2.5),
-    "logistic": (lambda a: 1 / (1 + np.exp(-a)), (-40, 86), (-300, 700), 3),
+    "logistic": (lambda a: 1 / (1 + np.exp(-a)), (-87.33, 86), (-708.39, 700), 3),
     "exp": (np.exp, (-86, 88), (-705, 709), 2),
     "expm1": (np.expm1, (-86, 88), (-705, 709), 2.5),
     "log": (np.log, (1e-37, 1e37), (1e-300, 1e300), 2),

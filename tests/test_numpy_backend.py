@@ -13,6 +13,7 @@ from compare_scans import draw
 from named_cell import CELLS as NAMED_CELLS
 from named_cell import NamedCell
 from random_cell import RandomCell
+from recurray.arrays import namespace_of, sigmoid, tanh
 from recurray.cells import (
     Cell,
     CellGradients,
@@ -188,7 +189,8 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
     assert plan.gates.activated == ("i", "f", "o", "g")
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
     calls = compiled(LSTMCell()).forward(training=True, **options).loop.lines
-    assert len(calls) == 9, calls
+    assert len(calls) == 10, calls
+    assert sum(call.startswith("exp(") for call in calls) == 1
 
 
 @pytest.mark.parametrize("many", [0, 9])
@@ -207,7 +209,40 @@ def test_gates_without_a_product_share_one_activation():
     for training in (True, False):
         loop = compiled(DiagonalLSTMCell(True)).forward(training=training, **options)
         assert sum(line.startswith("tanh(") for line in loop.loop.lines) == 2, loop.loop.lines
+        assert sum(line.startswith("exp(") for line in loop.loop.lines) == 1
         assert loop.joint.logistic == 3
+
+
+class Bounded(Cell):
+    """A cell with the same bound ahead of the loop and in it, and gates of one kind around another."""
+
+    input_gates = ("a", "b", "c", "d")
+    recurrent_gates = ("a", "b", "c")
+
+    def step(self, x, h, before, params):
+        clip = namespace_of(x.a).clip
+        a, b, c = tanh(x.a + h.a), sigmoid(x.b + h.b), tanh(x.c + h.c)
+        ahead, d = clip(x.d, -1.0, 1.0), clip(a + before.h, -1.0, 1.0)
+        return {"h": b * c + ahead * d}, {"a": a, "b": b, "c": c, "ahead": ahead, "d": d, "x": x.d}
+
+    def step_backward(self, d, saved, before, params):
+        def within(a):
+            return namespace_of(a).where(namespace_of(a).abs(a) < 1.0, namespace_of(a).ones_like(a), 0.0 * a)
+
+        s = saved
+        through = d.h * s.ahead * within(s.d)
+        dx = {
+            "a": through * (1 - s.a * s.a),
+            "b": d.h * s.c * (s.b * (1 - s.b)),
+            "c": d.h * s.b * (1 - s.c * s.c),
+        }
+        return CellGradients(x={**dx, "d": d.h * s.d * within(s.x)}, h=dx, before={"h": through})
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bounds_ahead_of_the_loop_and_in_it_are_kept_apart(batch):
+    rng = np.random.default_rng(15)
+    both_ways(Bounded(), *problem(Bounded(), rng, batch=batch, steps=6), reverse=False, rng=rng)
 
 
 def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():

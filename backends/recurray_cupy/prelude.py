@@ -17,8 +17,11 @@ TEXT = f"""
 __device__ inline real maximum(real a, real b) {{ return a > b || a != a ? a : b; }}
 __device__ inline real minimum(real a, real b) {{ return a < b || a != a ? a : b; }}
 
-// 1 / (1 + exp(-a)), by tanh because exp(-a) overflows.
-__device__ inline real logistic(real a) {{ return (real)0.5 * tanh((real)0.5 * a) + (real)0.5; }}
+// 1 / (1 + exp(-a)), of which exp(-a) would overflow.
+__device__ inline real logistic(real a) {{
+    const real e = exp(-fabs(a));
+    return (a < 0 ? e : (real)1) / ((real)1 + e);
+}}
 
 // Replaces each value by its sum over the threads of the block, the same bits in every thread and every run.
 // In two rounds: a few threads each add up a part, then all add up the parts. Its own barriers suffice between calls:

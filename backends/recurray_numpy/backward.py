@@ -15,7 +15,7 @@ from recurray.scan import check_dy
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward_loops import Backward
 from recurray_numpy.buffers import empty
-from recurray_numpy.code import Code
+from recurray_numpy.code import Code, quietly
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.forward import ScanCache, by_length, by_row, chunk_of, run_forward, work_array
 from recurray_numpy.names import name_of
@@ -103,9 +103,9 @@ def _backward_run(
         last = min(run.steps, first + chunk)
         here = slice(last - first)
         work["dy"][here] = dy[first:last].reshape(work["dy"][here].shape)
-        call(code.ahead, first, last)
-        call(code.loop, first, last)
-        call(code.after, first, last)
+        with quietly():
+            for part in (code.ahead, code.loop, code.after):
+                call(part, first, last)
         of_steps = {name: array[first:last] for name, array in arrays.items()} | {
             name: work[name][here] for name in ("dgates", "dprojected")
         }

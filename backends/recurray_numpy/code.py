@@ -64,6 +64,11 @@ class Code:
         return function
 
 
+def quietly() -> Any:
+    """A context in which no warning comes of exp(-a) for a gate that is closed for good, or open."""
+    return np.errstate(over="ignore", under="ignore")
+
+
 def as_loop(lines: Iterable[str], stretch: Stretch, shared: Iterable[str]) -> Code:
     """Make the lines a loop over time; ``shared`` are the arrays, of those that the lines name, that aren't timed."""
     return _code(lines, stretch, {*shared, *stretch.work}, is_loop=True)

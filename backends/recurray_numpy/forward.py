@@ -15,11 +15,12 @@ import numpy as np
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
+from recurray_numpy.code import quietly
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs, cut
-from recurray_numpy.writer import FLAG, ROW, Kind
+from recurray_numpy.writer import FLAG, ROW, Kind, bounds
 
 BOOL = np.dtype(bool)
 CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
@@ -128,14 +129,15 @@ def run_forward(
         chunk = chunk_of((len(code.ahead.work) + len(code.ahead.timed)) * size * run.rows, dtype, vector=vector)
         chunk = min(chunk, run.steps)
         work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work.items()}
-    for first in range(0, run.steps, max(1, chunk)):
-        last = min(run.steps, first + chunk)
-        for part in (code.ahead, code.loop):
-            if part.lines:
-                found = {name: arrays[name] for name in part.shared}
-                for name in part.timed:
-                    found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
-                ready.function(part, dtype)(**found)
+    with quietly():
+        for first in range(0, run.steps, max(1, chunk)):
+            last = min(run.steps, first + chunk)
+            for part in (code.ahead, code.loop):
+                if part.lines:
+                    found = {name: arrays[name] for name in part.shared}
+                    for name in part.timed:
+                        found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
+                    ready.function(part, dtype)(**found)
 
     for name in states:
         after = name_of("after", name)
@@ -215,15 +217,19 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
         if gates.apart:
             from_input[:, merged:] = prepared.bias(gates.apart, h=True)
         if not prepared.as_they_lie:
-            from_input[:, gates.activated_rows(size)] *= given["scale"]
+            for gate in gates.logistic:
+                from_input[:, gates.rows((gate,), size)] *= -1
 
     def rows(first: int, last: int) -> Any:
         return stepwise[:, first:last] if each_step else stepwise[first:last]
 
     arrays |= {"merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
-    activated = gates.activated_rows(size)
-    arrays["activated"] = rows(activated.start, activated.stop)
-    arrays["logistic"] = rows(0, len(gates.logistic) * size)  # in a batch's order
+    logistic, hyperbolic = (gates.rows(names, size) for names in (gates.logistic_block, gates.hyperbolic))
+    arrays |= {"logistic": rows(logistic.start, logistic.stop), "hyperbolic": rows(hyperbolic.start, hyperbolic.stop)}
+    if prepared.as_they_lie:
+        arrays |= bounds(len(gates.logistic_block) * size, operand.dtype)
+    lead = (steps,) if each_step else ()
+    arrays |= {name: empty((*lead, size, *columns), operand.dtype) for name in gates.aside.values()}
     for k, name in enumerate(gates.hoisted_names):
         arrays[name] = hoisted[:, k * size : (k + 1) * size]
     for k, name in enumerate(gates.stepwise_names):

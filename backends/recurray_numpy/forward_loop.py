@@ -15,7 +15,7 @@ from recurray_numpy.goals import Copies, lines_of, targets_of
 from recurray_numpy.joint import Joint, joint_activations
 from recurray_numpy.names import is_called, name_of, places_of_inputs
 from recurray_numpy.plan import Gates, Plan, dependents, operations
-from recurray_numpy.writer import FLOATS, Stretch, Writer, constant, kinds
+from recurray_numpy.writer import FLOATS, Stretch, Writer, bounded_logistic, kinds, logistic
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def forward_loop(
         Whether the output is masked on its way into the recurrent product.
     """
     program, gates = plan.step, plan.gates_for(vector=vector)
-    values = _values(plan, training=training, inner=bool(gates.inner) and not masked, projected=projected)
+    values = _values(
+        plan, training=training, vector=vector, inner=bool(gates.inner) and not masked, projected=projected
+    )
     ahead, stretch = _stretches(plan, values, training=training, vector=vector, masked=masked)
     homes = {}
     for name, home in values.homes.items():
@@ -100,11 +102,12 @@ class _Values:
     order: list[int]  # what else is computed, in order
 
 
-def _values(plan: Plan, *, training: bool, inner: bool, projected: bool) -> _Values:
+def _values(plan: Plan, *, training: bool, vector: bool, inner: bool, projected: bool) -> _Values:
     """Find out what is wanted, and where; ``inner`` is whether what the inner gates' product is with is a goal."""
     program, states = plan.step, plan.cell.states
     places = places_of_inputs(program, states="before" if training else "state")
-    places |= {value: name_of("z", gate) for value, gate in plan.activated.items()}
+    aside = plan.gates_for(vector=vector).aside
+    places |= {value: aside.get(gate, name_of("z", gate)) for value, gate in plan.activated.items()}
     wanted = _wanted(plan, training)
     joint = joint_activations(plan, wanted)
 
@@ -123,7 +126,7 @@ def _values(plan: Plan, *, training: bool, inner: bool, projected: bool) -> _Val
 def _stretches(plan: Plan, values: _Values, *, training: bool, vector: bool, masked: bool) -> tuple[Stretch, Stretch]:
     """Write what is ahead of the loop, and what is in it between the gates' activations and the output."""
     program, joint, targets = plan.step, values.joint, values.targets
-    of_gates = {place for place in values.places.values() if is_called(place, "x", "z", "h")}
+    of_gates = {place for place in values.places.values() if is_called(place, "x", "z", "h", "tanh")}
     of_gates |= set(plan.gates.inner_names)
     of_gates -= {name_of("x", name) for name in plan.cell.draws}
     in_place = set() if training else {name_of("state", state) for state in plan.cell.states[1:]}
@@ -151,7 +154,7 @@ def _stretches(plan: Plan, values: _Values, *, training: bool, vector: bool, mas
         targets=joint.operands | {k: p for k, p in late.items() if k in before_joint and is_called(p, "saved")},
         kept=_operands(program, after_joint) | set(late),
     )
-    stretch.lines += joint.lines(stretch)
+    stretch.lines += joint.lines(stretch, vector=vector)
     stretch = writer.write(
         after_joint,
         {value: place for value, place in stretch.places.items() if value not in joint.operands} | joint.results,
@@ -166,11 +169,11 @@ def _stretches(plan: Plan, values: _Values, *, training: bool, vector: bool, mas
 def _shared(gates: Gates, joint: Joint, training: bool) -> list[str]:
     """The arrays that aren't timed, beside the params, the states and the work space."""
     weights = ["w_merged", "w_apart", "w_hidden", "w_inner", "b_inner", "w_projection"]
-    others = ["product", "scale", "shift", "output_mask"]
+    others = ["product", "most", "divisor", "joint_most", "joint_divisor", "output_mask"]
     if training:
         return weights + others
-    of_gates = [*gates.stepwise_names, *gates.inner_names, *joint.names]  # one step's serve all
-    blocks = ["stepwise", "merged", "apart", "logistic", "activated", "inner", "inner_operand", "output"]
+    of_gates = [*gates.stepwise_names, *gates.aside.values(), *gates.inner_names, *joint.names]  # one step's serve all
+    blocks = ["stepwise", "merged", "apart", "logistic", "hyperbolic", "inner", "inner_operand", "output"]
     return weights + others + of_gates + blocks
 
 
@@ -227,12 +230,13 @@ def _products(gates: Gates, training: bool, vector: bool, masked: bool) -> list[
 
 
 def _activation(gates: Gates, vector: bool, as_they_lie: bool, stretch: Stretch) -> list[str]:
-    """The merged gates' activations, logistic(a) being 0.5 tanh(0.5 a) + 0.5; see `recurray_numpy.plan`."""
-    tanh = ["tanh(activated, activated)"] if gates.activated else []
-    if not gates.logistic:
-        return tanh
-    if vector:
-        scaled = "multiply(activated, scale, activated)"
-        return [*([scaled] if as_they_lie else []), *tanh, scaled, "add(activated, shift, activated)"]
-    half = constant(0.5, stretch)
-    return [*tanh, f"multiply(logistic, {half}, logistic)", f"add(logistic, {half}, logistic)"]
+    """The merged gates' activations; see `recurray_numpy.plan`."""
+    lines = [f"tanh({name_of('z', gate)}, {place})" for gate, place in gates.aside.items()]
+    if gates.logistic and as_they_lie:
+        lines += bounded_logistic("logistic", "logistic", "most", "divisor", stretch)
+    elif gates.logistic:
+        lines += logistic("logistic", stretch)
+    if not vector:
+        return lines + (["tanh(hyperbolic, hyperbolic)"] if gates.hyperbolic else [])
+    others = [name_of("z", gate) for gate in gates.hyperbolic if gate not in gates.aside]
+    return lines + [f"tanh({name}, {name})" for name in others]

@@ -1,4 +1,4 @@
-"""Activations side by side, so that one call of tanh serves them all, in cells without a recurrent product.
+"""Activations side by side, so that one call serves several, in cells without a recurrent product.
 
 There the calls are what takes the time. (Gates with a product stand side by side anyway; see `recurray_numpy.plan`.)
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from recurray_numpy.buffers import empty
 from recurray_numpy.plan import Plan, dependents
-from recurray_numpy.writer import FLOATS, Stretch, constant, kinds
+from recurray_numpy.writer import FLOATS, Stretch, bounded_logistic, bounds, kinds, logistic
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,19 @@ class Joint:
     @property
     def names(self) -> tuple[str, ...]:
         """All arrays that the lines name."""
-        return ("joint", "joint_logistic", *self.results.values())
+        return ("joint_logistic", "joint_tanh", "joint_most", "joint_divisor", *self.results.values())
 
-    def lines(self, stretch: Stretch) -> list[str]:
-        """Write the activations: tanh(a), or 0.5 tanh(0.5 a) + 0.5, which is the logistic function."""
-        if not self.results:
-            return []
-        if not self.logistic:
-            return ["tanh(joint, joint)"]
-        half = constant(0.5, stretch)
-        halved = f"multiply(joint_logistic, {half}, joint_logistic)"
-        return [halved, "tanh(joint, joint)", halved, f"add(joint_logistic, {half}, joint_logistic)"]
+    def lines(self, stretch: Stretch, *, vector: bool) -> list[str]:
+        """Write the activations; see `recurray_numpy.writer`."""
+        lines, place = [], "joint_logistic"
+        if self.logistic and vector:
+            lines += bounded_logistic(place, place, "joint_most", "joint_divisor", stretch)
+        elif self.logistic:
+            lines += [f"negative({place}, {place})", *logistic(place, stretch)]
+        return lines + (["tanh(joint_tanh, joint_tanh)"] if self.logistic < len(self.results) else [])
 
     def arrays(self, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-        """Make the arrays that the lines name: one, (*lead, activations * H, *columns), and its parts."""
+        """Make the arrays that the lines name: parts of one, (*lead, activations * H, *columns), and what is shared."""
         if not self.results:
             return {}
         joint = empty((*lead, len(self.results) * size, *columns), dtype)
@@ -57,7 +56,8 @@ class Joint:
             return joint[(slice(None),) * len(lead) + (slice(first * size, last * size),)]
 
         parts = {name: rows(k, k + 1) for k, name in enumerate(self.results.values())}
-        return {"joint": joint, "joint_logistic": rows(0, self.logistic), **parts}
+        arrays = {"joint_logistic": rows(0, self.logistic), "joint_tanh": rows(self.logistic, len(self.results))}
+        return arrays | parts | ({} if columns else bounds(self.logistic * size, dtype, "joint_"))
 
 
 def joint_activations(plan: Plan, wanted: AbstractSet[int]) -> Joint:

@@ -15,13 +15,16 @@ joins them: `z_f`. A cell may use any name; so no other array has one of these w
     stepwise                 timed   the gates that have a product with the output before (shared where not all steps
                                      are kept), their parts being
     merged, apart                    by product,
-    logistic, activated              by what their activation does, with scale and shift where there is one row,
+    logistic, hyperbolic             by what their activation does; see `recurray_numpy.plan`,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
+    tanh_k                   timed   the tanh of a gate among logistic ones (shared where not all steps are kept)
+    most, divisor            shared  for the logistic gates: the bound of what they are of, and work space
     from_input               timed   for one row, what of stepwise doesn't depend on the output before: the same memory
                                      where all steps are kept
     product                  shared  for one row, the product with the output before
-    joint, joint_logistic    timed   activations that are computed together, shared where not all steps are kept; and
-    joint_0, ...                     each; see `recurray_numpy.joint`
+    joint_logistic           timed   activations that are computed together, shared where not all steps are kept, and
+    joint_tanh, joint_0, ...         each; see `recurray_numpy.joint`
+    joint_most               shared  as most, and joint_divisor as divisor
     inner, inner_operand     timed   the inner gates, and what their product is with
     x_m                      timed   a draw of the cell
     saved_k                  timed   what else backward reads
@@ -34,8 +37,8 @@ joins them: `z_f`. A cell may use any name; so no other array has one of these w
     param_1_u_i              shared  a row of the cell's own params, behind the length of the param's name: else rows
                                      of two params could have one name
     t0, a0, b0, kept0, ...           work space: of the loop, ahead of it, after it, and from loop to after
-    filled0_5                        work space full of a number, here 0.5
-    t_constant0, ...                 numbers: of the loop, and with the other letters as above
+    t_filled40_0, ...                work space full of a number, here 40, with the letters as above
+    t_constant0, ...                 numbers, with the same letters
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from typing import Literal, cast
 
 from recurray.recording import Program
 
-Word = Literal["x", "z", "h", "before", "after", "state", "saved", "param", "dx", "dz", "dh", "d"]
+Word = Literal["x", "z", "h", "tanh", "before", "after", "state", "saved", "param", "dx", "dz", "dh", "d"]
 
 
 def name_of(word: Word, name: str) -> str:

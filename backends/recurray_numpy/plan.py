@@ -9,13 +9,14 @@ four blocks, each with its product:
     apart     from the output before alone: one product a step with [1; h]
     inner     from what the cell computes in the step: one product amid the step with that
 
-Among the merged gates, those whose only use is the logistic function or tanh come first: one tanh call serves all,
-because logistic(a) = 0.5 tanh(0.5 a) + 0.5.
+Among the merged gates, those whose only use is the logistic function come first, then those whose only use is tanh:
+calls for a block serve all its gates. As 1 / (1 + exp(-a)) the logistic function takes three, in place, if the weights
+of its gates have their sign changed, which is exact.
 
-For a batch the logistic gates come before the others, so that they are a block too. For a single row gates keep the
-order of the weights' rows as far as they can: bringing them into another, there and back, takes as long as a hundred
-steps. The inner 0.5 goes into the weights, where a power of two is exact; but fewer steps of a single row than
-`recurray_numpy.forward.MANY` use the weights as they lie.
+For a single row gates keep the order of the weights' rows as far as they can: bringing them into another, there and
+back, takes as long as a hundred steps. There the logistic block goes from the first logistic gate to the last, and
+if there is a tanh gate in between, its result goes elsewhere before. Fewer steps of a single row than
+`recurray_numpy.forward.MANY` use the weights as they lie, and exp(a) / (1 + exp(a)).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Gates:
     merged: tuple[str, ...]
     apart: tuple[str, ...]
     inner: tuple[str, ...]
-    activated: tuple[str, ...]  # those of the merged gates, side by side, that the joint tanh is for
+    activated: tuple[str, ...]  # those of the merged gates, side by side, that are logistic or tanh
     logistic: tuple[str, ...]  # those of these that are logistic
 
     @cached_property
@@ -51,10 +52,26 @@ class Gates:
         """All gates with a product with the output before."""
         return self.merged + self.apart
 
-    def activated_rows(self, size: int) -> slice:
-        """Where the activated gates stand among those with a product with the output before."""
-        first = self.merged.index(self.activated[0]) * size if self.activated else 0
-        return slice(first, first + len(self.activated) * size)
+    @cached_property
+    def hyperbolic(self) -> tuple[str, ...]:
+        """The activated gates that are tanh."""
+        return tuple(gate for gate in self.activated if gate not in self.logistic)
+
+    @cached_property
+    def logistic_block(self) -> tuple[str, ...]:
+        """The merged gates from the first logistic one to the last."""
+        places = [self.merged.index(gate) for gate in self.logistic]
+        return self.merged[min(places) : max(places) + 1] if places else ()
+
+    def rows(self, gates: tuple[str, ...], size: int) -> slice:
+        """Where merged gates that stand side by side do so."""
+        first = self.merged.index(gates[0]) * size if gates else 0
+        return slice(first, first + len(gates) * size)
+
+    @cached_property
+    def aside(self) -> dict[str, str]:
+        """The tanh gates that stand among logistic ones, and the arrays that their results go to."""
+        return {gate: name_of("tanh", gate) for gate in self.hyperbolic if gate in self.logistic_block}
 
     @cached_property
     def all(self) -> tuple[str, ...]:

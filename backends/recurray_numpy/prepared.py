@@ -67,19 +67,19 @@ class Prepared:
 
 def for_forward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
     """The weights that forward reads, by their names in the loops and in `recurray_numpy.forward`."""
-    gates, weights, size = prepared.gates, prepared.weights, prepared.size
+    gates, weights = prepared.gates, prepared.weights
     arrays = dict[str, Any]()
     if vector:
         w_hidden = prepared.of_output(gates.of_output).T if gates.of_output else None
-        arrays["scale"], arrays["shift"] = _scales(gates, size, weights.input.dtype)
         if w_hidden is not None and not prepared.as_they_lie:
             w_hidden = copied(w_hidden)  # BLAS is a fifth faster so
-            w_hidden[:, gates.activated_rows(size)] *= arrays["scale"]
+            for gate in gates.logistic:
+                w_hidden[:, gates.rows((gate,), prepared.size)] *= -1
         arrays["w_hidden"] = w_hidden
     else:
         arrays["w_hoisted"] = prepared.joined(gates.hoisted, x=True)
         arrays["w_merged"] = prepared.joined(gates.merged, x=True, h=True)
-        arrays["w_merged"][: len(gates.logistic) * size] *= 0.5  # exact
+        arrays["w_merged"][gates.rows(gates.logistic, prepared.size)] *= -1
         arrays["w_apart"] = prepared.joined(gates.apart, h=True)
     if gates.inner:
         w_inner, b_inner = prepared.of_output(gates.inner), prepared.bias(gates.inner, h=True)
@@ -127,12 +127,3 @@ def rows_of(array: Any, gates: tuple[str, ...], wanted: tuple[str, ...]) -> Any:
     for k, gate in enumerate(wanted):
         result[k] = blocks[gates.index(gate)]
     return result.reshape(-1, *array.shape[1:])
-
-
-def _scales(gates: Gates, size: int, dtype: Any) -> tuple[Any, Any]:
-    """What the activated gates are multiplied by before and after tanh, and what is added to them, (gates * H,)."""
-    is_logistic = [gate in gates.logistic for gate in gates.activated]
-    if all(is_logistic):
-        return np.asarray(0.5, dtype), np.asarray(0.5, dtype)
-    scale = np.repeat(np.asarray([0.5 if logistic else 1.0 for logistic in is_logistic], dtype), size)
-    return scale, 1 - scale

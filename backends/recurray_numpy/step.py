@@ -21,7 +21,7 @@ from recurray_numpy.forward import work_array
 from recurray_numpy.forward_loop import Forward
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
-from recurray_numpy.writer import FUNCTIONS
+from recurray_numpy.writer import FUNCTIONS, bounds
 
 Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], None]
 
@@ -47,7 +47,7 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
         training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
     arrays = _weights(prepared)
-    made = {"scale", "shift"} if weights.recurrent_bias is not None else {"scale", "shift", "b_inner"}
+    made = set() if weights.recurrent_bias is not None else {"b_inner"}
     if any(not _is_own(array, weights) for name, array in arrays.items() if name not in made):
         return None
     dtype = weights.input.dtype
@@ -69,23 +69,46 @@ def _text(prepared: Prepared, code: Forward) -> str:
     states = prepared.cell.states
     before = [name_of("before", state) for state in states]
     after = [name_of("after" if state == "h" else "state", state) for state in states]
-    lines = [
-        f"{', '.join(before)}, = before",
-        f"{', '.join(after)}, = after",
-        *(f"copyto({new}, {old})" for new, old in zip(after[1:], before[1:], strict=True)),
-    ]
+    lines = [f"{', '.join(before)}, = before", f"{', '.join(after)}, = after"]
+    in_loop = list(code.loop.lines)
+    for old, new in zip(before[1:], after[1:], strict=True):
+        in_loop, is_read = _reading(in_loop, new, old)
+        lines += [] if is_read else [f"copyto({new}, {old})"]
     weights = prepared.weights
     for block, gates in (("merged", prepared.gates.merged), ("hoisted", prepared.gates.hoisted)):
-        if gates:
-            lines.append(f"dot(x, w_{block}, from_{block})")
-            if weights.input_bias is not None:
-                lines.append(f"add(from_{block}, b_{block}, from_{block})")
-    if prepared.gates.merged and weights.recurrent_bias is not None:
-        lines.append("add(from_merged, b_across, from_merged)")
+        if not gates:
+            continue
+        lines.append(f"dot(x, w_{block}, from_{block})")
+        biases = [f"b_{block}"] if weights.input_bias is not None else []
+        biases += ["b_across"] if weights.recurrent_bias is not None and block == "merged" else []
+        if len(biases) == 2:  # in the order of the loop over many steps, so that the bits are those
+            lines.append("add(b_merged, b_across, b_both)")
+            biases = ["b_both"]
+        lines += [f"add(from_{block}, {bias}, from_{block})" for bias in biases]
     if prepared.gates.apart:
         lines.append("copyto(from_apart, b_apart)" if weights.recurrent_bias is not None else "from_apart.fill(0)")
-    lines += [*code.ahead.lines, *code.loop.lines]
+    lines += [*code.ahead.lines, *in_loop]
     return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
+
+
+def _reading(lines: list[str], state: str, before: str) -> tuple[list[str], bool]:
+    """Let lines that update a state in one place read what is ``before`` in another, up to where they write it.
+
+    Returns the lines, and whether that is possible: it isn't where they write a part of the state alone.
+    """
+    result = list(lines)
+    for k, line in enumerate(lines):
+        function, arguments = line.removesuffix(")").split("(")
+        operands = arguments.split(", ")
+        target = 0 if function == "copyto" else len(operands) - 1
+        writes = operands[target].removeprefix("out=") == state
+        if writes and operands[-1].startswith("where="):
+            return lines, False
+        operands = [before if name == state and place != target else name for place, name in enumerate(operands)]
+        result[k] = f"{function}({', '.join(operands)})"
+        if writes:
+            return result, True
+    return lines, False
 
 
 def _weights(prepared: Prepared) -> dict[str, Any]:
@@ -123,7 +146,10 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
         "from_merged": from_input[:merged],
         "from_apart": from_input[merged:],
         "from_hoisted": hoisted,
-        "activated": stepwise[gates.activated_rows(size)],
+        "b_both": np.empty(merged, dtype),
+        "logistic": stepwise[gates.rows(gates.logistic_block, size)],
+        **bounds(len(gates.logistic_block) * size, dtype),
+        **{name: np.empty(size, dtype) for name in gates.aside.values()},
         "inner": inner,
         "inner_operand": np.empty(size, dtype),
         "output": np.empty(size, dtype),

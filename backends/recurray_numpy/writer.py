@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from recurray.arrays import WHOLE
 from recurray.recording import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 from recurray_numpy.names import name_of
 
@@ -148,7 +149,13 @@ class Writer:
             if not in_one_call:
                 room.spend(operands)
             room.put(value, place, self.kinds[value])
-            stretch.lines += self._calls(value, names, place, stretch)
+            if operation == "logistic" and self.vector:
+                divisor = room.find(FLOATS, preferred=(), beside=place)
+                stretch.lines += bounded_logistic(names[0], place, filled(WHOLE, stretch), divisor, stretch)
+            elif operation == "logistic":
+                stretch.lines += [f"negative({names[0]}, {place})", *logistic(place, stretch)]
+            else:
+                stretch.lines += self._calls(value, names, place, stretch)
         self._move(moves, stretch)
         stretch.places = {value: place for value, place in stretch.places.items() if value < self.own}
         return stretch
@@ -200,14 +207,6 @@ class Writer:
     def _calls(self, k: int, names: list[str], place: str, stretch: Stretch) -> list[str]:
         value = self.values[k]
         operation = value.operation
-        if operation == "logistic":  # 0.5 tanh(0.5 a) + 0.5, which never overflows
-            half = constant(0.5, stretch)
-            return [
-                f"multiply({names[0]}, {half}, {place})",
-                f"tanh({place}, {place})",
-                f"multiply({place}, {half}, {place})",
-                f"add({place}, {half}, {place})",
-            ]
         if operation == "where":
             condition, chosen, other = names
             if value.operands[1:] == (Constant(1.0), Constant(0.0)):  # writing under a mask takes 10 times as long
@@ -258,10 +257,13 @@ class _Room:
         value = self.holder.get(place)
         return value is not None and (self.uses_left[value] > 0 or value in self.kept)
 
-    def find(self, kind: str, *, preferred: Iterable[str]) -> str:
-        """Find a place of a kind that may be written: a preferred one, one that has been in use, or a new one."""
+    def find(self, kind: str, *, preferred: Iterable[str], beside: str = "") -> str:
+        """Find a place of a kind that may be written: a preferred one, one that has been in use, or a new one.
+
+        It is another than ``beside``.
+        """
         for place in [*preferred, *self.stretch.work]:
-            if self.may_hold(place, kind):
+            if place != beside and self.may_hold(place, kind):
                 return place
         place = f"{self.prefix}{len(self.stretch.work)}"
         self.stretch.work[place] = self.kinds[place] = kind
@@ -299,8 +301,32 @@ def constant(number: float, stretch: Stretch) -> str:
     return stretch.constants.setdefault(number, f"{stretch.prefix}_constant{len(stretch.constants)}")
 
 
+def logistic(place: str, stretch: Stretch) -> list[str]:
+    """Write 1 / (1 + exp(-a)) for what is -a; exp overflows where that is far above 0, as it should."""
+    one = constant(1.0, stretch)
+    return [f"exp({place}, {place})", f"add({place}, {one}, {place})", f"divide({one}, {place}, {place})"]
+
+
+def bounded_logistic(a: str, to: str, most: str, divisor: str, stretch: Stretch) -> list[str]:
+    """Write exp(a) / (1 + exp(a)), with an a of at most ``most``, so that nothing overflows.
+
+    For single rows: leaving overflows aside takes longer than the further call. ``divisor`` is work space.
+    """
+    return [
+        f"minimum({a}, {most}, out={to})",
+        f"exp({to}, {to})",
+        f"add({to}, {constant(1.0, stretch)}, {divisor})",
+        f"divide({to}, {divisor}, {to})",
+    ]
+
+
+def bounds(rows: int, dtype: Any, prefix: str = "") -> dict[str, Any]:
+    """Make the arrays (rows,) that `bounded_logistic` wants beside what it is of."""
+    return {f"{prefix}most": np.full(rows, WHOLE, dtype), f"{prefix}divisor": np.empty(rows, dtype)}
+
+
 def filled(number: float, stretch: Stretch) -> str:
     """Return the name of an array full of a constant, which NumPy's maximum and minimum take 3 times as fast."""
-    name = f"filled{number!r}".replace("-", "m").replace(".", "_").replace("+", "")
+    name = f"{stretch.prefix}_filled{number!r}".replace("-", "m").replace(".", "_").replace("+", "")
     stretch.work[name] = number
     return name

@@ -227,8 +227,9 @@ class HardSigmoid(Elementwise):
     name = "hard_sigmoid"
 
     def forward(self, x: Array) -> Array:
-        """``alpha x + beta``, cut off at 0 and 1."""
-        return namespace_of(x).clip(self.alpha * x + self.beta, 0.0, 1.0)
+        """``alpha x + beta``, cut off at 0 and 1; precise where it is tiny, as x + beta / alpha is."""
+        y = self.alpha * (x + self.beta / self.alpha) if self.alpha else 0 * x + self.beta
+        return namespace_of(x).clip(y, 0.0, 1.0)
 
     def derivative(self, y: Array) -> Array:
         """``alpha`` where 0 < y < 1, else 0."""
@@ -314,8 +315,10 @@ class Softmax(Function):
     name = "softmax"
 
     def forward(self, x: Array) -> Array:
-        """``exp(x) / sum of exp(x)``."""
-        return namespace_of(x).exp(LogSoftmax().forward(x))
+        """``exp(x) / sum of exp(x)``, without overflow."""
+        xp = namespace_of(x)
+        e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+        return e / xp.sum(e, axis=-1, keepdims=True)
 
     def backward(self, dy: Array, y: Array) -> Array:
         """``y (dy - sum of y dy)``."""

@@ -14,6 +14,7 @@ from typing import Any
 Array = Any  # an array of any library that follows https://data-apis.org/array-api
 Namespace = Any  # the module whose functions work on such arrays
 
+WHOLE = 40.0  # the logistic function of it is 1 to rounding
 AT_A_TIME = 16  # rows that are added up one after the other
 MANY = 32_768  # rows of a product
 IN_BLOCK = 256  # rows of a small product that are multiplied at a time
@@ -152,12 +153,17 @@ def tanh(a: Array) -> Array:
 
 
 def sigmoid(a: Array) -> Array:
-    """Logistic function 1 / (1 + exp(-a)), elementwise, by way of tanh because exp(-a) overflows at -89 in float32."""
+    """Logistic function 1 / (1 + exp(-a)), elementwise.
+
+    Computed as exp(a) / (1 + exp(a)), which is as precise where it is tiny as where it isn't, and with an a of at most
+    `WHOLE`, so that nothing overflows.
+    """
     xp = namespace_of(a)
     own = getattr(xp, "logistic", None)  # a symbolic namespace keeps it whole, for its backend to choose the form
     if own is not None:
         return own(a)
-    return 0.5 * xp.tanh(0.5 * a) + 0.5
+    e = xp.exp(xp.clip(a, None, WHOLE))
+    return e / (1 + e)
 
 
 def rows(a: Array) -> Array:

@@ -16,7 +16,7 @@
 #define LOG2_E 1.4426950408889634
 #define EXP_MOST 710.0    /* exp is infinite from here */
 #define EXP_LEAST (-750.0) /* and 0 from here */
-#define FAINT (-300.0)
+#define FAINT (-708.396)
 #define WHOLE 40.0         /* exp(-WHOLE) is nothing beside 1 */
 #define SMALLEST 2.2250738585072014e-308
 #define HALF_ROOT 0x3fe6a09e00000000ll /* about sqrt(1/2) */
@@ -29,7 +29,7 @@
 #define LOG2_E 1.44269504f
 #define EXP_MOST 89.0f
 #define EXP_LEAST (-104.0f)
-#define FAINT (-40.0f)
+#define FAINT (-87.3365f)
 #define WHOLE 18.0f
 #define SMALLEST 1.17549435e-38f
 #define HALF_ROOT 0x3f3504f3
@@ -93,7 +93,7 @@ INLINE Vector tanh_of(Vector x) {
     return (Vector)(bits(e / (e + (real)2)) | (bits(x) & bits(all((real)-0.0))));
 }
 
-/* 0 from FAINT downwards: what is so small would with the next products become subnormal, which is slow. */
+/* 0 from FAINT downwards: it would be subnormal, which is slow. */
 INLINE Vector logistic_of(Vector x) {
     Reduced e = reduced(-chosen(x < FAINT, all(FAINT), chosen(x > -FAINT, all(-FAINT), x)));
     Vector scale = power_of_two(e.n);

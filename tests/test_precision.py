@@ -1,0 +1,195 @@
+"""Functions in float32 and float64 within units in the last place, on every path: tiny results too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurray as rr
+from harness import here, obtain
+from recurray.activations import activation
+from recurray.backend import Backend
+
+LEAST = {"float32": -87.3, "float64": -708.3}  # exp of it is nearly the smallest normal number
+WITHIN = 4.0  # units in the last place
+
+
+def spread_out(dtype: str) -> np.ndarray:
+    """Numbers whose exponentials are normal, many around 0."""
+    rng = np.random.default_rng(0)
+    least = LEAST[dtype]
+    wide = np.concatenate([np.linspace(least, 60, 900), rng.uniform(-20, 20, 500), 0.01 * rng.standard_normal(100)])
+    return np.concatenate([wide, [0.0, least, -17.0, -18.0, -1e-30]]).astype(dtype)
+
+
+def exact_sigmoid(a: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-a.astype(np.longdouble)))
+
+
+def assert_precise(found: Any, exact: np.ndarray, dtype: str, within: float = WITHIN) -> None:
+    found = np.asarray(found)
+    assert found.dtype == dtype
+    error = np.abs(found - exact) / np.spacing(np.abs(exact).astype(dtype))
+    assert error.max() <= within, (error.max(), found[error.argmax()], exact[error.argmax()])
+
+
+# Functions by themselves ----------------------------------------------------------------------------------------------
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], float]] = {  # exactly, their slope, and a bound
+    "sigmoid": (exact_sigmoid, lambda a: exact_sigmoid(a) * exact_sigmoid(-a), 4),
+    "softplus": (lambda a: np.log1p(np.exp(a)), exact_sigmoid, 5),
+    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2, 4),
+    "elu": (lambda a: np.where(a > 0, a, np.expm1(a)), lambda a: np.where(a > 0, 1, np.exp(a)), 4),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_as_precise_where_they_are_tiny(name: str, dtype: str, backend: Backend) -> None:
+    function, exact = activation(name), FUNCTIONS[name][0]
+    a = spread_out(dtype)
+    found = function.forward(backend.asarray(a))
+    assert_precise(backend.to_numpy(found), exact(a.astype(np.longdouble)), dtype, FUNCTIONS[name][2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_slopes_are_as_precise_where_they_are_tiny(name: str, dtype: str, backend: Backend) -> None:
+    """Told from the output, to the left; to the right they are known to the rounding of an output close to 1."""
+    function, slope = activation(name), FUNCTIONS[name][1]
+    a = spread_out(dtype)
+    a = a[a <= 0]
+    found = function.derivative(function.forward(backend.asarray(a)))
+    assert_precise(backend.to_numpy(found), slope(a.astype(np.longdouble)), dtype, 8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_sigmoid_of_what_is_not_finite(dtype: str, backend: Backend) -> None:
+    a = backend.asarray(np.array([-np.inf, np.inf, np.nan, -1e4, 1e4], dtype))
+    np.testing.assert_array_equal(backend.to_numpy(activation("sigmoid").forward(a)), [0, 1, np.nan, 0, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_hard_sigmoid_is_precise_at_its_foot(dtype: str, backend: Backend) -> None:
+    a = np.asarray(-3 + np.exp(np.linspace(-12, 1, 200)), dtype)
+    found = activation("hard_sigmoid").forward(backend.asarray(a))
+    assert_precise(backend.to_numpy(found), (a.astype(np.longdouble) + 3) / 6, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiny_probabilities_are_precise(dtype: str, backend: Backend) -> None:
+    a = np.stack([np.zeros(41), -np.arange(41.0)], axis=-1).astype(dtype)  # what is subtracted from them is exact
+    found = backend.to_numpy(rr.Activation("softmax", backend=backend, dtype=dtype)(backend.asarray(a))[0])
+    assert_precise(found[:, 1], exact_sigmoid(a[:, 1]), dtype)
+
+
+# Gates ----------------------------------------------------------------------------------------------------------------
+
+
+def zeros_but(layer: Any, **params: np.ndarray) -> None:
+    zeros = {name: np.zeros_like(value) for name, value in layer.state_dict().items()}
+    layer.load_state_dict(zeros | {name: np.asarray(value, layer.dtype) for name, value in params.items()})
+
+
+def by_gate(**gates: Any) -> np.ndarray:
+    """The rows of i f g o: where the input gate is all that isn't open or closed, c after a step is that gate."""
+    rows = np.broadcast_arrays(gates["i"], -1e4, 1e4, 1e4)
+    return np.stack(rows)
+
+
+def lstm(a: np.ndarray, backend: Backend, dtype: str, **options: Any) -> Any:
+    layer = rr.LSTM(1, len(a), backend=backend, dtype=dtype, seed=0, **options)
+    zeros_but(layer, bias_ih_l0=by_gate(i=a).reshape(-1))
+    return layer, "bias_ih_l0"
+
+
+def diagonal_lstm(a: np.ndarray, backend: Backend, dtype: str) -> Any:
+    layer = rr.DiagonalLSTM(1, len(a), backend=backend, dtype=dtype, seed=0)
+    zeros_but(layer, b=by_gate(i=a))
+    return layer, "b"
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "lstm": lstm,
+    "with peepholes": lambda *given: lstm(*given, peepholes=True),
+    "with clipped gates": lambda *given: lstm(*given, gate_clip=1e5),
+    "diagonal": diagonal_lstm,
+}
+FORMS = {"a step": (1, 1), "a few steps": (1, 5), "many steps": (1, 140), "a batch": (3, 5)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gates_are_as_precise_where_they_are_tiny(kind: str, form: str, dtype: str, backend: Backend) -> None:
+    a = spread_out(dtype)[::7]
+    layer, biases = LAYERS[kind](a, backend, dtype)
+    batch, steps = FORMS[form]
+    x = backend.asarray(np.zeros((batch, steps, 1), dtype))
+    exact = exact_sigmoid(a)
+    state = None
+    for _ in range(3):  # the second call may go another way
+        _, state = layer(x, state)
+        assert_precise(backend.to_numpy(state.c)[0, -1], exact, dtype)
+    _, end, cache = layer.forward(x)
+    assert_precise(backend.to_numpy(end.c)[0, -1], exact, dtype)
+
+    dend = rr.State(backend.xp.zeros_like(end.h), backend.xp.ones_like(end.c))
+    y = backend.xp.zeros_like(layer(x)[0])
+    found = backend.to_numpy(layer.backward(cache, y, dend)[2][biases]).reshape(4, -1)[0]
+    slope = batch * exact * exact_sigmoid(-a)
+    left = a <= 0  # to the right the slope is told from a rounded 1
+    assert_precise(found[left], slope[left], dtype, 12)
+    np.testing.assert_allclose(found, slope.astype(float), rtol=0, atol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_update_gate_of_a_gru_too(form: str, dtype: str, backend: Backend) -> None:
+    a = spread_out(dtype)[::7]
+    layer = rr.GRU(1, len(a), backend=backend, dtype=dtype, seed=0)
+    zeros_but(layer, bias_ih_l0=np.concatenate([np.zeros_like(a), a, np.zeros_like(a)]))
+    batch, steps = FORMS[form]
+    steps = min(steps, 1) if form != "many steps" else steps
+    rows = np.zeros((batch, steps, 1), dtype)
+    start = rr.State(backend.asarray(np.ones((1, batch, len(a)), dtype)))
+    for _ in range(3):
+        y, _ = layer(backend.asarray(rows), start)
+        assert_precise(backend.to_numpy(y)[-1, 0], exact_sigmoid(a), dtype)  # the state before, times the gate
+
+
+# What that is for -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [-16.0, -17.0, -18.0, -30.0])
+@pytest.mark.parametrize("platform", here("numpy", "native", "reference", "torch"))
+def test_a_long_memory_is_the_same_however_it_is_computed(bias: float, platform: str) -> None:
+    """With an input gate all but closed, c is a sum of tiny contributions."""
+    backend, size, steps = obtain(platform), 8, 150
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, steps, 3))
+    ends, grads = {}, {}
+    for dtype in ("float64", "float32"):
+        layer = rr.LSTM(3, size, backend=backend, dtype=dtype, seed=0)
+        params = layer.state_dict()
+        params["bias_ih_l0"][:size] = bias
+        params["bias_ih_l0"][size : 2 * size] = 10.0
+        layer.load_state_dict(params)
+        given = backend.asarray(x.astype(dtype))
+        y, end, cache = layer.forward(given)
+        ends[dtype] = backend.to_numpy(end.c)
+        _, _, of_params = layer.backward(cache, backend.xp.ones_like(y), None)
+        grads[dtype] = backend.to_numpy(of_params["bias_ih_l0"])[:size]
+    np.testing.assert_allclose(ends["float32"], ends["float64"], rtol=1e-4, atol=1e-6 * np.abs(ends["float64"]).max())
+    np.testing.assert_allclose(
+        grads["float32"], grads["float64"], rtol=1e-4, atol=1e-5 * np.abs(grads["float64"]).max()
+    )
+    streamed = rr.Streaming(layer)
+    for t in range(steps):
+        streamed(given[:, t : t + 1, :])
+    found = backend.to_numpy(streamed.state.c)
+    np.testing.assert_allclose(found, ends["float64"], rtol=1e-4, atol=1e-6 * np.abs(ends["float64"]).max())
