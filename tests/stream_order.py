@@ -138,7 +138,7 @@ class FakeCuda:
             raise NotImplementedError
 
     def __init__(self, order: Order) -> None:
-        self.order, self.numbers, self.device, self.capturing = order, count(1), 0, False
+        self.order, self.numbers, self.device = order, count(1), 0
         self.allocator: Any = self.MemoryPool().malloc
         self.runtime = SimpleNamespace(getDevice=lambda: self.device)
 
@@ -170,9 +170,6 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         self.cuda.order.current = self.before.pop()
-
-    def is_capturing(self) -> bool:
-        return self.cuda.capturing
 
     def record(self, event: Any) -> Any:
         event.clock = Clock(self.cuda.order.clock(self.ptr))

@@ -125,7 +125,6 @@ def test_directions_run_at_the_same_time_where_they_may(folder):
     found = []
     for prepare in (
         lambda backend, cuda: setattr(backend, "two_streams", False),
-        lambda backend, cuda: setattr(cuda, "capturing", True),
         lambda backend, cuda: setattr(cuda, "allocator", lambda size: None),  # RMM's, say
     ):
         library = TrackedLibrary(folder)
@@ -290,7 +289,7 @@ def test_layouts_of_several_at_the_same_time():
 def test_cupy_has_what_streams_are_made_of():
     cuda = pytest.importorskip("cupy", reason="CuPy is not installed").cuda
     assert isinstance(cuda.get_allocator().__self__, cuda.MemoryPool)
-    for name in ("wait_event", "record", "is_capturing"):
+    for name in ("wait_event", "record"):
         assert hasattr(cuda.Stream, name)
     assert "disable_timing" in cuda.Event.__init__.__doc__
     assert cuda.runtime.getDevice

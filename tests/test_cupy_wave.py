@@ -200,7 +200,7 @@ def test_float32_and_half_precision(folder, stage, small):
 
 
 @needs_compiler
-@pytest.mark.parametrize("changed", ["bidirectional", "recomputed", "capturing", "allocator", "one layer", "reference"])
+@pytest.mark.parametrize("changed", ["bidirectional", "recomputed", "allocator", "one layer", "reference"])
 def test_where_there_is_no_wave_layers_run_one_after_another(folder, changed):
     backend, options = tracked(folder, "reference" if changed == "reference" else "fused"), {}
     order, cuda = backend.library.order, backend.library.cuda
@@ -209,8 +209,6 @@ def test_where_there_is_no_wave_layers_run_one_after_another(folder, changed):
         options, backend.two_streams, streams = {"bidirectional": True}, True, {0, 1}
     elif changed == "recomputed":  # in parts of its own, each with a cache; not so in inference
         options, backend.steps_together = {"recompute": 2}, 2
-    elif changed == "capturing":
-        cuda.capturing = True
     elif changed == "allocator":
         cuda.allocator = lambda size: None  # RMM's, say
     elif changed == "one layer":

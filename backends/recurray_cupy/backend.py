@@ -173,6 +173,16 @@ class CupyBackend(Backend):
             self._cupy.cuda.get_current_stream().synchronize()
         self._check_fault()
 
+    def check_ready(self) -> None:
+        """Refuse to run a layer while the current stream is being captured: CuPy's cuBLAS can't be."""
+        with self.device:
+            capturing = self._cupy.cuda.get_current_stream().is_capturing()
+        if capturing:
+            raise RuntimeError(
+                "layers can't be captured in a CUDA graph, as CuPy can't capture cuBLAS, which makes their products: "
+                "call the layer outside the capture; with stage='step' its steps are a graph of their own"
+            )
+
     def release_memory(self) -> None:
         """Give back the memory that CuPy's memory pool keeps for later arrays."""
         with self.device:

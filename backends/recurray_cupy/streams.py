@@ -22,8 +22,7 @@ on, and each stream beside belongs to one current stream:
 - What it returns has memory of its stream, which hands that out again after the next fork at the earliest, and so after
   all that the current stream has been given until then.
 
-Other allocators follow other rules. With them, and where the current stream is being captured, the pieces of work run
-one after another on the current stream.
+Other allocators follow other rules. With them the pieces of work run one after another on the current stream.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class Streams:
         if self.count > 1:
             return False
         pool = getattr(self._cuda.get_allocator(), "__self__", None)
-        return isinstance(pool, self._cuda.MemoryPool) and not self._cuda.get_current_stream().is_capturing()
+        return isinstance(pool, self._cuda.MemoryPool)
 
     def _streams_beside(self, current: Any, count: int) -> list[Any]:
         key = self._cuda.runtime.getDevice(), threading.get_ident(), current.ptr

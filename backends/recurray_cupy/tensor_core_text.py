@@ -61,18 +61,22 @@ __device__ inline void load_rounded(unsigned* operand, int stride, const real* s
     }
 }
 
-// Adds to a warp's sums, TILES tiles side by side, what its slice of a chunk contributes. `depth` is in steps of 16.
+// Adds to a warp's sums, TILES tiles side by side from a column on, what its slice of a chunk contributes. `depth` is in
+// steps of 16. Columns past the last one are the last, and nobody reads their sums.
 template <int TILES>
 __device__ inline void multiply_rounded(float (&sums)[TILES][4], const unsigned* weights, int weight_stride,
-                                        const unsigned* operand, int stride, int slice, int slices, int depth) {
+                                        const unsigned* operand, int stride, int column, int columns,
+                                        int slice, int slices, int depth) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const int upper = g * weight_stride + t, lower = (g + 8) * weight_stride + t;
+    int own[TILES];
+#pragma unroll
+    for (int j = 0; j < TILES; ++j) own[j] = least(column + 8 * j + g, columns - 1) * stride + t;
     for (int k = 8 * slice; k < 8 * depth; k += 8 * slices) {
         const unsigned a[4] = {weights[upper + k], weights[lower + k], weights[upper + k + 4], weights[lower + k + 4]};
 #pragma unroll
         for (int j = 0; j < TILES; ++j) {
-            const int own = (8 * j + g) * stride + t + k;
-            const unsigned b[2] = {operand[own], operand[own + 4]};
+            const unsigned b[2] = {operand[own[j] + k], operand[own[j] + k + 4]};
             multiply_tile(sums[j], a, b);
         }
     }

@@ -126,6 +126,9 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished what was asked of it. Nothing to wait for here."""
 
+    def check_ready(self) -> None:
+        """Raise an error if products and looks at values aren't possible now. Here they always are."""
+
     def describe(self) -> str:
         """Where this backend works, and how, in a line."""
         return str(self.device)

@@ -78,6 +78,7 @@ class Embedding(StatelessLayer):
             self.load_state_dict(params)
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
+        self.backend.check_ready()
         xp = self.backend.xp
         x = checks.array(self.backend, "x", x)
         if not xp.isdtype(x.dtype, "integral"):

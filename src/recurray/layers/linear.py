@@ -84,6 +84,7 @@ class Linear(StatelessLayer):
             self.load_state_dict(params)
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LinearCache]:
+        self.backend.check_ready()
         x = self._floats("x", x, (..., self.in_features))
         params = self._checked_params()
         weight = params["weight"]
@@ -94,6 +95,7 @@ class Linear(StatelessLayer):
 
     def _apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:
         checks.cache(cache, LinearCache)
+        self.backend.check_ready()
         x, xp = cache.x, self.backend.xp
         dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
         grads = {"weight": product_over_rows(dy, rows(x))}

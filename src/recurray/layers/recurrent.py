@@ -296,6 +296,7 @@ class Recurrent(Layer):
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
+        self.backend.check_ready()
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
         x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
@@ -345,6 +346,7 @@ class Recurrent(Layer):
         A gradient of the final state may leave fields None for zeros.
         """
         checks.cache(cache, RecurrentCache)
+        self.backend.check_ready()
         identity = self._identity
         if cache.made_by != identity:
             for name, own in identity.items():
