@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from fake_cupy import machine
 from harness import assert_all_same, assert_same, here, obtain, on_host, platforms, why_absent
 from recurray import selector
 from recurray.backend import Backend
@@ -154,39 +155,6 @@ def test_cupy_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, fresh: None
         rr.LSTM(2, 3, backend="cupy")
 
 
-class FakeRuntime:
-    """CuPy's view of a machine with a number of devices, or without a driver."""
-
-    class CUDARuntimeError(RuntimeError):
-        pass
-
-    def __init__(self, count: int | None, driver: int = 13020) -> None:
-        self.count, self.driver = count, driver
-
-    def driverGetVersion(self) -> int:  # noqa: N802
-        return self.driver
-
-    def runtimeGetVersion(self) -> int:  # noqa: N802
-        return 13020
-
-    def getDeviceCount(self) -> int:  # noqa: N802
-        if self.count is None:
-            raise self.CUDARuntimeError("cudaErrorInsufficientDriver")
-        return self.count
-
-
-class NoCompiler:
-    """CuPy's view of a machine without NVRTC."""
-
-    def getVersion(self) -> tuple[int, int]:  # noqa: N802
-        raise RuntimeError('Failure finding "libnvrtc.so.13"')
-
-
-def fake_cupy(count: int | None, driver: int = 13020) -> Any:
-    cuda = type("cuda", (), {"runtime": FakeRuntime(count, driver), "nvrtc": NoCompiler()})
-    return type("cupy", (), {"__version__": "14.2.0", "cuda": cuda})
-
-
 @pytest.mark.parametrize(
     ("count", "device", "words"),
     [
@@ -203,7 +171,7 @@ def fake_cupy(count: int | None, driver: int = 13020) -> Any:
 def test_cupy_without_the_device(
     count: int | None, device: int | None, words: str, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count))
+    monkeypatch.setitem(sys.modules, "cupy", machine(count))
     with pytest.raises(rr.BackendUnavailableError, match=words):
         rr.get_backend("cupy", device)
 
@@ -213,13 +181,13 @@ def test_cupy_whose_driver_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch,
         (12040, r"the driver is for CUDA 12\.4, and this CuPy needs CUDA 13: update the driver"),
         (0, "there is no NVIDIA driver"),
     ):
-        monkeypatch.setitem(sys.modules, "cupy", fake_cupy(None, driver))
+        monkeypatch.setitem(sys.modules, "cupy", machine(None, driver))
         with pytest.raises(rr.BackendUnavailableError, match=words):
             rr.get_backend("cupy")
 
 
 def test_cupy_without_its_compiler(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1))
+    monkeypatch.setitem(sys.modules, "cupy", machine(1))
     with pytest.raises(rr.BackendUnavailableError, match=r"but CUDA's NVRTC or cuBLAS isn't .*libnvrtc"):
         rr.get_backend("cupy")
 

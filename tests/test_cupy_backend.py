@@ -14,6 +14,7 @@ import recurray as rr
 from cases import CASES
 from cells import CELLS
 from compare_scans import both_ways, problem
+from fake_cupy import CUDADriverError, FakeCupy
 from harness import assert_all_close, layer_for, results
 from harness import problem as give_problem
 from host_cpp import HostLibrary, compiler
@@ -174,70 +175,60 @@ def test_names_of_a_cells_own_are_not_taken_for_the_backends(library, cell):
     both_ways(backend.scan_forward, backend.scan_backward, cell, *arguments, rng=rng)
 
 
+TEN = Device(multiprocessors=10, shared=100_000, cooperative=True, tensor_cores=True)
+
+
 def test_kernels_are_compiled_once_for_each_device(monkeypatch):
-    cupy = FakeCupy()
+    cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = CupyLibrary()
     kernel = compiled(LSTMCell()).forward(keep=True, projected=False).kernels[0]
     first = library.function(kernel, "float32")
     assert library.function(kernel, "float32") is first
     assert library.function(kernel, "float64") is not first
-    cupy.number = 1
+    cupy.cuda.runtime.number = 1
     assert library.function(kernel, "float32") is not first
     assert [name for _, name in cupy.compiled] == [kernel.name] * 3
     assert cupy.compiled[0][0] == kernel.source("float32")
-    cupy.number, cupy.fails = 2, True
+    cupy.cuda.runtime.number, cupy.fails = 2, True
     with pytest.raises(CompilationError, match="the kernel LSTMCell_forward doesn't compile: no such"):
         library.function(kernel, "float32")
 
 
-def test_what_does_not_fit_is_refused_before_it_is_launched(monkeypatch):
-    cupy = FakeCupy()
+def planned(library, plan, cooperative=True):
+    recurrence = compiled(LSTMCell()).recurrence(keep=True)
+    return library.planned(recurrence.kernel(plan.tile, plan.threads), "float32", plan, cooperative=cooperative)
+
+
+def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
+    cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = CupyLibrary()
-    assert library.device() == Device(multiprocessors=10, shared=100_000, cooperative=True)
-    recurrence = compiled(LSTMCell()).recurrence(keep=True)
-    plan = plan_for(recurrence.work(3, 80, 4), library.device(), resident=True)
+    assert library.device() == TEN
+    plan = plan_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
     assert 5 < plan.blocks <= 10
-    kernel = recurrence.kernel(plan.tile, plan.threads)
-    launch = library.planned(kernel, "float32", plan, cooperative=True)
-    assert library.planned(kernel, "float32", plan, cooperative=True) is launch
-    launch((plan.blocks,), (256,), (1, 2))
-    arguments = ((plan.blocks,), (256,), (1, 2))
-    assert cupy.launched == [(*arguments, {"shared_mem": plan.shared, "enable_cooperative_groups": True})]
-    smaller = replace(plan, shared=plan.shared // 2)
-    library.planned(kernel, "float32", smaller, cooperative=True)((plan.blocks,), (256,), (1, 2))
-    launch((plan.blocks,), (256,), (1, 2))  # still has its shared memory
-    library.planned(kernel, "float32", plan, cooperative=False)((plan.blocks,), (256,), (1, 2))
-    assert cupy.launched[-1][-1]["enable_cooperative_groups"] is False
-
-    library, cupy.multiprocessors = CupyLibrary(), 5  # another process has the others, say
-    with pytest.raises(DoesNotFitError, match=f"LSTMCell_forward.* needs {plan.blocks} blocks .* at once, but 5 fit"):
-        library.planned(kernel, "float32", plan, cooperative=True)
+    launch, arguments = planned(library, plan), ((plan.blocks,), (256,), (1, 2))
+    assert planned(library, plan) is launch
+    launch(*arguments)
+    assert cupy.launched == [(*arguments, plan.shared, True)]
+    planned(library, replace(plan, shared=plan.shared // 2))(*arguments)
+    launch(*arguments)  # still has its shared memory
+    planned(library, plan, cooperative=False)(*arguments)
+    assert cupy.launched[-1][-1] is False
     cupy.most_shared = 99_999
-    with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: invalid value"):
-        library.planned(kernel, "float32", plan, cooperative=False)
+    with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: CUDA_ERROR_1"):
+        planned(CupyLibrary(), plan, cooperative=False)
     assert len(cupy.launched) == 4
 
 
-def test_the_device_is_described(monkeypatch):
-    cupy = FakeCupy()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    runtime, cupy.__version__ = cupy.cuda.runtime, "14.2.0"
-    runtime.getDeviceProperties = lambda number: {"name": b"NVIDIA H200"}
-    runtime.runtimeGetVersion, runtime.driverGetVersion = lambda: 13000, lambda: 13010
-    assert CupyLibrary().describe() == "NVIDIA H200 (CUDA 13.0, driver's 13.1, CuPy 14.2.0)"
-
-
 def test_a_launch_that_is_refused_is_left_to_another_stage_and_a_broken_one_is_not(monkeypatch):
-    cupy = FakeCupy()
+    cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library, recurrence = CupyLibrary(), compiled(LSTMCell()).recurrence(keep=True)
-    plan = plan_for(recurrence.work(3, 80, 4), library.device(), resident=True)
-    launch = library.planned(recurrence.kernel(plan.tile, plan.threads), "float32", plan, cooperative=True)
-    for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, FakeCupy.CUDADriverError)):
-        cupy.refuses = FakeCupy.CUDADriverError(f"CUDA_ERROR_{status}")
-        cupy.refuses.status = status
+    library = CupyLibrary()
+    plan = plan_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
+    launch = planned(library, plan)
+    for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, CUDADriverError)):
+        cupy.refuses = CUDADriverError(status)
         with pytest.raises(error, match=str(status)):
             launch((plan.blocks,), (256,), (1, 2))
 
@@ -301,127 +292,3 @@ def test_arrays_of_another_gpu_are_refused_and_named(library):
         layer(x, rr.State(state.h.view(Elsewhere), state.c))
     with pytest.raises(ValueError, match="GPU 1"):
         layer.backward(cache, np.ones((2, 6, 4), "float32").view(Elsewhere))
-
-
-def test_a_fault_is_found_once(monkeypatch):
-    cupy = FakeCupy()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = CupyLibrary()
-    assert not library.found_fault()
-    assert library.fault == cupy.memory.ptr
-    cupy.memory[0] = 1  # what a kernel does
-    assert library.found_fault()
-    assert not library.found_fault()
-
-
-def test_steps_are_a_graph_when_the_same_arrays_come_again(monkeypatch):
-    cupy = FakeCupy()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = CupyLibrary()
-    started = []
-
-    def steps(address, starts=range(3)):
-        def launch(start):
-            started.append(start)
-
-        array = SimpleNamespace(data=SimpleNamespace(ptr=address))
-        launch.function, launch.arguments = abs, (array, np.int32(7))
-        library.repeat(launch, starts)
-
-    for _ in range(4):
-        steps(1000)
-    assert (started, cupy.stream.replays) == ([0, 1, 2] * 2, 3)  # once eagerly, once into the graph
-    steps(2000)
-    steps(1000, range(2))
-    assert (len(started), cupy.stream.replays) == (11, 3)
-
-
-class Memory(bytearray):
-    """Memory of the host, as CuPy has it."""
-
-    ptr = 4096
-
-
-class Stream:
-    """CuPy's stream, which can be captured."""
-
-    def __init__(self, **options):
-        self.replays = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def begin_capture(self):
-        pass
-
-    def end_capture(self):
-        def launch(stream):
-            stream.replays += 1
-
-        return SimpleNamespace(launch=launch)
-
-
-class FakeCupy:
-    """What of CuPy the compiling of kernels uses."""
-
-    class CompilationFailedError(Exception):
-        pass
-
-    class CUDADriverError(Exception):
-        pass
-
-    def __init__(self):
-        self.number, self.fails, self.compiled, self.refuses = 0, False, [], None
-        self.multiprocessors, self.most_shared, self.shared, self.launched = 10, 100_000, 0, []
-        self.memory, self.stream = Memory(4), Stream()
-        self.cuda = SimpleNamespace(
-            runtime=SimpleNamespace(getDevice=lambda: self.number),
-            compiler=SimpleNamespace(CompileException=self.CompilationFailedError),
-            driver=SimpleNamespace(
-                CUDADriverError=self.CUDADriverError,
-                occupancyMaxActiveBlocksPerMultiprocessor=lambda function, threads, shared: 1,
-            ),
-            alloc_pinned_memory=lambda size: self.memory,
-            get_current_stream=lambda: self.stream,
-            Stream=Stream,
-            Device=self.device,
-        )
-
-    def device(self, number):
-        sizes = {"MultiProcessorCount": self.multiprocessors, "MaxSharedMemoryPerBlockOptin": 100_000}
-        return SimpleNamespace(attributes={**sizes, "CooperativeLaunch": 1}, compute_capability="90")
-
-    def RawKernel(self, code, name):  # noqa: N802 - CuPy's name
-        def compile_kernel():
-            if self.fails:
-                raise self.CompilationFailedError("no such operator")
-            self.compiled.append((code, name))
-
-        def launch(grid, block, arguments, **options):
-            if self.refuses is not None:
-                raise self.refuses
-            assert options.get("shared_mem", 0) <= self.shared
-            self.launched.append((grid, block, arguments, options))
-
-        launch.ptr = 1
-        return RawKernel(self, compile_kernel, launch)
-
-
-class RawKernel:
-    """A kernel of CuPy's."""
-
-    def __init__(self, cupy, compile_kernel, launch):
-        self.cupy, self.compile, self.kernel = cupy, compile_kernel, launch
-
-    @property
-    def max_dynamic_shared_size_bytes(self):
-        return self.cupy.shared
-
-    @max_dynamic_shared_size_bytes.setter
-    def max_dynamic_shared_size_bytes(self, size):
-        if size > self.cupy.most_shared:
-            raise self.cupy.CUDADriverError("invalid value")
-        self.cupy.shared = size

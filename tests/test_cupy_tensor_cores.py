@@ -25,7 +25,7 @@ from recurray_cupy.forward import forward
 from recurray_cupy.library import CupyLibrary
 from recurray_cupy.plan import TENSOR_TILES, plan_for
 from recurray_cupy.products import Products
-from test_cupy_backend import FakeCupy, backend_on
+from test_cupy_backend import backend_on
 from test_cupy_kernels import ARCHITECTURES, needs_nvrtc
 from test_cupy_stages import H200, LARGE, Forced, compile_for_gpus
 
@@ -202,53 +202,6 @@ def test_the_backend_rounds_float32_alone(tmp_path):
     for small, error in SMALL.items():
         difference = np.abs(outputs["float32", small] - outputs["float32", None]).max()
         assert 1e-5 < difference < 10 * error
-
-
-@pytest.mark.parametrize("small", SMALL)
-@pytest.mark.parametrize("transposed", ["", "a", "b"])
-def test_cublas_is_given_the_right_matrices(monkeypatch, small, transposed):
-    """By a cuBLAS of NumPy's that takes addresses, and matrices column by column, as the manual says."""
-    given, called = {}, []
-
-    def matrix(address, rows, columns, leading):
-        assert leading == rows  # a column after another without gaps
-        return given[address].reshape(columns, rows).T
-
-    def gemm(handle, transposed_a, transposed_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, *rest):
-        c_type, ldc, compute, _ = rest
-        assert (a_type, b_type, c_type, compute) == ({"float16": 2, "bfloat16": 14}[small],) * 2 + (0, 68)
-        a = matrix(a, *((k, m) if transposed_a else (m, k)), lda)
-        b = matrix(b, *((n, k) if transposed_b else (k, n)), ldb)
-        assert ldc == m
-        given[c][...] = ((a.T if transposed_a else a) @ (b.T if transposed_b else b)).T
-        called.append(1)
-
-    class Array(np.ndarray):
-        @property
-        def data(self):
-            return SimpleNamespace(ptr=id(self))
-
-    def at_address(a):
-        a = a.view(Array)
-        given[id(a)] = a
-        return a
-
-    cupy = FakeCupy()
-    cupy.cuda.cublas = SimpleNamespace(gemmEx=gemm)
-    cupy.cuda.device = SimpleNamespace(get_cublas_handle=lambda: 1)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library, rng = CupyLibrary(), np.random.default_rng(8)
-    a, b = rng.standard_normal((3, 5)), rng.standard_normal((5, 4))
-    expected = a @ b
-    a = at_address(np.ascontiguousarray(a.T if transposed == "a" else a))
-    b = at_address(np.ascontiguousarray(b.T if transposed == "b" else b))
-    out = at_address(np.full((3, 4), np.nan))
-    library.rounded_product(a, b, out, small=small, transposed=transposed)
-    np.testing.assert_allclose(out, expected, rtol=1e-12)
-    nothing, into = at_address(np.zeros((3, 0))), at_address(np.full((3, 4), np.nan))
-    library.rounded_product(nothing, at_address(np.zeros((4, 0))), into, small=small, transposed="b")
-    assert not into.any()
-    assert len(called) == 1
 
 
 def test_products_without_rounding_are_the_librarys():

@@ -236,7 +236,8 @@ class CupyLibrary:
             out.fill(0)
             return
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
-        cublas, half, single = cupy.cuda.cublas, {"float16": 2, "bfloat16": 14}[small], 0  # of cudaDataType
+        cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
+        half = {"float16": runtime.CUDA_R_16F, "bfloat16": runtime.CUDA_R_16BF}[small]
         one, zero = np.ones((), np.float32), np.zeros((), np.float32)
         cublas.gemmEx(
             cupy.cuda.device.get_cublas_handle(),
@@ -254,10 +255,10 @@ class CupyLibrary:
             a.shape[1],
             zero.ctypes.data,
             out.data.ptr,
-            single,
+            runtime.CUDA_R_32F,
             columns,
-            68,  # CUBLAS_COMPUTE_32F
-            -1,  # CUBLAS_GEMM_DEFAULT
+            cublas.CUBLAS_COMPUTE_32F,
+            cublas.CUBLAS_GEMM_DEFAULT,
         )
 
     def found_fault(self) -> bool:
