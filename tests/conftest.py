@@ -22,11 +22,17 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On a library that takes long, because it compiles each operation for each shape, most tests are slow ones."""
+    """Mark what runs on CuPy as what needs a CUDA device, and most tests as slow ones where each takes long.
+
+    That is on a library that compiles each operation for each shape.
+    """
     for item in items:
-        name = getattr(item, "callspec", None) and item.callspec.params.get("backend")  # type: ignore[attr-defined]
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        name = params.get("backend")
         if name in LONG and item.path.name not in LONG[name]:
             item.add_marker(pytest.mark.slow)
+        if "cupy" in params.values():
+            item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture

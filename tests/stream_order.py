@@ -161,22 +161,22 @@ class Stream:
     """A stream of CuPy's."""
 
     def __init__(self, cuda: FakeCuda, number: int) -> None:
-        self.cuda, self.ptr, self.before = cuda, number, [0]
+        self._cuda, self.ptr, self._before = cuda, number, [0]
 
     def __enter__(self) -> Any:
-        self.before.append(self.cuda.order.current)
-        self.cuda.order.current = self.ptr
+        self._before.append(self._cuda.order.current)
+        self._cuda.order.current = self.ptr
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.cuda.order.current = self.before.pop()
+        self._cuda.order.current = self._before.pop()
 
     def record(self, event: Any) -> Any:
-        event.clock = Clock(self.cuda.order.clock(self.ptr))
+        event.clock = Clock(self._cuda.order.clock(self.ptr))
         return event
 
     def wait_event(self, event: Any) -> None:
-        self.cuda.order.clock(self.ptr).learn(event.clock)
+        self._cuda.order.clock(self.ptr).learn(event.clock)
 
 
 class Tracked(np.ndarray):

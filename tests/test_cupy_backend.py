@@ -264,7 +264,7 @@ def test_too_little_memory_is_said_plainly_and_leaves_no_trace(library):
         backend.library = Full(library, arrays)
         with warnings.catch_warnings(action="error"), pytest.raises(MemoryError, match="allocating") as told:
             train(layer, x)
-        assert "LSTMCell with 4 units, over 6 steps of 2 rows. Fewer rows" in told.value.__notes__[0]
+        assert "LSTM with 4 units, over 6 steps of 2 rows. Fewer rows" in told.value.__notes__[0]
         assert "recompute='sqrt'" in told.value.__notes__[0]
     backend.library = library
     y, _, cache = layer.forward(x)

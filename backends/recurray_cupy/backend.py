@@ -387,14 +387,6 @@ class CupyBackend(Backend):
                 if isinstance(error, CompilationError):
                     self._refused.add((call.cell, call.dtype, stage))
                 continue
-            except MemoryError as error:  # slower stages need as much
-                steps, batch = call.shape
-                error.add_note(
-                    f"This was {type(call.cell).__name__} with {call.units} units, over {steps} steps of {batch} rows. "
-                    "Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps "
-                    "alone; release_memory() gives back what is kept for later arrays."
-                )
-                raise
             if refusals:
                 self._warn(call, SLOWLY if stage == REFERENCE else f"by the stage {stage!r}", refusals[0])
             return result

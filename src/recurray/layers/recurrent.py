@@ -296,6 +296,15 @@ class Recurrent(Layer):
     def _forward(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
+        try:
+            return self._run(x, state, lengths, training=training, rng=rng, keep=keep)
+        except MemoryError as error:
+            self._add_sizes(error, x)
+            raise
+
+    def _run(
+        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+    ) -> tuple[Array, State, RecurrentCache | None]:
         self.backend.check_ready()
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
         x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
@@ -345,6 +354,15 @@ class Recurrent(Layer):
 
         A gradient of the final state may leave fields None for zeros.
         """
+        try:
+            return self._run_backward(cache, dy, dstate)
+        except MemoryError as error:
+            self._add_sizes(error, dy)
+            raise
+
+    def _run_backward(
+        self, cache: RecurrentCache, dy: Array, dstate: Any
+    ) -> tuple[Array, State, dict[str, Array]]:
         checks.cache(cache, RecurrentCache)
         self.backend.check_ready()
         identity = self._identity
@@ -379,6 +397,15 @@ class Recurrent(Layer):
                 grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
                 grads |= self._start_grads(dstart, layer, direction, cache.state_given)
         return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
+
+    def _add_sizes(self, error: MemoryError, a: Array) -> None:
+        """Say in an error by too little memory what was to be computed, and what needs less."""
+        batch, steps = a.shape[:2] if self.batch_first else a.shape[1::-1]
+        error.add_note(
+            f"This was {type(self).__name__} with {self.hidden_size} units, over {steps} steps of {batch} rows. "
+            "Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps alone; "
+            "backend.release_memory() gives back what is kept for later arrays."
+        )
 
     def _on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
