@@ -134,16 +134,26 @@ class FakeCupy:
                 CUDADriverError=CUDADriverError, occupancyMaxActiveBlocksPerMultiprocessor=lambda func, size, shared: 1
             ),
             alloc_pinned_memory=lambda size: Memory(size),
-            Device=lambda device: SimpleNamespace(
-                attributes=sizes | {"CooperativeLaunch": 1}, compute_capability="90"
-            ),
+            Device=lambda device: SimpleNamespace(attributes=sizes | {"CooperativeLaunch": 1}, compute_capability="90"),
         )
 
     def RawKernel(self, code: str, name: str) -> RawKernel:  # noqa: N802 - CuPy's name
         return RawKernel(self, code, name)
 
 
-OWN = {"fails", "refuses", "most_shared", "shared", "compiled", "launched", "number", "order", "numbers", "allocator", "device"}
+OWN = {
+    "fails",
+    "refuses",
+    "most_shared",
+    "shared",
+    "compiled",
+    "launched",
+    "number",
+    "order",
+    "numbers",
+    "allocator",
+    "device",
+}
 
 
 def differences(fake: Any, real: Any, name: str) -> Iterator[str]:

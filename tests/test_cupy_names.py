@@ -133,7 +133,12 @@ def what_is_missing(cupy: Any, chain: str) -> str | None:
 def test_what_is_used_of_cupy_is_there() -> None:
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     used = {(name, path): line for path in FILES for name, line in uses(path).items()}
-    for name in ("cupy.cuda.runtime.getDeviceCount", "cupy.cuda.MemoryPool", "cupy.ascontiguousarray", "cupy.RawKernel"):
+    for name in (
+        "cupy.cuda.runtime.getDeviceCount",
+        "cupy.cuda.MemoryPool",
+        "cupy.ascontiguousarray",
+        "cupy.RawKernel",
+    ):
         assert any(found == name for found, _ in used), name  # it can find what there is
     missing = [
         f"{path.relative_to(ROOT)}:{line}: {problem}"

@@ -128,7 +128,9 @@ def test_arrays_that_are_none_are_refused(cupy: Any, backend: Backend) -> None:
     with pytest.raises(ValueError, match=r"x must have the shape \(batch, time, 4\), not \(\)"):
         layer(cupy.asarray(1.0))
     for x in (X, X.tolist(), cupy.asarray(X).__dlpack__()):
-        with pytest.raises(TypeError, match=r"x must be an array of the backend 'cupy', not .*layer.backend.asarray\(x"):
+        with pytest.raises(
+            TypeError, match=r"x must be an array of the backend 'cupy', not .*layer.backend.asarray\(x"
+        ):
             layer(x)
     with pytest.raises(TypeError, match=r"x must be an array of the backend 'numpy', not cupy\.ndarray; convert it"):
         model("numpy")(cupy.asarray(X))
@@ -312,7 +314,9 @@ def test_copies_go_on_by_themselves(cupy: Any, by_stage: Backend, copied: Callab
     y, state, cache = layer.forward(x)
     other_layer, other_cache, other_state = copied((layer, cache, state))
     assert other_layer.backend is by_stage
-    for a, b in zip(layer.backward(cache, y, state)[2].values(), other_layer.backward(other_cache, y)[2].values(), strict=True):
+    for a, b in zip(
+        layer.backward(cache, y, state)[2].values(), other_layer.backward(other_cache, y)[2].values(), strict=True
+    ):
         assert a.shape == b.shape
     before = by_stage.to_numpy(other_layer.params["bias_ih_l0"])
     layer.params["bias_ih_l0"] += 1
@@ -454,7 +458,10 @@ def test_rounded_products(cupy: Any, backend: Backend, small: str, transposed: s
     out = cupy.full((3, 4), cupy.nan, "float32")
     library.rounded_product(*given, out, small=small, transposed=transposed)
     np.testing.assert_allclose(cupy.asnumpy(out), a @ b, rtol=0, atol={"float16": 4e-3, "bfloat16": 3e-2}[small])
-    nothing = library.rounded(cupy.zeros((3, 0), "float32"), small), library.rounded(cupy.zeros((4, 0), "float32"), small)
+    nothing = (
+        library.rounded(cupy.zeros((3, 0), "float32"), small),
+        library.rounded(cupy.zeros((4, 0), "float32"), small),
+    )
     library.rounded_product(*nothing, out, small=small, transposed="b")
     assert not out.any()
 
