@@ -1,4 +1,4 @@
-"""The CuPy backend on a GPU gives the reference path's numbers. These tests have not been run on a GPU yet."""
+"""The CuPy backend on a CUDA device gives the reference path's numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cells import CELLS
 from compare_scans import Normalised, both_ways, problem
 from harness import obtain
 from random_cell import RandomCell
-from recurray.cells import GRUCell, LSTMCell, Weights
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache
 
@@ -109,6 +109,56 @@ def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
                 scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
                 on_gpu(backend, cell, scaled, *arguments[1:], rng=rng, masked=batch == 5)
     backend.synchronize()
+
+
+@pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(True), GRUCell(reset_after=False)], ids=repr)
+def test_small_sizes_by_every_stage(cell, stage, small, monkeypatch):
+    """Quick enough for a device that looks at every access to memory."""
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(14)
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {None: 1e-4, "float16": 4e-3, "bfloat16": 3e-2}[small])
+    may_warn = stage != "fused" and compiled(cell).no_recurrence(projected=False) is not None
+    with warnings.catch_warnings(action="ignore" if may_warn else "error"):
+        for k, (batch, steps, size) in enumerate([(3, 5, 7), (5, 4, 70), (17, 3, 24)]):
+            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
+            recurrent = arguments[0].recurrent
+            scaled = replace(arguments[0], recurrent=None if recurrent is None else recurrent / size**0.5)
+            on_gpu(backend, cell, scaled, *arguments[1:], reverse=k == 1, rng=rng, masked=k == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("small", [None, "bfloat16"])
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [({"two_streams": True}, {"bidirectional": True}), ({"wave": 5}, {"num_layers": 3, "dropout": 0.2})],
+    ids=["two streams", "wave"],
+)
+def test_several_streams_at_small_sizes(stage, small, more, options):
+    """The numbers of one stream, with the pool's memory in use again, whatever order the waits allow."""
+    obtain("cupy")
+    import cupy
+
+    rng, outputs = np.random.default_rng(15), []
+    values = [rng.standard_normal((3, 12, 4)) for _ in range(4)]
+    for chosen in ({}, more):
+        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
+        layer = rr.LSTM(4, 9, **{"num_layers": 2} | options, backend=backend, seed=0)
+        found = []
+        for k, value in enumerate(values):
+            with cupy.cuda.Stream.null if k % 2 else cupy.cuda.Stream(non_blocking=True) as stream:
+                x = backend.asarray(value, "float32")
+                y, state, cache = layer.forward(x, lengths=(12, 7, 0), rng=np.random.default_rng(3))
+                dx, _, grads = layer.backward(cache, y, state)
+                inferred, _ = layer(x)
+                found += [backend.to_numpy(a) for a in (y, dx, *grads.values(), inferred)]
+                stream.synchronize()
+        outputs.append(found)
+    for one, other in zip(*outputs, strict=True):
+        allowed = 2e-2 if small else 1e-5
+        np.testing.assert_allclose(other, one, rtol=0, atol=allowed * max(1.0, np.abs(one).max()))
 
 
 @pytest.mark.parametrize("stage", ["persistent", "step"])

@@ -121,6 +121,8 @@ def what_is_missing(cupy: Any, chain: str) -> str | None:
             return None  # an object's attribute: calling it shows it
         try:
             here = getattr(here, name)
+        except ImportError:
+            return None  # what wraps a library that isn't here
         except AttributeError:
             try:
                 here = importlib.import_module(f"{done}.{name}")

@@ -6,7 +6,6 @@ No GPU is needed: the instruction is carried out by the 32 threads of a warp, ea
 from __future__ import annotations
 
 import itertools
-import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -22,7 +21,6 @@ from recurray_cupy import recurrence_launch
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.library import CupyLibrary
 from recurray_cupy.plan import TENSOR_TILES, plan_for
 from recurray_cupy.products import Products
 from test_cupy_backend import backend_on

@@ -59,7 +59,7 @@ SHAPES = {"weight": (3, 4), "bias": (5,), "one": ()}
 
 
 def optimized(name: str, backend: Backend, dtype: str) -> dict[str, Any]:
-    """Params after steps by a schedule, with clipped gradients, of two optimizers, the second going on where the first was."""
+    """Params after steps by a schedule, with clipped gradients; halfway another optimizer goes on from the state."""
     rng = np.random.default_rng(0)
 
     def draw() -> dict[str, Any]:

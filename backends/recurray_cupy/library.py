@@ -204,7 +204,6 @@ class CupyLibrary:
 
     def repeat(self, launch: Launch, starts: range) -> None:
         """Launch a step after another, as a graph where the same arrays have come before."""
-        import cupy
 
         def all_steps() -> None:
             for start in starts:

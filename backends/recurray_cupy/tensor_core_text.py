@@ -61,8 +61,8 @@ __device__ inline void load_rounded(unsigned* operand, int stride, const real* s
     }
 }
 
-// Adds to a warp's sums, TILES tiles side by side from a column on, what its slice of a chunk contributes. `depth` is in
-// steps of 16. Columns past the last one are the last, and nobody reads their sums.
+// Adds to a warp's sums, TILES tiles side by side from a column on, what its slice of a chunk contributes. `depth` is
+// in steps of 16. Columns past the last one are the last, and nobody reads their sums.
 template <int TILES>
 __device__ inline void multiply_rounded(float (&sums)[TILES][4], const unsigned* weights, int weight_stride,
                                         const unsigned* operand, int stride, int column, int columns,

@@ -360,9 +360,7 @@ class Recurrent(Layer):
             self._add_sizes(error, dy)
             raise
 
-    def _run_backward(
-        self, cache: RecurrentCache, dy: Array, dstate: Any
-    ) -> tuple[Array, State, dict[str, Array]]:
+    def _run_backward(self, cache: RecurrentCache, dy: Array, dstate: Any) -> tuple[Array, State, dict[str, Array]]:
         checks.cache(cache, RecurrentCache)
         self.backend.check_ready()
         identity = self._identity
