@@ -273,22 +273,25 @@ def test_too_little_memory_is_said_plainly_and_leaves_no_trace(library):
     np.testing.assert_allclose(layer.backward(cache, y)[0], expected.backward(expected.forward(x)[2], y)[0], rtol=1e-11)
 
 
-class Elsewhere(np.ndarray):
-    """An array of another GPU."""
-
-    device = "GPU 1"
-
-
 @needs_compiler
-def test_arrays_of_another_gpu_are_refused_and_named(library):
-    backend = backend_on(library)
-    layer, x = rr.LSTM(3, 4, backend=backend, seed=0), np.ones((2, 6, 3), "float32")
+def test_arrays_of_another_gpu_are_refused_before_any_work(library):
+    backend, elsewhere = backend_on(library), []
+    backend.on_device = lambda a: all(a.ctypes.data != other.ctypes.data for other in elsewhere)
+
+    def there(*shape):
+        elsewhere.append(np.ones(shape, "float32"))
+        return elsewhere[-1]
+
+    layer = rr.LSTM(3, 4, backend=backend, seed=0)
     library.launched.clear()
-    with pytest.raises(ValueError, match="GPU 1"):
-        layer(x.view(Elsewhere))
+    with pytest.raises(ValueError, match=r"x must be on the device .*layer.backend.asarray\(x\)"):
+        layer(there(2, 6, 3))
     assert not library.launched
+    x = np.ones((2, 6, 3), "float32")
     _, state, cache = layer.forward(x)
-    with pytest.raises(ValueError, match="GPU 1"):
-        layer(x, rr.State(state.h.view(Elsewhere), state.c))
-    with pytest.raises(ValueError, match="GPU 1"):
-        layer.backward(cache, np.ones((2, 6, 4), "float32").view(Elsewhere))
+    launched = len(library.launched)
+    with pytest.raises(ValueError, match="state.h must be on the device"):
+        layer(x, rr.State(there(1, 2, 4), state.c))
+    with pytest.raises(ValueError, match="dy must be on the device"):
+        layer.backward(cache, there(2, 6, 4))
+    assert len(library.launched) == launched

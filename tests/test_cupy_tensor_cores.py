@@ -119,10 +119,13 @@ MISTAKES = {
         "weights[lower + k], weights[upper + k + 4]",
         "weights[upper + k + 4], weights[lower]",
     ),
-    "registers of the operand": ("{operand[own], operand[own + 4]}", "{operand[own + 4], operand[own]}"),
+    "registers of the operand": (
+        "{operand[own[j] + k], operand[own[j] + k + 4]}",
+        "{operand[own[j] + k + 4], operand[own[j] + k]}",
+    ),
     "lanes": ("g = lane / 4, t = lane % 4;", "g = lane % 8, t = lane / 8;"),
     "halves of a word": ("to[0] = rounded(held[j].a, held[j].b)", "to[0] = rounded(held[j].b, held[j].a)"),
-    "the next tile": ("(8 * j + g) * stride", "g * stride"),
+    "the next tile": ("least(column + 8 * j + g,", "least(column + g,"),
 }
 
 
