@@ -283,7 +283,7 @@ def test_layouts_of_several_at_the_same_time():
         alone, both = (plan_for(work, h200, resident=True, count=count) for count in (1, 2))
         assert both.clocks <= alone.clocks  # one after another they can run in any case
         assert both == alone or both.blocks <= 66
-    assert plan_for(Work(64, 1024, 4, 1024, 4, 2, 4), h200, resident=True, count=2).blocks > 66  # too large for half
+    assert plan_for(Work(16, 1024, 4, 1024, 4, 2, 4), h200, resident=True, count=2).blocks > 66  # too large for half
 
 
 def test_cupy_has_what_streams_are_made_of():

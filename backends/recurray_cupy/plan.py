@@ -18,6 +18,9 @@ TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
 TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
 STREAM = 16  # bytes a clock that a multiprocessor gets of weights, from the second-level cache or from memory
+FETCH = 27  # and of the operand, which all read at the same time, and each number by two dozen instructions
+HOST_PRODUCT, HOST_LAUNCH = 18_000, 9_000  # clocks that the host takes to queue a product of CuPy's, and a kernel
+LAUNCHED = 3_500  # that it takes until two launches have begun, one after another
 FLAG = 4  # numbers' room for what the threads of a block tell each other
 
 
@@ -179,16 +182,26 @@ def plan_for(work: Work, device: Device, *, resident: bool, count: int = 1) -> P
         block_rows = -(-work.batch // row_groups)
         groups = unit_groups, -(-work.batch // block_rows)
         for tile in TENSOR_TILES if work.small else TILES:
-            plan = _laid_out(work, device, block_units, block_rows, groups, tile)
+            plan = _laid_out(work, device, block_units, block_rows, groups, tile, stays=resident)
             if plan is not None and (best is None or plan.clocks < best.clocks):
                 best = plan
     return best
 
 
 def _laid_out(
-    work: Work, device: Device, block_units: int, block_rows: int, groups: tuple[int, int], tile: tuple[int, int]
+    work: Work,
+    device: Device,
+    block_units: int,
+    block_rows: int,
+    groups: tuple[int, int],
+    tile: tuple[int, int],
+    *,
+    stays: bool = True,
 ) -> Plan | None:
-    """The layout of blocks with a tile: all weights resident if there is room, and the chunk as large as there is."""
+    """The layout of blocks with a tile: all weights resident if there is room, and the chunk as large as there is.
+
+    ``stays`` tells whether what is resident is there at the next step, or is read by a launch of its own.
+    """
     rows, elements = work.parts * block_units, block_units * block_rows
     places = -(-rows // tile[0]) * -(-block_rows // tile[1])
     depth = -(-work.depth // (16 if work.small else FOUR))
@@ -210,7 +223,7 @@ def _laid_out(
         if weights + area > room:
             return None
         shared = (fixed + weights + area) * work.itemsize
-        clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident)
+        clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident if stays else 0)
         of_block = block_units, block_rows, *groups
         return Plan(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
 
@@ -244,7 +257,7 @@ def _clocks(
     chunk: int,
     resident: int,
 ) -> float:
-    """Estimate the clocks of a step."""
+    """Estimate the clocks of a step, to which so much of the weights is there."""
     words, sums = work.itemsize / 4, work.parts * block_units * block_rows
     warps = device.threads / 32
     depth = -(-work.depth // (16 if work.small else FOUR))
@@ -257,7 +270,7 @@ def _clocks(
         multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
         read = rounds * (tile[0] + tile[1]) * warps * 2 * words
     add_up = -(-sums // device.threads) * slices * 4 + 100
-    fetch = block_rows * work.depth * work.itemsize / 48 + 800 * chunks  # from the second-level cache
+    fetch = block_rows * work.depth * work.itemsize / FETCH + 800 * chunks  # from the second-level cache
     # Weights come as they are in the arrays; the wait for a chunk is the operand's.
     fetch += (depth - resident) * (16 if work.small else FOUR) * work.parts * block_units * work.itemsize / STREAM
     elementwise = -(-block_units * block_rows // device.threads) * 250
@@ -270,10 +283,12 @@ def _clocks(
 def clocks_by_library(work: Work, device: Device) -> float:
     """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
 
-    Two launches, and a product as fast as it is made or as the weights come.
+    The host queues both, and with rounded operands a launch that rounds; meanwhile the product is made, as fast as it
+    can be or as the weights come. Whichever takes longer is what a step takes.
     """
     fetch = work.units * work.parts * work.depth * (2 if work.small else work.itemsize) / STREAM
-    return 14_000 + max(clocks_of_product(work, device), fetch / device.multiprocessors)
+    host = HOST_PRODUCT + HOST_LAUNCH * (2 if work.small else 1)
+    return max(host, LAUNCHED + max(clocks_of_product(work, device), fetch / device.multiprocessors))
 
 
 def clocks_of_product(work: Work, device: Device) -> float:
