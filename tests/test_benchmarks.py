@@ -494,7 +494,7 @@ def test_without_the_other_libraries(quick, monkeypatch, capsys):
         (["--seconds", "nan"], "expected a number above 0, got 'nan'"),
         (["--against", "thinc"], "invalid choice: 'thinc'"),
         (["--clock", "cpu", "--threads", "1", "2"], "--threads 1"),
-        (["--json", "/nowhere/report.json"], "there is no folder"),
+        (["--json", "/nowhere/report.json"], "can't be written: No such file or directory"),
         (["--json", "."], "can't be written"),
         (["--compare", "/nowhere/report.json"], "No such file"),
     ],
@@ -515,7 +515,7 @@ def test_what_is_no_file_is_not_replaced_by_a_report(capsys, tmp_path, option):
         pytest.skip("needs POSIX pipes")
     os.mkfifo(pipe)
     assert main(["bench", "--sizes", "step", "--against", "reference", option, str(pipe)]) == 2
-    assert "report.png can't be written: it is there, but isn't a file" in capsys.readouterr().err
+    assert "report.png can't be written: it is a pipe, not a file" in capsys.readouterr().err
 
 
 def test_a_report_goes_where_a_link_points_to(tmp_path):

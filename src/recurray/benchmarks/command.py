@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 import recurray as rr
-from recurray import blas, install
+from recurray import blas, files, install
 from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STAGES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
@@ -245,12 +244,12 @@ def _threads(args: argparse.Namespace, backend: rr.Backend, default: Sequence[in
 def _check_files(args: argparse.Namespace) -> Report | None:
     """Find out before the measurement whether the files can be read and written; return the report to compare with."""
     for option, path in (("--json", args.json), ("--plot", args.plot)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise Failure(f"{option}: there is no folder {path.absolute().parent}", code=2)
-        if path is not None and path.exists() and not path.is_file():  # nor a device, which a report would replace
-            raise Failure(f"{option}: {path} can't be written: it is there, but isn't a file", code=2)
-        if path is not None and not os.access(path.absolute().parent, os.W_OK):
-            raise Failure(f"{option}: {path} can't be written", code=2)
+        if path is not None:
+            try:
+                with files.Destination(path) as destination:
+                    destination.check(size=2**20)
+            except OSError as error:
+                raise Failure(f"{option}: {path} can't be written: {files.reason(error)}", code=2) from None
     if args.plot is not None:
         options.need("matplotlib", "bench", "--plot")
         if args.plot.suffix[1:].lower() not in plot.formats():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
+from recurray import files
 from recurray.benchmarks.results import OWN, Report
 
 
@@ -60,4 +62,7 @@ def draw(report: Report, path: Path) -> None:
     legend = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if legend:
         axes[0].legend(legend.values(), legend.keys(), fontsize="small")
-    figure.savefig(path, dpi=150)
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix.removeprefix(".").lower(), dpi=150)
+    with files.Destination(path) as destination:
+        destination.replace(image.getvalue())
