@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from recurray.benchmarks import record
 from recurray.command_line import display, main
 from recurray.command_line.output import printable
 from recurray.language_model import checkpoint
@@ -82,8 +83,6 @@ def in_time() -> Iterator[None]:
         (["train", "/dev/null"], "can't read /dev/null: it is a device, not a file"),
         (["sample", "/dev/zero"], "can't read the checkpoint /dev/zero: it is a device, not a file"),
         (["sample", "."], "can't read the checkpoint .: Is a directory"),
-        (["bench", "--compare", "pipe"], "pipe is not a report"),
-        (["bench", "--compare", "/dev/zero"], "it is a device, not a file"),
     ],
 )
 def test_nothing_is_waited_for_or_read_for_ever(arguments, message, capsys, in_time):
@@ -92,6 +91,15 @@ def test_nothing_is_waited_for_or_read_for_ever(arguments, message, capsys, in_t
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@posix
+def test_a_report_is_not_waited_for_either(in_time):
+    os.mkfifo("pipe")
+    with pytest.raises(ValueError, match="pipe is not a report"):
+        record.load(Path("pipe"))
+    with pytest.raises(OSError, match="it is a device, not a file"):
+        record.load(Path("/dev/zero"))
 
 
 @posix
@@ -114,7 +122,7 @@ def test_standard_input_that_is_no_text(arguments, file, message, capsys, monkey
 
 
 @posix
-@pytest.mark.parametrize("text", ["- < text.txt", "<(cat text.txt)", "/dev/stdin < text.txt"])
+@pytest.mark.parametrize("text", ["- < text.txt", "<(cat text.txt)"])
 def test_a_text_may_come_through_a_pipe(folder, text):
     assert main(["train", "text.txt", *SMALL, "--out", "expected"]) == 0
     result = through_shell(f"recurray train {text} {' '.join(SMALL)}")
@@ -294,8 +302,11 @@ def test_closed_streams(trained, command, closed):
         assert checkpoint.load("other")
 
 
+SLOW = pytest.mark.slow
+
+
 @posix
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=SLOW), pytest.param("utf-8", marks=SLOW)])
 def test_any_encoding_of_standard_output(trained, encoding):
     options = ["--length", "300", "--temperature", "2", "--seed", "3", "--prompt", "☃"]
     environment = os.environ | {"PYTHONIOENCODING": encoding}
@@ -413,7 +424,7 @@ def test_no_word_of_the_display_is_broken(columns, monkeypatch, capsys):
 
 
 @posix
-@pytest.mark.parametrize("columns", [30, 40])
+@pytest.mark.parametrize("columns", [30, pytest.param(40, marks=SLOW)])
 def test_a_narrow_terminal(columns):
     with terminal(columns, "train", "text.txt", *SMALL[:-1], "4") as (output,):
         shown = output.decode()
