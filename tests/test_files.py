@@ -122,6 +122,17 @@ def test_no_more_is_read_than_is_allowed(path, piped):
     assert files.read_bytes(path, 101) == b"a" * 101
 
 
+def test_a_file_that_is_too_large_is_not_read_at_all(path):
+    path.write_bytes(b"a" * 101)
+
+    class Unread:
+        def __init__(self, file):
+            self.fileno = file.fileno
+
+    with path.open("rb") as file, pytest.raises(FileError, match="more than 100 bytes"):
+        files.read_stream(Unread(file), 100)
+
+
 def test_a_device_is_not_read_for_ever():
     with Path("/dev/zero").open("rb") as zero, pytest.raises(FileError, match="it is a device"):
         files.read_stream(zero, 10**15)
