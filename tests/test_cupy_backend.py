@@ -290,7 +290,7 @@ def test_arrays_of_another_gpu_are_refused_before_any_work(library):
     x = np.ones((2, 6, 3), "float32")
     _, state, cache = layer.forward(x)
     launched = len(library.launched)
-    with pytest.raises(ValueError, match="state.h must be on the device"):
+    with pytest.raises(ValueError, match=r"state\.h must be on the device"):
         layer(x, rr.State(there(1, 2, 4), state.c))
     with pytest.raises(ValueError, match="dy must be on the device"):
         layer.backward(cache, there(2, 6, 4))
