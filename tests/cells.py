@@ -133,6 +133,8 @@ def at_random(seed: int) -> Case:
         "recurrent_init": perhaps("orthogonal", "uniform"),
         "batch_first": not time_first,
     }
+    if options["num_layers"] == 1:
+        options["dropout"] = 0.0  # there is nothing for it to drop
     make = partial(rr.Recurrent, cell, 2, 3, **options, seed=0)
     lengths, batch = perhaps((RAGGED, 4), (None, 3))
     return Case(

@@ -154,7 +154,7 @@ def test_ways_to_name_a_function() -> None:
         ({"name": "elu", "beta": 1.0}, ValueError, "act 'elu' has the parameters alpha, not 'beta'"),
         (("elu", "1"), TypeError, "alpha of elu must be a number, not str '1'"),
         (("elu", True), TypeError, "alpha of elu must be a number, not bool True"),
-        (("affine", 1.0, float("nan")), ValueError, "beta of affine must be finite, not nan"),
+        (("affine", 1.0, float("nan")), ValueError, "beta of affine must be a finite number, not nan"),
         (("elu", -0.1), ValueError, "alpha of elu must be at least 0, not -0.1"),
         (("leaky_relu", -0.1), ValueError, "alpha of leaky_relu must be at least 0, not -0.1"),
         (("scaled_tanh", 0.0), ValueError, "alpha of scaled_tanh must not be 0"),

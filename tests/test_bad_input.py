@@ -69,8 +69,16 @@ BAD_CALLS = {
         r"state must be a recurray.State or None, not tuple",
     ),
     "array as state": ({"state": zeros(2, B, H)}, TypeError, r"state must be a recurray.State or None, not ndarray"),
-    "no c": ({"state": rr.State(zeros(2, B, H))}, TypeError, r"state.c must be an array of the backend 'numpy'"),
-    "no h": ({"state": rr.State(None, zeros(2, B, H))}, TypeError, r"state.h must be an array of the backend 'numpy'"),
+    "no c": (
+        {"state": rr.State(zeros(2, B, H))},
+        TypeError,
+        "state.c must be an array, not None: this layer carries h, c",
+    ),
+    "no h": (
+        {"state": rr.State(None, zeros(2, B, H))},
+        TypeError,
+        "state.h must be an array, not None: this layer carries h, c",
+    ),
     "h of two axes": ({"state": state(h=(B, H))}, ValueError, r"state.h must have the shape \(2, 3, 4\), not \(3, 4\)"),
     "layers of h": (
         {"state": state(h=(1, B, H))},

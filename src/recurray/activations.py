@@ -8,14 +8,13 @@ is known to about the rounding of the output: 1e-16 in float64, 1e-7 in float32.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
-from numbers import Real
 from typing import Any, ClassVar
 
 from recurray.arrays import Array, namespace_of, sigmoid, tanh
+from recurray.messages import finite_number, shown
 
 
 @dataclass(frozen=True)  # for those that have no parameters too
@@ -388,15 +387,12 @@ def function(spec: Any, label: str, known: Mapping[str, type[Function]] = FUNCTI
     else:
         name = spec
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"{label} must be one of {', '.join(map(repr, known))}, not {name!r}")
+        raise ValueError(f"{label} must be one of {', '.join(map(repr, known))}, not {shown(name)}")
     names = [field.name for field in fields(known[name])]
     if len(values) > len(names) or set(given) - set(names):
         extra = f"{len(values)} of them" if values else ", ".join(map(repr, given))
         raise ValueError(f"{label} {name!r} has the parameters {', '.join(names) or '(none)'}, not {extra}")
     given |= zip(names, values, strict=False)
     for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{key} of {name} must be a number, not {type(value).__name__} {value!r}")
-        if not math.isfinite(value):
-            raise ValueError(f"{key} of {name} must be finite, not {value!r}")
-    return known[name](**{key: float(value) for key, value in given.items()})
+        given[key] = finite_number(f"{key} of {name}", value)
+    return known[name](**given)

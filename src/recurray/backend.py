@@ -75,7 +75,7 @@ class Backend:
 
     def __init__(self, namespace: Namespace, device: Any = None) -> None:
         probe = namespace.asarray(0.0) if device is None else namespace.asarray(0.0, device=device)
-        self.xp = namespace_of(probe)
+        self.xp = namespace_of(plain("what its asarray makes", probe))
         self.name = namespace.__name__
         self.device = device_of(probe)
 

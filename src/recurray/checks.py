@@ -11,12 +11,12 @@ from typing import Any
 
 from recurray.arrays import Array, device_of, is_plain, plain, to_numpy
 from recurray.backend import Backend
+from recurray.messages import shown
 
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
 MOST = 2**63 - 1  # that an axis can have
 MOST_BYTES = 2**47  # of an array: what a processor can address
-LONGEST = 80  # of a value in an error
 
 
 def recompute(value: Any) -> int | str | None:
@@ -33,28 +33,24 @@ def recompute(value: Any) -> int | str | None:
     raise ValueError(f"recompute must be None, 'sqrt' or a positive integer, not {shown(value)}")
 
 
-def shown(value: Any) -> str:
-    """Return a value as an error shows it: in one line, not a long one."""
+def integer(name: str, value: Any) -> int:
+    """Check an integer."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
     try:
-        text = " ".join(repr(value).split())
-    except Exception:  # an integer of too many digits, or whatever a user's own class does
-        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+        return int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {shown(value)}") from None
 
 
 def size(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     """Check a size: an integer from ``least`` to ``most``."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {shown(value)}") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {shown(value)}")
-    if value > most:
-        raise ValueError(f"{name} must be at most {most}, not {shown(value)}")
-    return int(value)
+    number = integer(name, value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {shown(number)}")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, not {shown(number)}")
+    return number
 
 
 def probability(name: str, value: Any) -> float:

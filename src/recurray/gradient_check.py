@@ -11,7 +11,7 @@ import numpy as np
 from recurray import checks
 from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
-from recurray.cells.cell import Cell
+from recurray.cells.cell import Cell, check_declared
 from recurray.layers.layer import Layer
 from recurray.layers.trial import Trial, fault_of
 from recurray.recording import check_names
@@ -127,8 +127,9 @@ def check_gradients(
     >>> print(str(report).splitlines()[0])
     gradient of   shape      checked  error    scale
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checks.size("seed", seed, least=0))
     checks.size("samples", samples)
+    checks.flag("training", training)
     tolerance = checks.finite("tolerance", tolerance)
     if batch is None:
         batch = 2 if lengths is None else max(1, np.size(to_numpy(lengths)))
@@ -137,6 +138,7 @@ def check_gradients(
         x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x
         problem = _layer_problem(layer, to_numpy(x), lengths, training, rng, seed)
     elif isinstance(layer_or_cell, Cell):
+        check_declared(layer_or_cell)
         problem = _cell_problem(layer_or_cell, get_backend(backend), checks.size("batch", batch), rng)
     else:
         raise TypeError(f"expected a recurray layer or cell, not {type(layer_or_cell).__name__}")

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recurray import install
+from recurray import checks, install
 from recurray.arrays import to_numpy
+from recurray.messages import shown
 from recurray.trace import DirectionTrace, Trace
 
 FEW = 8  # units that can still be told apart as lines
@@ -50,7 +51,7 @@ def gates(
     ------
     ImportError
         matplotlib isn't installed.
-    ValueError
+    ValueError, TypeError
         There is nothing to draw, or an argument doesn't fit the trace.
 
     Examples
@@ -69,18 +70,26 @@ def gates(
         raise ImportError(f"plot.gates needs matplotlib, which is missing: {install.with_extra('plot')}") from error
 
     first = trace.parts[0]
-    names = list((*first.gates, *first.states[1:], first.states[0]) if names is None else names)
+    batch = first.arrays[first.states[0]].shape[0 if trace.batch_first else 1]
+    row = checks.integer("row", row)
+    if not -batch <= row < batch:
+        raise ValueError(f"row must be below {batch}, the size of the batch, not {shown(row)}")
+    names = _listed("names", (*first.gates, *first.states[1:], first.states[0]) if names is None else names)
     for name in names:
-        if name not in first:
-            raise ValueError(f"the trace has no {name!r}, but {', '.join(map(repr, first))}")
+        if name not in [*first]:
+            raise ValueError(f"the trace has no {shown(name)}, but {', '.join(map(repr, first))}")
+    if units is not None:
+        units = [checks.size("each of units", unit, least=0) for unit in _listed("units", units)]
     panels = [[_values(trace, part, name, row, units) for part in trace] for name in names]
     if not names or not panels[0][0].size:
         raise ValueError("there is nothing to draw: no steps, units or names")
     steps = len(panels[0][0])
+    if labels is not None:
+        labels = [str(label) for label in _listed("labels", labels, texts=True)]
     if labels is not None and len(labels) != steps:
         raise ValueError(f"labels must be {steps}, one for each step of row {row}, not {len(labels)}")
 
-    as_lines = max(values.shape[1] for values in panels[0]) <= FEW
+    as_lines = max(values.shape[1] for panel in panels for values in panel) <= FEW
     height = 1.1 if as_lines else min(2.4, max(0.9, 0.04 * panels[0][0].shape[1]))
     width = min(MOST_WIDTH, max(LEAST_WIDTH, WIDTH_OF_STEP * steps))
     figure = Figure(figsize=(1.4 + width * len(trace), 0.9 + height * len(names)), layout="constrained")
@@ -100,9 +109,10 @@ def gates(
             axis.set_title(f"layer {part.layer}{', in reverse' if part.reverse else ''}", fontsize="medium")
     for axis in axes[-1]:
         _label_steps(axis, steps, labels)
-    if as_lines and panels[0][0].shape[1] > 1:
-        numbers = range(panels[0][0].shape[1]) if units is None else units
-        handles = axes[0, 0].get_lines()[: panels[0][0].shape[1]]
+    counts = [panel[0].shape[1] for panel in panels]
+    if as_lines and max(counts) > 1:
+        numbers = range(max(counts)) if units is None else units
+        handles = axes[counts.index(max(counts)), 0].get_lines()[1:]  # the first is that of zero
         figure.legend(handles, [f"unit {number}" for number in numbers], loc="outside right upper", fontsize="small")
     return figure
 
@@ -122,16 +132,24 @@ def _scale(values: Any) -> _Scale:
     return _Scale(-high, high, "RdBu_r") if np.nanmin(values, initial=0.0) < 0 else _Scale(0.0, high, "Greens")
 
 
+def _listed(name: str, given: Any, *, texts: bool = False) -> list[Any]:
+    """Return what is in a sequence; a text is one of letters where ``texts``."""
+    if isinstance(given, (str, bytes)) and not texts:
+        raise TypeError(f"{name} must be a sequence, not the text {shown(given)}: give [{shown(given)}]")
+    try:
+        return list(given)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence, not {type(given).__name__} {shown(given)}") from None
+
+
 def _values(trace: Trace, part: DirectionTrace, name: str, row: int, units: Sequence[int] | None) -> Any:
     """One value of one row over its valid steps, (time, units)."""
     values = to_numpy(part[name])
     values = values if trace.batch_first else values.swapaxes(0, 1)
-    if not -len(values) <= row < len(values):
-        raise ValueError(f"row must be below {len(values)}, the size of the batch, not {row}")
     values = values[row, : None if trace.lengths is None else trace.lengths[row]]
     if units is None:
         return values
-    wrong = [unit for unit in units if not 0 <= unit < values.shape[1]]
+    wrong = [unit for unit in units if unit >= values.shape[1]]
     if wrong:
         raise ValueError(f"units must be below {values.shape[1]}, of which {name!r} has that many, not {wrong[0]}")
     return values[:, list(units)]

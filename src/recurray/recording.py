@@ -24,6 +24,7 @@ INNER = "inner"  # the product of an inner gate, named by `Value.name`, with the
 INNER_BACKWARD = "inner_backward"  # the gradients of the inner gates' products, the operands, taken back through it
 
 FLAGS = frozenset(COMPARISON)
+_OF_NUMPY = {name: name for name in (*BINARY[:3], *COMPARISON)} | {"true_divide": "divide", "divide": "divide"}
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,30 @@ class Symbol:
     """Stands for an array while a cell is recorded."""
 
     __slots__ = ("index", "tape")
-    __array_ufunc__ = None  # NumPy's numbers leave arithmetic with it to this class
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
+        """Take arithmetic with NumPy's numbers, and refuse its functions, which would tie the cell to NumPy."""
+        if ufunc.__name__ in _OF_NUMPY and method == "__call__" and not options:
+            return _apply(_OF_NUMPY[ufunc.__name__], *operands)
+        raise _foreign(f"numpy.{ufunc.__name__}")
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise _foreign(f"numpy.{function.__name__}")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise _foreign(f"torch.{getattr(function, '__name__', function)}")
+
+    def __float__(self) -> float:
+        raise _foreign("a function of Python's numbers")
+
+    __int__ = __index__ = __complex__ = __float__
+
+    def __len__(self) -> int:
+        raise RecordingError("a step is elementwise arithmetic: it can't ask for an array's length")
+
+    def __iter__(self) -> Any:
+        raise RecordingError("a step is elementwise arithmetic: it can't iterate over an array")
 
     def __init__(self, tape: _Tape, index: int) -> None:
         self.tape = tape
@@ -254,6 +278,13 @@ class Symbol:
         if exponent != 2:
             raise RecordingError(f"of the powers a step may use ** 2 alone, not ** {exponent!r}")
         return _apply("multiply", self, self)
+
+
+def _foreign(function: str) -> RecordingError:
+    return RecordingError(
+        f"a step can't call {function}: use arithmetic, recurray.arrays.tanh and sigmoid, "
+        "and the functions of recurray.arrays.namespace_of(a)"
+    )
 
 
 def _apply(operation: str, *operands: Any) -> Symbol:

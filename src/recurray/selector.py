@@ -9,11 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from recurray import environment
 from recurray.backend import Backend, BackendUnavailableError
+from recurray.messages import shown
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "recurray.backends"  # the entry points that packages announce their backends by
+
+_ON_A_GPU = ": NVIDIA's GPUs are 'cupy'"
+_MEANT = dict.fromkeys(("gpu", "cuda", "nvidia", "cudnn"), _ON_A_GPU)  # what others call it, and what it is here
+_MEANT |= dict.fromkeys(("cpu", "np"), ": the CPU is 'numpy'")
+_MEANT |= {
+    name: f": give the namespace itself, {line}"
+    for name, line in {
+        "torch": "import torch; backend=torch",
+        "pytorch": "import torch; backend=torch",
+        "jax": "import jax; backend=jax.numpy",
+        "jax.numpy": "import jax; backend=jax.numpy",
+        "array_api_strict": "import array_api_strict; backend=array_api_strict",
+    }.items()
+}
+_MEANT |= dict.fromkeys(("native", "c"), ": that is the engine of 'numpy', get_backend('numpy', engine='native')")
 
 
 def get_backend(
@@ -76,13 +92,19 @@ def get_backend(
         "wave": wave,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    try:
+        hash((device, *options.values()))
+    except TypeError:
+        named = {"device": device, **options}
+        wrong = next(name for name, value in named.items() if type(value).__hash__ is None)
+        raise TypeError(f"{wrong} can't be a {type(named[wrong]).__name__}, {shown(named[wrong])}") from None
     if isinstance(backend, Backend):
         if device is not None and device != backend.device:
-            raise ValueError(f"the backend given is on {backend.device}, but device={device!r} was asked for")
+            raise ValueError(f"the backend given is on {backend.device}, but device={shown(device)} was asked for")
         for name, value in options.items():
             have = getattr(backend, name, None)
             if value != getattr(have, "name", have):
-                raise ValueError(f"the backend given is {backend!r}, but {name}={value!r} was asked for")
+                raise ValueError(f"the backend given is {backend!r}, but {name}={shown(value)} was asked for")
         return backend
     if isinstance(backend, str):
         if backend == "auto":
@@ -90,10 +112,13 @@ def get_backend(
         return _named(backend, device, **options)
     if hasattr(backend, "asarray") and hasattr(backend, "__name__"):
         for name, value in options.items():
-            raise ValueError(f"the reference path on a namespace takes no {name}, but {name}={value!r} was asked for")
+            raise ValueError(
+                f"the reference path on a namespace takes no {name}, but {name}={shown(value)} was asked for"
+            )
         return _on_namespace(backend, device)
     raise TypeError(
-        f"backend must be a name, a Backend, an array-API namespace or None, not {type(backend).__name__} {backend!r}"
+        "backend must be a name, a Backend, an array-API namespace or None, "
+        f"not {type(backend).__name__} {shown(backend)}"
     )
 
 
@@ -135,7 +160,8 @@ def _named(name: str, device: Any, **options: Any) -> Backend:
     announced = _announced()
     if name not in announced:
         known = ", ".join(repr(known) for known in (*announced, "auto"))
-        raise ValueError(f"there is no backend {name!r}; the installed ones are {known}")
+        meant = _MEANT.get(name.lower(), "")
+        raise ValueError(f"there is no backend {shown(name)}{meant}; the installed ones are {known}")
     try:
         make = announced[name].load()
     except ImportError as error:
@@ -144,7 +170,7 @@ def _named(name: str, device: Any, **options: Any) -> Backend:
         from inspect import signature  # costs more than all the rest
 
         if option not in signature(make).parameters:
-            raise ValueError(f"the backend {name!r} takes no {option}, but {option}={value!r} was asked for")
+            raise ValueError(f"the backend {name!r} takes no {option}, but {option}={shown(value)} was asked for")
     backend: Backend = make(device=device, **options)
     backend.origin = partial(_named, name, device, **options), ()
     return backend
@@ -152,7 +178,13 @@ def _named(name: str, device: Any, **options: Any) -> Backend:
 
 @cache
 def _on_namespace(namespace: Any, device: Any) -> Backend:
-    backend = Backend(namespace, device)
+    try:
+        backend = Backend(namespace, device)
+    except Exception as error:  # whatever the library raises
+        name = getattr(namespace, "__name__", namespace)
+        if device is None:
+            raise TypeError(f"backend must be an array-API namespace, which {name} isn't: {error}") from error
+        raise ValueError(f"{name} has no device {shown(device)}: {error}") from error
     backend.origin = _on_namespace_of, (namespace.__name__, device)
     return backend
 

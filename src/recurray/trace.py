@@ -9,6 +9,7 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
 from recurray.arrays import Array, namespace_of
@@ -84,8 +85,13 @@ class Trace(Sequence[DirectionTrace]):
     @overload
     def __getitem__(self, place: str) -> Array: ...
     def __getitem__(self, place: int | slice | str) -> Any:
-        if not isinstance(place, str):
+        if isinstance(place, slice):
             return self.parts[place]
+        if not isinstance(place, str):
+            number = index(place)
+            if not -len(self.parts) <= number < len(self.parts):
+                raise IndexError(f"there are {len(self.parts)} layers and directions, but no number {number}")
+            return self.parts[number]
         if len(self.parts) != 1:
             raise KeyError(f"there are {len(self.parts)} layers and directions: say which, trace[0][{place!r}]")
         return self.parts[0][place]
@@ -138,7 +144,7 @@ def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) ->
     >>> bool(np.allclose(seen["h"], lstm(x)[0]))
     True
     """
-    if not hasattr(layer, "cell"):
+    if not hasattr(layer, "cell") or not hasattr(layer, "forward"):
         raise TypeError(f"only a recurrent layer has gates to trace, not {type(layer).__name__}")
     slow = copy.copy(layer)
     slow.backend, slow.recompute = Backend(layer.backend.xp, layer.backend.device), None

@@ -10,12 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
+from keyword import iskeyword
 from typing import Any, ClassVar
 from unicodedata import normalize
 
 from recurray.arrays import Array
+from recurray.messages import finite_number, shown
 
 Draws = Mapping[str, "Array | float"]  # a cell's draws by name: (T, B, H) of 0 and 1, or their mean
 
@@ -70,6 +72,18 @@ class Cell(ABC):
     """
 
     states: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __post_init__(self) -> None:
+        """Check the options of a cell that is a dataclass: each is of the type that it is declared to have."""
+        for option in fields(self):  # type: ignore[arg-type]  # it is called for dataclasses alone
+            declared = option.type if isinstance(option.type, str) else getattr(option.type, "__name__", "")
+            value = getattr(self, option.name)
+            if declared == "bool" and not isinstance(value, bool):
+                raise TypeError(f"{option.name} must be True or False, not {type(value).__name__} {shown(value)}")
+            if declared == "float" or (declared == "float | None" and value is not None):
+                finite_number(option.name, value)
+            if declared == "Cell" and not isinstance(value, Cell):
+                raise TypeError(f"{option.name} must be a recurray.Cell, not {type(value).__name__} {shown(value)}")
 
     @property
     @abstractmethod
@@ -183,14 +197,70 @@ def added(first: CellGradients, second: CellGradients) -> CellGradients:
     return CellGradients(sums(first.x, second.x), sums(first.h, second.h), sums(first.before, second.before), params)
 
 
+def check_declared(cell: Cell) -> None:
+    """Refuse a cell whose attributes don't say what a layer has to know, or contradict each other."""
+    kind = type(cell).__name__
+
+    def words(attribute: str, given: Any, least: int = 0) -> tuple[str, ...]:
+        if not isinstance(given, tuple) or not all(isinstance(word, str) for word in given):
+            raise TypeError(f"{kind}.{attribute} must be a tuple of texts, not {shown(given)}")
+        for word in given:
+            if not word.isidentifier() or iskeyword(word) or word.startswith("_"):
+                raise ValueError(f"{kind}.{attribute} must have names fit for attributes, not {word!r}")
+        if len(given) < least or len(set(given)) < len(given):
+            few = "at least one name" if len(given) < least else "each name once"
+            raise ValueError(f"{kind}.{attribute} must have {few}, not {shown(given)}")
+        return given
+
+    def mapping(attribute: str, given: Any) -> Mapping[str, Any]:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{kind}.{attribute} must be a mapping of names, not {shown(given)}")
+        words(attribute, tuple(given))
+        return given
+
+    def among(attribute: str, given: Any, others: str, known: Any) -> None:
+        extra = set(words(attribute, given)) - set(known)
+        if extra:
+            raise ValueError(f"{kind}.{attribute} must be among its {others}, but has {', '.join(sorted(extra))}")
+
+    if words("states", cell.states, least=1)[0] != "h":
+        raise ValueError(f'{kind}.states must begin with "h", the output, but is {shown(cell.states)}')
+    gates, draws = words("input_gates", cell.input_gates, least=1), mapping("draws", cell.draws)
+    words("recurrent_gates", cell.recurrent_gates)
+    words("input_gates and draws", (*gates, *draws))
+    among("inner_gates", cell.inner_gates, "recurrent_gates", cell.recurrent_gates)
+    for name, rows in mapping("pointwise", cell.pointwise).items():
+        words(f"pointwise[{name!r}]", rows, least=1)
+    among("recurrent_params", cell.recurrent_params, "pointwise", cell.pointwise)
+    for name, probability in draws.items():
+        if not 0 <= finite_number(f"{kind}.draws[{name!r}]", probability) <= 1:
+            raise ValueError(f"{kind}.draws[{name!r}] must be a probability, not {shown(probability)}")
+    among("sequence_draws", cell.sequence_draws, "draws", draws)
+    try:
+        hash(cell)
+    except TypeError:
+        raise TypeError(
+            f"{kind} can't be hashed: a cell with options is a frozen dataclass of them, tuples in place of lists"
+        ) from None
+
+
 @cache
 def named(names: tuple[str, ...]) -> Any:
-    """Return a named tuple type with the fields ``names``, the same one each time."""
+    """Return a named tuple type with the fields ``names``, the same one each time.
+
+    Asked for another, its values raise an ``AttributeError`` that tells their names.
+    """
     for name in names:
         if normalize("NFKC", str(name)) != name:  # Python does so in a program's text, and would look for another name
             raise ValueError(f"the name {name!r} must be a text that Unicode's NFKC leaves as it is")
     # The fields are known only at run time.
-    return type("named", (namedtuple("named", names),), {"__slots__": (), "__reduce__": _by_names})  # noqa: PYI024
+    own = {"__slots__": (), "__reduce__": _by_names, "__getattr__": _no_such}
+    return type("named", (namedtuple("named", names),), own)  # noqa: PYI024
+
+
+def _no_such(value: Any, name: str) -> Any:
+    names = ", ".join(map(repr, value._fields)) or "nothing"
+    raise AttributeError(f"there is no {name!r} here, but {names}", name=name, obj=None)
 
 
 def _by_names(value: Any) -> Any:

@@ -41,6 +41,7 @@ class IndRNNCell(Cell):
     recurrent_params = ("u",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "nonlinearity", activation(self.nonlinearity, "nonlinearity").spec)
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from recurray.activations import Elementwise, Sigmoid, Tanh
 from recurray.arrays import Array, namespace_of
 from recurray.cells.cell import Cell
+from recurray.messages import shown
 
 Grads = dict[str, dict[str, Array]]  # of pointwise params, by name and row
 
@@ -62,6 +63,14 @@ class MemoryCell(Cell):
     gate_clip: float | None = None
 
     states = ("h", "c")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.activations, Activations):
+            raise TypeError(f"activations must be recurray.cells.Activations, not {shown(self.activations)}")
+        for name, bound in (("cell_clip", self.cell_clip), ("gate_clip", self.gate_clip)):
+            if bound is not None and bound <= 0:
+                raise ValueError(f"{name} must be None or a number above 0, not {bound!r}")
 
     @property
     def gates(self) -> tuple[str, ...]:

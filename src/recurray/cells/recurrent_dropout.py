@@ -43,6 +43,7 @@ class RecurrentDropoutCell(WrapperCell):
     p: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probability("p", self.p)
         name = type(self.cell).__name__
         if isinstance(self.cell, WrapperCell):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from recurray.arrays import Array
 from recurray.cells.cell import Cell, CellGradients
+from recurray.messages import finite_number
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,5 @@ class WrapperCell(Cell):
 
 def check_probability(name: str, value: Any) -> None:
     """Check the probability of what may happen to a unit: a number, at least 0 and below 1."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
-    if not 0 <= float(value) < 1:
+    if not 0 <= finite_number(name, value) < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")

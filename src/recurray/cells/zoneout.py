@@ -42,6 +42,7 @@ class ZoneoutCell(WrapperCell):
     zoneout_c: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probability("zoneout_h", self.zoneout_h)
         check_probability("zoneout_c", self.zoneout_c)
         for name, probability in self._zones.items():

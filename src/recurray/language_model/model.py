@@ -36,9 +36,10 @@ def build(settings: Settings, vocabulary_size: int, backend: Any = None) -> rr.S
     common: dict[str, Any] = {"backend": backend, "dtype": settings.dtype}
     size, hidden = settings.embedding_size, settings.hidden_size
     # Forget gates that begin open let the cell state, and its gradient, last from the first update on.
+    between = settings.dropout if settings.layers > 1 else 0.0
     return rr.Sequential(
         rr.Embedding(vocabulary_size, size, seed=seeds[0], **common),
-        rr.LSTM(size, hidden, settings.layers, dropout=settings.dropout, forget_bias=1.0, seed=seeds[1], **common),
+        rr.LSTM(size, hidden, settings.layers, dropout=between, forget_bias=1.0, seed=seeds[1], **common),
         rr.Dropout(settings.dropout, seed=seeds[2], **common),
         rr.Linear(hidden, vocabulary_size, seed=seeds[3], **common),
     )

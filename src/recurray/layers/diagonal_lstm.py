@@ -138,6 +138,8 @@ class DiagonalLSTM(Recurrent):
         cell = lstm_options.make_cell(DiagonalLSTMCell, self._given, shared=projection == "shared")
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
+            if params is not None:
+                raise ValueError("forget_bias says how a bias starts, but params replaces it: give one of the two")
         super().__init__(
             cell,
             input_size,

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import Cell
+from recurray.messages import shown
 
 
 def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
@@ -21,16 +21,14 @@ def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
         first, second = np.random.SeedSequence(seed).spawn(2)
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(
-            f"seed must be None, a non-negative integer or a sequence of these, not {checks.shown(seed)}"
-        ) from None
+        raise kind(f"seed must be None, a non-negative integer or a sequence of these, not {shown(seed)}") from None
     return np.random.default_rng(first), np.random.default_rng(second)
 
 
 def checked(rng: Any) -> np.random.Generator | None:
     """Check the generator that a caller gave, if any."""
     if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {checks.shown(rng)}")
+        raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {shown(rng)}")
     return rng
 
 

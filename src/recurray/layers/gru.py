@@ -39,7 +39,8 @@ class GRU(Recurrent):
     reset_after : bool
         Whether the reset gate acts on the product with the output before, rather than on that output.
     dropout : float
-        The probability that an element of the input of a layer above the first is dropped, in training.
+        The probability that an element of the input of a layer above the first is dropped, in training. With one
+        layer it does nothing, of which there is a warning.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the products with it, in training:
         the same elements at each step of a sequence. Of the product after the reset (``reset_after=False``) none are.

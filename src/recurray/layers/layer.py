@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from recurray import checks
 from recurray.arrays import Array
@@ -17,6 +18,18 @@ from recurray.selector import get_backend
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_LIVING: WeakValueDictionary[int, Layer] = WeakValueDictionary()  # all layers there are, by their identity
+
+
+def living_layers() -> list[Layer]:
+    """Return the layers that there are: to say of an array whose param it is."""
+    while True:
+        try:
+            return [*_LIVING.values()]
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
 
 
 class Layer(ABC):
@@ -40,6 +53,12 @@ class Layer(ABC):
     params: MutableMapping[str, Array]
     _declared: checks.Shapes | None = None  # what shapes all params have; None in a layer of a user's that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a layer, a copy too, and count it among `living_layers`."""
+        layer = super().__new__(cls)
+        _LIVING[id(layer)] = layer
+        return layer
 
     def _runs_on(self, backend: Any, dtype: Any) -> None:
         """Take ``backend`` and ``dtype`` as they were given to the constructor.

@@ -38,7 +38,8 @@ class LSTM(Recurrent):
     bias : bool
         Whether there are biases.
     dropout : float
-        The probability that an element of the input of a layer above the first is dropped, in training.
+        The probability that an element of the input of a layer above the first is dropped, in training. With one
+        layer it does nothing, of which there is a warning.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the recurrent product, in training:
         the same elements at each step of a sequence [1]_.
@@ -70,8 +71,9 @@ class LSTM(Recurrent):
     cell_activation, output_activation : str or tuple
         What takes the place of the first and the second :math:`\tanh`.
     forget_bias : float, optional
-        What the forget gate's biases add up to at the start; a drawn value if omitted. A positive one makes the
-        cell remember before it has learned what to forget. Where coupled, the input gate's add up to the negative.
+        What the forget gate's biases add up to at the start; a drawn value if omitted. Not together with ``params``,
+        which has these biases. A positive one makes the cell remember before it has learned what to forget. Where
+        coupled, the input gate's add up to the negative.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
@@ -203,6 +205,8 @@ class LSTM(Recurrent):
         bias = checks.flag("bias", bias)
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
+            if params is not None:
+                raise ValueError("forget_bias says how a bias starts, but params replaces it: give one of the two")
             if not bias:
                 raise ValueError("forget_bias needs bias=True")
         if layer_norm and not bias:

@@ -7,6 +7,7 @@ Inside, arrays are time-major, (T, B, features).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +23,7 @@ from recurray.layers.layer import Layer
 from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
+from recurray.messages import outside_constructors
 from recurray.recording import RecordingError, record
 from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
@@ -73,7 +75,8 @@ class Recurrent(Layer):
     bias : bool
         Whether the products with the input and the output before have biases.
     dropout : float
-        The probability that an element of the input of a layer above the first is dropped, in training.
+        The probability that an element of the input of a layer above the first is dropped, in training. With one
+        layer it does nothing, of which there is a warning.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the recurrent product, in training:
         the same elements at each step of a sequence (Gal & Ghahramani 2016). For a cell without such a product, where
@@ -188,8 +191,6 @@ class Recurrent(Layer):
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
-        if type(cell).__hash__ is None:
-            raise TypeError(f"{type(cell).__name__} can't be hashed: a cell with options is a frozen dataclass of them")
         self._given_cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
@@ -197,6 +198,11 @@ class Recurrent(Layer):
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.bias = checks.flag("bias", bias)
         self.dropout = checks.probability("dropout", dropout)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout!r} does nothing with num_layers=1: it is of the input of the layers above the first",
+                stacklevel=outside_constructors(),
+            )
         self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
         self.weight_dropout = checks.probability("weight_dropout", weight_dropout)
         self.proj_size = checks.size("proj_size", proj_size, least=0)

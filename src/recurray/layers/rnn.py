@@ -36,7 +36,8 @@ class RNN(Recurrent):
     bias : bool
         Whether there are biases.
     dropout : float
-        The probability that an element of the input of a layer above the first is dropped, in training.
+        The probability that an element of the input of a layer above the first is dropped, in training. With one
+        layer it does nothing, of which there is a warning.
     recurrent_dropout : float
         The probability that an element of the output is dropped on its way into the product with it, in training:
         the same elements at each step of a sequence.

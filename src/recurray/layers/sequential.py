@@ -121,8 +121,11 @@ class Sequential(Layer):
         valid = self._valid_steps(x, lengths)
         x = _within(valid, x)
         ends, caches = [], []
-        for layer, start in zip(self.layers, self._by_layer("state", state), strict=True):
-            x, end, cache = layer._forward(x, start, lengths, training=training, rng=rng, keep=keep)
+        for place, (layer, start) in enumerate(zip(self.layers, self._by_layer("state", state), strict=True)):
+            try:
+                x, end, cache = layer._forward(x, start, lengths, training=training, rng=rng, keep=keep)
+            except (TypeError, ValueError) as error:
+                raise _of_layer(place, layer, error) from None
             ends.append(end)
             caches.append(cache)
         return _within(valid, x), tuple(ends), SequentialCache(tuple(caches), valid) if keep else None
@@ -142,7 +145,10 @@ class Sequential(Layer):
         for place in reversed(range(len(self.layers))):
             if dx is None:
                 raise ValueError(f"layer {place + 1} gives no gradient of its input to layer {place}")
-            dx, dstart, own = self.layers[place].backward(cache.layers[place], dx, dends[place])
+            try:
+                dx, dstart, own = self.layers[place].backward(cache.layers[place], dx, dends[place])
+            except (TypeError, ValueError) as error:
+                raise _of_layer(place, self.layers[place], error) from None
             dstarts.append(dstart)
             grads |= {f"{place}.{name}": value for name, value in own.items()}
         dx = None if dx is None else _within(cache.valid, dx)
@@ -204,6 +210,13 @@ def _layout(layers: Sequence[Layer]) -> bool | None:
                 f"all layers must have one batch_first, but layer {before} has {first}, layer {place} {batch_first}"
             )
     return own[0][1] if own else None
+
+
+def _of_layer(place: int, layer: Layer, error: TypeError | ValueError) -> TypeError | ValueError:
+    """Return an error that says which layer's it is."""
+    if type(error) in (TypeError, ValueError):
+        return type(error)(f"layer {place}, {type(layer).__name__}: {error}").with_traceback(error.__traceback__)
+    return error
 
 
 def _within(valid: Array | None, a: Array) -> Array:

@@ -45,7 +45,8 @@ class StateForm:
             return [tuple([self._zeros(batch, size) for size in self.sizes.values()]) for _ in range(self.count)]
         if not isinstance(state, kind):
             expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
-            raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}")
+            way_out = f"; this layer's is State({', '.join(self.sizes)})" if type(state) in (tuple, list) else ""
+            raise TypeError(f"{name} must be a {expected} or None, not {type(state).__name__}{way_out}")
         arrays = []
         for field in kind._fields:
             value, label = getattr(state, field), f"{name}.{field}"
@@ -54,7 +55,9 @@ class StateForm:
                     raise ValueError(f"{label} must be None: this layer has no state {field!r}")
                 continue
             size = self.sizes[field]
-            if value is None and optional:
+            if value is None and not optional:
+                raise TypeError(f"{label} must be an array, not None: this layer carries {', '.join(self.sizes)}")
+            if value is None:
                 arrays.append([self._zeros(batch, size) for _ in range(self.count)])
             else:
                 value = checks.floats(self.backend, self.dtype, label, value, (self.count, batch, size))

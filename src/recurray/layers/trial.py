@@ -9,7 +9,7 @@ from typing import Any
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
-from recurray.cells.cell import Cell, named
+from recurray.cells.cell import Cell, check_declared, named
 from recurray.recording import RecordingError, checked_gradients, checked_step, record
 from recurray.selector import get_backend
 
@@ -21,6 +21,7 @@ def check_cell(cell: Cell, backend: Backend) -> None:
 
     A cell that can be recorded runs on any library, and is tried on NumPy; another on the layer's own.
     """
+    check_declared(cell)
     try:
         record(cell)
     except RecordingError:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
 from recurray.optim import hyperparameters
+from recurray.optim.copies import warn_of_copy
 from recurray.optim.hyperparameters import Setting
 
 Moments = dict[str, Array]
@@ -24,8 +25,8 @@ class Optimizer(ABC):
     Parameters
     ----------
     params : mutable mapping of str to array
-        The arrays to be updated, float32 or float64: a model's ``params`` itself, not a copy. A step
-        assigns ``params[name] = new`` and writes to no array.
+        The arrays to be updated, float32 or float64: a model's ``params`` itself, not a copy, of which there is a
+        warning. A step assigns ``params[name] = new`` and writes to no array.
     lr : float
         The learning rate, at least 0.
     weight_decay : float
@@ -54,6 +55,7 @@ class Optimizer(ABC):
         if not isinstance(params, MutableMapping):
             raise TypeError(f"params must be a mutable mapping of names to arrays, not {type(params).__name__}")
         checked = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
+        warn_of_copy(params)
         self.params = params
         self.lr = lr
         self.weight_decay = weight_decay
