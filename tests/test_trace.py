@@ -298,7 +298,7 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r'plot.gates needs matplotlib, .* pip install "recurray\[plot\]"'):
+    with pytest.raises(ImportError, match=r'plot.gates needs matplotlib, .* pip install ".*\[plot\]"'):
         rr.plot.gates(lstm().trace(given()))
 
 
