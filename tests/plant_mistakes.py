@@ -525,9 +525,7 @@ MISTAKES = [
         "y * dy",
         FORMULA,
     ),
-    Mistake(
-        "log_softmax overflows", ACTIVATIONS, "shifted = x - xp.max(x, axis=-1, keepdims=True)", "shifted = x", LARGE
-    ),
+    Mistake("log_softmax overflows", ACTIVATIONS, "shifted = below_largest(x)", "shifted = x", LARGE),
     Mistake(
         "softplus overflows",
         ACTIVATIONS,

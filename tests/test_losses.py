@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -388,7 +389,7 @@ class TestClasses:
     def test_class_out_of_range_on_a_device_is_nan(
         self, loss: Any, wrong: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(losses, "_on_host", lambda array: False)
+        monkeypatch.setattr(losses, "on_host", lambda array: False)
         prediction, target = np.zeros((3, 4)), np.array([0, wrong, 1])
         value, gradient = loss(prediction, target, "none")
         assert np.isnan(value).tolist() == [False, True, False]
@@ -463,3 +464,81 @@ class TestRefusals:
                     assert type(result) is np.ndarray
                     assert not np.shares_memory(result, prediction)
                     assert not np.shares_memory(result, target)
+
+
+# At infinity ----------------------------------------------------------------------------------------------------------
+
+INF, NAN = np.inf, np.nan
+LOGITS = {"from_logits": True}
+AT_INFINITY: list[tuple[Any, dict[str, Any], Any, Any, Any, Any]] = [  # and the value, and the gradient
+    (losses.mse, {}, [INF, -INF, 1.0, 1.0], [0.0, 0.0, INF, -INF], [INF] * 4, [INF, -INF, -INF, INF]),
+    (losses.mae, {}, [INF, -INF, 1.0, 1.0], [0.0, 0.0, INF, -INF], [INF] * 4, [1, -1, -1, 1]),
+    (losses.huber, {"delta": 0.5}, [INF, -INF, 1.0, 1.0], [0.0, 0.0, INF, -INF], [INF] * 4, [0.5, -0.5, -0.5, 0.5]),
+    (losses.binary_cross_entropy, LOGITS, [-INF, INF], [0.0, 1.0], [0, 0], [0, 0]),
+    (losses.binary_cross_entropy, LOGITS, [-INF, INF], [1.0, 0.0], [INF, INF], [-1, 1]),
+    (losses.binary_cross_entropy, LOGITS, [-INF, INF], [0.25, 0.25], [INF, INF], [-0.25, 0.75]),
+    (losses.binary_cross_entropy, {}, [0.0, 1.0], [0.0, 1.0], [0, 0], [0, 0]),
+    (losses.binary_cross_entropy, {}, [0.0, 1.0], [1.0, 0.0], [100, 100], [-1e12, 1e12]),
+    (losses.cross_entropy, {}, [[0.0, -INF, 0.0]] * 2, [0, 1], [math.log(2), INF], [[-0.5, 0, 0.5], [0.5, -1, 0.5]]),
+    (losses.cross_entropy, {}, [[0.0, INF, 0.0]] * 2, [1, 0], [0, INF], [[0, 0, 0], [-1, 1, 0]]),
+    (losses.cross_entropy, {}, [[INF, INF, -INF]] * 2, [1, 2], [math.log(2), INF], [[0.5, -0.5, 0], [0.5, 0.5, -1]]),
+    (losses.cross_entropy, {}, [[-INF, 3.0]] * 2, [[0.0, 1.0], [0.5, 0.5]], [0, INF], [[0, 0], [-0.5, 0.5]]),
+    (losses.cross_entropy, {}, [[INF, 3.0]] * 2, [[1.0, 0.0], [0.5, 0.5]], [0, INF], [[0, 0], [0.5, -0.5]]),
+    (losses.nll, {}, [[-INF, 0.0]] * 2, [1, 0], [0, INF], [[0, -1], [-1, 0]]),
+]
+NOT_A_NUMBER: list[tuple[Any, dict[str, Any], Any, Any]] = [  # what gives NaN, value and gradient
+    *[(loss, {}, [NAN, 1.0], [1.0, NAN]) for loss in (losses.mse, losses.mae, losses.huber)],
+    *[(loss, {}, [INF, -INF], [INF, -INF]) for loss in (losses.mse, losses.mae, losses.huber)],
+    (losses.binary_cross_entropy, LOGITS, [NAN] * 3 + [0.0, INF], [0.0, 1.0, 0.5, NAN, NAN]),
+    (losses.binary_cross_entropy, {}, [NAN, NAN, 0.5], [0.0, 1.0, NAN]),
+    (losses.cross_entropy, {}, [[NAN, 0.0], [INF, NAN], [-INF, -INF]], [0, 0, 1]),
+    (losses.cross_entropy, {}, [[NAN, 0.0], [-INF, -INF]], [[0.5, 0.5], [0.0, 1.0]]),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "options", "prediction", "target", "value", "gradient"), AT_INFINITY)
+@every_library
+def test_at_infinity_a_loss_is_its_limit(
+    loss: Any,
+    options: dict[str, Any],
+    prediction: Any,
+    target: Any,
+    value: Any,
+    gradient: Any,
+    to_library: Callable[[np.ndarray], Any],
+    dtype: str,
+) -> None:
+    target = np.array(target)
+    target = target.astype(dtype) if target.dtype.kind == "f" else target
+    given = to_library(np.array(prediction, dtype)), to_library(target)
+    found, slopes = map(back, loss(*given, "none", **options))
+    assert_close(found, value, rtol=1e-6)
+    assert_close(slopes, gradient, rtol=1e-6)
+    total, slopes = map(back, loss(*given, "mean", **options))
+    assert_close(total, np.mean(value), rtol=1e-6)
+    assert_close(slopes, np.array(gradient) / len(value), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "options", "prediction", "target"), NOT_A_NUMBER)
+@every_library
+def test_nan_and_what_has_no_limit_are_nan(
+    loss: Any, options: dict[str, Any], prediction: Any, target: Any, to_library: Callable[[np.ndarray], Any]
+) -> None:
+    with np.errstate(invalid="ignore"):
+        found, slopes = map(
+            back, loss(to_library(np.array(prediction)), to_library(np.array(target)), "none", **options)
+        )
+    assert np.isnan(found).all()
+    assert np.isnan(slopes).reshape(len(found), -1).any(axis=-1).all()
+
+
+@every_library
+def test_a_gradient_is_precise_where_the_answer_is_all_but_certain(to_library: Callable[[np.ndarray], Any]) -> None:
+    logits = np.array([-30.0, 30.0, -87.0, 87.0], "float32")
+    target = np.array([0.0, 1.0, 0.0, 1.0], "float32")
+    _, slopes = losses.binary_cross_entropy(to_library(logits), to_library(target), "none", from_logits=True)
+    exact = np.array([1.0, -1.0, 1.0, -1.0]) * np.exp(-np.abs(logits.astype(float)))
+    found = back(slopes)
+    assert_close(found[:2], exact[:2], rtol=1e-6)
+    assert np.all(np.abs(found[2:]) < 1e-29)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
-from recurray.arrays import Array, namespace_of, sigmoid, tanh
+from recurray.arrays import Array, below_largest, namespace_of, sigmoid, tanh
 from recurray.messages import finite_number, shown
 
 
@@ -299,7 +299,7 @@ class LogSoftmax(Function):
     def forward(self, x: Array) -> Array:
         """``log(exp(x) / sum of exp(x))``, without overflow."""
         xp = namespace_of(x)
-        shifted = x - xp.max(x, axis=-1, keepdims=True)
+        shifted = below_largest(x)
         return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
     def backward(self, dy: Array, y: Array) -> Array:
@@ -316,7 +316,7 @@ class Softmax(Function):
     def forward(self, x: Array) -> Array:
         """``exp(x) / sum of exp(x)``, without overflow."""
         xp = namespace_of(x)
-        e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+        e = xp.exp(below_largest(x))
         return e / xp.sum(e, axis=-1, keepdims=True)
 
     def backward(self, dy: Array, y: Array) -> Array:

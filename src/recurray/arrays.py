@@ -147,6 +147,12 @@ def to_numpy(array: Any, name: str = "the array") -> Any:
         ) from error
 
 
+def on_host(array: Array) -> bool:
+    """Tell whether the array's values can be looked at without waiting for a device."""
+    ask = getattr(array, "__dlpack_device__", None)
+    return ask is not None and ask()[0] == 1  # DLPack's number for the CPU
+
+
 def tanh(a: Array) -> Array:
     """Hyperbolic tangent, elementwise."""
     return namespace_of(a).tanh(a)
@@ -164,6 +170,22 @@ def sigmoid(a: Array) -> Array:
         return own(a)
     e = xp.exp(xp.clip(a, None, WHOLE))
     return e / (1 + e)
+
+
+def below_largest(a: Array) -> Array:
+    """A less its largest element along the last axis, which changes no softmax and keeps exp from overflowing.
+
+    Infinity less infinity is 0 here: elements that are infinite share all the probability. Where all are minus infinity
+    nothing is possible, and the result is NaN.
+    """
+    xp = namespace_of(a)
+    largest = xp.max(a, axis=-1, keepdims=True)
+    finite = xp.all(xp.isfinite(largest))
+    if on_host(largest) and not is_tracer(finite) and bool(finite):
+        return a - largest
+    is_largest, zero = a == largest, xp.zeros_like(a)
+    result = xp.where(is_largest, zero, xp.where(is_largest, zero, a) - largest)
+    return xp.where(largest == -math.inf, xp.full_like(a, math.nan), result)
 
 
 def rows(a: Array) -> Array:

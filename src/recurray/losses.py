@@ -11,6 +11,9 @@ The formulas are those of ``torch.nn.functional``. All of them share the form ::
 - ``mask``, a boolean array of the elementwise losses' shape, says which of them count: the others are 0, as is
   their gradient, and "mean" divides by the number of those that count. What the prediction and the target hold in
   places that don't count, be it NaN or a class that doesn't exist, reaches neither the value nor the gradient.
+- At infinity a loss is its limit: a logit of minus infinity, for an answer that is ruled out, is a loss of 0 where that
+  isn't the answer, infinity where it is. NaN gives NaN, and so does what has no limit: infinity against infinity in
+  `mse`, `mae` and `huber`, and logits that rule out every class.
 - Where nothing counts, or the arrays are empty, the value and the gradient are 0 ("mean" too, where PyTorch gives NaN).
 
 Checks that need the arrays' values (a class out of range, a probability above 1) are made where the arrays lie in
@@ -24,7 +27,18 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from recurray import checks
-from recurray.arrays import Array, Namespace, device_of, is_tracer, namespace_of, on_one_device, plain, sum_of_all
+from recurray.arrays import (
+    Array,
+    Namespace,
+    below_largest,
+    device_of,
+    is_tracer,
+    namespace_of,
+    on_host,
+    on_one_device,
+    plain,
+    sum_of_all,
+)
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -244,11 +258,13 @@ def binary_cross_entropy(
         # log(1 + exp(a)) - target a, of which log(1 + exp(a)) = max(a, 0) + log(1 + exp(-abs(a))); without the
         # difference of two large numbers that max(a, 0) - target a would be.
         missed = xp.where(prediction < 0, target, 1.0 - target)  # the probability of the less likely answer
-        loss = xp.abs(prediction) * missed + xp.log1p(small)
-        sigmoid = xp.where(prediction < 0, small, xp.ones_like(small)) / (1.0 + small)
-        return _reduced(xp, loss, sigmoid - target, reduction, mask)
+        distance = xp.where(missed == 0, xp.zeros_like(small), xp.abs(prediction))  # 0 times infinity is 0 here
+        loss = distance * missed + xp.log1p(small)
+        unlikely = small / (1.0 + small)  # sigmoid(-abs(a)), precise however small; sigmoid(a) - target by way of it
+        gradient = xp.where(prediction < 0, unlikely - missed, missed - unlikely)
+        return _reduced(xp, loss, gradient, reduction, mask)
 
-    if _on_host(prediction):
+    if on_host(prediction):
         outside = xp.any((prediction < 0) | (prediction > 1))
         if not is_tracer(outside) and bool(outside):
             raise ValueError("prediction must hold probabilities from 0 to 1; for logits say from_logits=True")
@@ -314,8 +330,7 @@ def cross_entropy(
     0.693 [[-0.5, 0.5], [0.0, 0.0]]
     """
     xp, prediction, target, of_class, mask = _by_class(prediction, target, reduction, mask, probabilities=True)
-    # The largest logit goes to 0, which changes no probability and keeps exp from overflowing.
-    shifted = prediction - xp.max(prediction, axis=-1, keepdims=True)
+    shifted = below_largest(prediction)
     exponentials = _exp(xp, shifted)
     total = xp.sum(exponentials, axis=-1, keepdims=True)  # (..., 1), at least 1
     probabilities = exponentials / total
@@ -421,7 +436,7 @@ def _at_least_minus_100(xp: Namespace, log: Callable[[Array], Array], p: Array, 
 
 def _nan_where_no_class(xp: Namespace, target: Array, loss: Array, gradient: Array) -> tuple[Array, Array]:
     """Make rows NaN whose target isn't a class, where it hasn't been checked already."""
-    if _on_host(target):
+    if on_host(target):
         return loss, gradient
     known = (target >= 0) & (target < gradient.shape[-1])
     nan = xp.full_like(loss, math.nan)
@@ -474,7 +489,7 @@ def _by_class(
     target = _to_dtype(
         xp, target, numbers.dtype
     )  # uint8 can't hold every class, uint64 doesn't mix with other integers
-    if _on_host(target) and math.prod(target.shape):
+    if on_host(target) and math.prod(target.shape):
         least, largest = xp.min(target), xp.max(target)
         if not is_tracer(least) and not (int(least) >= 0 and int(largest) < classes):
             wrong = int(least) if int(least) < 0 else int(largest)
@@ -547,9 +562,3 @@ def _check_floats(xp: Namespace, target: Array, or_else: str = "") -> None:
 
 def _to_dtype(xp: Namespace, array: Array, dtype: Any) -> Array:
     return array if array.dtype == dtype else xp.astype(xp.asarray(array), dtype)  # NumPy's astype refuses its scalars
-
-
-def _on_host(array: Array) -> bool:
-    """Tell whether the array's values can be looked at without waiting for a device."""
-    ask = getattr(array, "__dlpack_device__", None)
-    return ask is not None and ask()[0] == 1  # DLPack's number for the CPU
