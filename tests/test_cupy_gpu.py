@@ -161,6 +161,24 @@ def test_several_streams_at_small_sizes(stage, small, more, options):
         np.testing.assert_allclose(other, one, rtol=0, atol=allowed * max(1.0, np.abs(one).max()))
 
 
+@pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
+    """To do it at each launch takes the host several times as long as the launch."""
+    obtain("cupy")
+    layer = rr.LSTM(3, 8, backend=rr.get_backend("cupy", stage=stage, compute_dtype=small), seed=0)
+    x = layer.backend.asarray(np.ones((2, 5, 3)), "float32")
+
+    def call():
+        y, _, cache = layer.forward(x)
+        layer.backward(cache, y)
+
+    call()
+    monkeypatch.setattr("recurray_cupy.kernel.Kernel.source", lambda *_: pytest.fail("it is put together again"))
+    monkeypatch.setattr("recurray_cupy.rounding.kernel", lambda *_: pytest.fail("it is written again"))
+    call()
+
+
 @pytest.mark.parametrize("stage", ["persistent", "step"])
 def test_long_sequences_on_a_gpu_by_every_stage(stage):
     """Many steps, in several launches: what one block writes another reads, 3,000 times over; then the graph."""

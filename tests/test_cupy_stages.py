@@ -116,6 +116,13 @@ def test_blocks_that_may_not_wait_for_each_other_make_no_layout_of_several():
     assert plan_for(work(1, 512), lonely, resident=False).unit_groups > 1
 
 
+def test_a_launch_of_one_step_is_laid_out_to_read_the_weights_seldom():
+    """Each group of rows reads them all anew at every step; where they stay, it doesn't matter."""
+    for batch, most in ((1, 1), (16, 2), (64, 4), (256, 8)):
+        for units in (128, 512, 768, 1024, 2048):
+            assert plan_for(work(batch, units), H200, resident=False).row_groups <= most, (batch, units)
+
+
 # Numbers --------------------------------------------------------------------------------------------------------------
 
 # units, rows, then of a block: units, rows, tile, threads, and of its depth the fours at a time (0 for all), and the
