@@ -24,9 +24,9 @@ Or one kernel makes the recurrent product too, for one step or for all:
 
 `products` are the library's, of operands as they are or rounded.
 
-`library` is all that is CuPy's own, so that the tests can run the rest with NumPy and a C++ compiler in its place.
+`library` is all that is CuPy's own, so that the tests can also run the rest with NumPy and a C++ compiler in its place.
 
-None of it has been run on a GPU yet.
+It has run with the real CuPy on an emulated device, not yet on a GPU.
 
 A kernel can be looked at:
 

@@ -51,8 +51,7 @@ class CupyBackend(Backend):
     a cell that can't be recorded, a kernel that doesn't compile or doesn't fit on the GPU, a slower one does, after one
     warning. Work is queued on CuPy's current stream and returns before it is done, as CuPy's own functions do.
 
-    This has not been run on a GPU yet. Its kernels were compiled for GPUs, and run, with all that surrounds them, as
-    C++ on a CPU.
+    It has run with the real CuPy on an emulated device, not yet on a GPU.
 
     Parameters
     ----------
