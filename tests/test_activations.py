@@ -217,7 +217,7 @@ class OneGate(Cell):
         return CellGradients(x={"a": da}, h={}, before={"h": 0.5 * da})
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_in_a_cell(spec: Any, platform: str) -> None:
     """It can be recorded, so that it runs as fast as the rest, and what is made of the record computes it."""

@@ -301,15 +301,19 @@ def test_sequential() -> None:
         model.backward(None, y)
 
 
-@pytest.mark.parametrize("platform", here("numpy", "native", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "native", "reference", "cupy"))
 @pytest.mark.parametrize("steps", [5, 150, 600])  # in one part and in several
 def test_a_gradient_of_the_wrong_length_is_refused_by_the_scan_itself(steps: int, platform: str) -> None:
-    backend, start = obtain(platform), (zeros(B, H), zeros(B, H))
-    layer = rr.LSTM(I, H, backend=backend, seed=0)
-    _, _, cache = backend.scan_forward(layer.cell, layer.weights()[0], zeros(steps, B, I), start)
+    backend = obtain(platform)
+
+    def there(*shape: int) -> Any:
+        return backend.asarray(zeros(*shape))
+
+    start, layer = (there(B, H), there(B, H)), rr.LSTM(I, H, backend=backend, seed=0)
+    _, _, cache = backend.scan_forward(layer.cell, layer.weights()[0], there(steps, B, I), start)
     for wrong in (steps + 1, steps - 1):
         with pytest.raises(ValueError, match=rf"dy must have the shape \({steps}, 3, 4\), not \({wrong}, 3, 4\)"):
-            backend.scan_backward(layer.cell, cache, zeros(wrong, B, H), start)
+            backend.scan_backward(layer.cell, cache, there(wrong, B, H), start)
 
 
 # Constructors ---------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_the_derivative_of_a_step(cell: Cell, backend: Backend) -> None:
         assert report.ok, f"\n{report}"
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 @EVERY_CELL
 def test_the_gradients_of_a_layer(cell: Cell, platform: str) -> None:
     layer = rr.Recurrent(cell, 2, 3, 2, bidirectional=True, backend=obtain(platform), seed=0)
@@ -82,7 +82,7 @@ def test_cells_compare_by_value(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 @EVERY_CELL
 def test_large_numbers_overflow_nowhere(cell: Cell, platform: str, dtype: str) -> None:
     """Inputs and states of 10,000 and of next to nothing side by side, and their gradients, without a warning."""
@@ -394,7 +394,7 @@ class InnerAlone(Cell):
         return CellGradients(x={}, h={}, before={"h": d * params.p.p}, params={"p": {"p": d * before.h}})
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 def test_recurrent_dropout_of_a_users_cell(platform: str) -> None:
     """Into the step and into what is amid it."""
     layer = rr.Recurrent(InnerAlone(), 2, 3, 2, recurrent_dropout=0.4, backend=obtain(platform), seed=0)

@@ -62,7 +62,7 @@ def test_results_are_those_of_the_formula(case: Case, backend: Backend) -> None:
     assert_all_close(backend, found, by_formula(case))
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 @through(NUMBERS + EMPTY)
 def test_gradients_are_those_of_finite_differences(case: Case, platform: str) -> None:
     slopes = finite_differences(case, obtain(platform), directions=1 if case in EMPTY else 2)

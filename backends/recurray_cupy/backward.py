@@ -9,6 +9,7 @@ from typing import Any
 
 from recurray.arrays import sum_over_rows
 from recurray.cells.cell import Cell, Weights
+from recurray.scan import check_dy
 from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, compiled
 from recurray_cupy.expressions import identifier
@@ -51,6 +52,7 @@ class ScanBackward:
     def __init__(
         self, library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, stage: str = "fused"
     ) -> None:
+        check_dy(dy, (*cache.x.shape[:2], cache.arrays["state_h"].shape[2]))
         self._library, self._texts, self._cache, self._stage = library, compiled(cell), cache, stage
         self._products, prepared = Products(library, cache.small), cache.prepared
         self._arrays = _arrays(library.xp, self._texts, cache, dy, dend)
