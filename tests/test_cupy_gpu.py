@@ -146,6 +146,7 @@ def test_several_streams_at_small_sizes(stage, small, more, options):
     for chosen in ({}, more):
         backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
         layer = rr.LSTM(4, 9, **{"num_layers": 2} | options, backend=backend, seed=0)
+        backend.synchronize()  # the params are there
         found = []
         for k, value in enumerate(values):
             with cupy.cuda.Stream.null if k % 2 else cupy.cuda.Stream(non_blocking=True) as stream:
