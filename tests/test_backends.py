@@ -428,6 +428,7 @@ def test_layers_states_and_caches_can_be_pickled(backend: Backend) -> None:
         assert_same(on_host(backend, again.forward(x)[0]), on_host(backend, y))  # its draws too
         state_again, cache_again = pickle.loads(pickle.dumps((state, cache)))
         assert type(state_again) is type(state)
+        assert repr(pickle.loads(pickle.dumps(layer))) == repr(layer)  # after it has been at work, too
         found, expected = again.backward(cache_again, y)[2], layer.backward(cache, y)[2]
         assert_all_same(
             {k: on_host(backend, v) for k, v in found.items()}, {k: on_host(backend, v) for k, v in expected.items()}

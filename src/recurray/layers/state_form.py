@@ -35,6 +35,9 @@ class StateForm:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
         return State if set(self.sizes) <= set(State._fields) else named(tuple(self.sizes))
 
+    def __reduce__(self) -> Any:  # for copies too; without the type, which pickle can't find by its name
+        return StateForm, (self.sizes, self.count, self.backend, self.dtype)
+
     def split(self, name: str, state: Any, batch: int, *, optional: bool = False) -> list[tuple[Array, ...]]:
         """Check a state, or a gradient of one; return by layer and direction what the cell carries, (B, size) each.
 
