@@ -99,13 +99,16 @@ class Buffers:
 class _Loan:
     """What an array in a block has as its base, so that the block comes back when the array and its views have gone."""
 
+    buffers: Buffers | None = None  # where a signal breaks off before it is set, the block is left to Python
+
     def __init__(self, buffers: Buffers, block: Any) -> None:
-        self.buffers = buffers
         self.block = block
         self.__array_interface__ = block.__array_interface__
+        self.buffers = buffers
 
     def __del__(self) -> None:
-        self.buffers.take_back(self.block)
+        if self.buffers is not None:
+            self.buffers.take_back(self.block)
 
 
 def _rounded(size: int) -> int:
