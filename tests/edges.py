@@ -64,7 +64,7 @@ class Edge:
     parts: bool = False  # whether it is a number of steps, which every library's scan is asked about
 
     def __str__(self) -> str:
-        return f"{self.name} = {self.value}"
+        return self.name
 
 
 def around(edge: int) -> tuple[int, int, int]:
@@ -99,6 +99,8 @@ BATCH_CHUNK = 16  # the most steps of a batch that the NumPy engine works on at 
 IN_NUMPY = [
     Edge("columns of a product", COLUMNS, PLAIN, of_steps_and_rows(COLUMNS, 32)),
     Edge("columns of a product, in a row", COLUMNS, SMALL, tuple(Sizes(1, n) for n in around(COLUMNS))),
+    Edge("columns of a product, in one step", COLUMNS, SMALL, rows(COLUMNS, 1)),
+    Edge("columns of a product, in a chunk", COLUMNS, PLAIN, (Sizes(COLUMNS // 2 + 1, 3), Sizes(200, 17))),
     Edge("columns of a product, projected", COLUMNS, PLAIN, of_steps_and_rows(COLUMNS, 128)),
     Edge("columns of a product, of inner gates", COLUMNS, INNER, of_steps_and_rows(COLUMNS, 64)),
     Edge("steps of a row together", ROW_STEPS, PLAIN, steps(ROW_STEPS, 1)),

@@ -1,8 +1,12 @@
-"""Makes mistakes on purpose and sees whether the tests catch them: ``python tests/plant_mistakes.py [words]``.
+"""Makes mistakes on purpose and sees whether the tests catch them: ``python tests/plant_mistakes.py [--anew] [words]``.
 
 Each mistake is planted in a copy of the library by replacing a few words of its text, and its tests are run on the
 copy. The words replaced must occur exactly once, so that this script notices when the code moves. It prints a table of
-mistakes and the tests that caught them, and ends with an error if one wasn't caught.
+mistakes and the tests that caught them, and ends with an error if one wasn't caught. With ``--anew`` those alone that
+`more_mistakes` calls so.
+
+A mistake in the compiled engine is compiled, for the instruction set that every processor has, without optimizing; a
+process that crashes has caught it.
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+
+from mistake import Mistake
+from more_mistakes import ANEW, SURVIVORS
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = min(4, os.cpu_count() or 1)
@@ -65,18 +71,6 @@ BACKEND = "src/recurray/backend.py"
 DROPOUT = "src/recurray/layers/dropout.py"
 EMBEDDING = "src/recurray/layers/embedding.py"
 LINEAR = "src/recurray/layers/linear.py"
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A mistake: a replacement of text in a file, and the tests that should catch it."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    backends: str = "reference"  # what the tests run on
 
 
 def listed(test: str) -> tuple[str, ...]:
@@ -789,10 +783,46 @@ def planted(tree: Path, mistake: Mistake) -> Iterator[None]:
     try:
         path.write_text(text.replace(mistake.old, mistake.new))
         os.utime(path, (times.st_atime, times.st_mtime + 1000))  # so that what was compiled before isn't taken for it
+        if path.parent.name == "c":
+            compile_engine(tree)
         yield
     finally:
         path.write_text(text)
         os.utime(path, (times.st_atime, times.st_mtime))
+        if path.parent.name == "c":
+            compile_engine(tree)
+
+
+def compile_engine(tree: Path) -> None:
+    """Compile the engine of a copy, for the portable instruction set alone."""
+    engine = tree / "backends" / "recurray_native"
+    built = tree / "built"
+    built.mkdir(exist_ok=True)
+    dispatch = (
+        (engine / "c" / "dispatch.c")
+        .read_text()
+        .replace("defined(__x86_64__)", "0")
+        .replace("defined(__aarch64__)", "0")
+    )
+    (built / "dispatch.c").write_text(dispatch)
+    command = [
+        os.environ.get("CC", "cc"),
+        "-O1",
+        "-std=gnu11",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-w",
+        "-pthread",
+        f"-I{engine / 'c'}",
+    ]
+    level = ["-DLEVEL=portable", "-DVECTOR_BYTES=16", "-DROWS=4", "-DVECTORS=2", "-c", str(engine / "c" / "level.c")]
+    for double in (0, 1):
+        subprocess.run([*command, *level, f"-DDOUBLE={double}", "-o", str(built / f"{double}.o")], check=True)
+    sources = [built / "dispatch.c", engine / "c" / "memory.c", engine / "c" / "pool.c", built / "0.o", built / "1.o"]
+    library = engine / "librecurray_native.so"
+    made = library.with_suffix(".new")
+    subprocess.run([*command, "-shared", *map(str, sources), "-o", str(made), "-lm"], check=True)
+    made.replace(library)
 
 
 def run(tree: Path, tests: list[str], backends: str, compiled: bool = False) -> tuple[int, str]:
@@ -805,14 +835,17 @@ def run(tree: Path, tests: list[str], backends: str, compiled: bool = False) -> 
         "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in ("src", "backends")),
         "PYTHONDONTWRITEBYTECODE": "" if compiled else "1",
         "COLUMNS": "500",  # so that pytest doesn't cut off its lines
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "RECURRAY_TEST_BACKENDS": backends,
     }
-    for variable in ("RECURRAY_TEST_REQUIRE", "RECURRAY_BACKEND", "PYTEST_ADDOPTS"):
+    for variable in ("RECURRAY_TEST_REQUIRE", "RECURRAY_BACKEND", "RECURRAY_NATIVE_LEVEL", "PYTEST_ADDOPTS"):
         environment.pop(variable, None)
     done = subprocess.run(
         [sys.executable, "-c", RUN, *tests], cwd=tree, env=environment, capture_output=True, text=True, check=False
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode < 0:
+        return 1, f"the process ended by signal {-done.returncode}"
     for line in lines:
         if line.startswith("FAILED "):
             test, _, error = line.removeprefix("FAILED ").partition(" - ")
@@ -831,12 +864,16 @@ def copy(source: Path, target: Path) -> Path:
 
 def main(words: list[str]) -> int:
     """Plant the mistakes whose names have all the words."""
-    chosen = [mistake for mistake in MISTAKES if all(word in mistake.name for word in words)]
+    known = ANEW if "--anew" in words else [*MISTAKES, *SURVIVORS, *ANEW]
+    words = [word for word in words if word != "--anew"]
+    chosen = [mistake for mistake in known if all(word in mistake.name for word in words)]
     width = max((len(mistake.name) for mistake in chosen), default=0)
     began = time.perf_counter()
     caught = 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
         first = copy(ROOT, Path(folder).resolve() / "0")
+        if any("native" in mistake.backends for mistake in chosen):
+            compile_engine(first)
         for backends in sorted({mistake.backends for mistake in chosen}):
             tests = sorted({test for mistake in chosen if mistake.backends == backends for test in mistake.tests})
             status, found = run(first, tests, backends, compiled=True)

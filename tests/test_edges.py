@@ -17,9 +17,9 @@ from compare_scans import both_ways, problem
 from edges import EDGES, IN_C, IN_NUMPY, ON_GPU, Edge, Sizes
 from harness import here, obtain, why_absent
 from recurray import scan
-from recurray.arrays import AT_A_TIME, IN_BLOCK, MANY, SMALL, product_over_rows, sum_over_rows
+from recurray.arrays import AT_A_TIME, IN_BLOCK, MANY, SMALL, product_over_rows, sum_over_rows, tanh
 from recurray.backend import Backend
-from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
+from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.buffers import LEAST, Buffers
 
@@ -55,8 +55,8 @@ def through(found: list[Edge]) -> Any:
 def test_the_numpy_engine_on_both_sides(edge: Edge) -> None:
     backend = NumpyBackend(engine="numpy")
     for k, sizes in enumerate(edge.problems):
-        projected = 2 if "projected" in edge.name else 0
-        check(backend, edge.cell, sizes, reverse=k % 2 == 1, ragged=k == len(edge.problems) - 1, projection=projected)
+        projected, last = 2 if "projected" in edge.name else 0, k == len(edge.problems) - 1
+        check(backend, edge.cell, sizes, reverse=k % 2 == 1 and not last, ragged=last, projection=projected)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -67,8 +67,8 @@ def test_the_compiled_engine_on_both_sides(edge: Edge, level: str) -> None:
     for k, sizes in enumerate(edge.problems):
         if edge in IN_NUMPY and edge.problems[-1].steps > 1000 and level != LEVELS[0]:
             continue  # long, and of no meaning to a vector
-        projected = 2 if "projected" in edge.name else 0
-        options = {"masked": k % 3 == 2, "reverse": k % 2 == 1, "ragged": k == len(edge.problems) - 1}
+        projected, last = 2 if "projected" in edge.name else 0, k == len(edge.problems) - 1
+        options = {"masked": k % 3 == 2, "reverse": k % 2 == 1 and not last, "ragged": last}
         check(engine, edge.cell, sizes, projection=projected, **options)
 
 
@@ -103,28 +103,35 @@ def test_sizes_that_stand_in_python_and_in_c_agree() -> None:
         assert edges.in_python(in_python) == edges.in_c(in_c), in_c
 
 
-@pytest.mark.parametrize("platform", here("reference", "torch", "jax"))
+@pytest.mark.parametrize(
+    "platform", ["reference", *(pytest.param(name, marks=pytest.mark.slow) for name in here("torch", "jax"))]
+)
 @through([edge for edge in IN_NUMPY if edge.parts and edge.value < 100])
 def test_parts_of_any_librarys_scan_on_both_sides(edge: Edge, platform: str) -> None:
-    """By a layer, against the whole in one part; and computed again, which changes no bit."""
+    """By a layer of both directions, against the whole in one part; and computed again, which changes no bit."""
     if platform == "jax":
-        edge = Edge(edge.name, edge.value, RNNCell(), (edge.problems[0], edge.problems[2]))  # it compiles each step
+        edge = Edge(edge.name, edge.value, RNNCell(), edge.problems[2:3])  # it compiles each step
     backend = obtain(platform)
-    whole = rr.get_backend(np)  # type: ignore[arg-type]
-    whole = type(whole)(np)
+    whole = Backend(np)
     whole.steps_together = 1 << 30
     for sizes in edge.problems:
-        expected, again = layer_results(edge.cell, sizes, whole), layer_results(edge.cell, sizes, backend, recompute=1)
-        for name, value in layer_results(edge.cell, sizes, backend).items():
+        lengths = [sizes.steps - 1, 0, sizes.steps // 2]
+        expected, found, again = (
+            layer_results(edge.cell, sizes, lengths, on, recompute=recompute)
+            for on, recompute in ((whole, None), (backend, None), (backend, 1))
+        )
+        for name, value in found.items():
             assert value.tobytes() == again[name].tobytes(), name
             np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-11, err_msg=name)
 
 
-def layer_results(cell: Any, sizes: Sizes, backend: Backend, **options: Any) -> dict[str, np.ndarray]:
-    layer = rr.Recurrent(cell, sizes.features, sizes.units, backend=backend, dtype="float64", seed=0, **options)
+def layer_results(cell: Any, sizes: Sizes, lengths: Any, backend: Backend, **options: Any) -> dict[str, np.ndarray]:
+    shape = {"backend": backend, "dtype": "float64", "bidirectional": True, "seed": 0}
+    layer = rr.Recurrent(cell, sizes.features, sizes.units, **shape, **options)
     rng = np.random.default_rng(4)
-    x, dy = (backend.asarray(rng.standard_normal((sizes.batch, sizes.steps, n))) for n in (sizes.features, sizes.units))
-    y, state, cache = layer.forward(x)
+    features = (sizes.features, 2 * sizes.units)
+    x, dy = (backend.asarray(rng.standard_normal((sizes.batch, sizes.steps, n))) for n in features)
+    y, state, cache = layer.forward(x, lengths=lengths)
     dx, dstate, grads = layer.backward(cache, dy)
     named = {"y": y, "h": state.h, "dx": dx, "dh": dstate.h, **grads}
     return {name: backend.to_numpy(a) for name, a in named.items()}
@@ -239,3 +246,28 @@ def test_large_products_over_rows_are_cut_in_two() -> None:
     for count in (*edges.around(2 * MANY), 4 * MANY + 3):
         a, b = (rng.integers(-9, 10, size=(count, n)).astype(float) for n in (SMALL // 32, 33))
         np.testing.assert_array_equal(product_over_rows(a, b), a.T @ b)
+
+
+class ManyGates(Cell):
+    """A cell of six gates, more than any built-in one."""
+
+    input_gates = recurrent_gates = ("a", "b", "c", "d", "e", "f")
+
+    def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+        gates = {name: tanh(getattr(x, name) + getattr(h, name)) for name in self.input_gates}
+        a, b, c, d, e, f = gates.values()
+        return {"h": a * b + c * d + e * f}, gates
+
+    def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        other = dict(zip("abcdef", "badcfe", strict=True))
+        da = {k: d.h * getattr(saved, other[k]) * (1 - getattr(saved, k) * getattr(saved, k)) for k in other}
+        return CellGradients(x=da, h=da, before={})
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_cells_of_many_gates(engine: str, bias: bool) -> None:
+    backend = obtain(engine)
+    run = backend.engine if engine == "native" else backend
+    for sizes in (Sizes(1, 5, 8, 8), Sizes(1, 3, 8, 8), Sizes(5, 6, 9, 3), Sizes(40, 3, 65, 2)):
+        check(run, ManyGates(), sizes, bias=bias, masked=sizes.batch == 5)
