@@ -73,14 +73,14 @@ def run(report: Report, only: list[str]) -> None:
         layers, on_gpu = [layers[0], "-k", "RNN"], [*on_gpu, "-k", "sum_rows or projection"]
 
     def apart(module: str, name: str, seconds: float) -> Callable[[], None]:
-        return lambda: report.apart(_call, module, name, seconds=seconds)
+        return lambda: report.apart(_call, module, name, seconds=seconds * (3 if report.small else 1))
 
     sections: list[tuple[str, Callable[[], None]]] = [
         ("Machine", apart("gpu_check", "machine", 60)),
         (PROOFS[0], apart("gpu_compare", "compare_stages", 100)),
         ("One layer, by each strategy and by cuDNN", apart("gpu_times", "layers", 170)),
         (PROOFS[1], apart("gpu_compare", "compare_options", 60)),
-        (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=100)),
+        (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),
         ("Several layers and both directions, at the same time and not", apart("gpu_times", "stacks", 60)),
         ("Diagonal LSTM, against the memory's bandwidth", apart("gpu_times", "diagonal", 40)),
         ("A step of the LSTM, part by part", apart("gpu_times", "parts", 30)),

