@@ -139,6 +139,22 @@ def test_where_the_folder_is_full_it_goes_to_another(folder, capsys, monkeypatch
     assert names(folder / "full") == []
 
 
+def test_where_the_folder_is_gone_it_goes_to_another(folder, capsys, monkeypatch):
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "text.txt").rename(folder / "gone" / "text.txt")
+
+    def remove() -> None:
+        for entry in (folder / "gone").iterdir():
+            entry.unlink()
+        (folder / "gone").rmdir()
+
+    stop_at(monkeypatch, 11, remove)
+    assert main(["train", "text.txt", *SMALL]) == 1
+    assert step_of(folder / "tmp" / "model-1.safetensors") == STEPS
+    assert f"It is written to {folder}/tmp/model-1.safetensors instead" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_where_nothing_can_be_written_it_says_what_there_is(folder, capsys, failing, saved):
     failing(2 if saved else 1, everywhere=True)

@@ -6,6 +6,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from recurray.command_line.failure import Failure
@@ -109,12 +110,14 @@ class Saver:
     def _other_places(self) -> Iterator[Path]:
         """Files that aren't there yet: beside the one that can't be written, then where there may be space."""
         wanted = Path(self.path)
-        for folder in (wanted.parent, Path.cwd(), Path(tempfile.gettempdir())):
+        folders: tuple[Callable[[], Path], ...] = (lambda: wanted.parent, Path.cwd, lambda: Path(tempfile.gettempdir()))
+        for folder in folders:
             for number in range(1, 1000):
-                place = folder / f"{wanted.stem[:100]}-{number}{wanted.suffix[:20]}"
-                if not place.exists():
-                    yield place
-                    break
+                with suppress(OSError):  # the folder is gone, or closed to this user
+                    place = folder() / f"{wanted.stem[:100]}-{number}{wanted.suffix[:20]}"
+                    if not place.exists():
+                        yield place
+                        break
 
 
 def at_start(path: str) -> str:
