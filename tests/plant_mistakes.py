@@ -53,6 +53,7 @@ BACKENDS = ("tests/test_backends.py",)
 MOVING = "tests/test_moving.py::"
 
 SCAN = "src/recurray/scan.py"
+FILES = "src/recurray/files.py"
 STACK = "src/recurray/stack.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
 DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
@@ -769,6 +770,84 @@ MISTAKES = [
         "np.random.default_rng(seed)  # the same",
         "rng  # not the same",
         CHECK,
+    ),
+    # Files, and other processes
+    Mistake(
+        "a forked child waits for the pool's lock",
+        "backends/recurray_numpy/buffers.py",
+        "            os.register_at_fork(after_in_child=begin_anew)",
+        "            pass",
+        ("tests/test_fork.py::test_a_fork_amid_the_pool_of_buffers",),
+    ),
+    Mistake(
+        "the file isn't flushed before it is renamed",
+        FILES,
+        "                os.fsync(file.fileno())",
+        "                pass",
+        ("tests/test_files.py::test_file_then_folder_are_flushed_to_the_disk",),
+    ),
+    Mistake(
+        "the folder isn't flushed",
+        FILES,
+        "        _flush_directory(path.parent)",
+        "        pass",
+        ("tests/test_files.py::test_file_then_folder_are_flushed_to_the_disk",),
+    ),
+    Mistake(
+        "the temporary file's name can be guessed",
+        FILES,
+        "{secrets.token_hex(4)}",
+        "{0:08x}",
+        ("tests/test_files.py::test_temporary_names_are_not_to_be_guessed",),
+    ),
+    Mistake(
+        "two may write one file",
+        FILES,
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/test_files.py::test_two_cannot_write_the_same_file_at_the_same_time",),
+    ),
+    Mistake(
+        "what a killed run leaves stays",
+        FILES,
+        "        self._remove_unfinished()\n",
+        "",
+        ("tests/test_files.py::test_a_killed_process_keeps_nobody_off_and_its_files_go",),
+    ),
+    Mistake(
+        "a private file becomes everybody's",
+        FILES,
+        "                    _take_permissions(temporary, self.path, former)",
+        "                    pass",
+        ("tests/test_files.py::test_permissions_stay",),
+    ),
+    Mistake(
+        "the check beforehand doesn't rename",
+        FILES,
+        '                self._put(iter(lambda: file.read(_BLOCK), b""), self.path)',
+        "                pass",
+        ("tests/test_files.py::test_the_check_renames_as_the_writing_does",),
+    ),
+    Mistake(
+        "a header has no limit",
+        "src/recurray/language_model/checkpoint.py",
+        "_HEADER_LIMIT = 8 * 2**20",
+        "_HEADER_LIMIT = 2**40",
+        ("tests/test_streams_and_sources.py::test_a_long_header_is_refused_before_it_is_read",),
+    ),
+    Mistake(
+        "params that aren't finite are saved",
+        "src/recurray/language_model/training.py",
+        '            raise self._stopped(f"{named} isn\'t finite any more")',
+        "            pass",
+        ("tests/test_saving.py::test_params_that_are_not_finite_never_become_the_checkpoint",),
+    ),
+    Mistake(
+        "a terminal is sent control characters",
+        "src/recurray/command_line/output.py",
+        "printable(text) if stream.isatty() else text",
+        "text",
+        ("tests/test_streams_and_sources.py::test_a_terminal_is_sent_no_control_characters_of_a_model",),
     ),
 ]
 

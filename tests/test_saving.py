@@ -18,6 +18,7 @@ import pytest
 from recurray import files
 from recurray.command_line import display, main, saving
 from recurray.language_model import checkpoint
+from recurray.language_model.errors import CheckpointError
 from recurray.language_model.text import default_text
 from recurray.language_model.training import Progress, Training
 
@@ -270,8 +271,8 @@ def test_a_resumed_run_that_is_stopped_names_the_one_that_it_began_with(capsys, 
 # Params that aren't finite, and training that has diverged
 
 
-@pytest.mark.parametrize(("step", "every"), [(11, "1e-9"), (STEPS, "1000"), (11, "1000")])
-def test_params_that_are_not_finite_never_become_the_checkpoint(folder, capsys, monkeypatch, step, every):
+@pytest.mark.parametrize(("step", "every", "epochs"), [(11, "1e-9", "0.5"), (STEPS, "1000", "0.5"), (50, "1000", "2")])
+def test_params_that_are_not_finite_never_become_the_checkpoint(folder, capsys, monkeypatch, step, every, epochs):
     """Infinite biases saturate their gates: the loss and the gradients stay finite."""
     assert main(["train", "text.txt", *SMALL]) == 0
     before = (folder / "model.safetensors").read_bytes()
@@ -284,12 +285,13 @@ def test_params_that_are_not_finite_never_become_the_checkpoint(folder, capsys, 
             yield progress
 
     monkeypatch.setattr(Training, "run", spoiled)
-    assert main(["train", "text.txt", *SMALL, "--checkpoint-every", every]) == 1
+    assert main(["train", "text.txt", *SMALL[:-1], epochs, "--checkpoint-every", every]) == 1
     err = capsys.readouterr().err
+    seen = step if step != 50 else 100  # the next measurement's step
     saved = every == "1e-9"
     kept = "the one of step 10 is model.safetensors" if saved else "no checkpoint was written"
     assert err == (
-        f"recurray train: the param 1.bias_ih_l0 isn't finite any more after {step if saved else STEPS} steps; "
+        f"recurray train: the param 1.bias_ih_l0 isn't finite any more after {seen} steps; "
         f"a lower learning rate may help. As the training has diverged, {kept}\n"
     )
     if saved:
@@ -309,6 +311,15 @@ def test_a_run_that_diverges_stops_and_says_so(folder, capsys, rate, epochs):
     assert "a lower learning rate may help" in err
 
 
+@pytest.mark.parametrize(("more", "code"), [(0.5, 0), (1.5, 1)])
+def test_a_model_that_is_worse_than_an_even_guess_is_no_success(folder, capsys, monkeypatch, more, code):
+    monkeypatch.setattr(Training, "measure", lambda self, characters=None: self.even_guess + more)
+    assert main(["train", "text.txt", *SMALL]) == code
+    out, err = capsys.readouterr()
+    assert "The checkpoint is model.safetensors" in out
+    assert ("after 34 steps the model predicts worse than an even guess" in err) == bool(code)
+
+
 def test_the_error_names_the_largest_param(capsys):
     assert main(["train", "text.txt", *SMALL, "--lr", "1e4"]) == 1
     err = capsys.readouterr().err
@@ -326,6 +337,8 @@ def test_a_checkpoint_with_params_that_are_not_finite_is_refused(folder, capsys)
         capsys.readouterr()
         assert main(["train", "text.txt", "--resume", "spoiled"]) == 1
         assert re.search(rf"{name.removeprefix('model.')} isn't finite", capsys.readouterr().err)
+        with pytest.raises(CheckpointError, match="isn't finite"):
+            Training.resume("spoiled", (folder / "text.txt").read_text(encoding="utf-8"))
         assert main(["sample", "spoiled"]) == name.startswith("model.")
 
 

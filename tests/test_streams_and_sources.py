@@ -236,7 +236,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *errors, megabytes = result.stdout.splitlines()
     assert len(errors) == 2
-    assert all("1.weight_hh_l0" in error for error in errors)
+    for error in errors:
+        assert "1.weight_hh_l0" in error
+        assert ("it has other params than its settings say" in error) == (what == "missing")
     assert int(megabytes) < 20 + 4 * Path("wide").stat().st_size / 2**20
 
 
@@ -263,7 +265,7 @@ def test_absurd_settings_are_refused(small, folder, change):
 def test_a_long_header_is_refused_before_it_is_read(folder):
     length = 9 * 2**20
     (folder / "long").write_bytes(length.to_bytes(8, "little") + b"[" * length)
-    with pytest.raises(CheckpointError, match="isn't a checkpoint"):
+    with pytest.raises(CheckpointError, match="cut short"):
         checkpoint.load("long")
 
 
