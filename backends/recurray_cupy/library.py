@@ -21,6 +21,8 @@ from recurray_cupy.streams import Streams
 # each other.
 REFUSED = (701, 720)
 
+CUDA_R_16BF = 14  # CuPy 13 has no name for it
+
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
 
@@ -236,7 +238,7 @@ class CupyLibrary:
             return
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
         cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        half = {"float16": runtime.CUDA_R_16F, "bfloat16": runtime.CUDA_R_16BF}[small]
+        half = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}[small]
         one, zero = np.ones((), np.float32), np.zeros((), np.float32)
         cublas.gemmEx(
             cupy.cuda.device.get_cublas_handle(),

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
-from recurray.arrays import Array, below_largest, namespace_of, sigmoid, tanh
+from recurray.arrays import Array, below_largest, clamp, namespace_of, sigmoid, tanh
 from recurray.messages import finite_number, shown
 
 
@@ -228,7 +228,7 @@ class HardSigmoid(Elementwise):
     def forward(self, x: Array) -> Array:
         """``alpha x + beta``, cut off at 0 and 1; precise where it is tiny, as x + beta / alpha is."""
         y = self.alpha * (x + self.beta / self.alpha) if self.alpha else 0 * x + self.beta
-        return namespace_of(x).clip(y, 0.0, 1.0)
+        return clamp(y, 0.0, 1.0)
 
     def derivative(self, y: Array) -> Array:
         """``alpha`` where 0 < y < 1, else 0."""

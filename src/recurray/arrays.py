@@ -158,6 +158,17 @@ def tanh(a: Array) -> Array:
     return namespace_of(a).tanh(a)
 
 
+def clamp(a: Array, low: float | None, high: float | None) -> Array:
+    """Clamp a to [low, high], elementwise; NaN stays. (On CuPy array-api-compat's clip waits for the device.)"""
+    xp = namespace_of(a)
+    own = getattr(xp, "clamp", None)  # a symbolic namespace, which keeps it whole, and PyTorch have it
+    if own is not None:
+        return own(a, low, high)
+    if low is not None:
+        a = xp.where(a < low, xp.full_like(a, low), a)
+    return a if high is None else xp.where(a > high, xp.full_like(a, high), a)
+
+
 def sigmoid(a: Array) -> Array:
     """Logistic function 1 / (1 + exp(-a)), elementwise.
 
@@ -168,7 +179,7 @@ def sigmoid(a: Array) -> Array:
     own = getattr(xp, "logistic", None)  # a symbolic namespace keeps it whole, for its backend to choose the form
     if own is not None:
         return own(a)
-    e = xp.exp(xp.clip(a, None, WHOLE))
+    e = xp.exp(clamp(a, None, WHOLE))
     return e / (1 + e)
 
 

@@ -31,6 +31,7 @@ from recurray.arrays import (
     Array,
     Namespace,
     below_largest,
+    clamp,
     device_of,
     is_tracer,
     namespace_of,
@@ -192,7 +193,7 @@ def huber(
         raise ValueError(f"delta must be above 0 and finite, not {delta!r}")
     xp, prediction, target, mask = _elementwise(prediction, target, reduction, mask)
     error = prediction - target
-    gradient = xp.clip(error, -delta, delta)
+    gradient = clamp(error, -delta, delta)
     # One formula for both branches, which squares nothing larger than delta.
     loss = xp.abs(gradient) * (xp.abs(error) - 0.5 * xp.abs(gradient))
     return _reduced(xp, loss, gradient, reduction, mask)

@@ -306,7 +306,7 @@ class _Namespace:
     def __init__(self) -> None:
         for name in (*UNARY, *BINARY, *COMPARISON, *TERNARY, MEAN):
             setattr(self, name, _function(name))
-        self.clip = _clip
+        self.clip = self.clamp = _clip
         self.square = lambda a: _apply("multiply", a, a)
         self.zeros_like = lambda a: 0.0
         self.ones_like = lambda a: 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from recurray.activations import Elementwise, Sigmoid, Tanh
-from recurray.arrays import Array, namespace_of
+from recurray.arrays import Array, clamp, namespace_of
 from recurray.cells.cell import Cell
 from recurray.messages import shown
 
@@ -169,8 +169,8 @@ class MemoryCell(Cell):
 
 
 def clip(a: Array, bound: float) -> Array:
-    """What of a is beyond the bound, either way, set to it."""
-    return namespace_of(a).clip(a, -bound, bound)
+    """Clamp a to [-bound, bound]."""
+    return clamp(a, -bound, bound)
 
 
 def within(a: Array, bound: float) -> Array:
