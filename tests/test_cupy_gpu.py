@@ -180,12 +180,13 @@ def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
     call()
 
 
+@pytest.mark.parametrize("steps", [200, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stage", ["persistent", "step"])
-def test_long_sequences_on_a_gpu_by_every_stage(stage):
-    """Many steps, in several launches: what one block writes another reads, 3,000 times over; then the graph."""
+def test_long_sequences_on_a_gpu_by_every_stage(stage, steps):
+    """Many steps, in several launches: what one block writes another reads, again and again; then the graph."""
     obtain("cupy")
     rng, cell = np.random.default_rng(11), LSTMCell()
-    arguments = problem(cell, rng, batch=16, steps=3000, size=256, features=8, ragged=False, dtype="float32")
+    arguments = problem(cell, rng, batch=16, steps=steps, size=256, features=8, ragged=False, dtype="float32")
     weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
     outputs = []
     for backend in (rr.get_backend("cupy", stage="fused"), *[rr.get_backend("cupy", stage=stage)] * 3):
