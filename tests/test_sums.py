@@ -94,8 +94,8 @@ def test_losses_add_up_many_rows(reduction: str, masked: bool, backend: Backend)
     prediction = equal_rows(backend, count // 2)
     mask = backend.asarray(np.ones((count // 2, 2), bool)) if masked else None
     value, gradient = rr.losses.mae(prediction, backend.xp.zeros_like(prediction), reduction, mask=mask)
-    count = 1 / 2 if reduction == "mean" else count / 2
-    assert_times(backend, value, 1, count * NUMBERS.astype(float).sum())
+    times = 1 / 2 if reduction == "mean" else count / 2
+    assert_times(backend, value, 1, times * NUMBERS.astype(float).sum())
     np.testing.assert_allclose(backend.to_numpy(gradient), 1 / count if reduction == "mean" else 1, rtol=WITHIN)
 
 
