@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import nvrtc
+from cells import CELLS
 from harness import obtain
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
@@ -34,6 +35,20 @@ def test_blocks_hand_on_what_they_wrote_by_one_fence():
         assert len(re.findall(r"red\.release\.gpu", ptx)) == len(re.findall(r"ld\.acquire\.gpu", ptx)) == 1
         polling = ptx.index("ld.relaxed.gpu.global.u32")
         assert polling < ptx.index("bra", polling) < ptx.index("ld.acquire.gpu")
+
+
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None], ids=repr
+)
+def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
+    """The biases too: after the product each would be waited for."""
+    for keep in (True, False, None):
+        text = "\n".join(compiled(cell).recurrence(keep=keep).kernel((1, 1), 256).lines)
+        ahead, waited, after = text.partition("wait_for(")
+        assert waited
+        read = ("saved[", "dy[") if keep is None else ("x_gates[", "x_bias[", "h_bias[")
+        assert not [array for array in read if array in after]
+        assert keep is None or "h_bias[" in ahead
 
 
 @needs_nvrtc

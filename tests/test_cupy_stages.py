@@ -48,7 +48,8 @@ def work(batch, units, *, itemsize=4, backward=False):
 
 
 def test_what_a_step_of_the_lstm_is():
-    assert work(3, 5) == Work(batch=3, units=5, parts=4, depth=5, early=4, carried=2, itemsize=4)
+    # what comes of the input, and a bias, for each gate
+    assert work(3, 5) == Work(batch=3, units=5, parts=4, depth=5, early=8, carried=2, itemsize=4)
     # dy, c before the step, and what was saved: i f g o and tanh(c)
     assert work(3, 5, backward=True) == Work(batch=3, units=5, parts=1, depth=20, early=7, carried=2, itemsize=4)
 

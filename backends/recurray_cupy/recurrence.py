@@ -129,11 +129,13 @@ class Recurrence:
 
         inputs = {}
         for k, place in step.inputs.items():
-            carried, plus, rest = place.rpartition("} + ")
-            if k not in needed or "gates[g" in place or ("{" in place and not plus):
+            # Carried numbers and the product's sums are there later, but what is added to them can be read ahead.
+            is_sum = "gates[g" in place
+            late, plus, rest = place.partition("] + ") if is_sum else place.rpartition("} + ")
+            if k not in needed or ((is_sum or "{" in place) and not plus):
                 inputs[k] = place
             else:
-                inputs[k] = f"{carried}{plus}{kept(rest)}"
+                inputs[k] = f"{late}{plus}{kept(rest)}"
         self.step = replace(step, inputs=inputs)
         self.early = early
         self.stretches = Stretches(self.step)
