@@ -28,6 +28,8 @@ from more_mistakes import ANEW, SURVIVORS
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = min(4, os.cpu_count() or 1)
+COMPILER = os.environ.get("CC", "cc")
+LIBRARY = Path("backends", "recurray_native", "librecurray_native.so")
 
 # Runs pytest after making sure that the library under test is the copy in the current folder.
 RUN = """
@@ -856,20 +858,22 @@ MISTAKES = [
 def planted(tree: Path, mistake: Mistake) -> Iterator[None]:
     """Make the mistake in a copy of the library, for as long as this is open."""
     path = tree / mistake.file
+    in_c, library = path.parent.name == "c", tree / LIBRARY
     text, times = path.read_text(), path.stat()
     if text.count(mistake.old) != 1:
         raise LookupError(f"{mistake.file} has {text.count(mistake.old)} times, not once: {mistake.old}")
     try:
         path.write_text(text.replace(mistake.old, mistake.new))
         os.utime(path, (times.st_atime, times.st_mtime + 1000))  # so that what was compiled before isn't taken for it
-        if path.parent.name == "c":
+        if in_c:
+            sound = library.rename(library.with_suffix(".sound"))
             compile_engine(tree)
         yield
     finally:
         path.write_text(text)
         os.utime(path, (times.st_atime, times.st_mtime))
-        if path.parent.name == "c":
-            compile_engine(tree)
+        if in_c:
+            sound.replace(library)
 
 
 def compile_engine(tree: Path) -> None:
@@ -885,7 +889,7 @@ def compile_engine(tree: Path) -> None:
     )
     (built / "dispatch.c").write_text(dispatch)
     command = [
-        os.environ.get("CC", "cc"),
+        COMPILER,
         "-O1",
         "-std=gnu11",
         "-fPIC",
@@ -898,10 +902,8 @@ def compile_engine(tree: Path) -> None:
     for double in (0, 1):
         subprocess.run([*command, *level, f"-DDOUBLE={double}", "-o", str(built / f"{double}.o")], check=True)
     sources = [built / "dispatch.c", engine / "c" / "memory.c", engine / "c" / "pool.c", built / "0.o", built / "1.o"]
-    library = engine / "librecurray_native.so"
-    made = library.with_suffix(".new")
-    subprocess.run([*command, "-shared", *map(str, sources), "-o", str(made), "-lm"], check=True)
-    made.replace(library)
+    (tree / LIBRARY).unlink(missing_ok=True)  # a process may have it in use
+    subprocess.run([*command, "-shared", *map(str, sources), "-o", str(tree / LIBRARY), "-lm"], check=True)
 
 
 def run(tree: Path, tests: list[str], backends: str, compiled: bool = False) -> tuple[int, str]:
@@ -946,6 +948,9 @@ def main(words: list[str]) -> int:
     known = ANEW if "--anew" in words else [*MISTAKES, *SURVIVORS, *ANEW]
     words = [word for word in words if word != "--anew"]
     chosen = [mistake for mistake in known if all(word in mistake.name for word in words)]
+    if shutil.which(COMPILER) is None:
+        print(f"There is no C compiler {COMPILER}: mistakes in the compiled engine aren't tried")
+        chosen = [mistake for mistake in chosen if "native" not in mistake.backends]
     width = max((len(mistake.name) for mistake in chosen), default=0)
     began = time.perf_counter()
     caught = 0
