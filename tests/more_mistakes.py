@@ -696,7 +696,7 @@ ANEW = [
         f"{FILES}checkpoint.py",
         "if 8 + length + rest != size:",
         "if 8 + length + rest > size:",
-        CHECKPOINT,
+        ("tests/test_survivors.py",),
     ),
     Mistake(
         "train: a stop is a success",

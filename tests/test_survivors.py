@@ -107,3 +107,15 @@ def test_a_header_longer_than_any_is_not_read(tmp_path: Path) -> None:
         file.truncate(checkpoint._HEADER_LIMIT + 20)
     with pytest.raises(checkpoint.CheckpointError, match="isn't a checkpoint, or is cut short"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("more", [b"x", bytes(1000)])
+def test_a_checkpoint_with_something_behind_it_is_refused(more: bytes, tmp_path: Path) -> None:
+    from recurray.language_model import checkpoint
+
+    path = tmp_path / "x"
+    checkpoint.save(path, {"a": np.ones(3)}, {})
+    with path.open("ab") as file:
+        file.write(more)
+    with pytest.raises(checkpoint.CheckpointError, match="its size isn't what its header says"):
+        checkpoint.load(path)
