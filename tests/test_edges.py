@@ -167,6 +167,7 @@ def test_the_numpy_engine_whatever_fits_the_cache(least: int, monkeypatch: pytes
                 check(backend, cell, Sizes(batch, steps, 4, 3), ragged=steps == 17)
 
 
+@pytest.mark.filterwarnings("ignore:.* by the stage 'fused':UserWarning")  # where means are taken
 @through([*ON_GPU, *(edge for edge in IN_C if edge.name == "rows of a register tile")])
 def test_cupy_on_both_sides(edge: Edge) -> None:
     backend = obtain("cupy")
