@@ -5,6 +5,8 @@ share some of them, copy and pickle them, and compare every result, bit for bit,
 before. All the while the process forks children that do the same, gets signals, is interrupted in the midst of calls,
 changes the number of the engine's threads, gives memory back, and switches threads as often as Python can.
 
+NumPy's OpenBLAS works with one thread of its own, as it hangs where a process forks while several multiply.
+
 A wrong bit, an error, a child that dies or doesn't come back, and a process that says nothing for two minutes are
 counted and end the script with an error.
 """
@@ -118,7 +120,8 @@ def main() -> int:
     if args.worker is not None:
         return Worker(args.worker, args.seconds).run()
     began, command = time.monotonic(), [sys.executable, __file__, "--seconds", str(args.seconds), "--worker"]
-    with_pipes = {"stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    with_pipes = {"stdout": subprocess.PIPE, "text": True, "bufsize": 1, "env": environment}
     running = [subprocess.Popen([*command, str(k)], **with_pipes) for k in range(args.processes)]
     total, ended, most = Counter(dict.fromkeys(COUNTS, 0)), 0, 0
     with selectors.DefaultSelector() as ready:
