@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -185,3 +186,35 @@ def test_sizes_that_no_memory_can_hold() -> None:
     ):
         with pytest.raises(ValueError, match=r"these sizes make the param '\w+' too large for any memory: \(\d+,"):
             make()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_cache_of_another_backend_or_precision_is_refused(case: Case) -> None:
+    given = problem(case)
+    layer = layer_for(case, given, obtain("numpy"))
+    arrays = give(layer, given)
+    others = [layer_for(case, given, obtain("numpy"), "float32"), layer_for(case, given, obtain("array-api-strict"))]
+    for other in others:
+        *_, cache = other.forward(*(lambda a: (a.x, a.state, a.lengths))(give(other, given)))
+        in_cache = [str(value.dtype) for value in vars(cache).values() if hasattr(value, "dtype")]
+        numbers = [dtype for dtype in in_cache if "float" in dtype]  # without any, all precisions have one cache
+        if isinstance(layer, rr.Recurrent) or (in_cache if other.backend.name != "numpy" else numbers):
+            with pytest.raises(ValueError, match=r"cache must be of a layer (on|with) .*: it is another layer's"):
+                layer.backward(cache, arrays.dy, arrays.dstate)
+
+
+def test_a_cache_of_another_size_is_refused() -> None:
+    x = np.ones((4, 3), "float32")
+    for layer, other in ((rr.Linear(2, 5), rr.Linear(3, 5)), (rr.LayerNorm(2), rr.LayerNorm(3))):
+        y, _, cache = other.forward(x)
+        with pytest.raises(ValueError, match=r"cache must be of a layer with a weight of the shape .*: it is another"):
+            layer.backward(cache, y)
+
+
+def test_a_layer_whose_states_have_a_type_of_their_own_can_be_pickled_after_a_call() -> None:
+    layer = rr.Recurrent(rr.cells.SLSTMCell(), 2, 3, seed=0)
+    x = np.ones((2, 5, 2), "float32")
+    y, state = layer(x)
+    other, end = pickle.loads(pickle.dumps((layer, state)))
+    np.testing.assert_array_equal(other(x)[0], y)
+    other(x, end)

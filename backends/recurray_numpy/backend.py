@@ -12,6 +12,7 @@ from recurray import parts
 from recurray.arrays import AT_A_TIME
 from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
+from recurray.messages import shown
 from recurray.recording import RecordingError
 from recurray_numpy.backward import backward
 from recurray_numpy.buffers import BUFFERS, trim
@@ -39,7 +40,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, device: Any = None, engine: str | None = None) -> None:
         if device not in (None, "cpu"):
-            raise ValueError(f"NumPy's only device is 'cpu', not {device!r}")
+            raise ValueError(f"NumPy's only device is 'cpu', not {shown(device)}")
         super().__init__(np)
         self.name = "numpy"
         self.engine = find_engine(engine)

@@ -17,6 +17,7 @@ from recurray.arrays import (
     to_numpy,
 )
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.messages import shown
 
 DTYPES = (
     "bool",
@@ -93,10 +94,10 @@ class Backend:
             precision that the array library can't hold (JAX without ``jax_enable_x64``).
         """
         if dtype is not None and not isinstance(dtype, str):
-            raise TypeError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
+            raise TypeError(f"dtype must be a name of the array API's, such as 'float32', not {shown(dtype)}")
         wanted = getattr(self.xp, dtype, None) if dtype in DTYPES else None
         if wanted is None and dtype is not None:
-            raise ValueError(f"dtype must be a name of the array API's, such as 'float32', not {dtype!r}")
+            raise ValueError(f"dtype must be a name of the array API's, such as 'float32', not {shown(dtype)}")
         x = plain("x", x)
         if not self.owns(x):
             import numpy as np

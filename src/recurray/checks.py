@@ -36,7 +36,7 @@ def recompute(value: Any) -> int | str | None:
 def integer(name: str, value: Any) -> int:
     """Check an integer."""
     if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
+        raise TypeError(f"{name} must be an integer, not {shown(value)}")
     try:
         return int(operator.index(value))
     except TypeError:
@@ -57,7 +57,7 @@ def probability(name: str, value: Any) -> float:
     """Check the probability that something is dropped: at least 0 and below 1."""
     value = number(name, value)
     if not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+        raise ValueError(f"{name} must be at least 0 and below 1, not {shown(value)}")
     return float(value)
 
 
@@ -75,7 +75,7 @@ def finite(name: str, value: Any) -> float:
     """Check a real number that is neither infinite nor NaN."""
     value = number(name, value)
     if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, not {value!r}")
+        raise ValueError(f"{name} must be a finite number, not {shown(value)}")
     return float(value)
 
 
@@ -247,3 +247,12 @@ def cache(value: Any, expected: type) -> None:
     """Check that a cache is of the kind that the layer's own forward returns."""
     if not isinstance(value, expected):
         raise TypeError(f"cache must be what forward returned, a {expected.__name__}, not {type(value).__name__}")
+
+
+def shape_of_cache(name: str, value: Array, shape: tuple[int, ...]) -> None:
+    """Check that an array of a cache has the shape that it has in the layer that it is given to."""
+    if tuple(value.shape) != shape:
+        raise ValueError(
+            f"cache must be of a layer with a {name} of the shape {in_words(shape)}, but its own has "
+            f"{in_words(value.shape)}: it is another layer's"
+        )

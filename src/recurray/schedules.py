@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recurray import checks
+from recurray.messages import shown
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _check_numbers(schedule: Any, *names: str) -> None:
         value = getattr(schedule, name)
         number = checks.number(name, value)
         if not 0.0 <= number < math.inf:
-            raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+            raise ValueError(f"{name} must be at least 0 and finite, not {shown(value)}")
         object.__setattr__(schedule, name, number)
 
 

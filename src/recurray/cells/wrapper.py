@@ -8,7 +8,7 @@ from typing import Any
 
 from recurray.arrays import Array
 from recurray.cells.cell import Cell, CellGradients
-from recurray.messages import finite_number
+from recurray.messages import finite_number, shown
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ class WrapperCell(Cell):
 def check_probability(name: str, value: Any) -> None:
     """Check the probability of what may happen to a unit: a number, at least 0 and below 1."""
     if not 0 <= finite_number(name, value) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+        raise ValueError(f"{name} must be at least 0 and below 1, not {shown(value)}")

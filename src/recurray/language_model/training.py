@@ -330,7 +330,10 @@ class Training:
             size = (self.settings.layers, self.settings.batch_size, self.settings.hidden_size)
             h, c = tensors[f"{_STATE}{LSTM}.h"], tensors[f"{_STATE}{LSTM}.c"]
             if {h.shape, c.shape} != {size} or {h.dtype.name, c.dtype.name} != {self.settings.dtype}:
-                raise ValueError(f"expected a state of shape {size}, got {h.shape} and {c.shape}")
+                raise ValueError(
+                    f"expected a state of shape {size} in {self.settings.dtype}, "
+                    f"got {h.shape} in {h.dtype} and {c.shape} in {c.dtype}"
+                )
             backend = self.model.backend
             states: list[Any] = [None] * len(self.model.layers)
             states[LSTM] = rr.State(backend.asarray(h), backend.asarray(c))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recurray import checks
 from recurray.activations import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers.layer import StatelessLayer
@@ -74,7 +73,7 @@ class Activation(StatelessLayer):
         return y, ActivationCache(y)
 
     def _apply_backward(self, cache: ActivationCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        checks.cache(cache, ActivationCache)
+        self._check_cache(cache, ActivationCache)
         dy = self._floats("dy", dy, tuple(cache.y.shape))
         return self.function.backward(dy, cache.y), {}
 

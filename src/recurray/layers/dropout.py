@@ -75,7 +75,7 @@ class Dropout(StatelessLayer):
         return dropped(self.backend, x, kept, self.p), DropoutCache(kept, tuple(x.shape))
 
     def _apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        checks.cache(cache, DropoutCache)
+        self._check_cache(cache, DropoutCache)
         dy = self._floats("dy", dy, cache.shape)
         return dy if cache.kept is None else dropped(self.backend, dy, cache.kept, self.p), {}
 

@@ -94,7 +94,7 @@ class Embedding(StatelessLayer):
         return y, EmbeddingCache(index, tuple(x.shape))
 
     def _apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:
-        checks.cache(cache, EmbeddingCache)
+        self._check_cache(cache, EmbeddingCache)
         dy = rows(self._floats("dy", dy, (*cache.shape, self.embedding_dim)))
         return None, {"weight": self.backend.sum_rows(dy, cache.index, self.num_embeddings)}
 

@@ -76,7 +76,7 @@ class Last(Layer):
 
     def backward(self, cache: LastCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input and the start state; see `Layer.backward`."""
-        checks.cache(cache, LastCache)
+        self._check_cache(cache, LastCache)
         xp = self.backend.xp
         batch, features = cache.carried.shape[0], cache.shape[2]
         dy = checks.floats(self.backend, self.dtype, "dy", dy, (batch, features))

@@ -138,6 +138,20 @@ class Layer(ABC):
             The gradients with respect to the params, by their names.
         """
 
+    def _check_cache(self, cache: Any, expected: type) -> None:
+        """Check that a cache is of the kind that the layer's forward returns, with arrays as the layer makes them."""
+        checks.cache(cache, expected)
+        backend, xp = self.backend, self.backend.xp
+        other = xp.float64 if self.dtype == "float32" else xp.float32
+        for name, value in vars(cache).items():
+            if hasattr(value, "dtype") and (
+                not backend.owns(value) or not backend.on_device(value) or value.dtype == other
+            ):
+                raise ValueError(
+                    f"cache must be of a layer on {backend!r} in {self.dtype}, but its {name} is "
+                    f"{checks.kind_of(value)} of {value.dtype}: it is another layer's"
+                )
+
     @abstractmethod
     def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

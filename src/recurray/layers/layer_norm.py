@@ -93,8 +93,9 @@ class LayerNorm(StatelessLayer):
         return y, LayerNormCache(normal, scale, weight, tuple(x.shape))
 
     def _apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        checks.cache(cache, LayerNormCache)
+        self._check_cache(cache, LayerNormCache)
         xp, normal = self.backend.xp, cache.normal
+        checks.shape_of_cache("weight", cache.weight, (self.size,))
         dy = rows(self._floats("dy", dy, cache.shape))
         grads = {"weight": sum_over_rows(dy * normal), "bias": sum_over_rows(dy)}
         d = dy * cache.weight

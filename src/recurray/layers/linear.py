@@ -94,9 +94,10 @@ class Linear(StatelessLayer):
         return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
 
     def _apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        checks.cache(cache, LinearCache)
+        self._check_cache(cache, LinearCache)
         self.backend.check_ready()
         x, xp = cache.x, self.backend.xp
+        checks.shape_of_cache("weight", cache.weight, (self.out_features, self.in_features))
         dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
         grads = {"weight": product_over_rows(dy, rows(x))}
         if self.bias:

@@ -13,6 +13,7 @@ from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.cells.lstm import LSTMCell
 from recurray.cells.lstm_update import Activations
 from recurray.cells.zoneout import ZoneoutCell
+from recurray.messages import shown
 
 DEFAULTS: Mapping[str, Any] = {
     "peepholes": False,
@@ -73,5 +74,5 @@ def _bound(name: str, value: Any) -> float | None:
         return None
     bound = checks.finite(name, value)
     if bound <= 0:
-        raise ValueError(f"{name} must be None or a number above 0, not {value!r}")
+        raise ValueError(f"{name} must be None or a number above 0, not {shown(value)}")
     return bound

@@ -28,6 +28,8 @@ from recurray.recording import RecordingError, record
 from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
 
+MOST_LAYERS = 2**16  # each is several arrays and a loop of its own
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -194,7 +196,7 @@ class Recurrent(Layer):
         self._given_cell = cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
-        self.num_layers = checks.size("num_layers", num_layers)
+        self.num_layers = checks.size("num_layers", num_layers, most=MOST_LAYERS)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.bias = checks.flag("bias", bias)
         self.dropout = checks.probability("dropout", dropout)

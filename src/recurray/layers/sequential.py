@@ -134,7 +134,7 @@ class Sequential(Layer):
         self, cache: SequentialCache, dy: Array, dstate: Any = None
     ) -> tuple[Array, tuple[Any, ...], dict[str, Array]]:
         """Gradients of the input, the start states and the params; see `Layer.backward`."""
-        checks.cache(cache, SequentialCache)
+        self._check_cache(cache, SequentialCache)
         if len(cache.layers) != len(self.layers):
             raise ValueError(f"cache must be of {len(self.layers)} layers, but is of {len(cache.layers)}")
         dy = checks.array(self.backend, "dy", dy)

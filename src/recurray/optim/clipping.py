@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from recurray import checks
-from recurray.arrays import Array, namespace_of, sum_of_all
+from recurray.arrays import Array, device_of, namespace_of, on_one_device, sum_of_all
+from recurray.messages import shown
 from recurray.optim.optimizer import float_array
 
 
@@ -62,14 +63,21 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
     """
     max_norm = checks.number("max_norm", max_norm)
     if not max_norm >= 0:
-        raise ValueError(f"max_norm must be at least 0, not {max_norm!r}")
+        raise ValueError(f"max_norm must be at least 0, not {shown(max_norm)}")
     if not isinstance(grads, Mapping):
         raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
-    grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
+    grads = {name: float_array(f"the gradient of {shown(name)}", grad) for name, grad in grads.items()}
     filled = [grad for grad in grads.values() if math.prod(grad.shape)]
     if not filled:
         return dict(grads), 0.0
     xp = namespace_of(filled[0])
+    for name, grad in grads.items():
+        if namespace_of(grad) is not xp or not on_one_device(device_of(grad), device_of(filled[0])):
+            raise TypeError(
+                f"the gradients must be arrays of one library on one device, but that of {shown(name)} is "
+                f"{checks.kind_of(grad)} on {device_of(grad)}, another {checks.kind_of(filled[0])} on "
+                f"{device_of(filled[0])}"
+            )
     largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(grad))) for grad in filled]))
     limit = float(xp.finfo(largest.dtype).max)
     scale = xp.minimum(largest, xp.full_like(largest, limit))  # finite even where a gradient isn't; NaN stays NaN

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from recurray import checks
+from recurray.messages import shown
 
 Kind = TypeVar("Kind")
 
@@ -44,7 +45,7 @@ def not_negative(name: str, value: Any) -> float:
     """Check a finite number of at least 0."""
     number = checks.number(name, value)
     if not 0.0 <= number < math.inf:
-        raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+        raise ValueError(f"{name} must be at least 0 and finite, not {shown(value)}")
     return number
 
 
@@ -57,7 +58,7 @@ def decay(name: str, value: Any) -> float:
     """Check what a running mean keeps of its old value at each step: at least 0 and below 1."""
     number = checks.number(name, value)
     if not 0.0 <= number < 1.0:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+        raise ValueError(f"{name} must be at least 0 and below 1, not {shown(value)}")
     return number
 
 
@@ -66,5 +67,5 @@ def decays(name: str, values: Any) -> tuple[float, float]:
     try:
         first, second = values
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be two numbers, not {values!r}") from None
+        raise ValueError(f"{name} must be two numbers, not {shown(values)}") from None
     return decay(f"{name}[0]", first), decay(f"{name}[1]", second)

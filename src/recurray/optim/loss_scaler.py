@@ -7,6 +7,7 @@ from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
+from recurray.messages import shown
 from recurray.optim.hyperparameters import Setting
 from recurray.optim.optimizer import float_array
 
@@ -105,7 +106,7 @@ class LossScaler:
         """
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
-        grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
+        grads = {name: float_array(f"the gradient of {shown(name)}", grad) for name, grad in grads.items()}
         finite: Any = True
         for grad in grads.values():
             xp = namespace_of(grad)

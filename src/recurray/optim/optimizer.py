@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
+from recurray.messages import shown
 from recurray.optim import hyperparameters
 from recurray.optim.copies import warn_of_copy
 from recurray.optim.hyperparameters import Setting
@@ -185,8 +186,9 @@ class Optimizer(ABC):
         if not isinstance(settings, Mapping):
             raise ValueError("state must have its settings, a mapping, under the key 'settings'")
         kind = type(self).__name__
-        if settings.get("optimizer") != kind:
-            raise ValueError(f"the state is that of the optimizer {settings.get('optimizer')!r}, not of {kind}")
+        named = settings.get("optimizer")
+        if not isinstance(named, str) or named != kind:
+            raise ValueError(f"the state is that of the optimizer {shown(named)}, not of {kind}")
         _check_names("settings", self._settings(), settings)
         counters = {name: _checked_counter(name, settings[name], getattr(self, name)) for name in self._counters}
 
@@ -299,7 +301,7 @@ def _check_names(what: str, wanted: Mapping[str, Any], given: Mapping[str, Any])
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     if missing or unknown:
         problems = [
-            f"{problem} {', '.join(sorted(map(repr, names)))}"
+            f"{problem} {', '.join(sorted(map(shown, names)))}"
             for problem, names in (("missing", missing), ("unknown", unknown))
             if names
         ]
