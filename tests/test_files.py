@@ -312,6 +312,7 @@ with Destination(sys.argv[1]) as destination:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_places_where_the_file_cannot_be_replaced_are_found_by_the_check(place):
     """Root may write everywhere, so that a child that is nobody tries."""
+    import fcntl  # noqa: F401 - which a child may not be allowed to read
     import tempfile
 
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
