@@ -550,7 +550,7 @@ ANEW = [
     Mistake(
         "cross entropy: overflows",
         "src/recurray/losses.py",
-        "shifted = prediction - xp.max(prediction, axis=-1, keepdims=True)",
+        "shifted = below_largest(prediction)",
         "shifted = prediction - 0 * xp.max(prediction, axis=-1, keepdims=True)",
         LOSSES,
     ),

@@ -187,7 +187,7 @@ MISTAKES = [
     Mistake(
         "the sigmoid overflows",
         ARRAYS,
-        "e = xp.exp(xp.clip(a, None, WHOLE))",
+        "e = xp.exp(clamp(a, None, WHOLE))",
         "e = xp.exp(a)",
         listed("the_sigmoid_overflows"),
     ),
