@@ -518,11 +518,11 @@ MISTAKES = [
     Mistake(
         "softmax's sum",
         ACTIVATIONS,
-        "y * (dy - namespace_of(y).sum(dy * y, axis=-1, keepdims=True))",
+        "y * (dy - namespace_of(y).sum(in_order(dy * y), axis=-1, keepdims=True))",
         "y * dy",
         FORMULA,
     ),
-    Mistake("log_softmax overflows", ACTIVATIONS, "shifted = below_largest(x)", "shifted = x", LARGE),
+    Mistake("log_softmax overflows", ACTIVATIONS, "shifted = below_largest(in_order(x))", "shifted = x", LARGE),
     Mistake(
         "softplus overflows",
         ACTIVATIONS,

@@ -124,6 +124,26 @@ def test_recurrent_layers_add_up_many_steps(steps: int, batch: int, platform: st
     np.testing.assert_allclose(many[[0, 2, 3]], one[[0, 2, 3]].astype(float) * steps, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["layer norm", "softmax", "log_softmax", "classes", "probabilities"])
+def test_sums_along_the_last_axis_are_the_same_in_any_order_in_memory(name: str) -> None:
+    """In Fortran's order NumPy would add up one column after the other."""
+    size = 200_000
+    rng = np.random.default_rng(0)
+    x, dy = (0.1 + 0.01 * rng.standard_normal((2, 2, size))).astype("float32")
+    classes = np.array([0, 1]) if name == "classes" else np.abs(dy)
+
+    def called(form: Any) -> list[np.ndarray]:
+        if name in ("classes", "probabilities"):
+            return list(rr.losses.cross_entropy(form(x), form(classes), "none"))
+        layer: Any = rr.LayerNorm(size) if name == "layer norm" else rr.Activation(name)
+        y, _, cache = layer.forward(form(x))
+        dx, _, grads = layer.backward(cache, form(dy))
+        return [y, dx, *grads.values()]
+
+    for usual, turned in zip(called(np.ascontiguousarray), called(np.asfortranarray), strict=True):
+        np.testing.assert_array_equal(usual, turned)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", here("numpy", "torch"))
 def test_linear_and_layer_norm_add_up_ten_million_rows(platform: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
-from recurray.arrays import Array, below_largest, clamp, namespace_of, sigmoid, tanh
+from recurray.arrays import Array, below_largest, clamp, in_order, namespace_of, sigmoid, tanh
 from recurray.messages import finite_number, shown
 
 
@@ -299,13 +299,13 @@ class LogSoftmax(Function):
     def forward(self, x: Array) -> Array:
         """``log(exp(x) / sum of exp(x))``, without overflow."""
         xp = namespace_of(x)
-        shifted = below_largest(x)
+        shifted = below_largest(in_order(x))
         return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
     def backward(self, dy: Array, y: Array) -> Array:
         """``dy - exp(y) (sum of dy)``."""
         xp = namespace_of(y)
-        return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
+        return dy - xp.exp(y) * xp.sum(in_order(dy), axis=-1, keepdims=True)
 
 
 class Softmax(Function):
@@ -316,12 +316,12 @@ class Softmax(Function):
     def forward(self, x: Array) -> Array:
         """``exp(x) / sum of exp(x)``, without overflow."""
         xp = namespace_of(x)
-        e = xp.exp(below_largest(x))
+        e = xp.exp(below_largest(in_order(x)))
         return e / xp.sum(e, axis=-1, keepdims=True)
 
     def backward(self, dy: Array, y: Array) -> Array:
         """``y (dy - sum of y dy)``."""
-        return y * (dy - namespace_of(y).sum(dy * y, axis=-1, keepdims=True))
+        return y * (dy - namespace_of(y).sum(in_order(dy * y), axis=-1, keepdims=True))
 
 
 # By name --------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from recurray.arrays import (
     below_largest,
     clamp,
     device_of,
+    in_order,
     is_tracer,
     namespace_of,
     on_host,
@@ -331,7 +332,7 @@ def cross_entropy(
     0.693 [[-0.5, 0.5], [0.0, 0.0]]
     """
     xp, prediction, target, of_class, mask = _by_class(prediction, target, reduction, mask, probabilities=True)
-    shifted = below_largest(prediction)
+    shifted = below_largest(in_order(prediction))
     exponentials = _exp(xp, shifted)
     total = xp.sum(exponentials, axis=-1, keepdims=True)  # (..., 1), at least 1
     probabilities = exponentials / total
@@ -342,6 +343,7 @@ def cross_entropy(
         gradient = xp.where(of_class, probabilities - 1.0, probabilities)
         loss, gradient = _nan_where_no_class(xp, target, loss, gradient)
     else:
+        target = in_order(target)
         # A class of probability 0 may have the logit -inf: 0 log 0 is 0 here.
         weighted = target * xp.where(target == 0, zero, shifted)
         mass = xp.sum(target, axis=-1, keepdims=True)  # 1 for probabilities

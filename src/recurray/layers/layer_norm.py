@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recurray import checks
-from recurray.arrays import Array, rows, sum_over_rows
+from recurray.arrays import Array, in_order, rows, sum_over_rows
 from recurray.layers import initial
 from recurray.layers.layer import StatelessLayer
 
@@ -85,7 +85,7 @@ class LayerNorm(StatelessLayer):
         x = self._floats("x", x, (..., self.size))
         xp, params = self.backend.xp, self._checked_params()
         weight = params["weight"]
-        flat = rows(x)
+        flat = rows(in_order(x))
         centred = flat - xp.mean(flat, axis=-1, keepdims=True)
         scale = 1 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + self.eps)
         normal = centred * scale
@@ -96,7 +96,7 @@ class LayerNorm(StatelessLayer):
         self._check_cache(cache, LayerNormCache)
         xp, normal = self.backend.xp, cache.normal
         checks.shape_of_cache("weight", cache.weight, (self.size,))
-        dy = rows(self._floats("dy", dy, cache.shape))
+        dy = rows(in_order(self._floats("dy", dy, cache.shape)))
         grads = {"weight": sum_over_rows(dy * normal), "bias": sum_over_rows(dy)}
         d = dy * cache.weight
         along_mean = xp.mean(d, axis=-1, keepdims=True)
