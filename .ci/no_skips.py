@@ -17,11 +17,13 @@ ALLOWED = (
     # what depends on who runs the tests, and where
     "needs root",
     "file system with extended attributes",
-    # tried where it is, but not promised
-    "jax",
+    "asynchronous pools",
+    "only one width of vectors",
+    "everything is here",
     # combinations of parameters that say nothing
     "a backend of its own",
     "one library",
+    "no different",
 )
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
