@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from recurray import arrays
+
 
 class Clock(dict[int, int]):
     """How far each stream was."""
@@ -212,6 +214,11 @@ class Tracked(np.ndarray):
 
     def sum(self, axis: Any = None, *rest: Any, **options: Any) -> Any:
         return self.noted("sum", np.asarray(self).sum(axis=axis), [self])
+
+
+_treatment = arrays._treatment
+# The library takes such arrays for its backend's own, not for a subclass of them, which it would view.
+arrays._treatment = lambda kind: None if issubclass(kind, Tracked) else _treatment(kind)  # type: ignore[assignment]
 
 
 class TrackedNamespace:

@@ -64,6 +64,7 @@ def of_steps(name, given):
 def backend_of(library, stage):
     backend = backend_on(library)
     backend.xp, backend.stage, backend.two_streams = library.xp, stage, True
+    backend._cupy.ndarray = library.xp.kind  # what isn't tracked has to be brought over
     return backend
 
 

@@ -45,6 +45,7 @@ def tracked(folder, stage, part=2, **options):
     """A backend whose streams and arrays are kept account of."""
     backend = backend_on(TrackedLibrary(folder, **options))
     backend.xp, backend.stage, backend.wave = backend.library.xp, stage, part
+    backend._cupy.ndarray = backend.library.xp.kind  # what isn't tracked has to be brought over
     return backend
 
 
