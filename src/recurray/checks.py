@@ -43,12 +43,12 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__} {shown(value)}") from None
 
 
-def size(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
-    """Check a size: an integer from ``least`` to ``most``."""
+def size(name: str, value: Any, least: int = 1, most: int | None = MOST) -> int:
+    """Check a size: an integer from ``least`` to ``most``, or without an end."""
     number = integer(name, value)
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {shown(number)}")
-    if number > most:
+    if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, not {shown(number)}")
     return number
 

@@ -255,4 +255,4 @@ def _rate(lr: float, step: int) -> float:
 
 
 def _count(step: Any) -> int:
-    return checks.size("step", step, least=0)
+    return checks.size("step", step, least=0, most=None)  # a run may be as long as it likes
