@@ -37,8 +37,11 @@ from recurray.backend import Backend
 
 OF_CELLS = [Case(f"{cell}", partial(rr.Recurrent, cell, 2, 3, seed=0), lengths=RAGGED, batch=4) for cell in CELLS]
 DERIVED = [pytest.param(case, "torch", id=f"torch-{case}") for case in [*OF_CELLS, *OPTIONS, *CASES]]
-DERIVED += [pytest.param(case, "jax", id=f"jax-{case}") for case in OF_CELLS]
-DERIVED += [pytest.param(case, "jax", id=f"jax-{case}", marks=pytest.mark.slow) for case in [*OPTIONS, *CASES]]
+FEW = ("LSTMCell()", "GRUCell()", "SLSTMCell(forget_gate='sigmoid')")  # JAX compiles each operation for each shape
+DERIVED += [
+    pytest.param(case, "jax", id=f"jax-{case}", marks=() if case.name in FEW else pytest.mark.slow)
+    for case in [*OF_CELLS, *OPTIONS, *CASES]
+]
 needs_jax = pytest.mark.skipif(not here("jax"), reason=f"jax: {why_absent('jax') or 'not among those to run on'}")
 TRACED = [
     Case(
