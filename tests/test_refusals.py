@@ -446,6 +446,21 @@ def test_the_legend_is_that_of_the_lines(options: dict[str, Any]) -> None:
             np.testing.assert_array_equal(lines[handle.get_color()], trace[name][0, :, unit])
 
 
+def test_seeds() -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError("I am not to be shown")
+
+    for wrong in (Shy(), "one", 1.5, {}, [1.5], ["a"], object, -1, [-1], np.array(-1), [None]):
+        for make in (lambda seed: rr.LSTM(2, 3, seed=seed), lambda seed: rr.Dropout(seed=seed)):
+            with pytest.raises(
+                (TypeError, ValueError), match="^seed must be None, a non-negative integer or a sequence"
+            ):
+                make(wrong)
+    for right in (None, 0, 10**400, [1, 2], (3,), np.array([4, 5]), np.int64(6)):
+        rr.Linear(2, 3, seed=right)
+
+
 def test_the_legend_has_every_unit_where_panels_differ() -> None:
     pytest.importorskip("matplotlib")
     figure = plot.gates(seen(4, proj_size=2), names=["h", "f"])

@@ -19,8 +19,8 @@ def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
     """Return independent generators for a layer's params and for its dropout."""
     try:
         first, second = np.random.SeedSequence(seed).spawn(2)
-    except (TypeError, ValueError, OverflowError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
+    except Exception as error:  # whatever NumPy raises, and what a class of a user's does when it is shown
+        kind = ValueError if isinstance(error, (ValueError, OverflowError)) else TypeError
         raise kind(f"seed must be None, a non-negative integer or a sequence of these, not {shown(seed)}") from None
     return np.random.default_rng(first), np.random.default_rng(second)
 
