@@ -454,7 +454,7 @@ def test_seeds() -> None:
     for wrong in (Shy(), "one", 1.5, {}, [1.5], ["a"], object, -1, [-1], np.array(-1), [None]):
         for make in (lambda seed: rr.LSTM(2, 3, seed=seed), lambda seed: rr.Dropout(seed=seed)):
             with pytest.raises(
-                (TypeError, ValueError), match="^seed must be None, a non-negative integer or a sequence"
+                (TypeError, ValueError), match=r"^seed must be None, a non-negative integer or a sequence"
             ):
                 make(wrong)
     for right in (None, 0, 10**400, [1, 2], (3,), np.array([4, 5]), np.int64(6)):
