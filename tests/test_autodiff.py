@@ -48,7 +48,11 @@ TRACED = [
         "lstm", partial(rr.LSTM, 2, 3, num_layers=2, bidirectional=True, proj_size=2, seed=0), lengths=RAGGED, batch=4
     ),
     Case("gru", partial(rr.GRU, 2, 3, reset_after=False, seed=0)),
-    *(case for case in CASES if case.name in ("recurrent with every dropout", "diagonal", "slstm", "sequential")),
+    *(
+        pytest.param(case, marks=pytest.mark.slow)
+        for case in CASES
+        if case.name in ("recurrent with every dropout", "diagonal", "slstm", "sequential")
+    ),
 ]
 
 
