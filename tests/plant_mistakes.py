@@ -171,8 +171,8 @@ MISTAKES = [
     Mistake(
         "state leaks from call to call",
         RECURRENT,
-        'starts = self._start_states(batch) if state is None else form.split("state", state, batch)',
-        'starts = self._start_states(batch) if state is None else form.split("state", state, batch)\n'
+        'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)',
+        'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)\n'
         '        starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
         "        self.leaked = [tuple(a + 0.1 for a in start) for start in starts]",
         listed("state_leaks_from_call_to_call"),
@@ -341,8 +341,8 @@ MISTAKES = [
     Mistake(
         "dropout in inference",
         RECURRENT,
-        "draws.generator(rng, self.rng) if training else None",
-        "draws.generator(rng, self.rng)",
+        "rng = (rng or self.rng) if training else None",
+        "rng = rng or self.rng",
         (f"{EVERY}test_rows_do_not_know_of_each_other", "tests/test_lstm.py"),
     ),
     Mistake(
@@ -355,7 +355,7 @@ MISTAKES = [
     Mistake(
         "the given generator is ignored",
         RECURRENT,
-        "draws.generator(rng, self.rng) if training",
+        "(rng or self.rng) if training",
         "self.rng if training",
         ("tests/test_lstm.py",),
     ),
@@ -555,8 +555,8 @@ MISTAKES = [
     Mistake(
         "state_dict gives the params themselves",
         BACKEND,
-        "return np.array(to_numpy(a))",
-        "return to_numpy(a)",
+        'return np.array(to_numpy(a, "a"), order="C")',
+        'return to_numpy(a, "a")',
         (f"{EVERY}test_state_dict_holds_copies",),
     ),
     Mistake(
