@@ -28,7 +28,10 @@ class OneSteps:
 
     def take(self, layer: Recurrent, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Take a step; return the output and the state, or None if that is for the long way."""
-        if self._none_for is layer.backend or not _is_one_step(x):
+        try:
+            if self._none_for is layer.backend or x.shape[:2] != (1, 1):
+                return None
+        except (AttributeError, TypeError):  # x is no array: the long way says so
             return None
         try:
             written = self._free.pop()
@@ -52,13 +55,6 @@ class OneSteps:
 
     def __reduce__(self) -> Any:  # for copies too
         return type(self), ()  # what is written is for the arrays that it was written for
-
-
-def _is_one_step(x: Any) -> bool:
-    try:
-        return bool(x.shape[:2] == (1, 1))
-    except (AttributeError, TypeError):  # no array: the long way says so
-        return False
 
 
 class _Written:
