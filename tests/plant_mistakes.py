@@ -1,9 +1,9 @@
-"""Makes mistakes on purpose and sees whether the tests catch them: ``python tests/plant_mistakes.py [--anew] [words]``.
+"""Plants mistakes and sees whether the tests catch them: ``python tests/plant_mistakes.py [--anew] [--all] [words]``.
 
 Each mistake is planted in a copy of the library by replacing a few words of its text, and its tests are run on the
 copy. The words replaced must occur exactly once, so that this script notices when the code moves. It prints a table of
-mistakes and the tests that caught them, and ends with an error if one wasn't caught. With ``--anew`` those alone that
-`more_mistakes` calls so.
+mistakes and the tests that caught them, and ends with an error if one wasn't caught. Those that `more_mistakes` has
+planted anew are among them with ``--all``, and alone with ``--anew``.
 
 A mistake in the compiled engine is compiled, for the instruction set that every processor has, without optimizing; a
 process that crashes has caught it.
@@ -945,8 +945,8 @@ def copy(source: Path, target: Path) -> Path:
 
 def main(words: list[str]) -> int:
     """Plant the mistakes whose names have all the words."""
-    known = ANEW if "--anew" in words else [*MISTAKES, *SURVIVORS, *ANEW]
-    words = [word for word in words if word != "--anew"]
+    known = ANEW if "--anew" in words else [*MISTAKES, *SURVIVORS, *(ANEW if "--all" in words else ())]
+    words = [word for word in words if word not in ("--anew", "--all")]
     chosen = [mistake for mistake in known if all(word in mistake.name for word in words)]
     if shutil.which(COMPILER) is None:
         print(f"There is no C compiler {COMPILER}: mistakes in the compiled engine aren't tried")
