@@ -171,3 +171,14 @@ def test_numbers_become_python_floats() -> None:
 def test_refusals(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_sizes_of_numpy_are_whole_numbers_too() -> None:
+    """They have no room for the count of a step that is far out."""
+    n = np.int64(2)
+    for schedule in (
+        schedules.Step(0.1, n),
+        schedules.Cosine(0.1, np.int64(5), warmup=n),
+        schedules.Cyclic(0.0, 0.1, n, n),
+    ):
+        assert 0.0 <= schedule(10**30) <= 0.1

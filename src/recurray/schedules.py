@@ -55,7 +55,7 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_numbers(self, "lr", "gamma")
-        checks.size("step_size", self.step_size)
+        _check_size(self, "step_size")
 
     def __call__(self, step: int) -> float:
         """Return the learning rate at ``step``."""
@@ -146,8 +146,8 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check_numbers(self, "lr", "lr_min")
-        checks.size("warmup", self.warmup, least=0)
-        checks.size("steps", self.steps)
+        _check_size(self, "warmup", least=0)
+        _check_size(self, "steps")
         if self.lr_min > self.lr:
             raise ValueError(f"lr_min must be at most lr, but {self.lr_min} is above {self.lr}")
         if self.steps <= self.warmup:
@@ -209,9 +209,9 @@ class Cyclic:
 
     def __post_init__(self) -> None:
         _check_numbers(self, "lr_min", "lr_max", "gamma")
-        checks.size("step_up", self.step_up)
+        _check_size(self, "step_up")
         if self.step_down is not None:
-            checks.size("step_down", self.step_down)
+            _check_size(self, "step_down")
         checks.choice("mode", self.mode, ("triangular", "triangular2", "exp_range"))
         if self.lr_min > self.lr_max:
             raise ValueError(f"lr_min must be at most lr_max, but {self.lr_min} is above {self.lr_max}")
@@ -237,6 +237,11 @@ def _check_numbers(schedule: Any, *names: str) -> None:
         if not 0.0 <= number < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, not {shown(value)}")
         object.__setattr__(schedule, name, number)
+
+
+def _check_size(schedule: Any, name: str, least: int = 1) -> None:
+    """Check one of the schedule's attributes: a number of steps. Make it a Python integer, that knows no overflow."""
+    object.__setattr__(schedule, name, checks.size(name, getattr(schedule, name), least))
 
 
 def _power(factor: float, count: int) -> float:
