@@ -8,6 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many as there are processors: before NumPy loads its BLAS
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 pytest.register_assert_rewrite("harness")
 
 from harness import LONG, here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
