@@ -198,6 +198,7 @@ def test_long_sequences_on_a_gpu_by_every_stage(stage, steps):
         np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
 @pytest.mark.parametrize("small", [None, "bfloat16"])
 @pytest.mark.parametrize(
