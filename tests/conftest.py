@@ -24,9 +24,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return obtain(request.param)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on CuPy as what needs a CUDA device, and most tests as slow ones where each takes long.
+    """Mark what runs on CuPy as what needs a CUDA device, and most tests as long ones where each takes long.
 
     That is on a library that compiles each operation for each shape.
     """
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         name = params.get("backend")
         if name in LONG and item.path.name not in LONG[name]:
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.long)
         if any(isinstance(value, str) and value == "cupy" for value in params.values()):
             item.add_marker(pytest.mark.gpu)
 

@@ -39,7 +39,7 @@ OF_CELLS = [Case(f"{cell}", partial(rr.Recurrent, cell, 2, 3, seed=0), lengths=R
 DERIVED = [pytest.param(case, "torch", id=f"torch-{case}") for case in [*OF_CELLS, *OPTIONS, *CASES]]
 FEW = ("LSTMCell()", "GRUCell()", "SLSTMCell(forget_gate='sigmoid')")  # JAX compiles each operation for each shape
 DERIVED += [
-    pytest.param(case, "jax", id=f"jax-{case}", marks=() if case.name in FEW else pytest.mark.slow)
+    pytest.param(case, "jax", id=f"jax-{case}", marks=() if case.name in FEW else pytest.mark.long)
     for case in [*OF_CELLS, *OPTIONS, *CASES]
 ]
 needs_jax = pytest.mark.skipif(not here("jax"), reason=f"jax: {why_absent('jax') or 'not among those to run on'}")
@@ -49,7 +49,7 @@ TRACED = [
     ),
     Case("gru", partial(rr.GRU, 2, 3, reset_after=False, seed=0)),
     *(
-        pytest.param(case, marks=pytest.mark.slow)
+        pytest.param(case, marks=pytest.mark.long)
         for case in CASES
         if case.name in ("recurrent with every dropout", "diagonal", "slstm", "sequential")
     ),
