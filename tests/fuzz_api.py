@@ -36,7 +36,7 @@ from recurray.arrays import tanh
 LIMIT = 20.0  # seconds that a call may take
 KEPT = 12  # objects of a kind, of which calls are made
 OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy")
-TYPES = (ValueError, TypeError, KeyError, IndexError, AttributeError, rr.BackendUnavailableError)
+TYPES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, rr.BackendUnavailableError)
 
 
 class HangError(BaseException):

@@ -209,7 +209,18 @@ OTHERS: dict[str, Any] = {
     ),
     "layer norm": (rr.LayerNorm(2), zeros(4, 3), ValueError, r"x must have the shape \(..., 2\), not \(4, 3\)"),
     "last": (rr.Last(), zeros(4, 3), ValueError, r"x must have the shape \(batch, time, features\), not \(4, 3\)"),
-    "softmax": (rr.Activation("softmax"), zeros(), ValueError, "x must have an axis for softmax"),
+    "softmax": (
+        rr.Activation("softmax"),
+        zeros(),
+        ValueError,
+        r"at least one element .* for softmax, not the shape \(\)",
+    ),
+    "softmax of nothing": (
+        rr.Activation("softmax"),
+        zeros(3, 0),
+        ValueError,
+        r"x must have at least one element along its last axis for softmax, not the shape \(3, 0\)",
+    ),
     "activation": (
         rr.Activation("tanh"),
         [1.0],

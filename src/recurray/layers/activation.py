@@ -67,8 +67,11 @@ class Activation(StatelessLayer):
 
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, ActivationCache]:
         x = self._floats("x", x, (...,))
-        if not x.shape and self.name not in ELEMENTWISE:
-            raise ValueError(f"x must have an axis for {self.name}")
+        if self.name not in ELEMENTWISE and (not x.shape or x.shape[-1] == 0):
+            shape = tuple(x.shape)
+            raise ValueError(
+                f"x must have at least one element along its last axis for {self.name}, not the shape {shape}"
+            )
         y = self.function.forward(x)
         return y, ActivationCache(y)
 
