@@ -2,7 +2,7 @@
 
 It proves first: each strategy is compared with the one before, options with none. Then it times the strategies and
 ``torch.nn.LSTM``, whose kernels are cuDNN's, where PyTorch finds the GPU, and says whether the rule for making
-``stage="auto"`` the default holds (`gpu_verdict.RULE`). Then come the tests marked ``gpu``, layers at the same time,
+``stage="auto"`` the default holds (`gpu.verdict.RULE`). Then come the tests marked ``gpu``, layers at the same time,
 the diagonal LSTM against the GPU's memory, small sizes under ``compute-sanitizer`` where there is one, and the tests
 of every layer. It goes on after a failure, even one that takes its process along or hangs.
 
@@ -34,7 +34,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "backends"), str(ROOT / "tests")]
 
-from gpu_report import Report  # noqa: E402 - the checkout needn't be installed
+from gpu.report import Report  # noqa: E402 - the checkout needn't be installed
 
 PROOFS = (
     "Each strategy, compared with the one before",
@@ -67,8 +67,8 @@ def main() -> int:
 
 def run(report: Report, only: list[str]) -> None:
     """Do the sections, what matters most first; or those alone in whose titles one of the words is."""
-    layers = ["tests/test_every_layer.py", "tests/test_layers.py", "tests/test_lstm.py"]
-    on_gpu = ["tests/test_cupy_gpu.py", "-m", "gpu"]
+    layers = [f"tests/library/layers/test_{name}.py" for name in ("every_layer", "layers", "lstm")]
+    on_gpu = ["tests/cupy_backend/test_cupy_gpu.py", "-m", "gpu"]
     if report.small:
         layers, on_gpu = [layers[0], "-k", "RNN"], [*on_gpu, "-k", "sum_rows or projection"]
 
@@ -77,15 +77,15 @@ def run(report: Report, only: list[str]) -> None:
 
     sections: list[tuple[str, Callable[[], None]]] = [
         ("Machine", apart("gpu_check", "machine", 60)),
-        (PROOFS[0], apart("gpu_compare", "compare_stages", 100)),
-        ("One layer, by each strategy and by cuDNN", apart("gpu_times", "layers", 170)),
-        (PROOFS[1], apart("gpu_compare", "compare_options", 60)),
+        (PROOFS[0], apart("gpu.compare", "compare_stages", 100)),
+        ("One layer, by each strategy and by cuDNN", apart("gpu.times", "layers", 170)),
+        (PROOFS[1], apart("gpu.compare", "compare_options", 60)),
         (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),
-        ("Several layers and both directions, at the same time and not", apart("gpu_times", "stacks", 60)),
-        ("Diagonal LSTM, against the memory's bandwidth", apart("gpu_times", "diagonal", 40)),
-        ("A step of the LSTM, part by part", apart("gpu_times", "parts", 30)),
+        ("Several layers and both directions, at the same time and not", apart("gpu.times", "stacks", 60)),
+        ("Diagonal LSTM, against the memory's bandwidth", apart("gpu.times", "diagonal", 40)),
+        ("A step of the LSTM, part by part", apart("gpu.times", "parts", 30)),
         (PROOFS[3], lambda: sanitize(report, seconds=min(80, report.left()))),
-        ("Every layer in float32 and float64, compared with NumPy", apart("gpu_compare", "compare_layers", 60)),
+        ("Every layer in float32 and float64, compared with NumPy", apart("gpu.compare", "compare_layers", 60)),
         ("Tests of every layer on this backend", lambda: run_tests(report, "layers", layers, seconds=600)),
     ]
     for title, work in sections:
@@ -101,7 +101,7 @@ def run(report: Report, only: list[str]) -> None:
 
 def judge(report: Report) -> None:
     """Say whether auto may become the default, by what is known."""
-    from gpu_verdict import RULE, Timed, verdict
+    from gpu.verdict import RULE, Timed, verdict
 
     path = report.folder / "layers.json"
     timed = [Timed(**each) for each in json.loads(path.read_text())] if path.exists() else []
@@ -193,9 +193,9 @@ def run_tests(report: Report, name: str, arguments: list[str], *, seconds: float
 
 
 def sanitize(report: Report, *, seconds: float) -> None:
-    """Run `gpu_small` under each of compute-sanitizer's tools, where it can run."""
+    """Run `gpu.small` under each of compute-sanitizer's tools, where it can run."""
     until, wrong = time.monotonic() + seconds, []
-    program = [sys.executable, str(ROOT / "tests" / "gpu_small.py")]
+    program = [sys.executable, str(ROOT / "tests" / "gpu" / "small.py")]
     # By itself first, which compiles all kernels.
     found = subprocess.run(program, check=False, capture_output=True, text=True, timeout=seconds)
     if found.returncode:

@@ -1,4 +1,4 @@
-/* exp, log and what is made of them, for vectors. The bounds are tested, see tests/test_native_functions.py.
+/* exp, log and what is made of them, for vectors. The bounds are tested, see tests/native_engine/test_native_functions.py.
 
    The logarithm's coefficients are those of fdlibm (Sun Microsystems, 1993). Those of exp in float make the largest error
    over |r| <= log(2) / 2 least: 3.7e-9 of exp(r); found by Lawson's iteration, with one rounded after the other. */

@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 
-from cells import CELLS
-from compare_scans import both_ways, problem, run
-from random_cell import RandomCell
+from harness.cells import CELLS
+from harness.compare_scans import both_ways, problem, run
+from harness.random_cell import RandomCell
 from recurray_native import Engine, library, set_num_threads
 
 

@@ -1,0 +1,132 @@
+"""What blocks that wait for each other hand on: no more order than is needed, and no less.
+
+Less is a race, which an emulated device sees in its checking mode: mistakes are planted, and it has to find each.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from harness import obtain
+from harness.cells import CELLS
+from harness.cuda import nvrtc
+from recurray.cells import LSTMCell
+from recurray_cupy.compiled import compiled
+from recurray_cupy.plan import TILES
+from recurray_cupy.prelude import prelude
+from recurray_cupy.recurrence_text import recurrence_prelude
+
+needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC isn't here")
+
+
+@needs_nvrtc
+def test_blocks_hand_on_what_they_wrote_by_one_fence():
+    """None beside the release, which makes one; and one acquire, after the loop that waits."""
+    for small in ("", "bfloat16"):
+        kernel = compiled(LSTMCell()).recurrence(keep=True, small=small).kernel((16, 8) if small else (1, 1), 256)
+        ptx = nvrtc.ptx_of(kernel.source("float32"), "compute_90")
+        assert "membar" not in ptx
+        assert "fence" not in ptx
+        assert len(re.findall(r"red\.release\.gpu", ptx)) == len(re.findall(r"ld\.acquire\.gpu", ptx)) == 1
+        polling = ptx.index("ld.relaxed.gpu.global.u32")
+        assert polling < ptx.index("bra", polling) < ptx.index("ld.acquire.gpu")
+
+
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None], ids=repr
+)
+def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
+    """The biases too: after the product each would be waited for."""
+    for keep in (True, False, None):
+        text = "\n".join(compiled(cell).recurrence(keep=keep).kernel((1, 1), 256).lines)
+        ahead, waited, after = text.partition("wait_for(")
+        assert waited
+        read = ("saved[", "dy[") if keep is None else ("x_gates[", "x_bias[", "h_bias[")
+        assert not [array for array in read if array in after]
+        assert keep is None or "h_bias[" in ahead
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_each_product_is_one_instruction(tile):
+    """A multiplication and an addition in one: nothing else with floating point is in the loop."""
+    rows, columns = tile
+    call = "multiply(s, w, 1, 0, 1, 9, w + 99, 1, 0, 1, 9, 0, 1, count)"
+    text = f"""{prelude("float32", sums=False)}{recurrence_prelude(256, "")}
+extern "C" __global__ void only(real* out, int count) {{
+    Four* w = (Four*)shared_memory;
+    real s[{rows}][{columns}] = {{}};
+    {call};
+    for (int i = 0; i < {rows}; ++i) for (int j = 0; j < {columns}; ++j) out[i * {columns} + j] = s[i][j];
+}}"""
+    ptx = nvrtc.ptx_of(text, "compute_90")
+    products = len(re.findall(r"\bfma\.rn\.ftz\.f32", ptx))
+    assert products % (4 * rows * columns) == 0
+    assert products
+    assert not re.findall(r"\b(mul|add|sub|mad)(\.rn)?(\.ftz)?\.f32", ptx)
+
+
+# Run apart: the mode is chosen when CuPy is first used.
+PROGRAM = """
+import sys
+import numpy as np
+import recurray as rr
+from recurray_cupy.kernel import Kernel
+
+small, old, new = sys.argv[1:]
+right = Kernel.source
+
+def source(kernel, dtype):
+    text = right(kernel, dtype)
+    if kernel.threads and old:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return text
+
+Kernel.source = source
+backend = rr.get_backend("cupy", stage="persistent", compute_dtype=small or None)
+layer = rr.LSTM(3, 64 if small else 128, backend=backend, seed=0)  # several blocks share the units
+x = backend.asarray(np.random.default_rng(0).standard_normal((1, 5, 3)), "float32")
+y, _, cache = layer.forward(x)
+layer.backward(cache, y)
+backend.synchronize()
+"""
+
+MISTAKES = {
+    "nothing is released": ("red.release.gpu", "red.relaxed.gpu"),
+    "nothing is acquired": ("    acquire(arrivals);\n", ""),
+    "a block says that it has written before its threads have": (
+        "__syncthreads();\n        if (unit_groups > 1 && step + 1 < steps",
+        "if (unit_groups > 1 && step + 1 < steps",
+    ),
+}
+
+
+def checked(small, old="", new=""):
+    """What the checking mode says."""
+    obtain("cupy")
+    import cupy
+
+    if not cupy.cuda.runtime.getDeviceProperties(0)["name"].startswith(b"CUDA on CPU"):
+        pytest.skip("only an emulated device has a checking mode")
+    command = [sys.executable, "-c", PROGRAM, small, old, new]
+    environment = os.environ | {"CUDA_ON_CPU_CHECK": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100).stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("small", ["", "bfloat16"])
+def test_blocks_hand_on_all_that_others_read(small):
+    assert "race" not in checked(small)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("small", ["", "bfloat16"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_too_little_order_is_seen(mistake, small):
+    assert "a race in global memory: reads what block" in checked(small, *MISTAKES[mistake])

@@ -1,0 +1,253 @@
+"""The CuPy backend on a CUDA device gives the reference path's numbers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import recurray as rr
+from harness import compare_scans, obtain
+from harness.cells import CELLS
+from harness.compare_scans import Normalised, both_ways, problem
+from harness.random_cell import RandomCell
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward import ScanCache
+
+pytestmark = pytest.mark.gpu
+
+SEEDS = range(60)
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+
+
+def on_gpu(backend, *arguments, **options):
+    """`both_ways` on a GPU."""
+
+    def there(a):
+        return None if a is None else backend.asarray(a)
+
+    def scan_forward(cell, weights, x, start, *, draws, output_mask=None, **options):
+        matrices = {name: there(a) for name, a in vars(weights).items() if name != "pointwise"}
+        weights = Weights(**matrices, pointwise={name: there(a) for name, a in weights.pointwise.items()})
+        draws = {name: a if isinstance(a, float) else there(a) for name, a in draws.items()}
+        options |= {"draws": draws, "output_mask": there(output_mask)}
+        y, end, cache = backend.scan_forward(cell, weights, there(x), tuple(map(there, start)), **options)
+        return backend.to_numpy(y), tuple(map(backend.to_numpy, end)), cache
+
+    def scan_backward(cell, cache, dy, dend):
+        dx, dstart, grads = backend.scan_backward(cell, cache, there(dy), tuple(map(there, dend)))
+        assert isinstance(cache, ScanCache)  # it had kernels
+        matrices = {name: a for name, a in vars(grads).items() if name != "pointwise"}
+        matrices = {name: None if a is None else backend.to_numpy(a) for name, a in matrices.items()}
+        pointwise = {name: backend.to_numpy(a) for name, a in grads.pointwise.items()}
+        return backend.to_numpy(dx), tuple(map(backend.to_numpy, dstart)), Weights(**matrices, pointwise=pointwise)
+
+    both_ways(scan_forward, scan_backward, *arguments, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", [*CELLS, Normalised()], ids=repr)
+def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
+    backend, rng = obtain("cupy"), np.random.default_rng(7)
+    for ragged in (False, True):
+        for batch, steps in SIZES:
+            arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged, dtype=dtype)
+            on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
+    # Several blocks of an uneven number of threads, and several units a thread.
+    arguments = problem(cell, rng, batch=3, steps=4, size=300, features=20, dtype=dtype)
+    arguments = replace(arguments[0], recurrent=_scaled(arguments[0].recurrent)), *arguments[1:]
+    on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
+
+
+def _scaled(weight):
+    return None if weight is None else weight * 0.05
+
+
+# What a plan does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
+DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+# And with 2,048 units, weights that don't fit.
+STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256), (3, 5, 2048)]
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+@pytest.mark.parametrize(
+    ("cell", "dtype", "sizes"),
+    [
+        (LSTMCell(), "float32", STAGE_SIZES),
+        (LSTMCell(), "float64", STAGE_SIZES[2:5]),
+        (GRUCell(), "float32", STAGE_SIZES[2:5]),
+        *((cell, "float32", STAGE_SIZES[2:3]) for cell in DENSE),  # each layout takes a compilation
+    ],
+    ids=repr,
+)
+def test_stages_on_a_gpu(cell, dtype, sizes, stage):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage), np.random.default_rng(10)
+    with warnings.catch_warnings(action="error"):  # nothing is left to a slower stage
+        for k, (batch, steps, size) in enumerate(sizes):
+            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
+            scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+            on_gpu(backend, cell, scaled, *arguments[1:], reverse=k % 3 == 1, rng=rng, masked=k % 3 == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "fused"])
+@pytest.mark.parametrize("small", ["float16", "bfloat16"])
+def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(12)
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {"float16": 4e-3, "bfloat16": 3e-2}[small])
+    with warnings.catch_warnings(action="error"):
+        for batch, size in [(3, 5), (5, 70), (64, 256), (20, 512)]:
+            for cell in (LSTMCell(), GRUCell()):
+                arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+                scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
+                on_gpu(backend, cell, scaled, *arguments[1:], rng=rng, masked=batch == 5)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(True), GRUCell(reset_after=False)], ids=repr)
+def test_small_sizes_by_every_stage(cell, stage, small, monkeypatch):
+    """Quick enough for a device that looks at every access to memory."""
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(14)
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {None: 1e-4, "float16": 4e-3, "bfloat16": 3e-2}[small])
+    may_warn = stage != "fused" and compiled(cell).no_recurrence(projected=False) is not None
+    with warnings.catch_warnings(action="ignore" if may_warn else "error"):
+        for k, (batch, steps, size) in enumerate([(3, 5, 7), (5, 4, 70), (17, 3, 24)]):
+            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
+            recurrent = arguments[0].recurrent
+            scaled = replace(arguments[0], recurrent=None if recurrent is None else recurrent / size**0.5)
+            on_gpu(backend, cell, scaled, *arguments[1:], reverse=k == 1, rng=rng, masked=k == 0)
+    backend.synchronize()
+
+
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("small", [None, "bfloat16"])
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [({"two_streams": True}, {"bidirectional": True}), ({"wave": 5}, {"num_layers": 3, "dropout": 0.2})],
+    ids=["two streams", "wave"],
+)
+def test_several_streams_at_small_sizes(stage, small, more, options):
+    """The numbers of one stream, with the pool's memory in use again, whatever order the waits allow."""
+    obtain("cupy")
+    import cupy
+
+    rng, outputs = np.random.default_rng(15), []
+    values = [rng.standard_normal((3, 12, 4)) for _ in range(4)]
+    for chosen in ({}, more):
+        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
+        layer = rr.LSTM(4, 9, **{"num_layers": 2} | options, backend=backend, seed=0)
+        backend.synchronize()  # the params are there
+        found = []
+        for k, value in enumerate(values):
+            with cupy.cuda.Stream.null if k % 2 else cupy.cuda.Stream(non_blocking=True) as stream:
+                x = backend.asarray(value, "float32")
+                y, state, cache = layer.forward(x, lengths=(12, 7, 0), rng=np.random.default_rng(3))
+                dx, _, grads = layer.backward(cache, y, state)
+                inferred, _ = layer(x)
+                found += [backend.to_numpy(a) for a in (y, dx, *grads.values(), inferred)]
+                stream.synchronize()
+        outputs.append(found)
+    for one, other in zip(*outputs, strict=True):
+        allowed = 2e-2 if small else 1e-5
+        np.testing.assert_allclose(other, one, rtol=0, atol=allowed * max(1.0, np.abs(one).max()))
+
+
+@pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
+    """To do it at each launch takes the host several times as long as the launch."""
+    obtain("cupy")
+    layer = rr.LSTM(3, 8, backend=rr.get_backend("cupy", stage=stage, compute_dtype=small), seed=0)
+    x = layer.backend.asarray(np.ones((2, 5, 3)), "float32")
+
+    def call():
+        y, _, cache = layer.forward(x)
+        layer.backward(cache, y)
+
+    call()
+    monkeypatch.setattr("recurray_cupy.kernel.Kernel.source", lambda *_: pytest.fail("it is put together again"))
+    monkeypatch.setattr("recurray_cupy.rounding.kernel", lambda *_: pytest.fail("it is written again"))
+    call()
+
+
+@pytest.mark.parametrize("steps", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", ["persistent", "step"])
+def test_long_sequences_on_a_gpu_by_every_stage(stage, steps):
+    """Many steps, in several launches: what one block writes another reads, again and again; then the graph."""
+    obtain("cupy")
+    rng, cell = np.random.default_rng(11), LSTMCell()
+    arguments = problem(cell, rng, batch=16, steps=steps, size=256, features=8, ragged=False, dtype="float32")
+    weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
+    outputs = []
+    for backend in (rr.get_backend("cupy", stage="fused"), *[rr.get_backend("cupy", stage=stage)] * 3):
+        there = {name: backend.asarray(a) for name, a in vars(weights).items() if isinstance(a, np.ndarray)}
+        states = tuple(map(backend.asarray, start))
+        outputs.append(backend.to_numpy(backend.scan_forward(cell, Weights(**there), backend.asarray(x), states)[0]))
+    for found in outputs[1:]:
+        np.testing.assert_allclose(found, outputs[0], rtol=0, atol=2e-4)
+        np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("small", [None, "bfloat16"])
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [({"two_streams": True}, {"bidirectional": True}), ({"wave": 7}, {"num_layers": 4, "dropout": 0.2})],
+    ids=["two streams", "wave"],
+)
+def test_several_streams_on_a_gpu(stage, small, more, options):
+    """Many times, with the pool's memory in use again, on the default stream and on another."""
+    obtain("cupy")
+    import cupy
+
+    outputs = []
+    for chosen in ({}, more):
+        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
+        layer = rr.LSTM(32, 200, **{"num_layers": 2} | options, backend=backend, seed=0)
+        x = backend.asarray(np.random.default_rng(13).standard_normal((9, 40, 32)), "float32")
+        for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream(non_blocking=True)):
+            backend.synchronize()
+            with stream:
+                for _ in range(10):
+                    y, _, cache = layer.forward(x, rng=np.random.default_rng(3))
+                    dx, _, grads = layer.backward(cache, y)
+                    inferred, _ = layer(x)
+                    outputs.append([backend.to_numpy(a) for a in (y, dx, *grads.values(), inferred)])
+    for found in outputs[1:]:
+        for a, b in zip(found, outputs[0], strict=True):
+            allowed = 2e-2 if small else 1e-4  # a number that is rounded differently may go to the next half
+            np.testing.assert_allclose(a, b, rtol=0, atol=allowed * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_cells_on_a_gpu(seed):
+    backend, rng, cell = obtain("cupy"), np.random.default_rng(seed), RandomCell(seed)
+    batch, steps = SIZES[seed % len(SIZES)]
+    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    on_gpu(backend, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_projection_on_a_gpu(ragged):
+    backend, rng = obtain("cupy"), np.random.default_rng(8)
+    for masked in (False, True):
+        arguments = problem(LSTMCell(), rng, batch=3, steps=6, projection=2, ragged=ragged)
+        on_gpu(backend, LSTMCell(), *arguments, masked=masked, rng=rng)
+
+
+def test_sum_rows_on_a_gpu():
+    backend, rng = obtain("cupy"), np.random.default_rng(9)
+    index, values = rng.integers(50, size=1000), rng.standard_normal((1000, 7))
+    found = backend.sum_rows(backend.asarray(values), backend.asarray(index), 60)
+    expected = (np.arange(60)[:, None] == index) @ values
+    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-11, atol=1e-11)

@@ -1,0 +1,211 @@
+"""The CuPy backend's scan gives the reference path's numbers.
+
+Kernels run as C++ on the CPU, see `host_cpp`; all the rest is what runs on a GPU.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from harness.cells import CELLS
+from harness.compare_scans import Centred, Normalised, Squared, both_ways, problem
+from harness.cuda.host_cpp import HostLibrary, compiler
+from harness.random_cell import RandomCell
+from recurray import scan
+from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
+from recurray_cupy.backward import backward
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward import forward
+from recurray_cupy.sum_rows import sum_rows
+
+SEEDS = range(40)
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A stand-in for CuPy, with all that the tests run compiled at once."""
+    library = HostLibrary(tmp_path_factory.mktemp("kernels"))
+    texts = [compiled(cell) for cell in (*CELLS, *map(RandomCell, SEEDS), Normalised(), Centred())]
+    kernels = [
+        kernel for text in texts for keep in (True, False) for kernel in text.kernels(keep=keep, projected=False)
+    ]
+    for keep in (True, False):
+        kernels += compiled(LSTMCell()).kernels(keep=keep, projected=True)
+        kernels += compiled(Squared()).kernels(keep=keep, projected=True)
+    library.prepare(kernels, "float64")
+    return library
+
+
+def on_host(library, *arguments, **options):
+    """`both_ways` with kernels on the CPU."""
+    both_ways(partial(forward, library), partial(backward, library), *arguments, **options)
+    library.xp.check_guards()
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_built_in_cells_equal_the_reference(library, cell, ragged, reverse):
+    rng = np.random.default_rng(7)
+    for batch, steps in SIZES:
+        arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged)
+        on_host(library, cell, *arguments, reverse=reverse, rng=rng)
+
+
+@needs_compiler
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_cells_equal_the_reference(library, seed):
+    rng = np.random.default_rng(seed)
+    cell = RandomCell(seed)
+    batch, steps = SIZES[seed % len(SIZES)]
+    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    on_host(library, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 500, 100))
+def test_many_random_cells_equal_the_reference(first, tmp_path):
+    library = HostLibrary(tmp_path)
+    texts = [compiled(RandomCell(seed)) for seed in range(first, first + 100)]
+    library.prepare(
+        [k for text in texts for keep in (True, False) for k in text.kernels(keep=keep, projected=False)], "float64"
+    )
+    for seed in range(first, first + 100):
+        test_random_cells_equal_the_reference(library, seed)
+
+
+@needs_compiler
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_projection_equals_the_reference(library, ragged, reverse, masked):
+    rng = np.random.default_rng(8)
+    for batch, steps in SIZES:
+        arguments = problem(LSTMCell(), rng, batch=batch, steps=steps, projection=2, ragged=ragged, bias=batch != 2)
+        on_host(library, LSTMCell(), *arguments, reverse=reverse, masked=masked, rng=rng)
+
+
+@needs_compiler
+def test_projection_of_a_cell_that_reads_its_output(library):
+    rng = np.random.default_rng(9)
+    on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=4), rng=rng)
+    with pytest.raises(ValueError, match=r"Squared combines .* its 4 units, so it can't be projected to 2"):
+        on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=2), rng=rng)
+
+
+@needs_compiler
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_output_that_is_read_again_after_a_mean(library, masked):
+    rng = np.random.default_rng(19)
+    on_host(library, Centred(), *problem(Centred(), rng, batch=3, steps=6), masked=masked, rng=rng)
+
+
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+def test_input_products_in_parts_equal_the_reference(library, monkeypatch, reverse):
+    monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 3 or 5 steps of these cells
+    rng = np.random.default_rng(10)
+    for cell in (LSTMCell(), DiagonalLSTMCell(False), DiagonalLSTMCell(True), Normalised()):
+        on_host(library, cell, *problem(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_float32_equals_the_reference(library, cell):
+    library.prepare(
+        [k for keep in (True, False) for k in compiled(cell).kernels(keep=keep, projected=False)], "float32"
+    )
+    rng = np.random.default_rng(11)
+    on_host(library, cell, *problem(cell, rng, batch=3, steps=6, dtype="float32"), rng=rng)
+
+
+@needs_compiler
+def test_arrays_that_are_not_contiguous(library):
+    rng = np.random.default_rng(12)
+    cell = LSTMCell()
+    weights, x, start, _ = problem(cell, rng, batch=3, steps=6, ragged=False)
+    weights = Weights(np.asfortranarray(weights.input), np.asfortranarray(weights.recurrent))
+    x = np.asfortranarray(x)
+    dy = np.asfortranarray(rng.standard_normal((6, 3, 4)))
+    _, _, cache = forward(library, cell, weights, x, tuple(np.asfortranarray(a) for a in start))
+    _, _, expected = scan.forward(cell, weights, x, start)
+    found = backward(library, cell, cache, dy, start)
+    right = scan.backward(cell, expected, dy, start)
+    np.testing.assert_allclose(found[0], right[0], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(found[2].recurrent, right[2].recurrent, rtol=1e-11, atol=1e-12)
+
+
+@needs_compiler
+def test_a_step_is_one_launch(library):
+    rng = np.random.default_rng(13)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, ragged=False)
+    library.launched.clear()
+    _, _, cache = forward(library, LSTMCell(), weights, x, start)
+    assert library.launched == ["LSTMCell_forward"] * 6
+    library.launched.clear()
+    forward(library, LSTMCell(), weights, x, start, keep=False, lengths=[6, 1, 0])
+    assert library.launched == ["LSTMCell_inference"] * 6
+    library.launched.clear()
+    backward(library, LSTMCell(), cache, np.zeros((6, 3, 4)), start)
+    assert library.launched == ["LSTMCell_backward"] * 6
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", [DiagonalLSTMCell(True), DiagonalLSTMCell(False), Normalised()], ids=repr)
+def test_all_steps_are_one_launch_where_units_do_not_wait_for_each_other(library, cell):
+    rng = np.random.default_rng(14)
+    weights, x, start, lengths = problem(cell, rng, batch=3, steps=6)
+    library.launched.clear()
+    _, _, cache = forward(library, cell, weights, x, start, lengths=lengths)
+    backward(library, cell, cache, np.zeros((6, 3, 4)), start)
+    name = type(cell).__name__
+    assert library.launched == [f"{name}_forward", f"{name}_backward"]
+
+
+def test_means_take_no_launch_and_a_product_amid_the_step_takes_one_more():
+    for seed in SEEDS:
+        cell = RandomCell(seed)
+        for launches in (compiled(cell).forward(keep=True, projected=False), compiled(cell).backward(projected=False)):
+            assert len(launches.kernels) == (2 if cell.inner_gates else 1)
+    assert compiled(Normalised()).forward(keep=True, projected=False).kernels[0].by_row
+
+
+def test_equal_cells_are_compiled_once():
+    assert compiled(LSTMCell()) is compiled(LSTMCell())
+    assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
+
+
+@needs_compiler
+def test_sum_rows_equals_one_hot_product(library):
+    rng = np.random.default_rng(15)
+    for rows, count, features in [(20, 5, 3), (4, 300, 2), (0, 3, 2), (3, 0, 2), (1, 1, 1), (6, 3, 0)]:
+        index = rng.integers(max(count, 1), size=rows).astype(np.int16)
+        if not count:
+            index = index[:0]
+        values = rng.standard_normal((len(index), features))
+        expected = (np.arange(count)[:, None] == index) @ values
+        np.testing.assert_allclose(sum_rows(library, values, index, count), expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+def test_cupy_has_the_functions_that_the_scan_uses(library):
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    rng = np.random.default_rng(18)
+    library.xp.used.clear()
+    for cell in (LSTMCell(), RandomCell(4), RandomCell(29)):
+        on_host(library, cell, *problem(cell, rng, batch=3, steps=6), masked=True, rng=rng)
+    on_host(library, LSTMCell(), *problem(LSTMCell(), rng, batch=3, steps=6, projection=2), masked=True, rng=rng)
+    sum_rows(library, np.ones((3, 2)), np.array([1, 0, 1]), 2)
+    assert library.xp.used > {"where", "concatenate", "argsort"}
+    for name in library.xp.used:
+        assert hasattr(cupy, name), name
+    assert cupy.cuda.compiler.CompileException
+    assert cupy.cuda.driver.CUDADriverError

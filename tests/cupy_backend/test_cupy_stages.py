@@ -1,0 +1,645 @@
+"""The stages of the CuPy backend: the rule, the kernels that make the recurrent product, what happens on faults.
+
+No GPU is needed: kernels run as C++ on the CPU, with threads for the threads of all blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import warnings
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from cupy_backend.test_cupy_backend import backend_on
+from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvcc, needs_nvrtc, nvcc
+from harness.cells import CELLS
+from harness.compare_scans import both_ways, problem
+from harness.cuda import nvrtc
+from harness.cuda.host_cpp import HEAD, SMALL, HostLibrary, compiler
+from recurray import scan
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
+from recurray_cupy import plan, recurrence_launch
+from recurray_cupy.backward import backward
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward import forward
+from recurray_cupy.graphs import MOST, Graphs
+from recurray_cupy.library import CompilationError, DoesNotFitError
+from recurray_cupy.plan import TILES, Device, Work, plan_for
+from recurray_cupy.stages import STAGES, WHOLE, stages_for
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+
+H200 = Device(multiprocessors=132, shared=232_448)
+T4 = Device(multiprocessors=40, shared=65_536)
+DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+
+
+# Layouts --------------------------------------------------------------------------------------------------------------
+
+
+def work(batch, units, *, itemsize=4, backward=False):
+    recurrence = compiled(LSTMCell()).recurrence(keep=None if backward else True)
+    return recurrence.work(batch, units, itemsize)
+
+
+def test_what_a_step_of_the_lstm_is():
+    # what comes of the input, and a bias, for each gate
+    assert work(3, 5) == Work(batch=3, units=5, parts=4, depth=5, early=8, carried=2, itemsize=4)
+    # dy, c before the step, and what was saved: i f g o and tanh(c)
+    assert work(3, 5, backward=True) == Work(batch=3, units=5, parts=1, depth=20, early=7, carried=2, itemsize=4)
+
+
+@pytest.mark.parametrize("device", [H200, T4, SMALL], ids=["H200", "T4", "small"])
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+def test_layouts_cover_everything_and_fit(device, resident, backward):
+    found = streamed = 0
+    for batch, units, itemsize in itertools.product([1, 2, 31, 64, 256], [1, 3, 50, 128, 500, 1024, 2048], [4, 8]):
+        one = work(batch, units, itemsize=itemsize, backward=backward)
+        layout = plan_for(one, device, resident=resident)
+        if layout is None:
+            continue
+        found += 1
+        assert (layout.unit_groups - 1) * layout.block_units < units <= layout.unit_groups * layout.block_units
+        assert (layout.row_groups - 1) * layout.block_rows < batch <= layout.row_groups * layout.block_rows
+        assert layout.shared <= device.shared
+        assert layout.blocks <= device.multiprocessors or not resident
+        assert layout.tile in TILES
+        rows, depth4 = one.parts * layout.block_units, -(-one.depth // 4)
+        places = -(-rows // layout.tile[0]) * -(-layout.block_rows // layout.tile[1])
+        assert 1 <= layout.slices <= depth4
+        assert places * layout.slices <= layout.threads == device.threads
+        assert 1 <= layout.chunk <= depth4
+        assert layout.area >= layout.slices * rows * layout.block_rows  # the slices' sums
+        assert layout.area >= layout.block_rows * (layout.chunk | 1) * 4  # and, before them, the operand
+        assert layout.resident == depth4 or 0 <= layout.resident < depth4
+        assert layout.resident == depth4 or layout.resident % layout.chunk == 0
+        streamed += layout.resident < depth4
+        elements = layout.block_units * layout.block_rows
+        weights = rows * (layout.resident | 1) * 4
+        weights += rows * (layout.chunk | 1) * 4 if layout.resident < depth4 else 0
+        numbers = weights + layout.area + elements * (one.parts + one.early + one.carried) + 4
+        assert layout.shared == numbers * itemsize
+    assert found > 10
+    assert streamed > 2 or not resident or device == SMALL
+
+
+def test_the_rule():
+    def first(stage, batch, units, cell=LSTMCell(), dtype="float32", device=H200, small=""):  # noqa: B008 - cells don't change
+        texts = compiled(cell)
+        recurrence = None if texts.no_recurrence(projected=False) else texts.recurrence(keep=True, small=small)
+        return stages_for(stage, cell, recurrence, batch, units, dtype, device)
+
+    for batch, units in [(1, 64), (1, 512), (1, 1024), (16, 256), (64, 512), (16, 1024)]:
+        assert first("auto", batch, units) == STAGES, (batch, units)
+    for batch in (1, 4, 16):  # half of the weights are read at each step, and cuBLAS reads all
+        assert first("auto", batch, 2048, small="bfloat16") == STAGES, batch
+    assert first("auto", 64, 512, small="bfloat16") == STAGES
+    for batch, units in [(64, 1024), (64, 2048), (256, 1024), (256, 2048)]:  # so much to multiply that cuBLAS is ahead
+        assert first("auto", batch, units) == ("fused", "reference"), (batch, units)
+    assert first("auto", 0, 64) == ("fused", "reference")
+    assert first("auto", 4, 512, DiagonalLSTMCell(True)) == ("fused", "reference")
+    assert first("persistent", 4, 512, DiagonalLSTMCell(True)) == ("fused", "reference")
+    assert first("auto", 4, 512, GRUCell(reset_after=False)) == ("fused", "reference")
+    for k, stage in enumerate(STAGES):
+        assert first(stage, 64, 2048) == STAGES[k:]
+
+
+def test_blocks_that_may_not_wait_for_each_other_make_no_layout_of_several():
+    lonely = replace(H200, cooperative=False)
+    assert plan_for(work(1, 64), lonely, resident=True).unit_groups == 1
+    assert plan_for(work(1, 512), lonely, resident=True) is None
+    assert plan_for(work(1, 512), lonely, resident=False).unit_groups > 1
+
+
+def test_a_launch_of_one_step_is_laid_out_to_read_the_weights_seldom():
+    """Each group of rows reads them all anew at every step; where they stay, it doesn't matter."""
+    for batch, most in ((1, 1), (16, 2), (64, 4), (256, 8)):
+        for units in (128, 512, 768, 1024, 2048):
+            assert plan_for(work(batch, units), H200, resident=False).row_groups <= most, (batch, units)
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+# units, rows, then of a block: units, rows, tile, threads, and of its depth the fours at a time (0 for all), and the
+# chunks whose weights stay in shared memory (None for all)
+SIZE_CLASSES = {
+    "one block": (4, 3, 4, 3, (4, 1), 24, 0, None),
+    "one block for each row": (5, 3, 5, 1, (1, 1), 20, 0, None),
+    "units shared": (8, 3, 3, 3, (2, 1), 20, 0, None),
+    "units and rows shared": (9, 5, 4, 2, (2, 1), 32, 0, None),
+    "several slices of the depth": (21, 2, 7, 2, (4, 4), 16, 0, None),
+    "depth in chunks": (21, 5, 11, 3, (4, 8), 24, 2, None),
+    "large tiles": (17, 9, 9, 9, (6, 8), 12, 1, None),
+    "a unit a block": (6, 2, 1, 2, (1, 1), 8, 1, None),
+    "a part of the weights resident": (21, 5, 11, 3, (4, 8), 24, 2, 1),
+    "no weights resident": (8, 3, 4, 3, (4, 1), 16, 1, 0),
+}
+
+
+class Forced:
+    """In place of `plan_for`: a layout of a size class, backward with its units or, for the tile's sake, its own."""
+
+    def __init__(self, name):
+        self.units, self.batch, *self.layout = SIZE_CLASSES[name]
+
+    def __call__(self, work, device, *, resident, count=1):
+        block_units, block_rows, tile, threads, chunk, chunks = self.layout
+        groups = -(-work.units // block_units), -(-work.batch // block_rows)
+        device = Device(multiprocessors=100, shared=10**6, threads=threads)
+        found = plan._laid_out(work, device, block_units, block_rows, groups, tile)
+        assert found is not None
+        found = replace(found, chunk=chunk or found.chunk)  # there is room enough for a larger one
+        if chunks is None:
+            return found
+        return replace(found, resident=chunks * chunk, shared=found.shared + 10**4)
+
+
+LARGE = Device(multiprocessors=100, shared=10**6)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A stand-in for CuPy, with all that the tests run compiled at once."""
+    library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
+    kernels = []
+    for cell in (LSTMCell(), GRUCell()):
+        for keep, (*_, tile, threads, _, _) in itertools.product((True, False, None), SIZE_CLASSES.values()):
+            kernels.append(compiled(cell).recurrence(keep=keep).kernel(tile, threads))
+    for cell in DENSE:
+        kernels += [compiled(cell).recurrence(keep=keep).kernel((2, 1), 20) for keep in (True, False, None)]
+    library.prepare(kernels, "float64")
+    return library
+
+
+def on_host(library, stage, *arguments, **options):
+    """`both_ways` with kernels on the CPU."""
+    ways = partial(forward, library, stage=stage), partial(backward, library, stage=stage)
+    both_ways(*ways, *arguments, **options)
+    library.xp.check_guards()
+    assert not library.found_fault()
+
+
+@needs_compiler
+@pytest.mark.parametrize("stage", WHOLE)
+@pytest.mark.parametrize("name", SIZE_CLASSES)
+@pytest.mark.parametrize("cell", [LSTMCell(), GRUCell()], ids=str)
+def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name, stage):
+    forced = Forced(name)
+    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    rng = np.random.default_rng(1)
+    ways = {"persistent": [(False, True), (True, False)], "step": [(True, True)]}[stage]
+    if stage == "persistent" and cell == LSTMCell():
+        ways += [(False, False), (True, True)]
+    for ragged, reverse in ways:
+        arguments = problem(cell, rng, batch=forced.batch, steps=6, size=forced.units, ragged=ragged, bias=ragged)
+        library.launched.clear()
+        on_host(library, stage, cell, *arguments, rng=rng, reverse=reverse, masked=reverse != ragged)
+        assert len(library.launched) == (5 if stage == "persistent" else 30)  # 3 times forward, twice backward
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", DENSE, ids=repr)
+def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, cell):
+    forced = Forced("units shared")
+    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    rng = np.random.default_rng(2)
+    for batch, steps in [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]:
+        arguments = problem(cell, rng, batch=batch, steps=steps, size=forced.units)
+        on_host(library, "persistent", cell, *arguments, rng=rng, masked=batch == 3)
+
+
+def test_which_cells_have_such_kernels():
+    names = {type(cell).__name__ for cell in DENSE}
+    assert names == {"LSTMCell", "GRUCell", "RNNCell", "SLSTMCell", "ZoneoutCell"}
+    for cell, why in [
+        (LSTMCell(layer_norm=True), "means"),
+        (GRUCell(reset_after=False), "amid the step"),
+        (DiagonalLSTMCell(True), "no product with the output before"),
+    ]:
+        assert why in compiled(cell).no_recurrence(projected=False)
+    assert "projected" in compiled(LSTMCell()).no_recurrence(projected=True)
+
+
+@needs_compiler
+def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
+    library = HostLibrary(tmp_path, gpu=SMALL)
+    rng = np.random.default_rng(3)
+    for stage, cell in (("persistent", LSTMCell()), ("step", GRUCell())):
+        for size, batch in [(13, 5)]:
+            arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+            on_host(library, stage, cell, *arguments, rng=rng)
+    assert any(plan.unit_groups > 1 for plan in library.plans)
+
+
+@needs_compiler
+@pytest.mark.parametrize("offset", [0, 1])
+def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
+    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    rng = np.random.default_rng(14)
+    weights, *rest = problem(LSTMCell(), rng, batch=3, steps=5, size=8)
+    buffer = np.empty(weights.recurrent.size + 8)
+    first = -(buffer.ctypes.data // 8) % 4 + offset  # from an address that four numbers may be read from, or not
+    moved = buffer[first : first + weights.recurrent.size].reshape(weights.recurrent.shape)
+    moved[...] = weights.recurrent
+    assert moved.ctypes.data % 32 == 8 * offset
+    on_host(library, "persistent", LSTMCell(), replace(weights, recurrent=moved), *rest, rng=rng)
+
+
+@needs_compiler
+def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
+    monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 2 steps
+    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    rng = np.random.default_rng(4)
+    for reverse in (False, True):
+        library.launched.clear()
+        arguments = problem(LSTMCell(), rng, batch=3, steps=6, size=8)
+        on_host(library, "persistent", LSTMCell(), *arguments, rng=rng, reverse=reverse)
+        assert len(library.launched) > 5
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+class Changed:
+    """A library whose kernels have lines changed or refused."""
+
+    def __init__(self, library, change=lambda line: line, refused=None):
+        self.library, self.change, self.refused = library, change, refused
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
+
+    def planned(self, kernel, dtype, plan, *, cooperative):
+        if self.refused is not None:
+            self.refused(kernel, cooperative)
+        changed = replace(kernel, lines=tuple(map(self.change, kernel.lines)))
+        return self.library.planned(changed, dtype, plan, cooperative=cooperative)
+
+
+@needs_compiler
+@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
+def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, keep):
+    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL",))
+    absent = Changed(host, lambda line: line.replace("release_one(", "if (blockIdx.x != 1) release_one("))
+    rng = np.random.default_rng(5)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=8, ragged=False)
+    backend = backend_on(absent if keep else host)
+    backend.stage = "persistent"
+    y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
+    if keep is None:
+        assert np.isfinite(y).all()
+        backend.library = absent
+        dx, dstart, _ = backend.scan_backward(LSTMCell(), cache, y, end)
+        assert np.isnan(dx[:3]).any()
+        assert np.isnan(dstart[0]).any()
+    else:
+        assert np.isfinite(y[0]).all()
+        assert np.isnan(y[-1]).all()
+        assert np.isnan(end[0]).all()
+    with pytest.raises(RuntimeError, match=r"'persistent' waited in vain .* From now on this backend uses .*'step'"):
+        backend.synchronize()
+    backend.synchronize()
+    assert backend.stage == "step"
+    again, _, _ = backend.scan_forward(LSTMCell(), weights, x, start)
+    assert np.isfinite(again).all()
+
+
+# A planted mistake each: none of them writes past the end of an array.
+MISTAKES = {
+    "nobody waits": ("if (step && unit_groups > 1 && !failed)", "if (step < 0)"),
+    "a row group's blocks wait for another's": ("&arrivals[32 * row_group], (u", "&arrivals[0], (u"),
+    "the step after": ("state_h[(long long)(t + reverse) * n + (long long)first", "state_h[(long long)first"),
+    "rows of another block": ("(long long)first_row * depth],", "0],"),
+    "chunks of the weights": ("read_weights(staged, chunk_stride, low, ", "read_weights(staged, chunk_stride, 0, "),
+    "the stride of a chunk": ("resides ? stride : chunk_stride", "chunk_stride + 2"),
+    "weights of the chunk before": ("if (!resides) read", "if (!resides && !low) read"),
+    "one slice alone": ("s < slices", "s < 1"),
+    "kept is not kept": ("kept[1 * elements + el] = before_c;", ""),
+    "a state of the gradient": ("kept[1 * elements + el] = dstate_c;", ""),
+    "the product is forgotten": ("gates[g + 0 * block_units] * mask[e]", "0"),
+    "the mask is forgotten": ("mask ? &mask[", "!mask ? &mask["),
+    "the first step has no product": ("t == skip", "t == start"),
+    "the last step has one": ("t == skip", "false"),
+    "lengths ignored": ("if (t < length)", "if (t < length || true)"),
+    "another unit's weights": ("(long long)(k + 1) * units + u]", "(long long)(k + 1) * units + first_unit]"),
+}
+
+
+@needs_compiler
+def test_mistakes_are_caught(tmp_path, monkeypatch):
+    forced = Forced("units and rows shared")
+    forced.layout = [4, 2, (2, 1), 16, 2, 0]
+    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    patient = HostLibrary(tmp_path, gpu=LARGE)
+    host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
+    kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
+
+    def changed(kernel, old, new):
+        return replace(kernel, lines=tuple(line.replace(old, new) for line in kernel.lines))
+
+    host.prepare([changed(kernel, *mistake) for mistake in MISTAKES.values() for kernel in kernels], "float64")
+    for name, (old, new) in {"none": ("", ""), **MISTAKES}.items():
+        assert name == "none" or any(changed(kernel, old, new) != kernel for kernel in kernels), f"{name}: no such text"
+        library = Changed(host, lambda line, old=old, new=new: line.replace(old, new)) if old else patient
+        caught = False
+        for reverse in (False, True):
+            rng = np.random.default_rng(6)
+            arguments = problem(LSTMCell(), rng, batch=5, steps=6, size=9)
+            with np.errstate(all="ignore"):
+                try:
+                    on_host(library, "persistent", LSTMCell(), *arguments, rng=rng, masked=True, reverse=reverse)
+                except AssertionError:
+                    caught = True
+                    host.found_fault()
+            if caught:
+                break
+        assert caught == (name != "none"), name
+
+
+RACE = """
+int main() {
+    const int B = 4, H = UNITS, T = STEPS;
+    auto filled = [](int size) {
+        real* a = (real*)malloc(size * sizeof(real));
+        for (int k = 0; k < size; ++k) a[k] = 0.01 * (k % 17) - 0.05;
+        return a;
+    };
+    ARRAYS
+    unsigned arrivals[64] = {};
+    int fault[1] = {};
+    grid_together(20000, 6, THREADS, [&] { CALL; });
+    return fault[0];
+}
+"""
+
+
+def race_kernel(keep, small):
+    """A kernel of the LSTM for few threads."""
+    return compiled(LSTMCell()).recurrence(keep=keep, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
+
+
+def race_program(keep, small, lines):
+    """A program that runs it by threads: 3 groups of units, 2 groups of 2 rows, in chunks."""
+    kernel = replace(race_kernel(keep, small), lines=tuple(lines))
+    numbers = {"block_units": "7" if small else "2", "block_rows": "2", "area": "160" if small else "64"}
+    numbers |= {"slices": "1", "chunk": "1"} if keep else {"slices": "2", "chunk": "2"}
+    numbers["resident"] = "0" if small else numbers["chunk"]  # all other weights are read anew at each step
+    numbers |= {"skip": "T - 1" if keep is None else "-1", "batch": "B", "units": "H", "reverse": "0", "first": "0"}
+    numbers |= {"start": "T - 1" if keep is None else "0", "steps": "T", "arrivals": "arrivals", "fault": "fault"}
+    nothing = ("mask", "lengths")
+    arrays = [a.name for a in kernel.arguments if a.is_array and a.name not in (*numbers, *nothing)]
+    values = numbers | dict.fromkeys(nothing, "nullptr") | {name: name for name in arrays}
+    call = f"{kernel.name}({', '.join(values[a.name] for a in kernel.arguments)})"
+    declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays)
+    text = kernel.source("float32" if small else "float64").replace('extern "C"', "")
+    main = RACE.replace("UNITS", "20" if small else "6").replace("STEPS", "10" if small else "40")
+    return HEAD + text + main.replace("ARRAYS", declared).replace("CALL", call)
+
+
+def races(folder, program, *, times, seconds):
+    """Whether ThreadSanitizer finds something in a program, or it doesn't end, some waiting for others in vain."""
+    (folder / "race.cpp").write_text(program)
+    command = ["g++", "-std=c++20", "-O1", "-g", "-pthread", "-fsanitize=thread", "-Wno-unknown-pragmas"]
+    subprocess.run([*command, "-o", "race", "race.cpp"], cwd=folder, check=True)
+    for _ in range(times):
+        try:
+            if subprocess.run([folder / "race"], capture_output=True, check=False, timeout=seconds).returncode:
+                return True
+        except subprocess.TimeoutExpired:
+            return True
+    return False
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("small", ["", "bfloat16"])
+@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
+def test_threads_do_not_race(tmp_path, keep, small):
+    assert not races(tmp_path, race_program(keep, small, race_kernel(keep, small).lines), times=1, seconds=100)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
+def test_a_missing_barrier_is_a_race(tmp_path, keep):
+    """Wherever one is taken out, in the block or across the grid."""
+    lines, caught = race_kernel(keep, "").lines, []
+    for old, new in (("__syncthreads();", ";"), ("if (step && un", "if (step < 0 && un")):
+        for k, line in enumerate(lines):
+            if old in line:
+                changed = [*lines[:k], line.replace(old, new), *lines[k + 1 :]]
+                caught.append(races(tmp_path, race_program(keep, "", changed), times=2, seconds=5))
+    assert len(caught) == (8 if keep else 7)
+    assert all(caught)
+
+
+# Compilers for GPUs ---------------------------------------------------------------------------------------------------
+
+COMMON = [(LSTMCell(), (4, 1)), (LSTMCell(), (6, 8)), (GRUCell(), (4, 8))]  # on all architectures
+REST = [(cell, (2, 1)) for cell in DENSE[1:]] + [(LSTMCell(), tile) for tile in TILES]
+
+
+def kernels_of(pairs, dtype="float32", ways=(True, None), small=""):
+    """Text of the kernels forward and backward, in namespaces of their own."""
+    kernels = [
+        compiled(cell).recurrence(keep=keep, small=small).kernel(tile, 256) for cell, tile in pairs for keep in ways
+    ]
+    sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
+    return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources)), len(sources)
+
+
+def compile_for_gpus(pairs, architecture, **options):
+    """Compile kernels to a cubin; none may spill registers or have more than there are."""
+    text, count = kernels_of(pairs, **options)
+    resources = nvrtc.resources_of(text, architecture)
+    assert len(resources) == count
+    for name, (registers, spilled) in resources.items():
+        assert registers <= 255, name  # 256 threads have no more each
+        assert not spilled, name
+
+
+@needs_nvrtc
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_compile_for_gpus_without_spilling(architecture):
+    compile_for_gpus(COMMON, architecture)
+
+
+@needs_nvrtc
+@pytest.mark.slow
+def test_the_other_kernels_compile_for_gpus_without_spilling():
+    compile_for_gpus(REST, "sm_80", ways=(None,))
+    compile_for_gpus(REST, "sm_90", ways=(True,))
+    compile_for_gpus([(LSTMCell(), (4, 4))], "sm_90", dtype="float64", ways=(True, False, None))
+    kernel = compiled(LSTMCell()).recurrence(keep=True).kernel((4, 8), 256)
+    assert nvrtc.compiled(kernel.source("float32"), "sm_90")[:4] == b"\x7fELF"  # as it stands, extern "C" and all
+
+
+@needs_nvcc
+def test_the_product_reads_what_others_wrote_past_the_first_cache(tmp_path):
+    """And it has all its other operands in shared memory, read four at a time."""
+    text, _ = kernels_of([(LSTMCell(), (4, 8))], ways=(True,))
+    nvcc(tmp_path, text, "-arch=compute_90", "--ptx", "-o", "kernels.ptx")
+    ptx = (tmp_path / "kernels.ptx").read_text()
+    for wanted in ("ld.relaxed.gpu.global.v4.f32", "ld.acquire.gpu", "red.release.gpu", "ld.shared.v4.f32"):
+        assert wanted in ptx
+    assert re.search(r"ld\.global(\.nc)?\.v4\.", ptx)  # the weights
+    assert not re.search(r"\bld\.(v\d\.)?[fub]\d", ptx)  # a load from anywhere
+    assert ".local" not in ptx
+    assert ".f64" not in ptx
+
+
+# Which stage runs -----------------------------------------------------------------------------------------------------
+
+
+def launches(library):
+    return {re.sub(r".*_(forward|backward|inference)", "", name) for name in library.launched}
+
+
+@needs_compiler
+def test_the_backend_runs_the_stage_that_is_asked_for(tmp_path):
+    library = HostLibrary(tmp_path)
+    backend = backend_on(library)
+    rng = np.random.default_rng(7)
+    arguments = problem(LSTMCell(), rng, batch=3, steps=6)
+    counts = {"auto": 5, "persistent": 5, "step": 30, "fused": 30, "reference": 0}
+    for stage, count in counts.items():
+        backend.stage = stage
+        library.launched.clear()
+        both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
+        assert len(library.launched) == count
+        assert any("_by_" in name for name in library.launched) == (stage in ("auto", "persistent", "step"))
+    assert backend.stage_of(LSTMCell(), 3, 4) == "reference"
+    backend.stage = "auto"
+    assert backend.stage_of(LSTMCell(), 3, 4) == backend.stage_of(LSTMCell(), 3, 4, backward=True) == "persistent"
+    assert "stage 'auto' (for an LSTM of 64 rows, by its units: 128: fused, " in backend.describe()
+
+
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parts_that_are_computed_again_equal_the_reference(tmp_path, reverse):
+    library = HostLibrary(tmp_path)
+    backend = backend_on(library)
+    backend.steps_together = 2
+    rng = np.random.default_rng(10)
+    weights, x, start, lengths = problem(LSTMCell(), rng, batch=3, steps=7)
+    dy, dend = rng.standard_normal((7, 3, 4)), tuple(rng.standard_normal((3, 4)) for _ in start)
+    options = {"lengths": lengths, "reverse": reverse}
+    y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start, recompute=3, **options)
+    found = backend.scan_backward(LSTMCell(), cache, dy, dend)
+    expected_y, expected_end, expected_cache = scan.forward(LSTMCell(), weights, x, start, **options)
+    expected = scan.backward(LSTMCell(), expected_cache, dy, dend)
+    pairs = [(y, expected_y), *zip(end, expected_end, strict=True), (found[0], expected[0])]
+    pairs += [*zip(found[1], expected[1], strict=True), (found[2].recurrent, expected[2].recurrent)]
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
+    assert all("_by_" in name for name in library.launched)
+    assert len(library.launched) == 4 + 4 + 4  # forward, forward again, backward
+
+
+def refuse(error, what):
+    """Refuse kernels, by whether they are cooperative."""
+
+    def refused(kernel, cooperative):
+        if what == "all" or cooperative:
+            raise error(f"{kernel.name} can't be")
+
+    return refused
+
+
+@needs_compiler
+@pytest.mark.parametrize("error", [CompilationError, DoesNotFitError])
+@pytest.mark.parametrize(("what", "then"), [("all", "fused"), ("waiting", "step")])
+def test_a_stage_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, error, what, then):
+    library = HostLibrary(tmp_path, gpu=replace(SMALL, shared=6000))
+    backend = backend_on(Changed(library, refused=refuse(error, what)))
+    backend.stage = "persistent"
+    rng = np.random.default_rng(8)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=16, ragged=False)
+    expected = scan.forward(LSTMCell(), weights, x, start)[0]
+    with pytest.warns(UserWarning, match=f"LSTMCell runs by the stage '{then}': LSTMCell_forward.* can't be") as told:
+        y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
+    assert len(told) == 1
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    assert any("_by_" in name for name in library.launched) == (then == "step")
+    with warnings.catch_warnings(action="error"):  # once is enough
+        backend.scan_forward(LSTMCell(), weights, x, start)
+    with warnings.catch_warnings(action="ignore"):
+        backend.scan_backward(LSTMCell(), cache, y, end)
+
+
+@needs_compiler
+def test_a_stage_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
+    library = HostLibrary(tmp_path, gpu=replace(SMALL, shared=1000))
+    backend = backend_on(library)
+    backend.stage = "persistent"
+    rng = np.random.default_rng(9)
+    for cell, size, stage, why in [
+        (GRUCell(reset_after=False), 4, "fused", "it has a product amid the step"),
+        (
+            RNNCell(),
+            40,
+            "step",
+            "the weights of 40 units, in float64, don't fit into the shared memory of the whole GPU",
+        ),
+        (RNNCell(), 400, "fused", "the weights of 400 units, in float64, don't fit into"),
+    ]:
+        weights, x, start, _ = problem(cell, rng, batch=3, steps=5, size=size, ragged=False)
+        with pytest.warns(UserWarning, match=f"{type(cell).__name__} runs by the stage '{stage}': {why}") as told:
+            backend.scan_forward(cell, weights, x, start)
+        assert len(told) == 1
+    backend.stage = "auto"
+    with warnings.catch_warnings(action="error"):  # the rule knows
+        weights, x, start, _ = problem(RNNCell(), rng, batch=3, steps=5, size=40, ragged=False)
+        backend.scan_forward(RNNCell(), weights, x, start)
+        weights, x, start, _ = problem(DiagonalLSTMCell(True), rng, batch=3, steps=5, ragged=False)
+        backend.stage = "persistent"
+        backend.scan_forward(DiagonalLSTMCell(True), weights, x, start)
+
+
+# Graphs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_work_that_comes_again_is_captured_and_replayed():
+    done, captured = [], []
+
+    def capture(work):
+        captured.append(1)
+        return lambda: done.append("replayed")
+
+    graphs = Graphs(capture)
+    for _ in range(4):
+        graphs.run("a", lambda: done.append("a"))
+    graphs.run("b", lambda: done.append("b"))
+    assert done == ["a", "replayed", "replayed", "replayed", "b"]
+    assert len(captured) == 1
+    for k in range(2 * MOST):
+        graphs.run(k, lambda: None)
+    assert len(graphs._known) == MOST
+    graphs.run("a", lambda: done.append("a anew"))
+    assert done[-1] == "a anew"
+
+
+def test_work_that_cannot_be_captured_is_done_all_the_same():
+    def capture(work):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    graphs, done = Graphs(capture), []
+    graphs.run("a", lambda: done.append(1))
+    with pytest.warns(UserWarning, match="steps are launched one by one: .* not permitted"):
+        graphs.run("a", lambda: done.append(2))
+    with warnings.catch_warnings(action="error"):
+        for k in (3, 4):
+            graphs.run("a", lambda k=k: done.append(k))
+    assert done == [1, 2, 3, 4]
+
+
+def test_zoneout_of_dense_cells_has_kernels_of_its_own():
+    assert compiled(ZoneoutCell(LSTMCell(), 0.3)).no_recurrence(projected=False) is None

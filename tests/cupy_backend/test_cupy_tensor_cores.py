@@ -1,0 +1,229 @@
+"""Products with operands in float16 or bfloat16: by the library, and by the CuPy backend's kernels on tensor cores.
+
+No GPU is needed: the instruction is carried out by the 32 threads of a warp, each with its registers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cupy_backend.test_cupy_backend import backend_on
+from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvrtc
+from cupy_backend.test_cupy_stages import H200, LARGE, Forced, compile_for_gpus
+from harness import compare_scans
+from harness.compare_scans import both_ways, problem
+from harness.cuda.host_cpp import HostLibrary, compiler
+from recurray.cells import GRUCell, LSTMCell, MGUCell
+from recurray_cupy import recurrence_launch
+from recurray_cupy.backward import backward
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward import forward
+from recurray_cupy.plan import TENSOR_TILES, plan_for
+from recurray_cupy.products import Products
+
+SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may be
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
+
+# As in `test_cupy_stages`, but of the depth the sixteens.
+SIZE_CLASSES = {
+    "one block": (5, 3, 5, 3, (16, 8), 64, 0, None),
+    "units and rows shared": (21, 11, 7, 6, (16, 8), 64, 0, None),
+    "two tiles side by side": (21, 11, 11, 11, (16, 16), 96, 0, None),
+    "depth in chunks": (36, 9, 9, 5, (16, 8), 96, 1, None),
+    "several slices of the depth": (36, 3, 18, 3, (16, 32), 160, 2, None),
+    "a part of the weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 1),
+    "no weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 0),
+}
+
+
+def forced(name):
+    """A layout of a size class."""
+    found = Forced.__new__(Forced)
+    found.units, found.batch, *found.layout = SIZE_CLASSES[name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A stand-in for CuPy, with all that the tests run compiled at once."""
+    library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
+    kernels = [
+        compiled(cell).recurrence(keep=keep, small=small).kernel(tile, threads)
+        for cell in (LSTMCell(), GRUCell())
+        for keep, small in itertools.product((True, False, None), SMALL)
+        for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
+    ]
+    library.prepare(kernels, "float32")
+    return library
+
+
+def close_to_float32(monkeypatch, library, stage, cell, small, *, units, batch, rng, **options):
+    """Compare everything with the reference in float32; recurrent weights are small, as errors grow by them."""
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
+    weights, *rest = problem(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
+    weights = replace(weights, recurrent=weights.recurrent / units**0.5)
+    ways = partial(forward, library, stage=stage, small=small), partial(backward, library, stage=stage)
+    both_ways(*ways, cell, weights, *rest, rng=rng, masked=True, **options)
+    library.xp.check_guards()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("cell", "small"), [(LSTMCell(), "float16"), (GRUCell(), "bfloat16")], ids=repr)
+@pytest.mark.parametrize("name", SIZE_CLASSES)
+def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, small):
+    layout, rng = forced(name), np.random.default_rng(1)
+    monkeypatch.setattr(recurrence_launch, "plan_for", layout)
+    sizes = {"units": layout.units, "batch": layout.batch}
+    reverse = list(SIZE_CLASSES).index(name) % 2 == 0
+    close_to_float32(monkeypatch, library, "persistent", cell, small, rng=rng, reverse=reverse, **sizes)
+
+
+@needs_compiler
+@pytest.mark.parametrize("small", SMALL)
+def test_kernels_and_library_round_alike(library, monkeypatch, small):
+    """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
+    layout, rng, outputs = forced("units and rows shared"), np.random.default_rng(2), []
+    monkeypatch.setattr(recurrence_launch, "plan_for", layout)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
+    for stage in ("persistent", "step", "fused"):
+        outputs.append(forward(library, LSTMCell(), weights, x, start, stage=stage, small=small)[0])
+    np.testing.assert_allclose(outputs[0], outputs[2], rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    full = forward(library, LSTMCell(), weights, x, start)[0]
+    assert np.abs(full - outputs[0]).max() > 1e-4  # they are rounded
+
+
+@needs_compiler
+@pytest.mark.parametrize("small", SMALL)
+@pytest.mark.parametrize("cell", [LSTMCell(), MGUCell()], ids=repr)
+def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, small):
+    rng = np.random.default_rng(3)
+    close_to_float32(monkeypatch, library, "fused", cell, small, units=6, batch=3, rng=rng)
+    if cell == LSTMCell():
+        monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
+        weights, *rest = problem(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
+        weights = replace(weights, recurrent=weights.recurrent / 3)
+        ways = partial(forward, library, small=small), partial(backward, library)
+        both_ways(*ways, cell, weights, *rest, rng=rng)
+
+
+MISTAKES = {
+    "registers of the weights": (
+        "weights[lower + k], weights[upper + k + 4]",
+        "weights[upper + k + 4], weights[lower]",
+    ),
+    "registers of the operand": (
+        "{operand[own[j] + k], operand[own[j] + k + 4]}",
+        "{operand[own[j] + k + 4], operand[own[j] + k]}",
+    ),
+    "lanes": ("g = lane / 4, t = lane % 4;", "g = lane % 8, t = lane / 8;"),
+    "halves of a word": ("to[0] = rounded(held[j].a, held[j].b)", "to[0] = rounded(held[j].b, held[j].a)"),
+    "the next tile": ("least(column + 8 * j + g,", "least(column + g,"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_caught(tmp_path, monkeypatch, name):
+    text = "recurray_cupy.recurrence_text.tensor_core_text"
+    from recurray_cupy.tensor_core_text import tensor_core_text
+
+    old, new = MISTAKES[name]
+    assert old in tensor_core_text("float16")
+    monkeypatch.setattr(text, lambda small: tensor_core_text(small).replace(old, new))
+    monkeypatch.setattr(recurrence_launch, "plan_for", forced("two tiles side by side"))
+    library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
+    weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
+    found = forward(library, LSTMCell(), weights, x, start, stage="persistent", small="float16", keep=False)[0]
+    right = forward(library, LSTMCell(), weights, x, start, small="float16", keep=False)[0]
+    assert not np.abs(found - right).max() < 0.05
+
+
+@needs_compiler
+def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
+    library = HostLibrary(tmp_path)
+    bits = np.random.default_rng(5).integers(0, 2**32, 4000, dtype=np.uint32)
+    special = [0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00001, 0x00000001, 0x80000000]
+    values = np.concatenate([bits, np.array(special, np.uint32)]).view(np.float32).reshape(8, -1)
+    with np.errstate(all="ignore"):
+        _, exponents = np.frexp(values)
+        steps = np.ldexp(1.0, np.maximum(exponents, -125) - 8)  # from one bfloat16 to the next
+        expected = (np.rint(values.astype("float64") / steps) * steps).astype("float32")
+        np.testing.assert_array_equal(library.rounded(values, "bfloat16"), np.where(np.isinf(values), values, expected))
+
+
+# Layouts and the backend ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
+def test_layouts_cover_everything_and_fit(keep):
+    recurrence, found = compiled(LSTMCell()).recurrence(keep=keep, small="bfloat16"), 0
+    for batch, units in itertools.product([1, 9, 64, 256], [1, 50, 128, 500, 1024, 1500]):
+        work = recurrence.work(batch, units, 4)
+        layout = plan_for(work, H200, resident=True)
+        if layout is None:
+            continue
+        found += 1
+        rows, depth16 = work.parts * layout.block_units, -(-work.depth // 16)
+        row_tiles, column_tiles = -(-rows // 16), -(-layout.block_rows // layout.tile[1])
+        assert layout.tile in TENSOR_TILES
+        assert 1 <= layout.slices * row_tiles * column_tiles <= H200.threads // 32
+        assert layout.slices <= depth16
+        assert layout.area >= layout.slices * rows * layout.block_rows
+        assert layout.area >= column_tiles * layout.tile[1] * (8 * layout.chunk + 4)
+        elements = layout.block_units * layout.block_rows
+        assert layout.resident == depth16 or layout.resident % layout.chunk == 0
+        numbers = 16 * row_tiles * (8 * layout.resident + 4) + layout.area
+        numbers += 16 * row_tiles * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
+        assert layout.shared == 4 * (numbers + elements * (work.parts + work.early + work.carried) + 4)
+        assert layout.shared <= H200.shared
+        assert layout.blocks <= H200.multiprocessors
+    assert found > 15
+    assert plan_for(recurrence.work(1, 64, 4), replace(H200, tensor_cores=False), resident=True) is None
+
+
+@needs_compiler
+def test_the_backend_rounds_float32_alone(tmp_path):
+    library = HostLibrary(tmp_path, gpu=LARGE)
+    outputs = {}
+    for dtype, small in itertools.product(("float32", "float64"), (None, *SMALL)):
+        backend = backend_on(library)
+        backend.stage, backend.compute_dtype = "fused", small
+        arguments = problem(LSTMCell(), np.random.default_rng(7), batch=3, steps=5, ragged=False, dtype=dtype)
+        outputs[dtype, small] = backend.scan_forward(LSTMCell(), *arguments[:3])[0]
+        assert outputs[dtype, small].dtype == dtype
+    np.testing.assert_array_equal(outputs["float64", "float16"], outputs["float64", None])
+    for small, error in SMALL.items():
+        difference = np.abs(outputs["float32", small] - outputs["float32", None]).max()
+        assert 1e-5 < difference < 10 * error
+
+
+def test_products_without_rounding_are_the_librarys():
+    rng = np.random.default_rng(9)
+    a, b = rng.standard_normal((3, 5)), rng.standard_normal((4, 5))
+    out, products = np.empty((3, 4)), Products(SimpleNamespace(xp=np))
+    products.with_transposed(products.operand(a), products.operand(b), out=out)
+    np.testing.assert_array_equal(out, a @ b.T)
+    products.plain(a, np.ascontiguousarray(b.T), out=out)
+    np.testing.assert_allclose(out, a @ b.T, rtol=1e-12)
+    np.testing.assert_array_equal(products.of_transposed(a, a), a.T @ a)
+
+
+# Compilers for GPUs ---------------------------------------------------------------------------------------------------
+
+
+@needs_nvrtc
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "sm_75"])
+def test_kernels_compile_for_gpus_without_spilling(architecture):
+    tile = TENSOR_TILES[1]
+    compile_for_gpus([(LSTMCell(), tile), (GRUCell(), tile)], architecture, small="bfloat16")
+    if architecture == "sm_90":
+        compile_for_gpus([(LSTMCell(), tile) for tile in TENSOR_TILES], architecture, small="float16", ways=(True,))

@@ -1,0 +1,128 @@
+"""The comparisons of `gpu_check`: each strategy with the one before, options with none, every layer with NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import recurray as rr
+from gpu.report import Report
+from harness.cells import CELLS, GRUCell, LSTMCell
+
+ALLOWED = {"float32": 1e-3, "float64": 1e-10}  # relative to the largest element
+STAGES = ("persistent", "step", "fused", "reference")
+SIZES = [(3, 301), (1, 128), (64, 128), (16, 256), (1, 512), (64, 512), (256, 512)]  # rows and units
+SIZES += [(1, 1024), (64, 1024), (256, 1024), (1, 2048), (64, 2048)]
+SMALL = [(3, 37), (2, 64), (5, 20)]
+
+
+def compare_stages(report: Report) -> None:
+    """Compare the LSTM and the GRU by each stage with the next slower one, over 200 steps."""
+    wrong: list[str] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        sizes = SMALL if report.small else SIZES
+        for cell, own in ((LSTMCell(), sizes), (GRUCell(), sizes[:6:2])):
+            for batch, units in own:
+                found = [of_stage(report, cell, batch, units, stage=stage) for stage in reversed(STAGES)]
+                errors = [furthest(slower, faster) for slower, faster in pairwise(found)]
+                bad = [error for error in errors if not error <= ALLOWED["float32"]]
+                wrong.extend([f"{cell} {batch} x {units}"] * bool(bad))
+                yield cell, batch, units, *(f"{error:.1e}" for error in errors), "WRONG" if bad else "ok"
+
+    heads = [f"{faster} to {slower}" for slower, faster in pairwise(STAGES[::-1])]
+    report.table(("cell", "B", "H", *heads, ""), rows())
+    if wrong:
+        raise AssertionError(f"further from the stage before than {ALLOWED['float32']}: {', '.join(wrong)}")
+
+
+def compare_options(report: Report) -> None:
+    """Compare what else there is to choose with the stage fused in float32."""
+    wrong: list[str] = []
+    both, stack = {"bidirectional": True}, {"num_layers": 4}
+    short, odd = (3, 5) if report.small else (32, 77)
+    choices: list[tuple[dict[str, Any], dict[str, Any], float]] = [
+        ({"stage": stage, "compute_dtype": small}, both, 3e-2)
+        for small in ("float16", "bfloat16")
+        for stage in ("persistent", "step", "fused")
+    ]
+    for stage in ("persistent", "step", "fused"):
+        choices.append(({"stage": stage, "two_streams": True}, both, 1e-3))
+        choices += [({"stage": stage, "wave": part}, stack, 1e-3) for part in (short, odd)]
+    choices.append(({"stage": "persistent", "wave": "auto"}, stack, 1e-3))
+    choices.append(({"stage": "auto"}, both, 1e-3))
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for batch, units in SMALL[:1] if report.small else SIZES[:6]:
+            cell = LSTMCell()
+            expected = [of_stage(report, cell, batch, units, layer, stage="fused") for layer in (both, stack)]
+            for options, layer, allowed in choices:
+                worst, right = 0.0, expected[layer is stack]
+                for _ in range(1 if report.small else 3):  # a mistake between two streams needn't show each time
+                    worst = max(worst, furthest(right, of_stage(report, cell, batch, units, layer, **options)))
+                wrong.extend([] if worst <= allowed else [f"{options} {batch} x {units}"])
+                yield batch, units, " ".join(map(str, options.values())), f"{worst:.1e}", allowed
+
+    report.table(("B", "H", "options", "difference", "allowed"), rows())
+    if wrong:
+        raise AssertionError(f"further from the stage fused than allowed: {', '.join(wrong)}")
+
+
+def of_stage(
+    report: Report, cell: Any, batch: int, units: int, layer: dict[str, Any] | None = None, **options: Any
+) -> list[Any]:
+    """The output and all gradients of a layer by one stage."""
+    steps = 7 if report.small else 200
+    be, rng = rr.get_backend("cupy", **options), np.random.default_rng(5)
+    model = rr.Recurrent(cell, 16, units, backend=be, seed=0, **(layer or {}))
+    x = be.asarray(rng.standard_normal((batch, steps, 16)), "float32")
+    y, _, cache = model.forward(x)
+    dx, _, grads = model.backward(cache, be.asarray(rng.standard_normal(y.shape), "float32"))
+    return [be.to_numpy(a) for a in (y, dx, *grads.values())]
+
+
+def furthest(right: list[Any], found: list[Any]) -> float:
+    """The largest difference, relative to the largest number of its array; infinite where there is a NaN."""
+    pairs = zip(right, found, strict=True)
+    error = float(np.max([abs(a - b).max(initial=0) / max(1.0, abs(a).max(initial=0)) for a, b in pairs]))
+    return error if error == error else float("inf")
+
+
+def compare_layers(report: Report) -> None:
+    """Compare layers of several blocks of threads, ragged and not, with the NumPy backend."""
+    size = 20 if report.small else 200
+    makers: dict[str, Callable[..., Any]] = {
+        f"{cell}": lambda cell=cell, **options: rr.Recurrent(cell, 50, size, **options) for cell in CELLS
+    }
+    makers["LSTM, 2 layers, both directions"] = lambda **options: rr.LSTM(50, size, 2, bidirectional=True, **options)
+    makers["LSTM, projected"] = lambda **options: rr.LSTM(50, size, proj_size=7, **options)
+    wrong: list[str] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for name, make in list(makers.items())[:: 6 if report.small else 1]:
+            errors = dict.fromkeys(ALLOWED, 0.0)
+            for dtype in ALLOWED:
+                for lengths in (None, [0, 20, 1, 17, 20, 19, 2]):
+                    right, found = (results(make(backend=be, dtype=dtype, seed=0), lengths) for be in ("numpy", "cupy"))
+                    errors[dtype] = max(errors[dtype], furthest(right, found))
+            bad = [dtype for dtype, error in errors.items() if not error <= ALLOWED[dtype]]
+            wrong.extend(f"{name} {dtype}" for dtype in bad)
+            yield name, *(f"{error:.1e}" for error in errors.values()), "WRONG" if bad else "ok"
+
+    report.table(("layer", *ALLOWED, ""), rows())
+    if wrong:
+        raise AssertionError(f"further from NumPy than {ALLOWED}: {', '.join(wrong)}")
+
+
+def results(layer: Any, lengths: Any) -> list[Any]:
+    """The output, the final state and all gradients, as NumPy arrays."""
+    backend = layer.backend
+    x, other = np.random.default_rng(2).standard_normal((7, 20, 50)), np.random.default_rng(3)
+    y, state, cache = layer.forward(backend.asarray(x, layer.dtype), None, lengths, True, np.random.default_rng(4))
+    dy = other.standard_normal(y.shape)
+    dx, dstate, grads = layer.backward(cache, backend.asarray(dy, layer.dtype))
+    arrays = [y, *state, dx, *dstate, *grads.values()]
+    return [backend.to_numpy(a) for a in arrays if a is not None]

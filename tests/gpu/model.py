@@ -1,0 +1,312 @@
+"""A model of the CuPy backend's speed, without a GPU: ``python tests/gpu/model.py`` prints all tables that docs have.
+
+What a step of an LSTM does is counted from the layouts that the backend chooses; `test_gpu_model` compares the counts
+with what the kernels do on an emulated device. Over public rates of an H200 they give a bound: no step of these kernels
+can be faster. Beside it stands what the backend's own rule estimates, with its guesses of what waiting costs. A bound
+above a target shows that the target can't be met; one below it shows nothing.
+
+T time, B batch, H hidden units.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":  # a checkout that needn't be installed
+    ROOT = Path(__file__).resolve().parents[2]
+    sys.path[:0] = [str(ROOT / folder) for folder in ("src", "backends", "tests")]
+
+from gpu.verdict import target
+from recurray.cells import LSTMCell
+from recurray_cupy.compiled import compiled
+from recurray_cupy.plan import FOUR, LAUNCHED, Device, Plan, Work, clocks_by_library, plan_for
+from recurray_cupy.recurrence import Recurrence
+
+H200 = Device(multiprocessors=132, shared=232_448)
+ESTIMATED_CLOCK = 1.755e9  # at which the rule's clocks are turned into time: less than the most, as under load
+
+# Each rate, and where it is from.
+CLOCK = 1.98e9  # a second, at most: 67 TFLOP/s in float32 (NVIDIA's data sheet of the H200) by 132 * 128 * 2
+MEMORY = 4.8e12  # bytes a second: the data sheet
+PRODUCTS = 128  # multiply-adds in float32 of a multiprocessor's clock: NVIDIA's H100 white paper
+TILES = 1  # of 16 x 8 x 16, likewise: 989 TFLOP/s in float16 without sparsity (data sheet), at 1.83 GHz
+WAVEFRONTS = 1  # of 128 bytes of shared memory, likewise: 32 banks of 4 bytes (CUDA's programming guide)
+L2_OF_ONE, L2 = 64, 5120  # bytes a clock from the second-level cache, of a multiprocessor, of all: A100 white paper
+LATENCY = 260  # clocks until a number comes from that cache: measured on an H100 (Luo et al. 2024, arXiv 2402.13499)
+LAUNCH, IN_A_GRAPH = 0.9e-6, 0.5e-6  # seconds beyond a short kernel: NVIDIA's "Getting started with CUDA graphs"
+
+PUBLISHED = {  # us a step forward, on an H100 at H 768, B 16, T 1024
+    (CUDNN := "cuDNN, float16"): 1.96,
+    "FlashRNN fused, bfloat16": 4.8,
+    (CUBLAS := "cuBLAS and a kernel each step"): 10.5,
+    "haste, float32": 18.0,
+    "PyTorch, step by step": 144.0,
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a step does; of bytes, multiply-adds and tiles that of all blocks together.
+
+    Attributes
+    ----------
+    launches, barriers : int
+        Barriers are those between blocks.
+    memory : int
+        Bytes that come from or go to memory once: what is read ahead, the states, what is saved.
+    operand, weights : int
+        Bytes that blocks read from the second-level cache, of the output before (backward the gates' gradients) and of
+        weights that aren't in shared memory.
+    shared : int
+        Bytes that threads ask shared memory for in the product and in adding up, each thread for itself.
+    wavefronts : int
+        How often shared memory has to be asked for them, as each warp gets 128 bytes at a time, and what several of its
+        threads want once.
+    products : int
+        Multiply-adds in float32.
+    tiles : int
+        Tensor-core instructions.
+    """
+
+    launches: int
+    barriers: int
+    memory: int
+    operand: int
+    weights: int
+    shared: int
+    wavefronts: int
+    products: int
+    tiles: int
+
+
+def recurrence_of(dtype: str, *, backward: bool) -> Recurrence:
+    """The step of a layer in training."""
+    return compiled(LSTMCell()).recurrence(keep=None if backward else True, small="" if dtype == "float32" else dtype)
+
+
+def counts_of(recurrence: Recurrence, work: Work, plan: Plan, *, persistent: bool) -> Counts:
+    """Count a step of a kernel that makes the product itself."""
+    units_of = [min(plan.block_units, work.units - k * plan.block_units) for k in range(plan.unit_groups)]
+    rows_of = [min(plan.block_rows, work.batch - k * plan.block_rows) for k in range(plan.row_groups)]
+    depth = -(-work.depth // (16 if work.small else FOUR))
+    anew = work.depth  # a launch reads all
+    if persistent:
+        anew -= min(work.depth, plan.resident * (16 if work.small else FOUR))
+    rows = work.parts * plan.block_units
+    added_up = 4 * (2 * plan.slices + 1) * rows * plan.block_rows
+    if work.small:
+        tiles_of = -(-rows // 16) * -(-plan.block_rows // plan.tile[1])  # each a warp's, at each of the depth
+        tiles, products = tiles_of * depth * plan.tile[1] // 8, 0
+        read = tiles_of * depth * (512 + plan.tile[1] // 8 * 256)
+        wavefronts = read // 128  # the threads of a warp read 32 different words
+    else:
+        places = -(-rows // plan.tile[0]) * -(-plan.block_rows // plan.tile[1])
+        tiles, products = 0, places * depth * FOUR * plan.tile[0] * plan.tile[1]
+        read = places * depth * 16 * (plan.tile[0] + plan.tile[1])
+        wavefronts = depth * -(-sum(wavefronts_of(rows, plan)) // plan.slices)
+    return Counts(
+        launches=0 if persistent else 1,
+        barriers=int(persistent and plan.unit_groups > 1),
+        memory=4 * work.batch * work.units * streams_of(recurrence),
+        operand=4 * plan.unit_groups * sum(rows_of) * work.depth,
+        weights=4 * plan.row_groups * work.parts * sum(units_of) * anew,
+        shared=plan.blocks * (read + added_up),
+        wavefronts=plan.blocks * (wavefronts + added_up // 128),
+        products=plan.blocks * products,
+        tiles=plan.blocks * tiles,
+    )
+
+
+def wavefronts_of(rows: int, plan: Plan) -> Iterator[int]:
+    """How often each warp of a block asks shared memory for a four of the depth, in float32."""
+    rows_apart, columns_apart = -(-rows // plan.tile[0]), -(-plan.block_rows // plan.tile[1])
+    places = rows_apart * columns_apart
+    for first in range(0, plan.slices * places, 32):
+        warp = range(first, min(first + 32, plan.slices * places))
+        of_weights = len({(thread // places, thread % places % rows_apart) for thread in warp})
+        of_operand = len({thread // rows_apart for thread in warp})
+        yield plan.tile[0] * -(-of_weights // 8) + plan.tile[1] * -(-of_operand // 8)
+
+
+def streams_of(recurrence: Recurrence) -> int:
+    """How many numbers of each element a step reads from memory, or writes to it."""
+    step = recurrence.step
+    read = sum("(t " in place or ")t " in place for place in recurrence.early)
+    return read + len(step.goals) + sum(each.each_step for each in step.carried)
+
+
+def counts_of_fused(recurrence: Recurrence, work: Work) -> Counts:
+    """Count a step whose product is the library's: its bytes and multiply-adds are the least that there can be."""
+    numbers = work.batch * work.units
+    products = numbers * work.parts * work.depth
+    itemsize = 2 if work.small else 4
+    rounded = work.batch * work.depth * 6 if work.small else 0  # the operand, read and written rounded
+    return Counts(
+        launches=3 if work.small else 2,
+        barriers=0,
+        memory=4 * numbers * streams_of(recurrence),
+        operand=itemsize * work.batch * work.depth
+        + rounded
+        + 2 * 4 * numbers * work.parts,  # the product goes by there
+        weights=itemsize * work.units * work.parts * work.depth,
+        shared=0,
+        wavefronts=0,
+        products=0 if work.small else products,
+        tiles=-(-products // 2048) if work.small else 0,
+    )
+
+
+def bound(counts: Counts, blocks: int, chunks: int, *, graph: bool = True) -> float:
+    """The seconds that a step takes at least. What a block does comes one after another, as in the kernels.
+
+    Parameters
+    ----------
+    counts : Counts
+    blocks : int
+        That share the work; all of the GPU's if it is the library that shares it.
+    chunks : int
+        How often a block waits for something to come from the second-level cache.
+    graph : bool
+        Whether launches are a graph's.
+    """
+    at_once = min(blocks, H200.multiprocessors)
+    rate = min(at_once * L2_OF_ONE, L2)
+    clocks = (counts.operand + counts.weights) / rate + LATENCY * (chunks + 2 * counts.barriers)
+    clocks += max(counts.products / PRODUCTS, counts.tiles / TILES, counts.wavefronts / WAVEFRONTS) / at_once
+    launching = counts.launches * (IN_A_GRAPH if graph else LAUNCH)
+    return max(counts.memory / MEMORY, clocks / CLOCK) + launching
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """A size by one strategy: the counts, and microseconds of a step. None where there is no layout."""
+
+    counts: Counts | None
+    bound: float
+    estimate: float
+
+
+def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: bool, count: int = 1) -> Modelled:
+    """Model a step; of ``count`` recurrences at the same time, each one's part."""
+    recurrence = recurrence_of(dtype, backward=backward)
+    work = recurrence.work(batch, units, 4)
+    if strategy == "fused":
+        counts = counts_of_fused(recurrence, work)
+        seconds = bound(counts, H200.multiprocessors, counts.launches, graph=False)
+        return Modelled(counts, 1e6 * seconds, 1e6 * clocks_by_library(work, H200) / ESTIMATED_CLOCK)
+    persistent = strategy == "persistent"
+    plan = plan_for(work, H200, resident=persistent, count=count)
+    if plan is None:
+        return Modelled(None, float("nan"), float("nan"))
+    counts = counts_of(recurrence, work, plan, persistent=persistent)
+    depth = -(-work.depth // (16 if work.small else FOUR))
+    chunks = -(-depth // plan.chunk)
+    seconds = bound(counts, plan.blocks, chunks)
+    at_once = count if plan.blocks * count <= H200.multiprocessors else 1
+    clocks = plan.clocks + counts.launches * LAUNCHED / 2
+    return Modelled(counts, 1e6 * seconds / at_once, 1e6 * clocks / ESTIMATED_CLOCK)
+
+
+STRATEGIES = ("persistent", "step", "fused")
+BATCHES, UNITS = (1, 16, 64, 256), (128, 512, 1024, 2048)
+DTYPES = ("float32", "bfloat16")
+
+
+def tables() -> list[str]:
+    """The table of docs/gpu.md, and those of docs/gpu-model.md."""
+    return ["\n".join(table()) for table in (published, counted, timed, at_once)]
+
+
+def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join([':---'] * len(head))}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def counted() -> Iterator[str]:
+    """The counts of a step forward, for some sizes."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for batch, units in ((1, 512), (64, 512), (16, 768), (64, 1024), (64, 2048)):
+            for dtype in DTYPES:
+                for strategy in STRATEGIES:
+                    counts = modelled(strategy, dtype, batch, units, backward=False).counts
+                    assert counts is not None
+                    megabytes = [counts.memory, counts.operand, counts.weights, counts.shared]
+                    numbers = [_short(number / 1e6) for number in (*megabytes, counts.products, counts.tiles)]
+                    fixed = f"{counts.launches}", f"{counts.barriers}"
+                    yield f"{units}, {batch}", dtype, strategy, *fixed, *numbers
+
+    heads = "launches", "barriers", "memory, MB", "operand, MB", "weights, MB", "shared, MB", "FMA, M", "tiles, M"
+    yield from _rows(("H, B", "operands", "stage", *heads), rows())
+
+
+def timed() -> Iterator[str]:
+    """Bounds and estimates of all sizes."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for backward in (False, True):
+            for dtype in DTYPES:
+                for strategy in STRATEGIES:
+                    for units in UNITS:
+                        found = [modelled(strategy, dtype, batch, units, backward=backward) for batch in BATCHES]
+                        cells = ["none" if each.counts is None else _both(each) for each in found]
+                        yield "backward" if backward else "forward", dtype, strategy, str(units), *cells
+
+    yield from _rows(("", "operands", "stage", "H", *(f"B {batch}" for batch in BATCHES)), rows())
+
+
+def at_once() -> Iterator[str]:
+    """What a step of a layer takes, where several like it run at the same time, forward in bfloat16."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for units in UNITS[:3]:
+            for batch in (1, 16, 64):
+                found = [
+                    modelled("persistent", "bfloat16", batch, units, backward=False, count=count) for count in (1, 2, 4)
+                ]
+                yield str(units), str(batch), *map(_both, found)
+
+    yield from _rows(("H", "B", "one layer", "both directions, each", "4 layers as a wave, each"), rows())
+
+
+def published() -> Iterator[str]:
+    """What others have published, and what is modelled at the same size, with the targets that follow from it.
+
+    Of cuDNN only its kernel for float16 is published. Of its other kernels it is known that they launch at each step,
+    as cuBLAS and a kernel do; that stands for them.
+    """
+    one = {"batch": 16, "units": 768}
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, microseconds in PUBLISHED.items():
+            yield name, "published, H100", f"{microseconds:g}", "", "", ""
+        for dtype in ("float16", *DTYPES):
+            at_most = target(16, 768, dtype) * PUBLISHED[CUDNN if dtype == "float16" else CUBLAS]
+            for strategy in STRATEGIES:
+                found = modelled(strategy, dtype, **one, backward=False)
+                verdict = (
+                    "kept" if found.estimate <= at_most else f"missed, {found.estimate / at_most:.1f} times as long"
+                )
+                verdict = "can't be met" if found.bound > at_most else verdict
+                numbers = map(_short, (found.bound, found.estimate, at_most))
+                yield f"recurray, `{strategy}`, {dtype}", "model, H200", *numbers, verdict
+
+    heads = "H 768, B 16, forward", "", "us a step; bound", "estimate", "target", "by the estimate"
+    yield from _rows(heads, rows())
+
+
+def _both(each: Modelled) -> str:
+    return f"{_short(each.bound)} / {_short(each.estimate)}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2g}" if number < 99.5 else f"{number:.0f}"
+
+
+if __name__ == "__main__":
+    print("\n\n".join(tables()))

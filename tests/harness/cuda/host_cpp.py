@@ -1,0 +1,428 @@
+"""CUDA kernels on the CPU: their very text is compiled as C++ for the host and run by `HostLibrary`.
+
+`HostLibrary` stands in for CuPy in the CuPy backend's scan, so that all of it but the launches themselves is tested
+on a machine without a GPU. Threads of a block run one after another, or as real threads with a real barrier where the
+kernel has one; where a kernel makes the recurrent product, all blocks run at once. Arrays start as NaN, so that reading
+what nobody has written shows, between guards that show writing past their ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.cuda.stream_order import FakeCuda, Order
+from recurray_cupy.kernel import Kernel
+from recurray_cupy.launcher import Launcher
+from recurray_cupy.library import DoesNotFitError
+from recurray_cupy.plan import Device, Plan
+from recurray_cupy.rounding import rounding_kernel
+from recurray_cupy.streams import Streams
+
+HEAD = """
+#include <math.h>
+#include <pthread.h>  // compiles several times faster than <thread> and <barrier>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __restrict__
+
+struct Index { unsigned x; };
+static thread_local Index threadIdx, blockIdx, blockDim;
+
+// A barrier of two that take turns: with one alone ThreadSanitizer lets a thread that is late to leave it take note of
+// what others have done since, up to the next time, and doesn't see the race there.
+struct Meeting {
+    pthread_barrier_t turns[2];
+    void begin(unsigned threads) {
+        for (pthread_barrier_t& turn : turns) pthread_barrier_init(&turn, nullptr, threads);
+    }
+    void end() {
+        for (pthread_barrier_t& turn : turns) pthread_barrier_destroy(&turn);
+    }
+};
+static Meeting meeting;
+static thread_local Meeting* own_meeting = &meeting;
+static thread_local unsigned turn;
+static void __syncthreads() { pthread_barrier_wait(&own_meeting->turns[turn++ % 2]); }
+
+// What only a GPU has, for kernels that make the recurrent product themselves.
+#define HOST
+#ifndef PATIENCE
+#define PATIENCE 60000000000LL  // nanoseconds
+#endif
+static thread_local char* shared_memory;
+static unsigned glance(const unsigned* place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
+static unsigned acquire(const unsigned* place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
+static void release_one(unsigned* place) { __atomic_fetch_add(place, 1, __ATOMIC_RELEASE); }
+static void relax() { sched_yield(); }
+static long long clock64() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+template <class T>
+static void fresh(const T* place, T& value) { value = *place; }
+template <class T>
+static void fresh(const T* place, T& a, T& b, T& c, T& d) { a = place[0], b = place[1], c = place[2], d = place[3]; }
+
+// Tensor cores: what the 32 threads of a warp have in registers they lay out before one another.
+struct Warp {
+    pthread_barrier_t meeting;
+    unsigned a[32][4], b[32][2];
+};
+static thread_local Warp* own_warp;
+
+static unsigned f16_bits(float number) {
+    const unsigned sign = signbit(number) ? 0x8000 : 0;
+    const float a = fabsf(number);
+    if (a != a) return 0x7e00;
+    if (a >= 65520) return sign | 0x7c00;
+    if (a < 0x1p-14f) return sign | (unsigned)nearbyintf(a * 0x1p24f);
+    const int e = ilogbf(a);
+    return sign | (unsigned)(((e + 14) << 10) + (int)nearbyintf(ldexpf(a, 10 - e)));
+}
+static float f16_value(unsigned bits) {
+    const int e = bits >> 10 & 31, m = bits & 1023;
+    const float a = e == 31 ? (m ? NAN : INFINITY) : e ? ldexpf(1024 + m, e - 25) : ldexpf(m, -24);
+    return bits & 0x8000 ? -a : a;
+}
+static unsigned bf16_bits(float number) {
+    unsigned bits;
+    memcpy(&bits, &number, 4);
+    return number != number ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static float bf16_value(unsigned bits) {
+    bits <<= 16;
+    float number;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
+// mma.m16n8k16, by the layout in the PTX manual: element (row, k) of a, (k, column) of b, (row, column) of c.
+template <class Value>
+static void multiply_tile_by_threads(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], Value value) {
+    const unsigned lane = threadIdx.x % 32;
+    memcpy(own_warp->a[lane], a, sizeof a);
+    memcpy(own_warp->b[lane], b, sizeof b);
+    pthread_barrier_wait(&own_warp->meeting);
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; ++k) {
+            const unsigned one = own_warp->a[row % 8 * 4 + k % 8 / 2][row / 8 + 2 * (k / 8)];
+            const unsigned other = own_warp->b[column * 4 + k % 8 / 2][k / 8];
+            c[i] += value(one >> 16 * (k % 2) & 0xffff) * value(other >> 16 * (k % 2) & 0xffff);
+        }
+    }
+    pthread_barrier_wait(&own_warp->meeting);
+}
+#define HOST_TENSOR_CORES(TYPE)                                                                      \\
+    static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
+    static void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {     \\
+        multiply_tile_by_threads(c, a, b, TYPE##_value);                                           \\
+    }
+
+template <class Call>
+static void one_by_one(unsigned blocks, unsigned threads, Call call) {
+    blockDim.x = threads;
+    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) call();
+}
+
+template <class Call>
+struct Thread {
+    unsigned blocks, threads, number;
+    Call* call;
+    pthread_t handle;
+
+    static void* run(void* self) {
+        const Thread& own = *(Thread*)self;
+        blockDim.x = own.threads;
+        threadIdx.x = own.number;
+        for (blockIdx.x = 0; blockIdx.x < own.blocks; ++blockIdx.x) {
+            (*own.call)();
+            __syncthreads();  // the next block's shared memory is the same
+        }
+        return nullptr;
+    }
+};
+
+template <class Call>
+static void together(unsigned blocks, unsigned threads, Call call) {
+    meeting.begin(threads);
+    Thread<Call>* all = new Thread<Call>[threads];
+    for (unsigned k = 0; k < threads; ++k) {
+        all[k].blocks = blocks, all[k].threads = threads, all[k].number = k, all[k].call = &call;
+        pthread_create(&all[k].handle, nullptr, Thread<Call>::run, &all[k]);
+    }
+    for (unsigned k = 0; k < threads; ++k) pthread_join(all[k].handle, nullptr);
+    delete[] all;
+    meeting.end();
+}
+
+// All threads of all blocks at once. A block's shared memory begins as NaN.
+template <class Call>
+struct GridThread {
+    unsigned block, threads, number;
+    Call* call;
+    char* shared;
+    Meeting* meeting;
+    Warp* warp;
+    pthread_t handle;
+
+    static void* run(void* self) {
+        const GridThread& own = *(GridThread*)self;
+        blockIdx.x = own.block, blockDim.x = own.threads, threadIdx.x = own.number;
+        shared_memory = own.shared, own_meeting = own.meeting, own_warp = own.warp;
+        (*own.call)();
+        return nullptr;
+    }
+};
+
+template <class Call>
+static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Call call) {
+    Meeting* meetings = new Meeting[blocks];
+    GridThread<Call>* all = new GridThread<Call>[blocks * threads];
+    char** memory = new char*[blocks];
+    for (unsigned b = 0; b < blocks; ++b) {
+        meetings[b].begin(threads);
+        memory[b] = (char*)aligned_alloc(128, (shared + 255) / 128 * 128);
+        memset(memory[b], 0xff, (shared + 255) / 128 * 128);
+    }
+    const unsigned warps = (threads + 31) / 32;
+    Warp* all_warps = new Warp[blocks * warps];
+    for (unsigned k = 0; k < blocks * warps; ++k) pthread_barrier_init(&all_warps[k].meeting, nullptr, 32);
+    for (unsigned k = 0; k < blocks * threads; ++k) {
+        all[k].warp = &all_warps[k / threads * warps + k % threads / 32];
+        all[k].block = k / threads, all[k].threads = threads, all[k].number = k % threads, all[k].call = &call;
+        all[k].shared = memory[k / threads], all[k].meeting = &meetings[k / threads];
+        if (pthread_create(&all[k].handle, nullptr, GridThread<Call>::run, &all[k])) abort();
+    }
+    for (unsigned k = 0; k < blocks * threads; ++k) pthread_join(all[k].handle, nullptr);
+    for (unsigned b = 0; b < blocks; ++b) {
+        for (unsigned k = shared; k < (shared + 255) / 128 * 128; ++k)
+            if (memory[b][k] != (char)0xff) abort();  // written past its end
+        free(memory[b]);
+        meetings[b].end();
+    }
+    for (unsigned k = 0; k < blocks * warps; ++k) pthread_barrier_destroy(&all_warps[k].meeting);
+    delete[] all_warps;
+    delete[] meetings;
+    delete[] all;
+    delete[] memory;
+}
+"""
+
+GUARD, GUARDS = 123456.0, 8
+
+COMPILED: dict[tuple[str, tuple[str, ...]], Any] = {}  # functions of all libraries, by text and options
+
+SMALL = Device(multiprocessors=4, shared=20_000, threads=4)
+
+
+def compiler() -> str | None:
+    """Where g++ is, None if it isn't here."""
+    return shutil.which("g++")
+
+
+class HostLibrary:
+    """NumPy arrays, and kernels compiled for the host.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to compile.
+    row_threads : int
+        How many threads a block of a kernel with a barrier has at most: few, because they are real ones, and because
+        each then has several units.
+    gpu : Device
+        What kernels that make the recurrent product themselves are laid out for: a few small blocks.
+
+    Attributes
+    ----------
+    launched : list of str
+        The names of the kernels launched.
+    plans : list of Plan
+        Of those of them that have one.
+    streams : Streams
+        On `stream_order`'s fake of CuPy's.
+    """
+
+    def __init__(self, folder: Path, row_threads: int = 3, gpu: Device = SMALL, options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.row_threads = row_threads
+        self.xp = Namespace()
+        self.gpu, self.options = gpu, options
+        self.launched: list[str] = []
+        self.plans: list[Plan] = []
+        self._functions: dict[str, Any] = {}
+        self._fault = np.zeros(1, np.int32)
+        self.fault = np.uintp(self._fault.ctypes.data)
+        self.streams = Streams(FakeCuda(Order()))
+
+    def prepare(self, kernels: Iterable[Kernel], dtype: str) -> None:
+        """Compile many kernels at once, which is many times faster than one by one."""
+        fresh = {kernel.source(dtype): kernel for kernel in kernels}
+        fresh = {source: kernel for source, kernel in fresh.items() if source not in self._functions}
+        missing = {source: kernel for source, kernel in fresh.items() if (source, self.options) not in COMPILED}
+        if missing:
+            self._compile(missing)
+        for source, kernel in fresh.items():
+            self._functions[source] = self._wrapped(COMPILED[source, self.options], kernel, dtype)
+
+    def _compile(self, missing: dict[str, Kernel]) -> None:
+        parts = [HEAD]
+        for k, (source, kernel) in enumerate(missing.items()):
+            arguments = []
+            for j, argument in enumerate(kernel.arguments):
+                kind = argument.type.replace("real", f"k{k}::real")
+                arguments.append(f"*({kind}*)a[{j}]")
+            launch = "together(" if kernel.by_row else "one_by_one("
+            launch = "grid_together(shared, " if kernel.threads else launch
+            text = source.replace('extern "C"', "")  # which would make functions of one name one function
+            parts.append(f"namespace k{k} {{\n{text}\n}}")
+            parts.append(
+                f'extern "C" void run_{k}(unsigned blocks, unsigned threads, unsigned shared, void** a) {{\n'
+                f"    (void)shared;\n"
+                f"    {launch}blocks, threads, [=] {{ k{k}::{kernel.name}({', '.join(arguments)}); }});\n}}"
+            )
+        name = self.folder / f"kernels_{len(COMPILED)}"
+        name.with_suffix(".cpp").write_text("\n".join(parts))
+        command = ["g++", "-std=c++20", "-O0", "-shared", "-fPIC", "-pthread", "-Wall", "-Werror"]
+        command += ["-Wno-unused-function", "-Wno-unknown-pragmas", *self.options]
+        command += ["-o", str(name.with_suffix(".so")), str(name.with_suffix(".cpp"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:4000]
+        library = ctypes.CDLL(str(name.with_suffix(".so")))
+        for k, source in enumerate(missing):
+            COMPILED[source, self.options] = getattr(library, f"run_{k}")
+
+    def function(self, kernel: Kernel, dtype: str) -> Any:
+        """The compiled kernel."""
+        source = kernel.source(dtype)
+        if source not in self._functions:
+            self.prepare([kernel], dtype)
+        return self._functions[source]
+
+    def describe(self) -> str:
+        return "a CPU"
+
+    def device(self) -> Device:
+        return self.gpu
+
+    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Any:
+        """The compiled kernel, for a plan."""
+        if plan.blocks > (self.gpu.multiprocessors if cooperative else 2**31):
+            raise DoesNotFitError(f"{plan.blocks} blocks don't fit")
+        function = self.function(kernel, dtype)
+
+        def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...]) -> None:
+            assert (grid, block) == ((plan.blocks,), (kernel.threads,))
+            self.plans.append(plan)
+            function(grid, block, values, shared=plan.shared)
+
+        return launch
+
+    def repeat(self, launch: Any, starts: range) -> None:
+        for start in starts:
+            launch(start)
+
+    def rounded(self, a: Any, small: str) -> Any:
+        """Rounded, but float32 still; bfloat16 by the kernel."""
+        if small == "float16":
+            return a.astype(np.float16).astype(np.float32)
+        a = np.ascontiguousarray(a)
+        bits = np.empty(a.shape, np.uint16)
+        if a.size:
+            arrays = {"values": a, "rounded": bits}
+            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
+            Launcher(self, rounding_kernel(), arrays, **options)(0)
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+
+    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+        """The product of rounded operands."""
+        np.matmul(a.T if transposed == "a" else a, b.T if transposed == "b" else b, out=out)
+
+    def found_fault(self) -> bool:
+        """Whether a kernel has waited in vain, since this was asked the last time."""
+        found = bool(self._fault[0])
+        self._fault[0] = 0
+        return found
+
+    def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
+        types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
+        types |= {"unsigned": np.dtype(np.uint32), "unsigned short": np.dtype(np.uint16)}
+
+        def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...], shared: int = 0) -> None:
+            (blocks,), (threads,) = grid, block
+            self.launched.append(kernel.name)
+            assert len(values) == len(kernel.arguments)
+            boxes: list[Any] = []
+            for argument, value in zip(kernel.arguments, values, strict=True):
+                if not argument.is_array:
+                    assert value.dtype == types[argument.element], argument
+                    boxes.append(np.array(value))
+                elif isinstance(value, np.ndarray):
+                    assert value.dtype == types[argument.element], argument
+                    assert value.flags.c_contiguous, argument
+                    boxes.append(np.array(value.ctypes.data, np.uintp))
+                else:
+                    assert isinstance(value, np.uintp), argument
+                    assert value == 0 or argument.name == "fault", argument
+                    boxes.append(np.array(value))
+            pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
+            run(blocks, min(threads, self.row_threads) if kernel.by_row else threads, shared, pointers)
+
+        return launch
+
+
+class Namespace:
+    """NumPy, but what it makes empty is full of NaN, and stands between guards.
+
+    Attributes
+    ----------
+    used : set of str
+        The names of the functions that were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        self._buffers: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.used.add(name)
+        return getattr(np, name)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array of NaN."""
+        return self._guarded(shape, dtype, np.nan)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array of zeros."""
+        return self._guarded(shape, dtype, 0.0)
+
+    def _guarded(self, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
+        size = int(np.prod(shape, dtype=int))
+        buffer = np.full(size + 2 * GUARDS, GUARD, dtype)
+        buffer[GUARDS : GUARDS + size] = value
+        self._buffers.append(buffer)
+        return buffer[GUARDS : GUARDS + size].reshape(shape)
+
+    def check_guards(self) -> None:
+        """Assert that nothing was written past the ends of an array."""
+        for buffer in self._buffers:
+            assert (buffer[:GUARDS] == GUARD).all()
+            assert (buffer[-GUARDS:] == GUARD).all()
+        self._buffers.clear()

@@ -1,0 +1,247 @@
+"""Activation functions: values, slopes told from the output, names and parameters; alone, as a layer, in a cell."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recurray as rr
+from harness import assert_close, assert_same, here, obtain
+from harness.lstm_formulas import FUNCTIONS
+from recurray.activations import ELEMENTWISE, Elementwise, HardSigmoid, LeakyRelu, Tanh, activation
+from recurray.backend import Backend
+from recurray.cells import Cell, CellGradients
+from recurray.recording import record
+
+# Each function with its default and with other parameters
+SPECS: list[Any] = [
+    *((name,) for name in ELEMENTWISE),
+    ("leaky_relu", 0.3),
+    ("leaky_relu", 0.0),
+    ("leaky_relu", 1.7),
+    ("thresholded_relu", 0.2),
+    ("thresholded_relu", -0.4),
+    ("elu", 0.5),
+    ("elu", 2.0),
+    ("elu", 0.0),
+    ("hard_sigmoid", 0.2, 0.5),
+    ("hard_sigmoid", -0.4, 0.3),
+    ("scaled_tanh", 0.8, 1.3),
+    ("scaled_tanh", -0.8, 0.5),
+    ("affine", 0.7, -0.2),
+    ("affine", -1.5),
+    ("affine", 0.0, 0.3),
+]
+X = np.array([-30.0, -4.0, -3.001, -1.7, -0.6, -0.41, -0.1, -1e-3, 1e-3, 0.1, 0.19, 0.6, 0.99, 1.01, 2.2, 3.001, 25.0])
+
+
+def test_every_function_is_here() -> None:
+    assert set(ELEMENTWISE) == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_value_and_slope(spec: Any, backend: Backend) -> None:
+    """Against ONNX's formulas, written once more, and their complex-step derivatives."""
+    name, *parameters = spec
+    moved = [complex(FUNCTIONS[name](complex(number, 1e-30), *parameters)) for number in X]
+    function, x = activation(spec), backend.asarray(X)
+    y = function.forward(x)
+    assert_close(backend, y, np.array([number.real for number in moved]), tolerance=1e-14)
+    slope = np.array([number.imag / 1e-30 for number in moved])
+    assert_close(backend, function.derivative(y), slope, tolerance=1e-13)
+    dy = np.random.default_rng(0).standard_normal(X.shape)
+    assert_close(backend, function.backward(backend.asarray(dy), y), dy * slope, tolerance=1e-13)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_far_out_nothing_overflows(spec: Any) -> None:
+    """Values and slopes are right to rounding."""
+    name, *parameters = spec
+    function = activation(spec)
+    for dtype, far in (("float32", 1e4), ("float64", 1e8)):
+        x = np.array([-far, -100.0, -89.0, 89.0, 100.0, far], dtype)
+        moved = [complex(FUNCTIONS[name](complex(number, 1e-30), *parameters)) for number in x.tolist()]
+        with np.errstate(all="raise", under="ignore"):
+            y = function.forward(x)
+            slope = function.derivative(y)
+        assert y.dtype == slope.dtype == dtype
+        rounding = 10 * float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(y, [number.real for number in moved], rtol=rounding, atol=rounding)
+        np.testing.assert_allclose(slope, [number.imag / 1e-30 for number in moved], rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "hard_sigmoid"]
+)
+def test_defaults_are_those_of_pytorch(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    function = getattr(torch.nn.functional, name.replace("hard_sigmoid", "hardsigmoid"), None) or getattr(torch, name)
+    x = torch.tensor(X, requires_grad=True)
+    y = function(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    ours = activation(name)
+    np.testing.assert_allclose(ours.forward(X), y.detach().numpy(), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(ours.derivative(ours.forward(X)), slope.numpy(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("spec", "slope"),
+    [
+        ("relu", 0.0),
+        (("leaky_relu", 0.3), 0.3),
+        (("elu", 0.5), 0.5),
+        (("thresholded_relu", 0.0), 0.0),
+        (("hard_sigmoid", 0.5, 0.0), 0.0),
+        (("hard_sigmoid", 0.5, 1.0), 0.0),
+    ],
+    ids=str,
+)
+def test_slope_at_a_corner(spec: Any, slope: float) -> None:
+    """All of these have their corner at 0."""
+    function = activation(spec)
+    assert function.derivative(function.forward(np.zeros(1))).item() == slope
+
+
+def test_scaled_tanh_takes_1_to_1() -> None:
+    np.testing.assert_allclose(activation("scaled_tanh").forward(np.array([-1.0, 1.0])), [-1.0, 1.0], atol=1e-4)
+
+
+# Names and parameters ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_function_tells_what_it_is(spec: Any) -> None:
+    function = activation(spec)
+    assert activation(function) is function
+    assert activation(function.spec) == function
+    assert hash(activation(function.spec)) == hash(function)
+    assert isinstance(function.spec, str if len(spec) == 1 else tuple)
+
+
+def test_functions_compare_by_value() -> None:
+    made = [activation(spec) for spec in SPECS]
+    for one, other in itertools.combinations(made, 2):
+        assert one != other
+
+
+def test_ways_to_name_a_function() -> None:
+    expected = LeakyRelu(0.1)
+    for spec in (("leaky_relu", 0.1), ["leaky_relu", 0.1], {"name": "leaky_relu", "alpha": 0.1}, expected):
+        assert activation(spec) == expected
+    assert activation("tanh") == activation(("tanh",)) == activation({"name": "tanh"}) == Tanh()
+    assert activation({"name": "hard_sigmoid", "beta": 0.4}) == HardSigmoid(beta=0.4)
+    assert activation(("leaky_relu", np.float32(0.5))) == LeakyRelu(0.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "words"),
+    [
+        ("swish", ValueError, "act must be one of 'tanh', 'sigmoid', 'relu', .*, 'identity', not 'swish'"),
+        ("Tanh", ValueError, "act must be one of .*, not 'Tanh'"),
+        (None, ValueError, "act must be one of .*, not None"),
+        (3, ValueError, "act must be one of .*, not 3"),
+        ((), ValueError, r"act must be one of .*, not \(\)"),
+        ({}, ValueError, "act must be one of .*, not None"),
+        (([],), ValueError, r"act must be one of .*, not \[\]"),
+        ({"alpha": 1.0}, ValueError, "act must be one of .*, not None"),
+        ("log_softmax", ValueError, "act must be one of .*, not 'log_softmax'"),
+        (("tanh", 1.0), ValueError, r"act 'tanh' has the parameters \(none\), not 1 of them"),
+        (("elu", 1.0, 2.0), ValueError, "act 'elu' has the parameters alpha, not 2 of them"),
+        ({"name": "elu", "beta": 1.0}, ValueError, "act 'elu' has the parameters alpha, not 'beta'"),
+        (("elu", "1"), TypeError, "alpha of elu must be a number, not str '1'"),
+        (("elu", True), TypeError, "alpha of elu must be a number, not bool True"),
+        (("affine", 1.0, float("nan")), ValueError, "beta of affine must be a finite number, not nan"),
+        (("elu", -0.1), ValueError, "alpha of elu must be at least 0, not -0.1"),
+        (("leaky_relu", -0.1), ValueError, "alpha of leaky_relu must be at least 0, not -0.1"),
+        (("scaled_tanh", 0.0), ValueError, "alpha of scaled_tanh must not be 0"),
+    ],
+    ids=str,
+)
+def test_what_is_no_activation(spec: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        activation(spec, "act")
+
+
+# As a layer ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_the_layer(spec: Any, backend: Backend) -> None:
+    name, *values = spec
+    parameters = dict(zip(("alpha", "beta"), values, strict=False))
+    layer = rr.Activation(name, backend=backend, dtype="float64", **parameters)
+    assert rr.check_gradients(layer).ok
+    assert layer.name == name
+    words = "".join(f", {key}={value!r}" for key, value in parameters.items())
+    assert repr(layer).startswith(f"Activation({name!r}{words}, backend=")
+    x = backend.asarray(X)
+    assert_same(backend.to_numpy(layer(x)[0]), backend.to_numpy(activation(spec).forward(x)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "tanh", "alpha": 1.0}, r"name 'tanh' has the parameters \(none\), not 'alpha'"),
+        ({"name": "softmax", "beta": 1.0}, r"name 'softmax' has the parameters \(none\), not 'beta'"),
+        ({"name": "leaky_relu", "alpha": -1.0}, "alpha of leaky_relu must be at least 0"),
+        ({"name": "swish"}, "name must be one of 'tanh', .*'softmax', 'log_softmax', not 'swish'"),
+    ],
+    ids=str,
+)
+def test_bad_layers(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        rr.Activation(**arguments)
+
+
+# In a cell -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OneGate(Cell):
+    """A cell of nothing but an activation."""
+
+    function: Elementwise
+
+    input_gates = ("a",)
+
+    def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
+        y = self.function.forward(x.a + 0.5 * before.h)
+        return {"h": y}, {"y": y}
+
+    def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
+        da = self.function.backward(d.h, saved.y)
+        return CellGradients(x={"a": da}, h={}, before={"h": 0.5 * da})
+
+
+@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_in_a_cell(spec: Any, platform: str) -> None:
+    """It can be recorded, so that it runs as fast as the rest, and what is made of the record computes it."""
+    cell = OneGate(activation(spec))
+    record(cell)
+    backend, rng = obtain(platform), np.random.default_rng(0)
+    x, dy = 2 * rng.standard_normal((2, 3, 4, 5))  # T, B, H for each
+    layer = rr.Recurrent(cell, 5, 5, bias=False, batch_first=False, backend=backend, dtype="float64")
+    layer.load_state_dict({"weight_ih_l0": np.eye(5)})
+    y, _, cache = layer.forward(backend.asarray(x))
+    dx = layer.backward(cache, backend.asarray(dy))[0]
+
+    name, *parameters = spec
+
+    def f(a: Any) -> Any:
+        return np.vectorize(lambda number: complex(FUNCTIONS[name](number, *parameters)))(a)
+
+    h, expected, carried = np.zeros((4, 5)), [], np.zeros((4, 5))
+    for x_t in x:
+        h = f(x_t + 0.5 * h).real
+        expected.append(h)
+    assert_close(backend, y, np.stack(expected))
+    before, dx_expected = [np.zeros((4, 5)), *expected], np.empty_like(x)
+    for t in reversed(range(len(x))):
+        dx_expected[t] = (dy[t] + carried) * f(x[t] + 0.5 * before[t] + 1e-30j).imag / 1e-30
+        carried = 0.5 * dx_expected[t]
+    assert_close(backend, dx, dx_expected)

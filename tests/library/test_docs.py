@@ -1,0 +1,88 @@
+"""What the README and the pages in docs say: examples run, links lead somewhere, what is named exists.
+
+Examples with ``>>>`` are run by pytest's doctest; here are the blocks of plain Python.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recurray as rr
+from harness import obtain
+from recurray.command_line import _COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def plain_blocks() -> list[str]:
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    ]
+    return [block for block in blocks if ">>>" not in block]
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "cupy"])
+def test_example_learns(backend_name: str) -> None:
+    (block,) = [block for block in plain_blocks() if f'backend="{backend_name}"' in block]
+    obtain(backend_name)  # skips, or fails where it must be here
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert float(names["loss"]) < 0.05
+
+
+def test_no_other_block_is_left_out() -> None:
+    assert len(plain_blocks()) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, heading = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not heading or heading in anchors(linked), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_what_is_named_exists(page: Path) -> None:
+    text = text_of(page)
+    files = [path.as_posix() for top in ("src", "backends", "tests") for path in (ROOT / top).rglob("*.py")]
+    files += [path.as_posix() for path in ROOT.glob("*.py")]
+    for name in re.findall(r"[\w/]+\.py\b", text):
+        assert any(path.endswith(f"/{name}") for path in files), name
+    for name in re.findall(r"`(?:\.venv/bin/)?recurray ([a-z]+)", text):
+        assert name in _COMMANDS, name
+    for extras in re.findall(r'"(?:\.|recurray)\[([\w,]+)\]"', text):
+        assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), extras
+    for name in re.findall(r"\brr\.([A-Za-z_]+)", text):
+        assert hasattr(rr, name), name
+
+
+def test_versions_are_one() -> None:
+    sections = re.findall(r"^## \[(\d[^\]]*)\]", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert PROJECT["version"] == rr.__version__ == sections[0]

@@ -1,0 +1,1 @@
+"""Mistakes that are planted in a copy of the library, to see whether the tests catch them."""

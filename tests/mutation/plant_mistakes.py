@@ -1,0 +1,992 @@
+"""Plants mistakes and sees whether the tests catch them.
+
+python tests/mutation/plant_mistakes.py [--anew] [--all] [words]
+
+Each mistake is planted in a copy of the library by replacing a few words of its text, and its tests are run on the
+copy. The words replaced must occur exactly once, so that this script notices when the code moves. It prints a table of
+mistakes and the tests that caught them, and ends with an error if one wasn't caught. Those that `more_mistakes` has
+planted anew are among them with ``--all``, and alone with ``--anew``.
+
+A mistake in the compiled engine is compiled, for the instruction set that every processor has, without optimizing; a
+process that crashes has caught it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mutation.mistake import Mistake
+from mutation.more_mistakes import ANEW, SURVIVORS
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = min(4, os.cpu_count() or 1)
+COMPILER = os.environ.get("CC", "cc")
+LIBRARY = Path("backends", "recurray_native", "librecurray_native.so")
+
+# Runs pytest after making sure that the library under test is the copy in the current folder.
+RUN = """
+import os, sys, pytest, recurray, recurray_numpy
+for module in (recurray, recurray_numpy):
+    assert module.__file__.startswith(os.getcwd() + os.sep), module.__file__
+raise SystemExit(pytest.main(["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow", *sys.argv[1:]]))
+"""
+
+LISTED = "tests/mutation/test_mistakes.py::"
+EVERY = "tests/library/layers/test_every_layer.py::"
+FORMULA = (f"{EVERY}test_results_are_those_of_the_formula",)
+DIFFERENCES = (f"{EVERY}test_gradients_are_those_of_finite_differences",)
+PADDING = (f"{EVERY}test_padding_reaches_nothing",)
+REVERSE = ("tests/library/layers/test_lstm.py::test_backwards_in_time_is_forwards_on_turned_rows",)
+LARGE = ("tests/library/layers/test_layers.py::test_activation_of_large_numbers",)
+DROPS = ("tests/library/layers/test_layers.py::test_dropout_drops_and_scales",)
+ONE_BY_ONE = ("tests/library/layers/test_layers.py::test_sequential_is_its_layers_one_by_one",)
+BAD = ("tests/library/layers/test_bad_input.py",)
+CHECK = ("tests/library/layers/test_gradient_check.py",)
+BACKENDS = ("tests/library/test_backends.py",)
+
+MOVING = "tests/library/layers/test_moving.py::"
+
+SCAN = "src/recurray/scan.py"
+FILES = "src/recurray/files.py"
+STACK = "src/recurray/stack.py"
+UPDATE = "src/recurray/cells/lstm_update.py"
+DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
+RECURRENT = "src/recurray/layers/recurrent.py"
+DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
+LAST = "src/recurray/layers/last.py"
+SEQUENTIAL = "src/recurray/layers/sequential.py"
+LAYER = "src/recurray/layers/layer.py"
+JOINING = "src/recurray/layers/joining.py"
+CHECKS = "src/recurray/checks.py"
+NORM = "src/recurray/layers/layer_norm.py"
+ACTIVATIONS = "src/recurray/activations.py"
+GRADIENT_CHECK = "src/recurray/gradient_check.py"
+ARRAYS = "src/recurray/arrays.py"
+BACKEND = "src/recurray/backend.py"
+DROPOUT = "src/recurray/layers/dropout.py"
+EMBEDDING = "src/recurray/layers/embedding.py"
+LINEAR = "src/recurray/layers/linear.py"
+
+
+def listed(test: str) -> tuple[str, ...]:
+    """The test that `test_mistakes` has for a mistake."""
+    return (f"{LISTED}test_{test}",)
+
+
+MISTAKES = [
+    # Those that hand-written LSTMs are known to make
+    Mistake(
+        "gates are split along the batch",
+        SCAN,
+        "return {gate: a[..., k * size : (k + 1) * size] for k, gate in enumerate(gates)}",
+        "return dict(zip(gates, namespace_of(a).reshape(a, (len(gates), a.shape[0], size)), strict=True))",
+        listed("gates_split_along_the_batch"),
+    ),
+    Mistake(
+        "no recurrence",
+        SCAN,
+        "        now = after\n",
+        "",
+        listed("a_step_reads_its_own_state_instead_of_the_one_before"),
+    ),
+    Mistake(
+        "the output is never written",
+        SCAN,
+        "ys.append(y)",
+        "ys.append(xp.zeros_like(y))",
+        listed("the_output_is_never_written"),
+    ),
+    Mistake(
+        "the caller's state is written to",
+        SCAN,
+        "        now = after\n",
+        "        for name in cell.states:\n            now[name][...] = after[name]\n",
+        listed("the_callers_state_is_written_to"),
+    ),
+    Mistake(
+        "the incoming gradient is taken for the gates",
+        UPDATE,
+        "c_prev, i, g, o, out = before.c, saved.i, saved.g, saved.o, saved.out",
+        "c_prev, i, g, o, out = before.c, d.h, d.h, d.h, saved.out",
+        listed("backward_takes_the_incoming_gradient_for_the_gates"),
+    ),
+    Mistake(
+        "input and state change places backward",
+        SCAN,
+        "dx = xp.reshape(da_x @ weights.input, x.shape)",
+        "square = weights.recurrent is not None and weights.recurrent.shape == weights.input.shape\n"
+        "    dx = xp.reshape(da_x @ (weights.recurrent if square else weights.input), x.shape)",
+        listed("input_and_state_are_stacked_in_one_order_forward_and_another_backward"),
+    ),
+    Mistake(
+        "index -1 at the first step, backward",
+        SCAN,
+        "{name: cache.states[name][k] for name in cell.states}",
+        "{name: cache.states[name][k - 1 if k == 0 else k] for name in cell.states}",
+        listed("index_minus_1_at_the_first_step"),
+    ),
+    Mistake(
+        "index -1 at the first step, forward",
+        SCAN,
+        "now = dict(zip(cell.states, start, strict=True))",
+        "now = {name: xp.zeros_like(value) for name, value in zip(cell.states, start, strict=True)}",
+        listed("index_minus_1_at_the_first_step"),
+    ),
+    Mistake(
+        "the next step's dh is dropped",
+        SCAN,
+        '{"h": carried["h"] + dy[t, ...]}',
+        '{"h": dy[t, ...]}',
+        listed("the_gradient_of_the_next_step_is_dropped"),
+    ),
+    Mistake(
+        "the next step's dc is dropped",
+        UPDATE,
+        "dc = d.c + dc_seen",
+        "dc = dc_seen",
+        listed("the_gradient_of_the_next_step_is_dropped"),
+    ),
+    Mistake(
+        "a bias gets another's gradient",
+        SCAN,
+        "input_bias=None if weights.input_bias is None else sum_over_rows(da_x)",
+        "input_bias=None if weights.input_bias is None else xp.roll(sum_over_rows(da_x), 1)",
+        listed("a_bias_gets_anothers_gradient"),
+    ),
+    Mistake(
+        "rows are taken for time",
+        RECURRENT,
+        "return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a",
+        "return a",
+        listed("rows_are_taken_for_time"),
+    ),
+    Mistake(
+        "state leaks from call to call",
+        RECURRENT,
+        'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)',
+        'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)\n'
+        '        starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
+        "        self.leaked = [tuple(a + 0.1 for a in start) for start in starts]",
+        listed("state_leaks_from_call_to_call"),
+    ),
+    Mistake(
+        "an optimizer step for each sample",
+        "src/recurray/language_model/training.py",
+        "        self._optimizer.step(grads)\n",
+        "        for _ in range(self.settings.batch_size):\n            self._optimizer.step(grads)\n",
+        listed("an_optimizer_step_for_each_sample"),
+    ),
+    Mistake(
+        "the sigmoid overflows",
+        ARRAYS,
+        "e = xp.exp(clamp(a, None, WHOLE))",
+        "e = xp.exp(a)",
+        listed("the_sigmoid_overflows"),
+    ),
+    Mistake(
+        "the sigmoid loses what is tiny",
+        ARRAYS,
+        "return e / (1 + e)",
+        "return 0.5 * xp.tanh(0.5 * a) + 0.5",
+        ("tests/library/test_precision.py",),
+    ),
+    Mistake(
+        "rows are added up one by one",
+        ARRAYS,
+        "while a.shape[0] > 2 * AT_A_TIME:",
+        "while False:",
+        ("tests/library/test_sums.py",),
+    ),
+    Mistake(
+        "float32 becomes float64",
+        ARRAYS,
+        "return e / (1 + e)",
+        "return e / (xp.asarray(1.0) + e)",
+        listed("float32_becomes_float64"),
+    ),
+    Mistake(
+        "tests with zero states",
+        "tests/harness/problems.py",
+        "start={name: rng.standard_normal(value.shape)",
+        "start={name: 0 * rng.standard_normal(value.shape)",
+        listed("tests_with_zero_states_and_gradients_alone"),
+    ),
+    Mistake(
+        "tests with zero gradients of the final state",
+        "tests/harness/problems.py",
+        "dend={name: rng.standard_normal(value.shape)",
+        "dend={name: 0 * rng.standard_normal(value.shape)",
+        listed("tests_with_zero_states_and_gradients_alone"),
+    ),
+    # The LSTM's mathematics
+    Mistake("gates in another order", UPDATE, 'else ("i", "f", "g", "o")', 'else ("i", "f", "o", "g")', FORMULA),
+    Mistake("c without forgetting", UPDATE, "c = f * c_prev + i * g", "c = c_prev + i * g", FORMULA),
+    Mistake("h without tanh", UPDATE, '{"h": o * out, "c": c}', '{"h": o * c, "c": c}', FORMULA),
+    Mistake("di with another gate's slope", UPDATE, '_gate_backward("i", g', '_gate_backward("f", g', FORMULA),
+    Mistake(
+        "df with c for c_prev",
+        UPDATE,
+        '_gate_backward("f", c_prev,',
+        '_gate_backward("f", saved.f * c_prev + i * g,',
+        FORMULA,
+    ),
+    Mistake("dg without tanh's slope", UPDATE, 'self._gate_backward("g", i, saved)', "i", FORMULA),
+    Mistake("do from dc", UPDATE, '{"o": d.h * h_by_o}', '{"o": dc * h_by_o}', FORMULA),
+    Mistake("tanh's slope", ACTIVATIONS, "return 1 - y * y", "return 1 - y", FORMULA),
+    Mistake("sigmoid's slope", ACTIVATIONS, "return y * (1 - y)", "return y", FORMULA),
+    Mistake("dc_prev without f", UPDATE, "return da, dc * c_by_c, grads", "return da, dc, grads", FORMULA),
+    # The diagonal LSTM's
+    Mistake(
+        "a gate missing from dh",
+        DIAGONAL_CELL,
+        "total(da[k] * w[k] for k in self.gates)",
+        "total(da[k] * w[k] for k in self.gates[:-1])",
+        FORMULA,
+    ),
+    Mistake(
+        "a gate missing from dz",
+        DIAGONAL_CELL,
+        "total(dx[k] for k in self.gates)",
+        "total(dx[k] for k in self.gates[1:])",
+        FORMULA,
+    ),
+    Mistake("dw from h after the step", DIAGONAL_CELL, "da[k] * before.h", "da[k] * (saved.o * saved.out)", FORMULA),
+    Mistake("du without z", DIAGONAL_CELL, 'da[k] * product["z"', 'da[k] + 0 * product["z"', FORMULA),
+    Mistake("no bias", DIAGONAL_CELL, "(driven[k] + b[k])", "driven[k]", FORMULA),
+    # The scan
+    Mistake(
+        "the recurrent bias is left out",
+        SCAN,
+        "return weights.recurrent, weights.recurrent_bias",
+        "return weights.recurrent, None",
+        FORMULA,
+    ),
+    Mistake(
+        "outputs past the length", SCAN, "            y = xp.where(valid[t, ...], y, xp.zeros_like(y))\n", "", FORMULA
+    ),
+    Mistake(
+        "the state moves on past the length",
+        SCAN,
+        "after = {name: xp.where(valid[t, ...], after[name], now[name]) for name in cell.states}",
+        "after = {name: after[name] for name in cell.states}",
+        FORMULA,
+    ),
+    Mistake("the first padded step counts", SCAN, "return time < xp.reshape(", "return time <= xp.reshape(", FORMULA),
+    Mistake(
+        "padding of x gets in",
+        SCAN,
+        "x = xp.where(valid, x, xp.zeros_like(x))",
+        "x = xp.where(valid, x, x)",
+        PADDING,
+    ),
+    Mistake(
+        "padding of dy gets in",
+        SCAN,
+        "d = {name: xp.where(valid[t, ...], value, xp.zeros_like(value)) for name, value in d.items()}",
+        "d = dict(d)",
+        PADDING,
+    ),
+    Mistake(
+        "padding of dy times zero gets in",
+        SCAN,
+        "d = {name: xp.where(valid[t, ...], value, xp.zeros_like(value)) for name, value in d.items()}",
+        "d = {name: xp.astype(valid[t, ...], value.dtype) * value for name, value in d.items()}",
+        PADDING,
+    ),
+    Mistake(
+        "the gradient stops at padding",
+        SCAN,
+        "dbefore = {name: xp.where(valid[t, ...], dbefore[name], carried[name]) for name in cell.states}",
+        "dbefore = dict(dbefore)",
+        FORMULA,
+    ),
+    Mistake(
+        "no direction runs backwards",
+        SCAN,
+        "in reversed(range(steps)) if reverse else range(steps):",
+        "in range(steps):",
+        REVERSE,
+    ),
+    Mistake("reverse outputs in the order of the loop", SCAN, "ys[::-1] if reverse else ys", "ys", REVERSE),
+    Mistake("backward of reverse takes the wrong steps", SCAN, "t = steps - 1 - k if reverse else k", "t = k", REVERSE),
+    Mistake("dW of reverse in the wrong order", SCAN, "da_x if reverse else da_x[::-1]", "da_x[::-1]", REVERSE),
+    Mistake("dU with h after the step", SCAN, 'cache.states["h"][:steps]', 'cache.states["h"][-steps:]', FORMULA),
+    Mistake("dU in the wrong order", SCAN, "_stack(da[::-1], like", "_stack(da, like", FORMULA),
+    Mistake(
+        "the projection's gradient in the wrong order", SCAN, "_stack(dprojected[::-1]", "_stack(dprojected", FORMULA
+    ),
+    Mistake(
+        "pointwise gradients of one step alone",
+        SCAN,
+        "of_steps.append(sum_over_rows(grads.params[name][row]))",
+        "of_steps[:] = [sum_over_rows(grads.params[name][row])]",
+        FORMULA,
+    ),
+    # The layer around the scan
+    Mistake(
+        "dropout before the first layer",
+        RECURRENT,
+        "self.dropout and layer > 0",
+        "self.dropout and layer >= 0",
+        ("tests/library/layers/test_lstm.py::test_dropout_stands_between_the_layers",),
+    ),
+    Mistake(
+        "dropout in inference",
+        RECURRENT,
+        "rng = (rng or self.rng) if training else None",
+        "rng = rng or self.rng",
+        (f"{EVERY}test_rows_do_not_know_of_each_other", "tests/library/layers/test_lstm.py"),
+    ),
+    Mistake(
+        "no dropout backward",
+        STACK,
+        "dy = layer.dropout(dy, slice(0, dy.shape[0]))",
+        "dy = dy",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "the given generator is ignored",
+        RECURRENT,
+        "(rng or self.rng) if training",
+        "self.rng if training",
+        ("tests/library/layers/test_lstm.py",),
+    ),
+    Mistake("one direction's dx alone", STACK, "done[0][0] + done[1][0]", "done[0][0]", FORMULA),
+    Mistake(
+        "directions change places in the gradients",
+        RECURRENT,
+        "self._named_grads(dweights, layer, direction, ",
+        "self._named_grads(dweights, layer, self.directions - 1 - direction, ",
+        FORMULA,
+    ),
+    Mistake(
+        "both directions start from one state",
+        RECURRENT,
+        "starts[layer * self.directions + direction]",
+        "starts[layer * self.directions]",
+        FORMULA,
+    ),
+    Mistake(
+        "upper layers don't know the lengths",
+        STACK,
+        "**options,",
+        '**(options | {"lengths": None} if ends else options),',
+        FORMULA,
+    ),
+    Mistake(
+        "the forget bias counts twice",
+        RECURRENT.replace("recurrent", "lstm"),
+        '"recurrent_bias": 0.0}',
+        '"recurrent_bias": value}',
+        ("tests/library/layers/test_lstm.py::test_forget_bias",),
+    ),
+    Mistake(
+        "recurrent dropout forward alone",
+        SCAN,
+        "_masked(da_outer[-1] @ outer[0], cache.output_mask)",
+        "da_outer[-1] @ outer[0]",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "dU without recurrent dropout",
+        SCAN,
+        "_masked(h, cache.output_mask) for h in",
+        "h for h in",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "weight dropout forward alone",
+        RECURRENT,
+        "values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)",
+        "values[field] = values[field] / (1 - self.weight_dropout)",
+        DIFFERENCES,
+    ),
+    Mistake(
+        "recurrent dropout drawn anew at each step",
+        "src/recurray/layers/draws.py",
+        "own = (1, *shape[1:]) if name in cell.sequence_draws else shape",
+        "own = shape",
+        FORMULA,
+    ),
+    Mistake(
+        "recurrent dropout without scaling",
+        DROPOUT_CELL,
+        "x.recurrent_dropout / (1 - self.p)",
+        "x.recurrent_dropout",
+        FORMULA,
+    ),
+    Mistake(
+        "dh without recurrent dropout",
+        DROPOUT_CELL,
+        '"h": grads.before["h"] * factor}',
+        '"h": grads.before["h"]}',
+        FORMULA,
+    ),
+    Mistake(
+        "dw without recurrent dropout",
+        DROPOUT_CELL,
+        "self.cell.step_backward(d, saved, _seen(before, factor), params)",
+        "self.cell.step_backward(d, saved, before, params)",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps what recurrent dropout left",
+        DROPOUT_CELL,
+        "        return replace(cell, cell=with_recurrent_dropout(cell.cell, p))\n",
+        "        found = RecurrentDropoutCell(cell.cell, p)\n"
+        "        object.__setattr__(found, 'cell', cell)\n        return found\n",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout's gradient is kept twice",
+        "src/recurray/cells/zoneout.py",
+        "kept[name] = whole - taken",
+        "kept[name] = whole",
+        FORMULA,
+    ),
+    Mistake(
+        "zoneout keeps to rounding alone",
+        "src/recurray/cells/zoneout.py",
+        "keep * getattr(before, name) + take * after[name]",
+        "after[name] + keep * (getattr(before, name) - after[name])",
+        ("tests/library/test_cells.py::test_zoneout_keeps_units_as_they_were",),
+    ),
+    Mistake(
+        "a learned start state without a gradient",
+        RECURRENT,
+        "xp.zeros_like(total) if state_given else total",
+        "xp.zeros_like(total)",
+        DIFFERENCES,
+    ),
+    # The other layers
+    Mistake("last takes the step before", LAST, "device=device) - 1\n", "device=device) - 2\n", FORMULA),
+    Mistake(
+        "last ignores the lengths",
+        LAST,
+        "if lengths is None else lengths, dtype",
+        "if True else lengths, dtype",
+        FORMULA,
+    ),
+    Mistake("last by a product", LAST, "xp.where(chosen, x, zero)", "xp.astype(chosen, x.dtype) * x", PADDING),
+    Mistake("last forgets the state", LAST, "        y = xp.where(carried, before, y)\n", "", FORMULA),
+    Mistake(
+        "last forgets dstate", LAST, 'dy = dy + self._state("dstate", ', 'dy = dy + 0 * self._state("dstate", ', FORMULA
+    ),
+    Mistake("last passes dstart on for all rows", LAST, "xp.where(cache.carried, dy, zero)", "dy + zero", FORMULA),
+    Mistake(
+        "layer norm without the mean's gradient", NORM, "(d - along_mean - along_scale)", "(d - along_scale)", FORMULA
+    ),
+    Mistake(
+        "layer norm without the scale's gradient", NORM, "(d - along_mean - along_scale)", "(d - along_mean)", FORMULA
+    ),
+    Mistake("layer norm's gradient without the weight", NORM, "d = dy * cache.weight", "d = dy", FORMULA),
+    Mistake(
+        "eps outside the root",
+        NORM,
+        "keepdims=True) + self.eps)",
+        "keepdims=True)) + self.eps",
+        ("tests/library/layers/test_layers.py::test_layer_norm_of_what_does_not_vary",),
+    ),
+    Mistake("linear's bias gets the mean", LINEAR, "sum_over_rows(dy)", "xp.mean(dy, axis=0)", FORMULA),
+    Mistake("dropout without scaling", DROPOUT, "xp.where(kept, a / (1 - p),", "xp.where(kept, a,", DROPS),
+    Mistake(
+        "dropout drops the others", "src/recurray/layers/draws.py", ">= np.float32(drop)", "< np.float32(drop)", DROPS
+    ),
+    Mistake(
+        "dropout draws anew backward",
+        DROPOUT,
+        "return dy if cache.kept is None else dropped(",
+        "return dy if True else dropped(",
+        DIFFERENCES,
+    ),
+    Mistake("embedding's range is one too far", EMBEDDING, "< self.num_embeddings):", "<= self.num_embeddings):", BAD),
+    Mistake(
+        "embedding adds repeated integers once",
+        BACKEND,
+        "numbers[None, :], values.dtype), values)",
+        "numbers[None, :], values.dtype), values) / xp.maximum(xp.sum(index[:, None] == numbers, axis=0), 1)[:, None]",
+        FORMULA,
+    ),
+    Mistake(
+        "softmax's sum",
+        ACTIVATIONS,
+        "y * (dy - namespace_of(y).sum(in_order(dy * y), axis=-1, keepdims=True))",
+        "y * dy",
+        FORMULA,
+    ),
+    Mistake("log_softmax overflows", ACTIVATIONS, "shifted = below_largest(in_order(x))", "shifted = x", LARGE),
+    Mistake(
+        "softplus overflows",
+        ACTIVATIONS,
+        "return _positive_part(x) + xp.log1p(xp.exp(-xp.abs(x)))",
+        "return xp.log1p(xp.exp(x))",
+        LARGE,
+    ),
+    Mistake(
+        "sequential keeps the lengths to itself",
+        SEQUENTIAL,
+        "layer._forward(x, start, lengths,",
+        "layer._forward(x, start, None,",
+        ONE_BY_ONE,
+    ),
+    Mistake(
+        "sequential forgets dstate",
+        SEQUENTIAL,
+        "cache.layers[place], dx, dends[place])",
+        "cache.layers[place], dx, None)",
+        ONE_BY_ONE,
+    ),
+    Mistake(
+        "sequential is always training",
+        SEQUENTIAL,
+        "training=training, rng=rng",
+        "training=True, rng=rng",
+        (f"{EVERY}test_inference_is_forward_without_dropout",),
+    ),
+    # What is kept, given out and taken in
+    Mistake(
+        "state_dict gives the params themselves",
+        BACKEND,
+        'return np.array(to_numpy(a, "a"), order="C")',
+        'return to_numpy(a, "a")',
+        (f"{EVERY}test_state_dict_holds_copies",),
+    ),
+    Mistake(
+        "loading keeps the caller's arrays",
+        CHECKS,
+        "backend.asarray(value.copy(), dtype)",
+        "backend.asarray(value, dtype)",
+        (f"{EVERY}test_state_dict_holds_copies",),
+    ),
+    Mistake("params missing on load are kept", CHECKS, "    if missing or unknown:", "    if unknown:", BAD),
+    Mistake("wrong shapes pass", CHECKS, "isinstance(w, int) and h != w", "isinstance(w, int) and h < w", BAD),
+    Mistake("lengths too large pass", CHECKS, "if not 0 <= length <= steps:", "if not 0 <= length:", BAD),
+    Mistake("integers pass for floats", CHECKS, 'value.dtype, "real floating"', 'value.dtype, "numeric"', BAD),
+    Mistake(
+        "other devices pass",
+        CHECKS,
+        "if not backend.on_device(value):",
+        "if False:",
+        BAD,
+        backends="array-api-strict,device1",
+    ),
+    Mistake(
+        "backward takes the params of now",
+        LINEAR,
+        "dy @ cache.weight, x.shape",
+        'dy @ self.params["weight"], x.shape',
+        (f"{EVERY}test_backward_goes_with_the_params_of_its_forward",),
+    ),
+    # Moving
+    Mistake(
+        "a moved layer shares its params",
+        "src/recurray/layers/moving.py",
+        "return backend.xp.astype(value, value.dtype)",
+        "return value",
+        (f"{MOVING}test_a_moved_layer_shares_no_array",),
+    ),
+    Mistake(
+        "a moved layer keeps the precision",
+        LAYER,
+        "self.dtype if dtype is None else checks.float_dtype(dtype),",
+        "self.dtype,",
+        (f"{MOVING}test_a_layer_in_another_precision",),
+    ),
+    Mistake(
+        "a moved layer shares its generator",
+        LAYER,
+        "        other._own_generators()\n",
+        "",
+        (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
+    ),
+    Mistake(
+        "a moved Sequential shares its layers' generators",
+        SEQUENTIAL,
+        "            layer._own_generators()",
+        "            pass",
+        (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
+    ),
+    Mistake(
+        "a moved layer keeps the form of its state",
+        RECURRENT,
+        "        other._state_form = other._made_state_form()\n",
+        "",
+        (f"{MOVING}test_a_layer_in_another_precision",),
+    ),
+    Mistake(
+        "a moved layer shares its short way",
+        RECURRENT,
+        "        other._one_steps = OneSteps()\n",
+        "",
+        (f"{MOVING}test_single_steps_of_a_moved_layer",),
+    ),
+    Mistake(
+        "a cell isn't tried where it goes",
+        RECURRENT,
+        "        check_cell(self._given_cell, backend)\n",
+        "",
+        (f"{MOVING}test_a_cell_is_tried_where_it_goes",),
+    ),
+    Mistake(
+        "a moved layer counts as one that nobody gave a backend",
+        LAYER,
+        "other._unsaid = self._unsaid - said",
+        "other._unsaid = self._unsaid",
+        (f"{MOVING}test_what_contradicts_itself_is_refused",),
+    ),
+    Mistake(
+        "numbers too large for float32 pass",
+        "src/recurray/layers/moving.py",
+        "if largest > FLOAT32_MAX:",
+        "if False:",
+        (f"{MOVING}test_numbers_too_large_for_float32",),
+    ),
+    Mistake(
+        "a moved stream forgets its state",
+        "src/recurray/streaming.py",
+        "model.as_state(self.state)",
+        "None",
+        (f"{MOVING}test_a_stream_moves_between_two_chunks",),
+    ),
+    Mistake(
+        "a moved optimizer forgets its moments",
+        "src/recurray/optim/optimizer.py",
+        "        other.load_state_dict(self.state_dict())\n",
+        "",
+        (f"{MOVING}test_training_goes_on_elsewhere",),
+    ),
+    Mistake(
+        "a follower has a generator of its own",
+        JOINING,
+        "layer._on(at, own)",
+        "layer.to(at, own)",
+        (f"{MOVING}test_a_layer_without_params_serves_two_models",),
+    ),
+    Mistake(
+        "layers without params keep their precision",
+        JOINING,
+        'own = dtype if "dtype" in names else layer.dtype',
+        "own = layer.dtype",
+        (f"{MOVING}test_layers_without_params_follow_the_others",),
+    ),
+    Mistake(
+        "a layer is copied only where the default isn't what it is given",
+        JOINING,
+        "if is_told else layer)",
+        "if is_told and layer.backend is not at else layer)",
+        (f"{MOVING}test_a_layer_that_was_given_the_sequentials_backend_is_a_copy_whatever_the_default",),
+    ),
+    Mistake(
+        "within another Sequential what was said is forgotten",
+        SEQUENTIAL,
+        '({"backend"} if backend is not None else set())',
+        "set()",
+        (f"{MOVING}test_within_another_what_was_said_counts",),
+    ),
+    Mistake(
+        "layers on other backends are taken along",
+        JOINING,
+        "if asked is not None and own != asked:",
+        "if False:",
+        (f"{MOVING}test_what_contradicts_itself_is_refused",),
+    ),
+    Mistake(
+        "streaming forgets the state",
+        "src/recurray/streaming.py",
+        "y, self.state = self.model(",
+        "y, _ = self.model(",
+        ("tests/library/layers/test_streaming.py",),
+    ),
+    Mistake(
+        "streaming ignores the lengths",
+        "src/recurray/streaming.py",
+        "(x, self.state, lengths)",
+        "(x, self.state)",
+        ("tests/library/layers/test_streaming.py",),
+    ),
+    # Finding backends
+    Mistake(
+        "the environment is ignored",
+        "src/recurray/selector.py",
+        'environment.backend((*backend_names(), "auto")) or "numpy"',
+        '"numpy"',
+        BACKENDS,
+    ),
+    Mistake(
+        "auto is always numpy",
+        "src/recurray/selector.py",
+        'if "cupy" in _announced() and why',
+        "if False and why",
+        BACKENDS,
+    ),
+    Mistake(
+        "everything is imported",
+        ARRAYS,
+        "from typing import Any\n",
+        "from typing import Any\n\nimport array_api_compat\n",
+        BACKENDS,
+    ),
+    Mistake(
+        "a device is left behind",
+        BACKEND,
+        "dtype=wanted, device=self.device)",
+        "dtype=wanted)",
+        BACKENDS,
+        backends="device1",
+    ),
+    # The gradient check
+    Mistake(
+        "cells of wrong shapes pass",
+        "src/recurray/layers/trial.py",
+        "if tuple(value.shape) != shape:",
+        "if len(value.shape) != len(shape):",
+        ("tests/library/test_cells.py",),
+    ),
+    Mistake(
+        "layers take any cell",
+        RECURRENT,
+        "        check_cell(cell, self.backend)\n",
+        "",
+        ("tests/library/test_cells.py",),
+    ),
+    Mistake("the check passes all", GRADIENT_CHECK, " and error <= tolerance * scale + FLOOR", "", CHECK),
+    Mistake("the check passes NaN", GRADIENT_CHECK, '"" if np.isfinite(found).all() else', '"" if True else', CHECK),
+    Mistake(
+        "the check draws anew in every run",
+        GRADIENT_CHECK,
+        "np.random.default_rng(seed)  # the same",
+        "rng  # not the same",
+        CHECK,
+    ),
+    # Files, and other processes
+    Mistake(
+        "a forked child waits for the pool's lock",
+        "backends/recurray_numpy/buffers.py",
+        "            os.register_at_fork(after_in_child=begin_anew)",
+        "            pass",
+        ("tests/library/test_fork.py::test_a_fork_amid_the_pool_of_buffers",),
+    ),
+    Mistake(
+        "the file isn't flushed before it is renamed",
+        FILES,
+        "                os.fsync(file.fileno())",
+        "                pass",
+        ("tests/library/test_files.py::test_file_then_folder_are_flushed_to_the_disk",),
+    ),
+    Mistake(
+        "the folder isn't flushed",
+        FILES,
+        "        _flush_directory(path.parent)",
+        "        pass",
+        ("tests/library/test_files.py::test_file_then_folder_are_flushed_to_the_disk",),
+    ),
+    Mistake(
+        "the temporary file's name can be guessed",
+        FILES,
+        "{secrets.token_hex(4)}",
+        "{0:08x}",
+        ("tests/library/test_files.py::test_temporary_names_are_not_to_be_guessed",),
+    ),
+    Mistake(
+        "two may write one file",
+        FILES,
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/library/test_files.py::test_two_cannot_write_the_same_file_at_the_same_time",),
+    ),
+    Mistake(
+        "what a killed run leaves stays",
+        FILES,
+        "        self._remove_unfinished()\n",
+        "",
+        ("tests/library/test_files.py::test_a_killed_process_keeps_nobody_off_and_its_files_go",),
+    ),
+    Mistake(
+        "a private file becomes everybody's",
+        FILES,
+        "                    _take_permissions(temporary, self.path, former)",
+        "                    pass",
+        ("tests/library/test_files.py::test_permissions_stay",),
+    ),
+    Mistake(
+        "the check beforehand doesn't rename",
+        FILES,
+        '                self._put(iter(lambda: file.read(_BLOCK), b""), self.path)',
+        "                pass",
+        ("tests/library/test_files.py::test_the_check_renames_as_the_writing_does",),
+    ),
+    Mistake(
+        "a header has no limit",
+        "src/recurray/language_model/checkpoint.py",
+        "_HEADER_LIMIT = 8 * 2**20",
+        "_HEADER_LIMIT = 2**40",
+        ("tests/library/command_line/test_streams_and_sources.py::test_a_long_header_is_refused_before_it_is_read",),
+    ),
+    Mistake(
+        "params that aren't finite are saved",
+        "src/recurray/language_model/training.py",
+        '            raise self._stopped(f"{named} isn\'t finite any more")',
+        "            pass",
+        ("tests/library/language_model/test_saving.py::test_params_that_are_not_finite_never_become_the_checkpoint",),
+    ),
+    Mistake(
+        "a terminal is sent control characters",
+        "src/recurray/command_line/output.py",
+        "printable(text) if stream.isatty() else text",
+        "text",
+        (
+            "tests/library/command_line/test_streams_and_sources.py::test_a_terminal_is_sent_no_control_characters_of_a_model",
+        ),
+    ),
+]
+
+
+@contextmanager
+def planted(tree: Path, mistake: Mistake) -> Iterator[None]:
+    """Make the mistake in a copy of the library, for as long as this is open."""
+    path = tree / mistake.file
+    in_c, library = path.parent.name == "c", tree / LIBRARY
+    text, times = path.read_text(), path.stat()
+    if text.count(mistake.old) != 1:
+        raise LookupError(f"{mistake.file} has {text.count(mistake.old)} times, not once: {mistake.old}")
+    try:
+        path.write_text(text.replace(mistake.old, mistake.new))
+        os.utime(path, (times.st_atime, times.st_mtime + 1000))  # so that what was compiled before isn't taken for it
+        if in_c:
+            sound = library.rename(library.with_suffix(".sound"))
+            compile_engine(tree)
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, (times.st_atime, times.st_mtime))
+        if in_c:
+            sound.replace(library)
+
+
+def compile_engine(tree: Path) -> None:
+    """Compile the engine of a copy, for the portable instruction set alone."""
+    engine = tree / "backends" / "recurray_native"
+    built = tree / "built"
+    built.mkdir(exist_ok=True)
+    dispatch = (
+        (engine / "c" / "dispatch.c")
+        .read_text()
+        .replace("defined(__x86_64__)", "0")
+        .replace("defined(__aarch64__)", "0")
+    )
+    (built / "dispatch.c").write_text(dispatch)
+    command = [
+        COMPILER,
+        "-O1",
+        "-std=gnu11",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-w",
+        "-pthread",
+        f"-I{engine / 'c'}",
+    ]
+    level = ["-DLEVEL=portable", "-DVECTOR_BYTES=16", "-DROWS=4", "-DVECTORS=2", "-c", str(engine / "c" / "level.c")]
+    for double in (0, 1):
+        subprocess.run([*command, *level, f"-DDOUBLE={double}", "-o", str(built / f"{double}.o")], check=True)
+    sources = [built / "dispatch.c", engine / "c" / "memory.c", engine / "c" / "pool.c", built / "0.o", built / "1.o"]
+    (tree / LIBRARY).unlink(missing_ok=True)  # a process may have it in use
+    subprocess.run([*command, "-shared", *map(str, sources), "-o", str(tree / LIBRARY), "-lm"], check=True)
+
+
+def run(tree: Path, tests: list[str], backends: str, compiled: bool = False) -> tuple[int, str]:
+    """Run tests on the copy; return pytest's exit status (or -1) and the first test that failed (or the last lines).
+
+    A test that fails because what was planted is no sound code catches nothing.
+    What Python compiles is kept if ``compiled``: not of a planted mistake, which it would outlive.
+    """
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in ("src", "backends")),
+        "PYTHONDONTWRITEBYTECODE": "" if compiled else "1",
+        "COLUMNS": "500",  # so that pytest doesn't cut off its lines
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "RECURRAY_TEST_BACKENDS": backends,
+    }
+    for variable in ("RECURRAY_TEST_REQUIRE", "RECURRAY_BACKEND", "RECURRAY_NATIVE_LEVEL", "PYTEST_ADDOPTS"):
+        environment.pop(variable, None)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *tests], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode < 0:
+        return 1, f"the process ended by signal {-done.returncode}"
+    for line in lines:
+        if line.startswith("FAILED "):
+            test, _, error = line.removeprefix("FAILED ").partition(" - ")
+            broken = error.startswith(("NameError", "AttributeError", "SyntaxError", "ImportError"))
+            return (-1, line) if broken else (done.returncode, test)
+    return done.returncode, "\n".join(lines[-15:])
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy the library and its tests, and what has been compiled of them."""
+    for part in ("src", "backends", "tests"):
+        shutil.copytree(source / part, target / part)
+    shutil.copy(source / "pyproject.toml", target)
+    return target
+
+
+def main(words: list[str]) -> int:
+    """Plant the mistakes whose names have all the words."""
+    known = ANEW if "--anew" in words else [*MISTAKES, *SURVIVORS, *(ANEW if "--all" in words else ())]
+    words = [word for word in words if word not in ("--anew", "--all")]
+    chosen = [mistake for mistake in known if all(word in mistake.name for word in words)]
+    if shutil.which(COMPILER) is None:
+        print(f"There is no C compiler {COMPILER}: mistakes in the compiled engine aren't tried")
+        chosen = [mistake for mistake in chosen if "native" not in mistake.backends]
+    width = max((len(mistake.name) for mistake in chosen), default=0)
+    began = time.perf_counter()
+    caught = 0
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
+        first = copy(ROOT, Path(folder).resolve() / "0")
+        if any("native" in mistake.backends for mistake in chosen):
+            compile_engine(first)
+        for backends in sorted({mistake.backends for mistake in chosen}):
+            tests = sorted({test for mistake in chosen if mistake.backends == backends for test in mistake.tests})
+            status, found = run(first, tests, backends, compiled=True)
+            if status != 0:
+                print(f"The tests fail without a mistake: {found}")
+                return 1
+        free: Queue[Path] = Queue()
+        free.put(first)
+        for number in range(1, WORKERS):
+            free.put(copy(first, first.with_name(str(number))))
+
+        def attempt(mistake: Mistake) -> tuple[int, str]:
+            tree = free.get()
+            try:
+                with planted(tree, mistake):
+                    return run(tree, list(mistake.tests), mistake.backends)
+            except LookupError as error:
+                return -1, str(error)
+            finally:
+                free.put(tree)
+
+        for mistake, (status, found) in zip(chosen, pool.map(attempt, chosen), strict=True):
+            missed = f"NOT CAUGHT by {', '.join(mistake.tests)}"
+            outcome = {0: missed, 1: found}.get(status, f"COULD NOT BE TRIED: {found}")
+            print(f"{mistake.name:{width}}  {outcome}", flush=True)
+            caught += status == 1
+    print(f"{caught} of {len(chosen)} mistakes caught in {time.perf_counter() - began:.0f} s")
+    return 0 if chosen and caught == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,335 @@
+"""The NumPy backend's written code gives the reference path's numbers, for any cell, batch and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import recurray as rr
+from harness.compare_scans import draw
+from harness.named_cell import CELLS as NAMED_CELLS
+from harness.named_cell import NamedCell
+from harness.random_cell import RandomCell
+from recurray.arrays import namespace_of, sigmoid, tanh
+from recurray.cells import (
+    Cell,
+    CellGradients,
+    DiagonalLSTMCell,
+    GRUCell,
+    LSTMCell,
+    MGUCell,
+    RNNCell,
+    SLSTMCell,
+    Weights,
+    ZoneoutCell,
+)
+from recurray_numpy.backend import NumpyBackend
+from recurray_numpy.compiled import compiled
+from recurray_numpy.names import Word, is_called
+from recurray_numpy.prepared import Prepared, for_backward, for_forward
+from recurray_numpy.runs import Run, cut
+
+FAST, REFERENCE = NumpyBackend(engine="numpy"), rr.get_backend(np)
+
+
+def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True):
+    """Random weights, input, start state and lengths."""
+    output = projection or size
+
+    def draw(*shape):
+        return rng.standard_normal(shape)
+
+    gates_in, gates_across = len(cell.input_gates) * size, len(cell.recurrent_gates) * size
+    weights = Weights(
+        input=draw(gates_in, features),
+        recurrent=draw(gates_across, output) if gates_across else None,
+        input_bias=draw(gates_in) if bias else None,
+        recurrent_bias=draw(gates_across) if bias and gates_across else None,
+        projection=draw(projection, size) if projection else None,
+        pointwise={name: draw(len(rows), size) for name, rows in cell.pointwise.items()},
+    )
+    start = tuple(draw(batch, output if name == "h" else size) for name in cell.states)
+    lengths = rng.integers(0, steps + 1, batch).tolist() if ragged else None
+    return weights, draw(steps, batch, features), start, lengths
+
+
+def both_ways(cell, weights, x, start, lengths, *, reverse, rng, masked=False):
+    """Run a cell forward (for inference too) and backward on both paths, and compare everything."""
+    results = []
+    size = len(weights.input) // len(cell.input_gates)
+    shape = (x.shape[0], x.shape[1], size)
+    draws = {name: draw(rng, shape, p, name in cell.sequence_draws, x.dtype) for name, p in cell.draws.items()}
+    means = dict(cell.draws)
+    options = {"lengths": lengths, "reverse": reverse}
+    if masked:
+        options["output_mask"] = (rng.random(start[0].shape) < 0.5) * 2.0
+    dy_rng = rng.integers(1 << 30)
+    for backend in (FAST, REFERENCE):
+        y, end, cache = backend.scan_forward(cell, weights, x, start, keep=True, draws=draws, **options)
+        plain = backend.scan_forward(cell, weights, x, start, keep=False, draws=draws, **options)
+        mean, _, _ = backend.scan_forward(cell, weights, x, start, keep=False, draws=means, **options)
+        assert plain[2] is None
+        later = np.random.default_rng(dy_rng)
+        dy, dend = later.standard_normal(y.shape), tuple(later.standard_normal(s.shape) for s in end)
+        dx, dstart, grads = backend.scan_backward(cell, cache, dy, dend)
+        again = backend.scan_backward(cell, cache, dy, dend)  # a cache can be used twice
+        np.testing.assert_array_equal(again[0], dx)
+        named = {"y": y, "plain y": plain[0], "mean y": mean, "dx": dx}
+        named |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
+        named |= {f"dstart {k}": a for k, a in enumerate(dstart)}
+        named |= {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
+        results.append(named | dict(grads.pointwise))
+    fast, reference = results
+    assert fast.keys() == reference.keys()
+    for name, expected in reference.items():
+        if expected is None:
+            assert fast[name] is None
+        else:
+            assert fast[name].shape == expected.shape, name
+            scale = max(1.0, float(np.abs(expected).max(initial=0)))
+            np.testing.assert_allclose(fast[name], expected, rtol=0, atol=1e-11 * scale, err_msg=name)
+
+
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+
+
+@pytest.mark.parametrize("cell", [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)], ids=repr)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_built_in_cells_equal_the_reference(cell, ragged, reverse):
+    rng = np.random.default_rng(7)
+    for batch, steps in SIZES:
+        both_ways(cell, *problem(cell, rng, batch=batch, steps=steps, ragged=ragged), reverse=reverse, rng=rng)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_projection_equals_the_reference(bias, batch):
+    rng = np.random.default_rng(8)
+    cell = LSTMCell()
+    arguments = problem(cell, rng, batch=batch, steps=6, projection=2, bias=bias)
+    both_ways(cell, *arguments, reverse=False, rng=rng)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_cells_equal_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    cell = RandomCell(seed)
+    batch, steps = SIZES[seed % len(SIZES)]
+    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", NAMED_CELLS)
+def test_a_cells_names_are_kept_apart_from_the_backends(cell, batch):
+    rng = np.random.default_rng(14)
+    arguments = problem(cell, rng, batch=batch, steps=5, projection=2 if cell.projectable else 0)
+    for masked in (False, True) if cell.recurrent_gates else (False,):
+        both_ways(cell, *arguments, reverse=False, rng=rng, masked=masked)
+
+
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_backends_own_names_leave_the_words_of_a_cells_names_alone(vector, masked):
+    cells_own = {
+        *("x_p", "z_q", "h_r", "h_s", "dx_p", "dz_q", "dh_r", "dh_s", "x_m", "saved_k", "param_1_u_a"),
+        *("before_h", "after_h", "d_h", "before_c", "after_c", "state_c", "d_c"),
+    }
+    found = set()
+    for cell in (NamedCell(), NamedCell(amid="s"), NamedCell(merged="", apart=""), NamedCell(projectable=True)):
+        for training in (True, False):
+            options = {"vector": vector, "masked": masked, "projected": cell.projectable}
+            forward = compiled(cell).forward(training=training, as_they_lie=False, **options)
+            backward = compiled(cell).backward(**options)
+            for part in (forward.ahead, forward.loop, backward.ahead, backward.loop, backward.after):
+                found |= {*part.names, *part.constants.values()}
+    assert {name for name in found if is_called(name, *get_args(Word))} == cells_own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 700, 100))
+def test_many_random_cells_equal_the_reference(first):
+    for seed in range(first, first + 100):
+        test_random_cells_equal_the_reference(seed)
+
+
+def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
+    monkeypatch.setattr("recurray_numpy.forward.CHUNK", 4000)
+    rng = np.random.default_rng(9)
+    for cell in (LSTMCell(), DiagonalLSTMCell(True)):
+        for batch in (1, 3):
+            both_ways(cell, *problem(cell, rng, batch=batch, steps=50), reverse=False, rng=rng)
+
+
+def test_runs_cover_every_valid_step_once():
+    rng = np.random.default_rng(10)
+    for reverse in (False, True):
+        for _ in range(50):
+            steps, batch = rng.integers(0, 7), rng.integers(0, 6)
+            lengths = rng.integers(0, steps + 1, batch).tolist()
+            seen = np.zeros((steps, batch), int)
+            runs = cut(steps, batch, lengths, reverse)
+            for run in runs:
+                seen[run.first : run.last, runs.rows_of(run)] += 1
+            np.testing.assert_array_equal(seen, np.arange(steps)[:, None] < np.array(lengths, int)[None, :])
+
+
+def test_full_rows_are_one_run():
+    assert cut(5, 2, [5, 5], reverse=False).runs == (Run(0, 5, 2),)
+    assert cut(5, 2, [5, 5], reverse=False).order is None
+
+
+def test_sigmoid_gates_of_the_lstm_share_one_activation():
+    plan = compiled(LSTMCell()).plan
+    assert plan.gates.logistic == ("i", "f", "o")
+    assert plan.gates.activated == ("i", "f", "o", "g")
+    options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
+    calls = compiled(LSTMCell()).forward(training=True, **options).loop.lines
+    assert len(calls) == 10, calls
+    assert sum(call.startswith("exp(") for call in calls) == 1
+
+
+@pytest.mark.parametrize("many", [0, 9])
+def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
+    monkeypatch.setattr("recurray_numpy.forward.MANY", many)
+    rng = np.random.default_rng(13)
+    for seed in range(12):
+        cell = RandomCell(seed)
+        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=seed % 2 > 0, rng=rng)
+    for cell in (LSTMCell(), LSTMCell(peepholes=True, coupled=True), GRUCell(), GRUCell(reset_after=False), RNNCell()):
+        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=False, rng=rng)
+
+
+def test_gates_without_a_product_share_one_activation():
+    options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
+    for training in (True, False):
+        loop = compiled(DiagonalLSTMCell(True)).forward(training=training, **options)
+        assert sum(line.startswith("tanh(") for line in loop.loop.lines) == 2, loop.loop.lines
+        assert sum(line.startswith("exp(") for line in loop.loop.lines) == 1
+        assert loop.joint.logistic == 3
+
+
+class Bounded(Cell):
+    """A cell with the same bound ahead of the loop and in it, and gates of one kind around another."""
+
+    input_gates = ("a", "b", "c", "d")
+    recurrent_gates = ("a", "b", "c")
+
+    def step(self, x, h, before, params):
+        clip = namespace_of(x.a).clip
+        a, b, c = tanh(x.a + h.a), sigmoid(x.b + h.b), tanh(x.c + h.c)
+        ahead, d = clip(x.d, -1.0, 1.0), clip(a + before.h, -1.0, 1.0)
+        return {"h": b * c + ahead * d}, {"a": a, "b": b, "c": c, "ahead": ahead, "d": d, "x": x.d}
+
+    def step_backward(self, d, saved, before, params):
+        def within(a):
+            return namespace_of(a).where(namespace_of(a).abs(a) < 1.0, namespace_of(a).ones_like(a), 0.0 * a)
+
+        s = saved
+        through = d.h * s.ahead * within(s.d)
+        dx = {
+            "a": through * (1 - s.a * s.a),
+            "b": d.h * s.c * (s.b * (1 - s.b)),
+            "c": d.h * s.b * (1 - s.c * s.c),
+        }
+        return CellGradients(x={**dx, "d": d.h * s.d * within(s.x)}, h=dx, before={"h": through})
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bounds_ahead_of_the_loop_and_in_it_are_kept_apart(batch):
+    rng = np.random.default_rng(15)
+    both_ways(Bounded(), *problem(Bounded(), rng, batch=batch, steps=6), reverse=False, rng=rng)
+
+
+def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
+    rng = np.random.default_rng(11)
+    for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
+        weights, *_ = problem(cell, rng, batch=1, steps=6)
+        prepared = Prepared(cell, compiled(cell).plan.row_gates, weights, as_they_lie=True)
+        used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
+        for name in ("w_hidden", "w_inner", "w_projection"):
+            assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)
+        assert np.shares_memory(prepared.of_input(prepared.gates.merged), weights.input), cell
+
+
+CELLS = [
+    LSTMCell(),
+    LSTMCell(layer_norm=True, peepholes=True, cell_clip=1.0),
+    DiagonalLSTMCell(True),
+    GRUCell(reset_after=False),
+    SLSTMCell(),
+    ZoneoutCell(LSTMCell(), 0.2, 0.3),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_computing_again_changes_no_bit(cell, batch, dtype, monkeypatch):
+    monkeypatch.setattr("recurray_numpy.products.COLUMNS", 100)
+    rng = np.random.default_rng(12)
+    for reverse, ragged in ((False, False), (True, True), (False, True)):
+        weights, x, start, lengths = problem(cell, rng, batch=batch, steps=150, features=5, size=7, ragged=ragged)
+        weights = Weights(**{f.name: rounded(getattr(weights, f.name), dtype) for f in fields(weights)})
+        x, start = rounded(x, dtype), rounded(start, dtype)
+        drawn = {name: (rng.random((150, batch, 7)) < p).astype(dtype) for name, p in cell.draws.items()}
+        mask = ((rng.random((batch, 7)) < 0.5) * 2).astype(dtype)
+        dy = rng.standard_normal((150, batch, 7)).astype(dtype)
+        found = []
+        for every in (None, 64, 128, 192):
+            y, end, cache = FAST.scan_forward(
+                cell,
+                weights,
+                x,
+                start,
+                lengths=lengths,
+                reverse=reverse,
+                draws=drawn,
+                output_mask=mask if cell.recurrent_gates else None,
+                recompute=every,
+            )
+            dx, dstart, grads = FAST.scan_backward(cell, cache, dy, tuple(dy[k] for k in range(len(start))))
+            named = {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
+            found.append({"y": y, "end": end, "dx": dx, "dstart": dstart, **named, **grads.pointwise})
+        plain, *others = found
+        for other in others:
+            for name, value in plain.items():
+                np.testing.assert_array_equal(other[name], value, err_msg=f"{name} {reverse} {ragged}")
+
+
+def rounded(a, dtype):
+    if isinstance(a, dict):
+        return {name: rounded(value, dtype) for name, value in a.items()}
+    if isinstance(a, tuple):
+        return tuple(rounded(value, dtype) for value in a)
+    return None if a is None else a.astype(dtype)
+
+
+def test_equal_cells_are_compiled_once():
+    assert compiled(LSTMCell()) is compiled(LSTMCell())
+    assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
+
+
+class Averaging(Cell):
+    """A cell that reduces, which can't be recorded."""
+
+    input_gates = ("x",)
+
+    def step(self, x, h, before, params):
+        after = 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)
+        return {"h": after}, {}
+
+    def step_backward(self, d, saved, before, params):
+        dx = d.h - np.mean(d.h, axis=-1, keepdims=True)
+        return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})
+
+
+def test_a_cell_that_cannot_be_recorded_runs_by_the_reference_with_a_warning():
+    rng = np.random.default_rng(11)
+    weights, x, start, lengths = problem(Averaging(), rng, batch=2, steps=5)
+    with pytest.warns(UserWarning, match="Averaging runs slowly"):
+        both_ways(Averaging(), weights, x, start, lengths, reverse=False, rng=rng)
