@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
+from recurray import checks
 from recurray.arrays import Array, below_largest, clamp, in_order, namespace_of, sigmoid, tanh
-from recurray.messages import finite_number, shown
+from recurray.messages import shown
 
 
 @dataclass(frozen=True)  # for those that have no parameters too
@@ -394,5 +395,5 @@ def function(spec: Any, label: str, known: Mapping[str, type[Function]] = FUNCTI
         raise ValueError(f"{label} {name!r} has the parameters {', '.join(names) or '(none)'}, not {extra}")
     given |= zip(names, values, strict=False)
     for key, value in given.items():
-        given[key] = finite_number(f"{key} of {name}", value)
+        given[key] = checks.finite(f"{key} of {name}", value)
     return known[name](**given)

@@ -1,22 +1,18 @@
-"""Checks of what users hand in: each raises an error that names what was given and what was expected."""
+"""Checks of numbers and words that users hand in: each raises an error that names what was given and expected."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import operator
-from collections.abc import Mapping, Sequence
-from types import EllipsisType
+from collections.abc import Sequence
 from typing import Any
 
-from recurray.arrays import Array, device_of, is_plain, plain, to_numpy
-from recurray.backend import Backend
 from recurray.messages import shown
 
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
 MOST = 2**63 - 1  # that an axis can have
-MOST_BYTES = 2**47  # of an array: what a processor can address
 
 
 def recompute(value: Any) -> int | str | None:
@@ -68,7 +64,7 @@ def number(name: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} must be a number that float64 can hold, not {shown(value)}") from None
+        raise ValueError(f"{name} must be a finite number that float64 can hold, not {shown(value)}") from None
 
 
 def finite(name: str, value: Any) -> float:
@@ -76,6 +72,16 @@ def finite(name: str, value: Any) -> float:
     value = number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {shown(value)}")
+    return float(value)
+
+
+def bound(name: str, value: Any) -> float | None:
+    """Check the bound that something is clamped to: a number above 0, or None."""
+    if value is None:
+        return None
+    value = finite(name, value)
+    if value <= 0:
+        raise ValueError(f"{name} must be None or a number above 0, not {shown(value)}")
     return float(value)
 
 
@@ -102,157 +108,3 @@ def float_dtype(value: Any) -> str:
     if name not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, not {shown(value)}")
     return name
-
-
-def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
-    """Check a floating-point array and bring it to ``dtype``.
-
-    In ``shape`` a word stands for any size, and an ellipsis at the front for any axes.
-    """
-    value = array(backend, name, value)
-    wanted = getattr(backend.xp, dtype)
-    is_wanted = value.dtype == wanted
-    if not is_wanted and not backend.xp.isdtype(value.dtype, "real floating"):
-        raise TypeError(f"{name} must be floating-point numbers, not {value.dtype}")
-    have, want = tuple(value.shape), shape
-    if want[:1] == (...,):
-        have, want = have[max(0, len(have) - len(want) + 1) :], want[1:]
-    if len(have) != len(want) or any(isinstance(w, int) and h != w for h, w in zip(have, want, strict=True)):
-        raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
-    return value if is_wanted else backend.xp.astype(value, wanted)
-
-
-def array(backend: Backend, name: str, value: Any) -> Array:
-    """Check that ``value`` is an array of the backend, on its device; return it as a plain one."""
-    value = plain(name, value)
-    if not backend.owns(value):
-        raise TypeError(
-            f"{name} must be an array of the backend {backend.name!r}, not {kind_of(value)}; "
-            f"convert it with layer.backend.asarray({name})"
-        )
-    if not backend.on_device(value):
-        raise ValueError(
-            f"{name} must be on the device {backend.device} of the backend {backend.name!r}, "
-            f"not on {device_of(value)}; move it with layer.backend.asarray({name})"
-        )
-    return value
-
-
-def kind_of(value: Any) -> str:
-    """Return a value's library and type in words."""
-    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
-
-
-def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
-    """Check the rows' lengths and bring them to the host as integers."""
-    if value is None:
-        return None
-    value = plain("lengths", value)
-    try:
-        given = to_numpy(value)
-    except TypeError:
-        raise TypeError(f"lengths must be one integer for each row, not {shown(value)}") from None
-    if given.ndim != 1 or given.shape[0] != batch:
-        raise ValueError(f"lengths must have the shape ({batch},), one for each row, not {in_words(given.shape)}")
-    if batch and given.dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers, not {given.dtype}")
-    result = [int(length) for length in given]
-    for row, length in enumerate(result):
-        if not 0 <= length <= steps:
-            raise ValueError(f"lengths must be between 0 and the {steps} time steps, but row {row} has {length}")
-    return result
-
-
-Shapes = Mapping[str, tuple[int, ...]]  # of a layer's params, by their names
-
-
-def memory(shapes: Shapes) -> None:
-    """Refuse sizes that make a param larger than any memory."""
-    for name, shape in shapes.items():
-        if 8 * math.prod(shape) > MOST_BYTES:
-            raise ValueError(f"these sizes make the param {name!r} too large for any memory: {in_words(shape)}")
-
-
-def params_to_load(backend: Backend, dtype: str, shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Array]:
-    """Check the arrays that are to replace a layer's params, and bring them to the backend and the dtype."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"params must be a mapping of names to arrays, not {type(given).__name__}")
-    names_of_params(shapes, given)
-    loaded = {}
-    for name, shape in shapes.items():
-        value = to_numpy(given[name], f"the param {name!r}")
-        if value.dtype.kind != "f":
-            raise TypeError(f"the param {name!r} must be floating-point numbers, not {value.dtype}")
-        if value.shape != shape:
-            raise ValueError(f"the param {name!r} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
-        largest = float(abs(value[abs(value) < math.inf]).max(initial=0))
-        if dtype == "float32" and largest > FLOAT32_MAX:
-            raise ValueError(f"the param {name!r} has {largest}, which is too large for float32")
-        loaded[name] = backend.asarray(value.copy(), dtype)  # a copy, that the layer alone holds
-    return loaded
-
-
-def params(backend: Backend, dtype: str, shapes: Shapes, given: Mapping[str, Array]) -> dict[str, Array]:
-    """Check a layer's params, any of which anyone may have replaced since the layer was made; return plain arrays."""
-    if type(given) is not dict and not isinstance(given, Mapping):
-        names_of_params(shapes, given)
-    if len(given) != len(shapes):
-        names_of_params(shapes, given)
-    wanted, found = getattr(backend.xp, dtype), {}
-    for name, shape in shapes.items():
-        if name not in given:
-            names_of_params(shapes, given)
-        value = given[name]
-        if not is_plain(value):
-            value = plain(f"the param {name!r}", value)
-        # One look each where all is well: this is done at each call.
-        if not (backend.owns(value) and value.dtype == wanted and value.shape == shape and backend.on_device(value)):
-            _refuse_param(backend, dtype, f"the param {name!r}", value, shape)
-        found[name] = value
-    return found
-
-
-def _refuse_param(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
-    has_dtype = hasattr(value, "dtype")
-    if has_dtype:
-        array(backend, name, value)
-    if not has_dtype or value.dtype != getattr(backend.xp, dtype):
-        have = value.dtype if has_dtype else type(value).__name__
-        raise TypeError(f"{name} must be {dtype}, not {have}: load_state_dict and asarray convert")
-    if tuple(value.shape) != shape:
-        raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
-
-
-def names_of_params(shapes: Shapes, given: Mapping[str, Any]) -> None:
-    """Check that there are just the params that a layer has."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"layer.params must be a mapping of names to arrays, not {type(given).__name__}")
-    missing, unknown = sorted(set(shapes) - set(given)), sorted(set(given) - set(shapes), key=str)
-    if missing or unknown:
-        problems = [
-            f"{what} {', '.join(map(shown, names))}"
-            for what, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
-        raise ValueError(f"the params' names don't fit the layer: {'; '.join(problems)}")
-
-
-def in_words(shape: Sequence[int | str | EllipsisType]) -> str:
-    """Return a shape as it is written: (2, time, 3)."""
-    parts = ["..." if part is ... else str(part) for part in shape]
-    return f"({', '.join(parts)}{',' if len(shape) == 1 else ''})"
-
-
-def cache(value: Any, expected: type) -> None:
-    """Check that a cache is of the kind that the layer's own forward returns."""
-    if not isinstance(value, expected):
-        raise TypeError(f"cache must be what forward returned, a {expected.__name__}, not {type(value).__name__}")
-
-
-def shape_of_cache(name: str, value: Array, shape: tuple[int, ...]) -> None:
-    """Check that an array of a cache has the shape that it has in the layer that it is given to."""
-    if tuple(value.shape) != shape:
-        raise ValueError(
-            f"cache must be of a layer with a {name} of the shape {in_words(shape)}, but its own has "
-            f"{in_words(value.shape)}: it is another layer's"
-        )

@@ -14,6 +14,7 @@ from recurray.backend import Backend
 from recurray.cells.cell import Cell, check_declared
 from recurray.layers.layer import Layer
 from recurray.layers.trial import Trial, fault_of
+from recurray.messages import in_words
 from recurray.recording import check_names
 from recurray.selector import get_backend
 
@@ -51,7 +52,7 @@ class GradientReport:
         table = [header] + [
             (
                 row.name,
-                checks.in_words(row.shape),
+                in_words(row.shape),
                 str(row.checked),
                 f"{row.error:.1e}",
                 f"{row.scale:.1e}",

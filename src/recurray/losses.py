@@ -41,6 +41,7 @@ from recurray.arrays import (
     plain,
     sum_of_all,
 )
+from recurray.messages import in_words, kind_of
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
@@ -473,7 +474,7 @@ def _by_class(
     """
     xp, prediction, target, mask = _taken_in(prediction, target, reduction, mask)
     if not prediction.shape or prediction.shape[-1] == 0:
-        shape = checks.in_words(prediction.shape)
+        shape = in_words(prediction.shape)
         raise ValueError(f"prediction must have at least one class on its last axis, but its shape is {shape}")
     integers = bool(xp.isdtype(target.dtype, "integral"))
     if not integers and not probabilities:
@@ -517,9 +518,7 @@ def _taken_in(
     for name, other in (("target", target),) if mask is None else (("target", target), ("mask", mask)):
         if _namespace_or_none(other) is not xp:
             library = xp.__name__.removeprefix("array_api_compat.")
-            raise TypeError(
-                f"{name} must be an array of the prediction's library {library}, not {checks.kind_of(other)}"
-            )
+            raise TypeError(f"{name} must be an array of the prediction's library {library}, not {kind_of(other)}")
         if not on_one_device(device_of(other), device_of(prediction)):
             raise ValueError(
                 f"{name} must be on the prediction's device {device_of(prediction)}, not {device_of(other)}"
@@ -538,7 +537,7 @@ def _namespace_or_none(array: Any) -> Namespace:
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     if tuple(array.shape) != tuple(shape):
-        raise ValueError(f"{name} must have the shape {checks.in_words(shape)}, not {checks.in_words(array.shape)}")
+        raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(array.shape)}")
 
 
 def _check_classes(target: Array, shape: tuple[int, ...], *, integers: bool, probabilities: bool) -> None:
@@ -547,13 +546,13 @@ def _check_classes(target: Array, shape: tuple[int, ...], *, integers: bool, pro
     if integers and found == tuple(shape):
         instead = " or floating-point numbers, the probability of each class" if probabilities else ""
         raise ValueError(
-            f"target must be integers, the class of each row, of the shape {checks.in_words(wanted)}"
-            f"{instead}, not integers of the shape {checks.in_words(found)}"
+            f"target must be integers, the class of each row, of the shape {in_words(wanted)}"
+            f"{instead}, not integers of the shape {in_words(found)}"
         )
     if not integers and found == tuple(shape[:-1]):
         raise ValueError(
             "target must be integers, the class of each row, or probabilities of the shape "
-            f"{checks.in_words(shape)}, not {checks.in_words(found)} of {target.dtype}"
+            f"{in_words(shape)}, not {in_words(found)} of {target.dtype}"
         )
     _check_shape("target", target, wanted)
 

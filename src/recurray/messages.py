@@ -1,10 +1,10 @@
-"""What checks share: how errors and warnings show what they are about, and what a number is."""
+"""How errors and warnings show what they are about."""
 
 from __future__ import annotations
 
 import sys
-from math import isfinite
-from numbers import Real
+from collections.abc import Sequence
+from types import EllipsisType
 from typing import Any
 
 LONGEST = 80
@@ -35,14 +35,12 @@ def outside_constructors() -> int:
     return level
 
 
-def finite_number(name: str, value: Any) -> float:
-    """Check a number that float64 can hold."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = float("inf")
-    if not isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {shown(value)}")
-    return number
+def kind_of(value: Any) -> str:
+    """Return a value's library and type in words."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+
+
+def in_words(shape: Sequence[int | str | EllipsisType]) -> str:
+    """Return a shape as it is written: (2, time, 3)."""
+    parts = ["..." if part is ... else str(part) for part in shape]
+    return f"({', '.join(parts)}{',' if len(shape) == 1 else ''})"

@@ -10,15 +10,24 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Protocol, overload
 
 from recurray.arrays import Array, namespace_of
 from recurray.backend import Backend
+from recurray.cells.cell import Cell
+from recurray.scan import ScanCache
 
-if TYPE_CHECKING:
-    from recurray.cells.cell import Cell
-    from recurray.layers.recurrent import Recurrent
-    from recurray.scan import ScanCache
+
+class Traceable(Protocol):
+    """What a trace needs of a layer: see `recurray.Recurrent`."""
+
+    cell: Cell
+    backend: Backend
+    recompute: int | str | None
+    batch_first: bool
+
+    def forward(self, x: Array, state: Any = None, lengths: Any = None, training: bool = True) -> tuple[Any, Any, Any]:
+        """Run the layer and keep what backward needs."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class Trace(Sequence[DirectionTrace]):
         return f"<{', '.join(repr(part).strip('<>') for part in self.parts)}>"
 
 
-def trace(layer: Recurrent, x: Array, state: Any = None, lengths: Any = None) -> Trace:
+def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) -> Trace:
     """Run a recurrent layer in inference and return every gate and state over time.
 
     The layer's own numbers, to rounding, but computed by the reference path, which is slower.

@@ -22,7 +22,7 @@ from harness import problem as problem_of
 from harness.cells import CELLS, at_random
 from harness.oracles import finite_differences
 from numpy_backend.test_numpy_backend import SIZES, both_ways, problem
-from recurray.arrays import mean_over_units, sigmoid, tanh
+from recurray.arrays import Array, mean_over_units, namespace_of, sigmoid, tanh
 from recurray.backend import Backend
 from recurray.cells import (
     Cell,
@@ -549,6 +549,10 @@ def test_wrong_names_are_refused(mistake: str, spoil: Any, what: str, names: str
         rr.check_gradients(cell)
 
 
+def widened(a: Array) -> Array:
+    return namespace_of(a).astype(a, namespace_of(a).float64)
+
+
 @pytest.mark.parametrize(
     ("mistake", "spoil", "words"),
     [
@@ -562,7 +566,7 @@ def test_wrong_names_are_refused(mistake: str, spoil: Any, what: str, names: str
             lambda r: ({"h": mean_over_units(r[0]["h"])}, r[1]),
             "wrong state 'h': its shape is (2, 1), not (2, 3)",
         ),
-        ("step", lambda r: ({"h": r[0]["h"] * np.float64(2)}, r[1]), "'h': it is float64 where all else is float32"),
+        ("step", lambda r: ({"h": widened(r[0]["h"])}, r[1]), "'h': it is float64 where all else is float32"),
         ("step", lambda r: ({"h": 0.0}, r[1]), "wrong state 'h': it is of the type float, not an array"),
         ("inner", lambda a: a.T, "Gated.inner returned a wrong result: its shape is (3, 2), not (2, 3)"),
         (
@@ -584,14 +588,19 @@ def test_what_cannot_be_gone_on_with_is_refused(mistake: str, spoil: Any, words:
     ("spoil", "fault"),
     [
         (mean_over_units, "its shape is (2, 1), not (2, 3)"),
-        (lambda a: 0.0, "it is of the type float, not an array of the backend 'numpy'"),
-        (lambda a: a * np.float64(1.0), "it is float64 where all else is float32"),
+        (lambda a: 0.0, "it is of the type float, not an array of the backend "),
+        (widened, "it is float64 where all else is float32"),
     ],
 )
 def test_a_layer_of_a_cell_with_a_gradient_of_the_wrong_kind(spoil: Any, fault: str, backend: Backend) -> None:
     words = re.escape(f"Gated.step_backward returned a wrong gradient of x.n: {fault}")
     with pytest.raises(ValueError, match=words):
         rr.Recurrent(Gated(x_n=spoil), 2, 3, backend=backend)
+
+
+def test_a_numpy_number_in_a_cell_makes_numpys_arrays_float64() -> None:
+    with pytest.raises(ValueError, match=r"gradient of x\.n: it is float64 where all else is float32"):
+        rr.Recurrent(Gated(x_n=lambda a: a * np.float64(1.0)), 2, 3, backend="numpy")
 
 
 @pytest.mark.parametrize(

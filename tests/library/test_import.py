@@ -80,6 +80,18 @@ def test_computing_on_numpy_loads_no_other_array_library() -> None:
     assert not loaded & (UNUSED - used)
 
 
+def test_computing_on_a_namespace_loads_no_backend_of_another() -> None:
+    loaded = loaded_by(
+        "import array_api_strict as xp, recurray as rr\n"
+        "layer = rr.LSTM(3, 4, backend=xp)\n"
+        "y, _, cache = layer.forward(xp.ones((2, 5, 3)), lengths=[5, 2])\n"
+        "layer.backward(cache, y)\n"
+    )
+    packages = {name.partition(".")[0] for name in loaded}
+    assert "array_api_strict" in packages
+    assert not packages & {"recurray_numpy", "recurray_native", "recurray_cupy"}
+
+
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
 def test_every_public_name_is_there(package: ModuleType) -> None:
     for name in package.__all__:

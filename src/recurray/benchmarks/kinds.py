@@ -1,4 +1,4 @@
-"""The kinds of layer that can be timed: how recurray makes each, and what its products cost.
+"""The kinds of layer that can be timed: recurray's layer, and what its products cost.
 
 Another kind needs an entry here, and a maker in each contender that has it.
 """
@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import recurray as rr
-
-if TYPE_CHECKING:
-    from recurray.benchmarks.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -21,8 +17,8 @@ class Kind:
 
     Attributes
     ----------
-    make : callable
-        ``make(problem, backend, **options)`` returns recurray's layer, time-major.
+    layer : callable
+        recurray's class.
     flops : callable
         ``flops(features, hidden)``: operations of the matrix products of one step of one row.
     kept : int
@@ -35,7 +31,7 @@ class Kind:
         Whether its time is the products' time, so that a share of the machine's product rate says something.
     """
 
-    make: Callable[..., rr.Layer]
+    layer: Callable[..., rr.Layer]
     flops: Callable[[int, int], int]
     kept: int = 5  # i, f, g, o, c
     stacks: bool = True
@@ -43,38 +39,16 @@ class Kind:
     products_dominate: bool = True
 
 
-def _stack(make: Callable[..., rr.Layer]) -> Callable[..., rr.Layer]:
-    def made(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
-        return make(
-            problem.inputs,
-            problem.hidden,
-            problem.layers,
-            bidirectional=problem.bidirectional,
-            batch_first=False,
-            dtype=problem.array_dtype,
-            backend=backend,
-            **options,
-        )
-
-    return made
-
-
-def _diagonal(problem: Problem, backend: Any, **options: Any) -> rr.Layer:
-    return rr.DiagonalLSTM(
-        problem.inputs, problem.hidden, batch_first=False, dtype=problem.array_dtype, backend=backend, **options
-    )
-
-
 KINDS: dict[str, Kind] = {
-    "lstm": Kind(_stack(rr.LSTM), lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
+    "lstm": Kind(rr.LSTM, lambda features, hidden: 2 * 4 * hidden * (features + hidden)),
     "gru": Kind(
-        _stack(rr.GRU),
+        rr.GRU,
         lambda features, hidden: 2 * 3 * hidden * (features + hidden),
         kept=4,  # r, z, n, and the product that r scales
         has_c=False,
     ),
     "diagonal": Kind(
-        _diagonal,
+        rr.DiagonalLSTM,
         lambda features, hidden: 2 * hidden * features,
         kept=6,  # the projected input too
         stacks=False,

@@ -105,7 +105,7 @@ def taken(problem: Problem, recompute: Recompute = None) -> Taken:
 
 def layer(problem: Problem, recompute: Recompute) -> rr.Layer:
     """Make the layer alone, which checks what is asked for."""
-    return KINDS[problem.layer].make(problem, _numpy(), **_options(recompute))
+    return problem.make_layer(_numpy(), **_options(recompute))
 
 
 def _numpy() -> rr.Backend:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import recurray as rr
 from recurray.benchmarks.kinds import KINDS
 
 MODES = ("forward", "training")
@@ -105,6 +106,14 @@ class Problem:
         if not self.ragged:
             return None
         return [round(float(length)) for length in np.linspace(self.steps, 1, self.batch)]
+
+    def make_layer(self, backend: Any, **options: Any) -> rr.Layer:
+        """Make recurray's layer, time-major."""
+        kind = KINDS[self.layer]
+        if kind.stacks:
+            options |= {"num_layers": self.layers, "bidirectional": self.bidirectional}
+        options |= {"batch_first": False, "dtype": self.array_dtype, "backend": backend}
+        return kind.layer(self.inputs, self.hidden, **options)
 
     def flops(self, mode: str) -> int:
         """Floating-point operations of the matrix products over valid steps; 3 times the forward's for training.
@@ -278,7 +287,7 @@ def make_data(problem: Problem, seed: int = 0) -> Data:
         for wanted in (True, KINDS[problem.layer].has_c)
     )
     return Data(
-        params=KINDS[problem.layer].make(problem, "numpy", seed=seed).state_dict(),
+        params=problem.make_layer("numpy", seed=seed).state_dict(),
         x=draw(problem.steps, problem.batch, problem.inputs),
         dy=draw(problem.steps, problem.batch, outputs),
         h=h,

@@ -16,8 +16,9 @@ from keyword import iskeyword
 from typing import Any, ClassVar
 from unicodedata import normalize
 
+from recurray import checks
 from recurray.arrays import Array
-from recurray.messages import finite_number, shown
+from recurray.messages import shown
 
 Draws = Mapping[str, "Array | float"]  # a cell's draws by name: (T, B, H) of 0 and 1, or their mean
 
@@ -78,10 +79,10 @@ class Cell(ABC):
         for option in fields(self):  # type: ignore[arg-type]  # it is called for dataclasses alone
             declared = option.type if isinstance(option.type, str) else getattr(option.type, "__name__", "")
             value = getattr(self, option.name)
-            if declared == "bool" and not isinstance(value, bool):
-                raise TypeError(f"{option.name} must be True or False, not {type(value).__name__} {shown(value)}")
+            if declared == "bool":
+                checks.flag(option.name, value)
             if declared == "float" or (declared == "float | None" and value is not None):
-                finite_number(option.name, value)
+                checks.finite(option.name, value)
             if declared == "Cell" and not isinstance(value, Cell):
                 raise TypeError(f"{option.name} must be a recurray.Cell, not {type(value).__name__} {shown(value)}")
 
@@ -233,7 +234,7 @@ def check_declared(cell: Cell) -> None:
         words(f"pointwise[{name!r}]", rows, least=1)
     among("recurrent_params", cell.recurrent_params, "pointwise", cell.pointwise)
     for name, probability in draws.items():
-        if not 0 <= finite_number(f"{kind}.draws[{name!r}]", probability) <= 1:
+        if not 0 <= checks.finite(f"{kind}.draws[{name!r}]", probability) <= 1:
             raise ValueError(f"{kind}.draws[{name!r}] must be a probability, not {shown(probability)}")
     among("sequence_draws", cell.sequence_draws, "draws", draws)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from recurray import checks
 from recurray.activations import Elementwise, Sigmoid, Tanh
 from recurray.arrays import Array, clamp, namespace_of
 from recurray.cells.cell import Cell
@@ -68,9 +69,8 @@ class MemoryCell(Cell):
         super().__post_init__()
         if not isinstance(self.activations, Activations):
             raise TypeError(f"activations must be recurray.cells.Activations, not {shown(self.activations)}")
-        for name, bound in (("cell_clip", self.cell_clip), ("gate_clip", self.gate_clip)):
-            if bound is not None and bound <= 0:
-                raise ValueError(f"{name} must be None or a number above 0, not {bound!r}")
+        checks.bound("cell_clip", self.cell_clip)
+        checks.bound("gate_clip", self.gate_clip)
 
     @property
     def gates(self) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from recurray import checks
 from recurray.arrays import Array
 from recurray.cells.cell import Cell, CellGradients
-from recurray.cells.wrapper import WrapperCell, check_probability
+from recurray.cells.wrapper import WrapperCell
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class RecurrentDropoutCell(WrapperCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probability("p", self.p)
+        checks.probability("p", self.p)
         name = type(self.cell).__name__
         if isinstance(self.cell, WrapperCell):
             raise ValueError(f"recurrent dropout goes inside {name}, around {type(self.cell.cell).__name__}")

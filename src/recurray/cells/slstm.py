@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recurray import checks
 from recurray.arrays import Array, namespace_of, sigmoid, tanh
 from recurray.cells.cell import Cell, CellGradients
-from recurray.messages import shown
 
 FAR = 50.0  # exp(-FAR) is nothing beside 1, in float64 too; what is smaller would only underflow
 NOTHING = 2e-22  # exp(-FAR), and a little more
@@ -58,8 +58,7 @@ class SLSTMCell(Cell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.forget_gate, str) or self.forget_gate not in ("sigmoid", "exponential"):
-            raise ValueError(f"forget_gate must be one of 'sigmoid', 'exponential', not {shown(self.forget_gate)}")
+        checks.choice("forget_gate", self.forget_gate, ("sigmoid", "exponential"))
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step from h, c, n, m, by way of the gates, to h, c, n, m."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from recurray.arrays import Array
 from recurray.cells.cell import Cell, CellGradients
-from recurray.messages import finite_number, shown
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,3 @@ class WrapperCell(Cell):
     def inner_backward(self, d: Array, saved: Any, before: Any, params: Any) -> CellGradients:
         """The cell's."""
         return self.cell.inner_backward(d, saved, before, params)
-
-
-def check_probability(name: str, value: Any) -> None:
-    """Check the probability of what may happen to a unit: a number, at least 0 and below 1."""
-    if not 0 <= finite_number(name, value) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {shown(value)}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from recurray import checks
 from recurray.arrays import Array
 from recurray.cells.cell import CellGradients
-from recurray.cells.wrapper import WrapperCell, check_probability
+from recurray.cells.wrapper import WrapperCell
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class ZoneoutCell(WrapperCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probability("zoneout_h", self.zoneout_h)
-        check_probability("zoneout_c", self.zoneout_c)
+        checks.probability("zoneout_h", self.zoneout_h)
+        checks.probability("zoneout_c", self.zoneout_c)
         for name, probability in self._zones.items():
             if name not in self.cell.states:
                 raise ValueError(f"{type(self.cell).__name__} has no state {name!r} for zoneout_{name}={probability!r}")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray.activations import ELEMENTWISE, function
 from recurray.arrays import Array
+from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Activation(StatelessLayer):
         dy = self._floats("dy", dy, tuple(cache.y.shape))
         return self.function.backward(dy, cache.y), {}
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3))
 

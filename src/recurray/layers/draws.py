@@ -14,8 +14,10 @@ from recurray.backend import Backend
 from recurray.cells.cell import Cell
 from recurray.messages import shown
 
+Generator = np.random.Generator
 
-def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
+
+def generators(seed: Any) -> tuple[Generator, Generator]:
     """Return independent generators for a layer's params and for its dropout."""
     try:
         first, second = np.random.SeedSequence(seed).spawn(2)
@@ -25,19 +27,19 @@ def generators(seed: Any) -> tuple[np.random.Generator, np.random.Generator]:
     return np.random.default_rng(first), np.random.default_rng(second)
 
 
-def checked(rng: Any) -> np.random.Generator | None:
+def checked(rng: Any) -> Generator | None:
     """Check the generator that a caller gave, if any."""
-    if rng is not None and not isinstance(rng, np.random.Generator):
+    if rng is not None and not isinstance(rng, Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, not {type(rng).__name__} {shown(rng)}")
     return rng
 
 
-def copy_of_each(named: Mapping[str, Any]) -> dict[str, np.random.Generator]:
+def copy_of_each(named: Mapping[str, Any]) -> dict[str, Generator]:
     """Return copies, in the state that they are in, of those of some values that are generators."""
-    return {name: copy.deepcopy(value) for name, value in named.items() if isinstance(value, np.random.Generator)}
+    return {name: copy.deepcopy(value) for name, value in named.items() if isinstance(value, Generator)}
 
 
-def kept(backend: Backend, rng: np.random.Generator, shape: tuple[int, ...], drop: float) -> Array:
+def kept(backend: Backend, rng: Generator, shape: tuple[int, ...], drop: float) -> Array:
     """Draw a boolean array: False, with the probability ``drop``, for what is dropped."""
     return backend.asarray(rng.random(shape, dtype=np.float32) >= np.float32(drop))
 
@@ -49,15 +51,13 @@ class Noise:
     backend: Backend
     dtype: str
 
-    def output_mask(self, rng: np.random.Generator | None, shape: tuple[int, int], drop: float) -> Array | None:
+    def output_mask(self, rng: Generator | None, shape: tuple[int, int], drop: float) -> Array | None:
         """Recurrent dropout's factors of the output, (B, R)."""
         if rng is None or not drop:
             return None
         return self._as_numbers(kept(self.backend, rng, shape, drop)) / (1 - drop)
 
-    def cell_draws(
-        self, rng: np.random.Generator | None, shape: tuple[int, int, int], cell: Cell
-    ) -> dict[str, Array | float]:
+    def cell_draws(self, rng: Generator | None, shape: tuple[int, int, int], cell: Cell) -> dict[str, Array | float]:
         """A cell's draws: numbers 0 and 1, (T, B, H), in training, and their mean in inference."""
         if rng is None:
             return dict(cell.draws)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.layers import draws
+from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Dropout(StatelessLayer):
         dy = self._floats("dy", dy, cache.shape)
         return dy if cache.kept is None else dropped(self.backend, dy, cache.kept, self.p), {}
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3))
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, is_tracer, rows
-from recurray.layers import draws
+from recurray.layers import array_checks, draws
+from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Embedding(StatelessLayer):
     def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
         self.backend.check_ready()
         xp = self.backend.xp
-        x = checks.array(self.backend, "x", x)
+        x = array_checks.array(self.backend, "x", x)
         if not xp.isdtype(x.dtype, "integral"):
             raise TypeError(f"x must be integers, not {x.dtype}")
         index = xp.astype(xp.reshape(x, (-1,)), xp.int64)
@@ -98,7 +96,7 @@ class Embedding(StatelessLayer):
         dy = rows(self._floats("dy", dy, (*cache.shape, self.embedding_dim)))
         return None, {"weight": self.backend.sum_rows(dy, cache.index, self.num_embeddings)}
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.integers(self.num_embeddings, size=(batch, steps))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array
+from recurray.layers import array_checks
+from recurray.layers.draws import Generator
 from recurray.layers.layer import Layer
 from recurray.state import State
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Last(Layer):
     ) -> tuple[Array, State, LastCache | None]:
         xp, device = self.backend.xp, self.backend.device
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = checks.floats(self.backend, self.dtype, "x", x, (*layout, "features"))
+        x = array_checks.floats(self.backend, self.dtype, "x", x, (*layout, "features"))
         batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        lengths = checks.lengths(lengths, batch, steps)
+        lengths = array_checks.lengths(lengths, batch, steps)
         before = self._state("state", state, (1, batch, x.shape[2]))
 
         last = xp.asarray([steps] * batch if lengths is None else lengths, dtype=xp.int64, device=device) - 1
@@ -79,7 +78,7 @@ class Last(Layer):
         self._check_cache(cache, LastCache)
         xp = self.backend.xp
         batch, features = cache.carried.shape[0], cache.shape[2]
-        dy = checks.floats(self.backend, self.dtype, "dy", dy, (batch, features))
+        dy = array_checks.floats(self.backend, self.dtype, "dy", dy, (batch, features))
         dy = dy + self._state("dstate", dstate, (1, batch, features))
         zero = xp.zeros_like(dy)
         along_time = dy[:, None, :] if self.batch_first else dy[None, :, :]
@@ -93,9 +92,9 @@ class Last(Layer):
             return xp.zeros(shape[1:], dtype=getattr(xp, self.dtype), device=self.backend.device)
         if not isinstance(value, State) or value.c is not None:
             raise TypeError(f"{name} must be a recurray.State with h alone or None, not {type(value).__name__}")
-        return checks.floats(self.backend, self.dtype, f"{name}.h", value.h, shape)[0, ...]
+        return array_checks.floats(self.backend, self.dtype, f"{name}.h", value.h, shape)[0, ...]
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3) if self.batch_first else (steps, batch, 3))
 

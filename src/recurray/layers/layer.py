@@ -7,18 +7,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
-from recurray.layers import draws, moving
+from recurray.layers import array_checks, draws, moving
+from recurray.layers.draws import Generator
+from recurray.messages import kind_of
 from recurray.selector import get_backend
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 _LIVING: WeakValueDictionary[int, Layer] = WeakValueDictionary()  # all layers there are, by their identity
 
@@ -51,7 +49,7 @@ class Layer(ABC):
     backend: Backend
     dtype: str
     params: MutableMapping[str, Array]
-    _declared: checks.Shapes | None = None  # what shapes all params have; None in a layer of a user's that doesn't tell
+    _declared: array_checks.Shapes | None = None  # of all params; None in a user's layer that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -140,7 +138,7 @@ class Layer(ABC):
 
     def _check_cache(self, cache: Any, expected: type) -> None:
         """Check that a cache is of the kind that the layer's forward returns, with arrays as the layer makes them."""
-        checks.cache(cache, expected)
+        array_checks.cache(cache, expected)
         backend, xp = self.backend, self.backend.xp
         other = xp.float64 if self.dtype == "float32" else xp.float32
         for name, value in vars(cache).items():
@@ -149,11 +147,11 @@ class Layer(ABC):
             ):
                 raise ValueError(
                     f"cache must be of a layer on {backend!r} in {self.dtype}, but its {name} is "
-                    f"{checks.kind_of(value)} of {value.dtype}: it is another layer's"
+                    f"{kind_of(value)} of {value.dtype}: it is another layer's"
                 )
 
     @abstractmethod
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
 
     @property
@@ -179,28 +177,28 @@ class Layer(ABC):
         TypeError
             A value isn't a floating-point array.
         """
-        loaded = checks.params_to_load(self.backend, self.dtype, self._param_shapes, mapping)
+        loaded = array_checks.params_to_load(self.backend, self.dtype, self._param_shapes, mapping)
         if isinstance(self.params, MutableMapping):
             self.params.update(loaded)
         else:
             self.params = loaded
 
     @property
-    def _param_shapes(self) -> checks.Shapes:
+    def _param_shapes(self) -> array_checks.Shapes:
         """The shapes of all params, whatever `params` holds by now."""
         if self._declared is not None:
             return self._declared
         return {name: tuple(value.shape) for name, value in self.params.items()}
 
-    def _start_params(self, shapes: checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
+    def _start_params(self, shapes: array_checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
         """Set the params to what is drawn, NumPy arrays of these shapes, after a look at whether they can be held."""
-        checks.memory(shapes)
+        array_checks.memory(shapes)
         self._declared = dict(shapes)
         self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
 
     def _checked_params(self) -> dict[str, Array]:
         """The params, which anyone may have replaced: whatever reads them does so by this."""
-        return checks.params(self.backend, self.dtype, self._param_shapes, self.params)
+        return array_checks.params(self.backend, self.dtype, self._param_shapes, self.params)
 
     def to(self, backend: Any = None, dtype: Any = None) -> Self:
         """Return the same layer on another backend, or in another precision.
@@ -326,4 +324,4 @@ class StatelessLayer(Layer):
             raise ValueError(f"{name} must be None: {type(self).__name__} carries no state, got {type(value).__name__}")
 
     def _floats(self, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
-        return checks.floats(self.backend, self.dtype, name, value, shape)
+        return array_checks.floats(self.backend, self.dtype, name, value, shape)

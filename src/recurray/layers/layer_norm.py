@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, in_order, rows, sum_over_rows
-from recurray.layers import initial
+from recurray.layers import array_checks, initial
+from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class LayerNorm(StatelessLayer):
     def _apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:
         self._check_cache(cache, LayerNormCache)
         xp, normal = self.backend.xp, cache.normal
-        checks.shape_of_cache("weight", cache.weight, (self.size,))
+        array_checks.shape_of_cache("weight", cache.weight, (self.size,))
         dy = rows(in_order(self._floats("dy", dy, cache.shape)))
         grads = {"weight": sum_over_rows(dy * normal), "bias": sum_over_rows(dy)}
         d = dy * cache.weight
@@ -103,7 +101,7 @@ class LayerNorm(StatelessLayer):
         along_scale = normal * xp.mean(d * normal, axis=-1, keepdims=True)
         return xp.reshape((d - along_mean - along_scale) * cache.scale, cache.shape), grads
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, self.size))
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, product_over_rows, rows, sum_over_rows
-from recurray.layers import draws
+from recurray.layers import array_checks, draws
+from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,14 @@ class Linear(StatelessLayer):
         self._check_cache(cache, LinearCache)
         self.backend.check_ready()
         x, xp = cache.x, self.backend.xp
-        checks.shape_of_cache("weight", cache.weight, (self.out_features, self.in_features))
+        array_checks.shape_of_cache("weight", cache.weight, (self.out_features, self.in_features))
         dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
         grads = {"weight": product_over_rows(dy, rows(x))}
         if self.bias:
             grads["bias"] = sum_over_rows(dy)
         return xp.reshape(dy @ cache.weight, x.shape), grads
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, self.in_features))
 

@@ -13,7 +13,6 @@ from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.cells.lstm import LSTMCell
 from recurray.cells.lstm_update import Activations
 from recurray.cells.zoneout import ZoneoutCell
-from recurray.messages import shown
 
 DEFAULTS: Mapping[str, Any] = {
     "peepholes": False,
@@ -32,7 +31,7 @@ DEFAULTS: Mapping[str, Any] = {
 def make_cell(kind: type[LSTMCell | DiagonalLSTMCell], given: Mapping[str, Any], **own: Any) -> Cell:
     """Make a cell from the options, by name, that users give a layer; ``own`` are those of this kind of cell alone."""
     options: dict[str, Any] = {name: checks.flag(name, given[name]) for name in ("peepholes", "coupled", "layer_norm")}
-    options |= {name: _bound(name, given[name]) for name in ("cell_clip", "gate_clip")}
+    options |= {name: checks.bound(name, given[name]) for name in ("cell_clip", "gate_clip")}
     cell = kind(activations=_activations(given), **options, **own)
     zoneout = {name: checks.probability(name, given[name]) for name in ("zoneout_h", "zoneout_c")}
     return ZoneoutCell(cell, **zoneout) if any(zoneout.values()) else cell
@@ -67,12 +66,3 @@ def _activations(given: Mapping[str, Any]) -> Activations:
         "out": activation(given["output_activation"], "output_activation"),
     }
     return Activations(**of_gates, **others)
-
-
-def _bound(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    bound = checks.finite(name, value)
-    if bound <= 0:
-        raise ValueError(f"{name} must be None or a number above 0, not {shown(value)}")
-    return bound

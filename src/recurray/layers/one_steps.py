@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from recurray.arrays import Array
 from recurray.backend import Backend, OneStep
+from recurray.cells.cell import Cell, Weights
 
-if TYPE_CHECKING:
-    from recurray.layers.recurrent import Recurrent
+
+class Stepped(Protocol):
+    """What is read of a layer to take its steps: see `recurray.Recurrent`."""
+
+    backend: Backend
+    cell: Cell
+    params: MutableMapping[str, Array]
+
+    @property
+    def state_type(self) -> Any:
+        """The named tuple that the state comes in."""
+
+    def weights(self) -> list[Weights]:
+        """Return the weights of every layer and direction."""
 
 
 class OneSteps:
@@ -26,7 +39,7 @@ class OneSteps:
         self._none_for: Backend | None = None  # a backend that has no short way
         self._seen: list[int] = []  # the identities of the params that came last
 
-    def take(self, layer: Recurrent, x: Array, state: Any) -> tuple[Array, Any] | None:
+    def take(self, layer: Stepped, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Take a step; return the output and the state, or None if that is for the long way."""
         try:
             if self._none_for is layer.backend or x.shape[:2] != (1, 1):
@@ -60,7 +73,7 @@ class OneSteps:
 class _Written:
     """What was written, and for what."""
 
-    def __init__(self, layer: Recurrent, step: OneStep) -> None:
+    def __init__(self, layer: Stepped, step: OneStep) -> None:
         self.backend = layer.backend
         self.params = layer.params
         self.names = tuple(layer.params)
@@ -68,7 +81,7 @@ class _Written:
         self.step = step
         self.kind, self.count = layer.state_type, len(layer.cell.states)  # a state's type, and its fields in use
 
-    def is_of(self, layer: Recurrent) -> bool:
+    def is_of(self, layer: Stepped) -> bool:
         """Whether it was written for the arrays that the layer's params are now."""
         params = self.params
         if params is not layer.params or self.backend is not layer.backend or len(params) != len(self.names):

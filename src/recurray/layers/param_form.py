@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recurray.arrays import Array, device_of, namespace_of
 from recurray.cells.cell import Cell, Weights
 from recurray.layers import initial
+from recurray.layers.draws import Generator
 from recurray.lazy import cached_property
-
-if TYPE_CHECKING:
-    import numpy as np
 
 NAMES: Mapping[str, str] = {  # PyTorch's, by the field of `Weights`
     "input": "weight_ih",
@@ -95,7 +93,7 @@ class ParamForm:
             self.name(field, *place): shape for place in self.places for field, shape in self.shapes(place[0]).items()
         }
 
-    def drawn(self, rng: np.random.Generator) -> dict[str, Any]:
+    def drawn(self, rng: Generator) -> dict[str, Any]:
         """What all params start as, by name: NumPy arrays."""
         return {
             self.name(field, *place): self._initial(field, shape, rng)
@@ -103,7 +101,7 @@ class ParamForm:
             for field, shape in self.shapes(place[0]).items()
         }
 
-    def _initial(self, field: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    def _initial(self, field: str, shape: tuple[int, ...], rng: Generator) -> Any:
         if field.removeprefix("start_") in self.start_sizes:
             return initial.zeros(shape)
         if field == "recurrent" and self.recurrent_init == "orthogonal":

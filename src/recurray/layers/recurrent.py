@@ -17,7 +17,8 @@ from recurray.arrays import Array, namespace_of, sum_over_rows
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
-from recurray.layers import draws, param_form
+from recurray.layers import array_checks, draws, param_form
+from recurray.layers.draws import Generator
 from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
 from recurray.layers.one_steps import OneSteps
@@ -31,8 +32,6 @@ from recurray.state import State
 MOST_LAYERS = 2**16  # each is several arrays and a loop of its own
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from recurray.trace import Trace
 
 
@@ -315,9 +314,9 @@ class Recurrent(Layer):
     ) -> tuple[Array, State, RecurrentCache | None]:
         self.backend.check_ready()
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = self._time_major(checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
+        x = self._time_major(array_checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
-        lengths = checks.lengths(lengths, batch, steps)
+        lengths = array_checks.lengths(lengths, batch, steps)
         form, params = self._state_form, self._checked_params()
         starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
         rng = (rng or self.rng) if training else None
@@ -369,7 +368,7 @@ class Recurrent(Layer):
             raise
 
     def _run_backward(self, cache: RecurrentCache, dy: Array, dstate: Any) -> tuple[Array, State, dict[str, Array]]:
-        checks.cache(cache, RecurrentCache)
+        array_checks.cache(cache, RecurrentCache)
         self.backend.check_ready()
         identity = self._identity
         if cache.made_by != identity:
@@ -380,7 +379,7 @@ class Recurrent(Layer):
                         "it is another layer's"
                     )
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
-        dy = checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
+        dy = array_checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)
         form = self._state_form
         dends = form.split("dstate", dstate, cache.batch, optional=True)
@@ -421,7 +420,7 @@ class Recurrent(Layer):
         other._one_steps = OneSteps()
         return other
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         sizes = (batch, steps) if self.batch_first else (steps, batch)
         return rng.standard_normal((*sizes, self.input_size))
@@ -446,7 +445,7 @@ class Recurrent(Layer):
         return [form.weights(form.of_direction(params, *place)) for place in form.places]
 
     def _weights_in_use(
-        self, params: Mapping[str, Array], layer: int, direction: int, rng: np.random.Generator | None
+        self, params: Mapping[str, Array], layer: int, direction: int, rng: Generator | None
     ) -> tuple[Weights, dict[str, Array]]:
         """The weights after weight dropout, and what it kept, by field."""
         values, kept = self._param_form.of_direction(params, layer, direction), {}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.backend import Backend
+from recurray.layers import array_checks
+from recurray.layers.draws import Generator
 from recurray.layers.joining import joined, unsaid
 from recurray.layers.layer import Layer
+from recurray.messages import in_words
 from recurray.scan import valid_steps
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,11 @@ class Sequential(Layer):
 
     @params.setter
     def params(self, given: Mapping[str, Array]) -> None:
-        checks.names_of_params(self._param_shapes, given)
+        array_checks.names_of_params(self._param_shapes, given)
         self.params.update(given)
 
     @property
-    def _param_shapes(self) -> checks.Shapes:
+    def _param_shapes(self) -> array_checks.Shapes:
         shapes = ((place, layer._param_shapes) for place, layer in enumerate(self.layers))
         return {f"{place}.{name}": shape for place, own in shapes for name, shape in own.items()}
 
@@ -137,7 +136,7 @@ class Sequential(Layer):
         self._check_cache(cache, SequentialCache)
         if len(cache.layers) != len(self.layers):
             raise ValueError(f"cache must be of {len(self.layers)} layers, but is of {len(cache.layers)}")
-        dy = checks.array(self.backend, "dy", dy)
+        dy = array_checks.array(self.backend, "dy", dy)
         dends = self._by_layer("dstate", dstate)
         dstarts: list[Any] = []
         grads: dict[str, Array] = {}
@@ -158,12 +157,12 @@ class Sequential(Layer):
         """Which steps are within their rows' lengths, in the layout of x without its features; None if all are."""
         if lengths is None:
             return None
-        x = checks.array(self.backend, "x", x)
+        x = array_checks.array(self.backend, "x", x)
         if len(x.shape) < 2:
-            raise ValueError(f"x must have axes for batch and time to go with lengths, not {checks.in_words(x.shape)}")
+            raise ValueError(f"x must have axes for batch and time to go with lengths, not {in_words(x.shape)}")
         batch_first = self.batch_first is not False
         batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
-        valid = valid_steps(checks.lengths(lengths, batch, steps) or [], steps, like=x)
+        valid = valid_steps(array_checks.lengths(lengths, batch, steps) or [], steps, like=x)
         return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
 
     def _on(self, backend: Backend, dtype: str) -> Self:
@@ -191,7 +190,7 @@ class Sequential(Layer):
         lines = [f"    {place}: {layer!r}".replace("\n", "\n    ") for place, layer in enumerate(self.layers)]
         return "\n".join(["Sequential(", *lines, f")  # {self.param_count():,} params"])
 
-    def random_input(self, rng: np.random.Generator, batch: int, steps: int) -> Any:
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return self.layers[0].random_input(rng, batch, steps)
 

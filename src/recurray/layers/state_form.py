@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import named
+from recurray.layers import array_checks
 from recurray.lazy import cached_property
 from recurray.state import State
 
@@ -63,7 +63,7 @@ class StateForm:
             if value is None:
                 arrays.append([self._zeros(batch, size) for _ in range(self.count)])
             else:
-                value = checks.floats(self.backend, self.dtype, label, value, (self.count, batch, size))
+                value = array_checks.floats(self.backend, self.dtype, label, value, (self.count, batch, size))
                 arrays.append([value[place, ...] for place in range(self.count)])
         return list(zip(*arrays, strict=True))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, sum_of_all
-from recurray.messages import shown
+from recurray.messages import kind_of, shown
 from recurray.optim.optimizer import float_array
 
 
@@ -75,7 +75,7 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
         if namespace_of(grad) is not xp or not on_one_device(device_of(grad), device_of(filled[0])):
             raise TypeError(
                 f"the gradients must be arrays of one library on one device, but that of {shown(name)} is "
-                f"{checks.kind_of(grad)} on {device_of(grad)}, another {checks.kind_of(filled[0])} on "
+                f"{kind_of(grad)} on {device_of(grad)}, another {kind_of(filled[0])} on "
                 f"{device_of(filled[0])}"
             )
     largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(grad))) for grad in filled]))

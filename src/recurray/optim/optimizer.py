@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
-from recurray.messages import shown
+from recurray.messages import in_words, shown
 from recurray.optim import hyperparameters
 from recurray.optim.copies import warn_of_copy
 from recurray.optim.hyperparameters import Setting
@@ -266,8 +266,7 @@ class Optimizer(ABC):
                 raise TypeError(f"the gradient of {name!r} must be {param.dtype} like its param, not {grad.dtype}")
             if tuple(grad.shape) != tuple(param.shape):
                 raise ValueError(
-                    f"the gradient of {name!r} must have the shape {checks.in_words(param.shape)}, "
-                    f"not {checks.in_words(grad.shape)}"
+                    f"the gradient of {name!r} must have the shape {in_words(param.shape)}, not {in_words(grad.shape)}"
                 )
             if not on_one_device(device_of(grad), device_of(param)):
                 raise ValueError(
@@ -326,9 +325,7 @@ def _loaded(name: str, value: Any, like: Array) -> Array:
     if array.dtype.kind != "f":
         raise TypeError(f"{name!r} must be floating-point numbers, not {array.dtype}")
     if array.shape != tuple(like.shape):
-        raise ValueError(
-            f"{name!r} must have the shape {checks.in_words(like.shape)}, not {checks.in_words(array.shape)}"
-        )
+        raise ValueError(f"{name!r} must have the shape {in_words(like.shape)}, not {in_words(array.shape)}")
     if like.dtype == namespace_of(like).float32:
         largest = float(abs(array[np.isfinite(array)]).max(initial=0))
         if largest > checks.FLOAT32_MAX:

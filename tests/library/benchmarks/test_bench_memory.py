@@ -53,11 +53,12 @@ def hungry(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Make layers that take memory of known sizes; returns what they are made with, once for each."""
     made: list[dict[str, Any]] = []
 
-    def make(problem: Problem, backend: Any, params: Any = None, seed: Any = None, **options: Any) -> Any:
-        made.append(options)
+    def make(inputs: int, hidden: int, params: Any = None, seed: Any = None, **given: Any) -> Any:
+        usual = {"num_layers", "bidirectional", "batch_first", "dtype", "backend"}
+        made.append(options := {name: value for name, value in given.items() if name not in usual})
         return Hungry(**options)
 
-    monkeypatch.setitem(KINDS, "lstm", replace(KINDS["lstm"], make=make))
+    monkeypatch.setitem(KINDS, "lstm", replace(KINDS["lstm"], layer=make))
     monkeypatch.setattr(memory, "_apart", memory.taken)
     return made
 
@@ -66,7 +67,7 @@ def hungry(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_least_that_is_needed(kind: str) -> None:
     """Counted by the arrays that there are."""
     problem = replace(TINY, layers=2, bidirectional=True, ragged=True, dtype="float64", layer=kind)
-    layer = KINDS[kind].make(problem, "numpy")
+    layer = problem.make_layer("numpy")
     x = np.zeros((5, 3, 4))
     y, _, cache = layer.forward(x, None, problem.lengths())
     dx, _, grads = layer.backward(cache, y)
@@ -209,10 +210,10 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], m
 def test_a_layer_that_refuses_is_asked_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(problem: Problem, backend: Any, **options: Any) -> Any:
+    def refuse(*sizes: int, **options: Any) -> Any:
         raise ValueError("recompute must be less") if options.get("recompute") else AssertionError
 
-    monkeypatch.setitem(KINDS, "lstm", replace(KINDS["lstm"], make=refuse))
+    monkeypatch.setitem(KINDS, "lstm", replace(KINDS["lstm"], layer=refuse))
     assert main([*ARGUMENTS, "--recompute", "9"]) == 2
     assert "--recompute: recompute must be less" in capsys.readouterr().err
 

@@ -17,7 +17,6 @@ from harness.cuda.host_cpp import HostLibrary
 from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
-from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
@@ -564,7 +563,7 @@ def test_half_precision_is_a_matter_of_products():
     assert (problem.name, problem.array_dtype, problem.compute_dtype) == ("3x5x4x6 bfloat16", "float32", "bfloat16")
     assert (TINY.array_dtype, TINY.compute_dtype) == ("float32", None)
     assert make_data(problem).x.dtype == "float32"
-    assert KINDS["lstm"].make(problem, "numpy").dtype == "float32"
+    assert problem.make_layer("numpy").dtype == "float32"
 
 
 def test_sizes_of_a_gpu():

@@ -8,7 +8,6 @@ from typing import Any
 
 import recurray as rr
 from recurray.benchmarks.contenders.base import Contender, Job
-from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Data, Problem
 
 
@@ -42,7 +41,7 @@ class Own(Contender):
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the layer and put its numbers on the backend."""
         backend, dtype = self._backend_for(problem), problem.array_dtype
-        layer = KINDS[problem.layer].make(problem, backend, params=data.params, **self.options)
+        layer = problem.make_layer(backend, params=data.params, **self.options)
         lengths = data.lengths  # the rest of the data isn't held: of it the layer and the backend have their own
         x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
         state = None
