@@ -13,7 +13,7 @@ from recurray import install, parts, stack
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
-from recurray.recording import RecordingError
+from recurray.program import RecordingError
 from recurray_cupy import wave
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled

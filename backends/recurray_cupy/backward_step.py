@@ -21,7 +21,7 @@ Past its length a row's gates have no gradient, and the gradients of its states 
 from __future__ import annotations
 
 from recurray.cells.cell import Cell
-from recurray.recording import INNER_BACKWARD, Constant, Program
+from recurray.program import INNER_BACKWARD, Constant, Program, has_one_gradient
 from recurray_cupy.expressions import identifier
 from recurray_cupy.forward_step import part, put_params
 from recurray_cupy.kernel import Kernel, kernel
@@ -103,10 +103,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
 
 def shares_gradients(cell: Cell, program: Program) -> bool:
     """Tell whether each gate's parts from the input and from the output before have one gradient."""
-    outputs = program.outputs
-    return cell.outer_gates == cell.input_gates and all(
-        outputs[f"x.{gate}"] == outputs[f"h.{gate}"] for gate in cell.input_gates
-    )
+    return cell.outer_gates == cell.input_gates and all(has_one_gradient(gate, program) for gate in cell.input_gates)
 
 
 def params_of(cell: Cell) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from recurray.cells.cell import Cell
-from recurray.recording import MEAN, record
+from recurray.program import MEAN, record
 from recurray_cupy.backward_step import backward_step, gather, hold, shares_gradients
 from recurray_cupy.forward_step import forward_step
 from recurray_cupy.kernel import Kernel
@@ -103,15 +103,6 @@ class Compiled:
         if projected:
             found += [self.hold, self.gather] if keep else [self.hold]
         return found
-
-    def reads_output(self) -> bool:
-        """Tell whether a step, forward or backward, does something with the output before it but the product."""
-        for program in (self.recording.step, self.recording.step_backward):
-            uses = program.uses()
-            for k, value in enumerate(program.values):
-                if value.name == "before.h" and (uses[k] or k in program.outputs.values()):
-                    return True
-        return "before.h" in self.recording.step_backward.outputs
 
 
 @lru_cache(maxsize=256)

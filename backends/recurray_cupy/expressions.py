@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from recurray.recording import BINARY, COMPARISON, FLAGS, MEAN, TERNARY, UNARY, Program
+from recurray.program import ELEMENTWISE, FLAGS, MEAN, Program
 
 FORMS = {
     "negative": "-{}",
@@ -21,7 +21,6 @@ FORMS = {
     "logical_and": "{} && {}",
     "where": "{} ? {} : {}",
 }
-ELEMENTWISE = frozenset((*UNARY, *BINARY, *COMPARISON, *TERNARY))
 
 
 def expression(operation: str, operands: list[str]) -> str:
@@ -66,7 +65,8 @@ def rows_of(program: Program, inputs: set[int]) -> set[int]:
     """Return the values that are the same for all units of a row; ``inputs`` are the inputs among them."""
     found = set(inputs)
     for k, value in enumerate(program.values):
-        operands = [operand for operand in value.operands if isinstance(operand, int)]
-        if value.operation == MEAN or (value.operation in ELEMENTWISE and operands and found.issuperset(operands)):
+        if value.operation == MEAN or (
+            value.operation in ELEMENTWISE and value.reads and found.issuperset(value.reads)
+        ):
             found.add(k)
     return found

@@ -226,7 +226,7 @@ class ScanForward:
 
 def check_projection(texts: Compiled, weights: Weights, output: int, size: int) -> None:
     """Refuse a projection that makes the output another size than a cell can do with."""
-    if weights.projection is not None and output != size and texts.reads_output():
+    if weights.projection is not None and output != size and texts.recording.reads_output:
         raise ValueError(
             f"{type(texts.cell).__name__} combines the output before the step with its {size} units, "
             f"so it can't be projected to {output}"

@@ -19,7 +19,7 @@ T time, B batch, H hidden units; S steps of a part of the sequence. The arrays, 
 from __future__ import annotations
 
 from recurray.cells.cell import Cell
-from recurray.recording import INNER, Program
+from recurray.program import INNER, Program
 from recurray_cupy.expressions import identifier
 from recurray_cupy.saved import Saved, after, before, timed
 from recurray_cupy.step import Carried, Goal, Names, Step

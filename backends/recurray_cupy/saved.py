@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
-from recurray.recording import Constant, Operand, Program
+from recurray.program import Constant, Operand, Program
 from recurray_cupy.expressions import identifier, literal, rows_of
 from recurray_cupy.step import Goal
 

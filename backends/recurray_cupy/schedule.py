@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recurray.recording import MEAN, Program
-from recurray_cupy.expressions import ELEMENTWISE, rows_of
-from recurray_cupy.step import PRODUCTS, Goal, Step
+from recurray.program import ELEMENTWISE, PRODUCTS, Program, earliest_segments, latest_segments
+from recurray_cupy.expressions import rows_of
+from recurray_cupy.step import Goal, Step
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,10 @@ class Schedule:
 def schedule(step: Step) -> Schedule:
     """Say when the values of a step are computed."""
     values = step.program.values
-    earliest: list[int] = []  # of each value the first stretch that could have it
-    for value in values:
-        before = max((earliest[operand] for operand in value.operands if isinstance(operand, int)), default=0)
-        earliest.append(before + (value.operation == MEAN or value.operation in PRODUCTS))
-
+    earliest = earliest_segments(step.program)
     products = [k for k, value in enumerate(values) if value.operation in PRODUCTS]
-    needed = {value for value in step.results() if isinstance(value, int)} | set(products)
-    for k in reversed(range(len(values))):
-        if k in needed:
-            needed.update(operand for operand in values[k].operands if isinstance(operand, int))
-    count = 1 + max((earliest[k] for k in needed), default=0)
+    wanted = step.program.needed([*step.results(), *products])
+    count = 1 + max((earliest[k] for k in wanted), default=0)
     second = max((earliest[k] for k in products), default=count)
-
-    stretch = dict.fromkeys(needed, count - 1)
-    for k in reversed(range(len(values))):
-        if k not in needed:
-            continue
-        if k in products:
-            stretch[k] = second
-        before = stretch[k] - (values[k].operation == MEAN or k in products)
-        for operand in values[k].operands:
-            if isinstance(operand, int):
-                stretch[operand] = min(stretch[operand], before)
+    stretch = latest_segments(step.program, wanted, count - 1, dict.fromkeys(products, second))
     return Schedule(stretch, count, second, rows_of(step.program, set(step.row_inputs)))

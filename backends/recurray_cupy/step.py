@@ -15,9 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recurray.recording import INNER, INNER_BACKWARD, Operand, Program
-
-PRODUCTS = (INNER, INNER_BACKWARD)  # what divides a step into two launches
+from recurray.program import Operand, Program
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recurray.recording import MEAN, Constant, Operand
-from recurray_cupy.expressions import ELEMENTWISE, expression, flags_of, identifier, literal
+from recurray.program import ELEMENTWISE, MEAN, PRODUCTS, Constant, Operand
+from recurray_cupy.expressions import expression, flags_of, identifier, literal
 from recurray_cupy.schedule import schedule
-from recurray_cupy.step import PRODUCTS, Goal, Step
+from recurray_cupy.step import Goal, Step
 
 
 @dataclass

@@ -10,8 +10,7 @@ import numpy as np
 
 from recurray.cells.cell import Cell
 from recurray.lazy import cached_property
-from recurray.merging import find
-from recurray.recording import INNER_BACKWARD, Constant, Operand
+from recurray.program import INNER_BACKWARD, Constant, Operand, record
 from recurray_native.plan import Plan, plan
 from recurray_native.program import Kind, Slot, translate
 from recurray_native.structures import Blocks, Listing, blocks_of, listing_of
@@ -83,9 +82,7 @@ class Compiled:
     @cached_property
     def reads_output(self) -> bool:
         """Whether the step computes with the output before, unit by unit."""
-        program = self.plan.step
-        used = {operand for value in program.values for operand in value.operands} | set(program.outputs.values())
-        return bool(self.plan.inner) or find(program, "before.h") in used
+        return record(self.cell).reads_output
 
     @cached_property
     def cache_form(self) -> CacheForm:
@@ -102,9 +99,7 @@ class Compiled:
     @cached_property
     def kept(self) -> tuple[str, ...]:
         """What backward's program reads of what forward computes or is given, by name."""
-        program = self.plan.step_backward
-        used = {operand for value in program.values for operand in value.operands} | set(program.outputs.values())
-        names = (value.name for k, value in enumerate(program.values) if value.operation == "input" and k in used)
+        names = self.plan.step_backward.inputs_read()
         return tuple(name for name in names if name.startswith(("saved.", "before.")))
 
     def forward(self, *, training: bool, means: bool) -> Forward:
@@ -136,7 +131,7 @@ class Compiled:
         outputs: list[tuple[Operand, Slot]] = [(program.outputs["after.h"], Slot(Kind.OUTPUT, 0))]
         outputs += [(program.outputs[f"after.{name}"], Slot(Kind.STATE, k)) for k, name in enumerate(cell.states) if k]
         for name in kept:
-            operand = find(program, name) if name.startswith("before.") else program.outputs[name]
+            operand = program.find(name) if name.startswith("before.") else program.outputs[name]
             outputs.append((operand, Slot(Kind.PACKED, packed.index(name))))
         outputs += inner_outputs
         code = translate(program, inputs, outputs, params=len(units), gates=inner_gates, inner=inner)
@@ -189,7 +184,7 @@ def compiled(cell: Cell) -> Compiled:
 
     Raises
     ------
-    recurray.recording.RecordingError
+    recurray.program.RecordingError
         The cell can't be recorded.
     """
     found = _recent.get(id(cell))

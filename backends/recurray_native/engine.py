@@ -15,7 +15,7 @@ import numpy as np
 
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray.lazy import cached_property
-from recurray.recording import RecordingError
+from recurray.program import RecordingError
 from recurray_native import arguments, library, threads
 from recurray_native.arguments import FLOATS, PROJECTED
 from recurray_native.compiled import CacheForm, Compiled, compiled

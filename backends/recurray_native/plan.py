@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
-from recurray.merging import merged_gates, with_sums
-from recurray.recording import Program, record
+from recurray.program import Program, gates_of, merged_gates, record, with_sums
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,18 @@ def plan(cell: Cell) -> Plan:
 
     Raises
     ------
-    recurray.recording.RecordingError
+    recurray.program.RecordingError
         The cell can't be recorded.
     """
     recording = record(cell)
     sums = merged_gates(cell, recording)
-    alone = [gate for gate in cell.input_gates if gate not in sums]
-    apart = [gate for gate in cell.outer_gates if gate not in sums]
+    gates = gates_of(cell, sums)
     inputs = {gate: k for k, gate in enumerate(cell.input_gates)}
     recurrents = {gate: k for k, gate in enumerate(cell.recurrent_gates)}
     blocks = (
-        *(Block(gate, inputs[gate], -1) for gate in alone),
-        *(Block(gate, inputs[gate], recurrents[gate]) for gate in sums),
-        *(Block(gate, -1, recurrents[gate]) for gate in apart),
+        *(Block(gate, inputs[gate], -1) for gate in gates.hoisted),
+        *(Block(gate, inputs[gate], recurrents[gate]) for gate in gates.merged),
+        *(Block(gate, -1, recurrents[gate]) for gate in gates.apart),
     )
-    inner = tuple(Block(gate, -1, recurrents[gate]) for gate in cell.inner_gates)
+    inner = tuple(Block(gate, -1, recurrents[gate]) for gate in gates.inner)
     return Plan(cell, with_sums(recording.step, sums), recording.step_backward, blocks, inner)

@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, cast
 
-from recurray.merging import needed
-from recurray.recording import INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
+from recurray.program import (
+    INNER,
+    INNER_BACKWARD,
+    MEAN,
+    Constant,
+    Operand,
+    Program,
+    Registers,
+    Value,
+    earliest_segments,
+    parallel_copy,
+)
 
 
 class Kind(IntEnum):
@@ -116,21 +126,12 @@ def translate(
     return _Translation(program, inputs, list(outputs), params, gates, inner).code
 
 
-def stages(program: Program) -> list[int]:
-    """Return the first stage in which each value can be read."""
-    found: list[int] = []
-    for value in program.values:
-        first = max((found[operand] for operand in value.operands if isinstance(operand, int)), default=0)
-        found.append(first + (value.operation in (MEAN, INNER, INNER_BACKWARD)))
-    return found
-
-
 def fused(program: Program, results: Iterable[int]) -> Program:
     """Make one operation of a product and the only operation that reads it, where the machine has one for both."""
-    kept = needed(program, results)
+    kept = program.needed(results)
     uses = Counter(operand for k in kept for operand in program.values[k].operands)
     uses.update(results)
-    stage, values = stages(program), list(program.values)
+    stage, values = earliest_segments(program), list(program.values)
 
     def product(operand: Operand, reader: int) -> tuple[Operand, ...] | None:
         if isinstance(operand, Constant) or values[operand].operation != "multiply":
@@ -164,8 +165,8 @@ class _Translation:
         self.values, self.params, self.gates = program.values, params, gates
         self.code = Code()
         self.numbers: dict[Slot, int] = {}
-        self.order = sorted(needed(program, results))
-        self.stages = stages(program)  # in which each value can be read
+        self.order = sorted(program.needed(results))
+        self.stages = earliest_segments(program)  # in which each value can be read
         self.last = max((self.stages[k] for k in self.order), default=0)
         self.early: list[tuple[int, Slot]] = []  # inputs to be copied before anything is written over
         self.ends: list[list[tuple[Operand, Slot]]] = [[] for _ in range(self.last + 1)]  # copies at the end of stages
@@ -280,11 +281,7 @@ class _Stage:
         self.early = [] if stage else whole.early
         skipped = ("input", INNER, INNER_BACKWARD)
         self.order = [k for k in whole.order if whole.computed_in(k) == stage and not whole._is(k, *skipped)]
-        operands = [operand for k in self.order for operand in whole.values[k].operands]
-        operands += [operand for operand, _ in self.copies]
-        self.uses_left = Counter(operand for operand in operands if isinstance(operand, int))
-        self.tiles: dict[int, Slot] = {}
-        self.free: list[Slot] = []
+        self.registers = Registers[Slot](whole.values, self.order, (operand for operand, _ in self.copies))
 
     def write(self) -> None:
         """Write all instructions."""
@@ -297,50 +294,36 @@ class _Stage:
                 to = self.whole.sums[value] = Slot(Kind.SUM, self.whole.code.sums)
                 self.whole.code.sums += 1
                 self.whole.emit("add_up", to, slots)
-                self.spend(operands)
+                self.registers.spend(operands)
                 continue
-            self.spend(operands)
+            self.registers.spend(operands)
             if value in self.whole.homes:
                 to = self.whole.homes[value]
             else:
-                to = self.tiles[value] = self.tile()
+                to = self.registers.places[value] = self.tile()
             self.whole.emit(operation, to, slots)
         self.copy()
 
     def tile(self) -> Slot:
         """A register that is free."""
-        if not self.free:
-            self.free.append(Slot(Kind.TILE, self.whole.code.tiles))
-            self.whole.code.tiles += 1
-        return self.free.pop()
+        return self.registers.take(self._new_tile)
+
+    def _new_tile(self) -> Slot:
+        self.whole.code.tiles += 1
+        return Slot(Kind.TILE, self.whole.code.tiles - 1)
 
     def read(self, operand: Operand) -> Slot:
         """Where an operand is; a mean is first spread over the units."""
         if isinstance(operand, Constant):
             return self.whole.constant(operand.number)
-        if operand in self.whole.sums and operand not in self.tiles:
-            self.tiles[operand] = self.tile()
-            self.whole.emit("spread", self.tiles[operand], [self.whole.sums[operand]])
-        return self.tiles[operand] if operand in self.tiles else self.whole.homes[operand]
-
-    def spend(self, operands: Iterable[Operand]) -> None:
-        """Note that operands have been used once more."""
-        for operand in operands:
-            if isinstance(operand, int):
-                self.uses_left[operand] -= 1
-                if not self.uses_left[operand] and operand in self.tiles:
-                    self.free.append(self.tiles[operand])
+        places = self.registers.places
+        if operand in self.whole.sums and operand not in places:
+            places[operand] = self.tile()
+            self.whole.emit("spread", places[operand], [self.whole.sums[operand]])
+        return places[operand] if operand in places else self.whole.homes[operand]
 
     def copy(self) -> None:
-        """Copy values to their places; what stands where another goes is brought out of the way first."""
-        sources = [(self.read(operand), slot) for operand, slot in self.copies]
-        targets = {slot for _, slot in sources}
-        moved: dict[Slot, Slot] = {}
-        for source, slot in sources:
-            if source in targets and source != slot and source not in moved:
-                moved[source] = self.tile()
-                self.whole.emit("copy", moved[source], [source])
-        for source, slot in sources:
-            source = moved.get(source, source)
-            if source != slot:
-                self.whole.emit("copy", slot, [source])
+        """Copy values to their places."""
+        copies = [(self.read(operand), slot) for operand, slot in self.copies]
+        for source, slot in parallel_copy(copies, aside=lambda source: self.tile()):
+            self.whole.emit("copy", slot, [source])

@@ -13,7 +13,7 @@ from recurray.arrays import AT_A_TIME
 from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.messages import shown
-from recurray.recording import RecordingError
+from recurray.program import RecordingError
 from recurray_numpy.backward import backward
 from recurray_numpy.buffers import BUFFERS, trim
 from recurray_numpy.compiled import compiled

@@ -6,16 +6,14 @@ at once; what no step waits for, after it. Only the rest is in the loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recurray.merging import find, needed
-from recurray.recording import INNER_BACKWARD, Constant, Operand
+from recurray.program import INNER_BACKWARD, Constant, values_of
 from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.forward_loop import Forward
 from recurray_numpy.goals import lines_of, targets_of
 from recurray_numpy.names import name_of, places_of_inputs
-from recurray_numpy.plan import Plan, dependents, operations
+from recurray_numpy.plan import Plan
 from recurray_numpy.writer import ROW, Writer
 
 
@@ -57,16 +55,16 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
         if read.name.startswith("saved."):
             places[k] = forward.homes[read.name.removeprefix("saved.")]
     rows = [k for k, place in places.items() if forward.kinds.get(place) == ROW]
-    carried = {find(program, f"d.{state}"): name_of("d", state) for state in states}
+    carried = {program.find(f"d.{state}"): name_of("d", state) for state in states}
     if projected:
-        carried[find(program, "d.h")] = "doutput"
+        carried[program.find("d.h")] = "doutput"
     carried.pop(-1, None)  # a state whose gradient isn't read
     places |= carried
 
     param_gradients = {name: value for name, value in outputs.items() if name.startswith("params.")}
-    results = _indices(param_gradients.values())
-    read_later = _indices(operand for k in parts.loop + parts.after for operand in program.values[k].operands)
-    read_later |= _indices(outputs.values())
+    results = values_of(param_gradients.values())
+    read_later = {operand for k in parts.loop + parts.after for operand in program.values[k].reads}
+    read_later |= values_of(outputs.values())
     ahead = Writer(program, "a", vector=vector, rows=rows).write(
         parts.ahead, places, kept=read_later & set(parts.ahead)
     )
@@ -83,7 +81,7 @@ def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: boo
     elif direct != Constant(0.0):
         goals.append((direct, "direct"))
     targets, copies = targets_of(goals)
-    read_after = _indices(operand for k in parts.after for operand in program.values[k].operands) | results
+    read_after = {operand for k in parts.after for operand in program.values[k].reads} | results
     for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
         targets[kept] = f"kept{k}"
     loop = Writer(program, "t", vector=vector, masked=masked, rows=rows).write(
@@ -120,22 +118,18 @@ def _parts(plan: Plan) -> _Parts:
     """Split backward by what waits for what."""
     program, gates, states = plan.step_backward, plan.gates, plan.cell.states
     outputs = program.outputs
-    carried = {find(program, f"d.{state}") for state in states} - {-1}
-    dependent = dependents(program, carried)
-    wanted = needed(program, _indices(outputs.values()))
+    carried = {program.find(f"d.{state}") for state in states} - {-1}
+    dependent = program.dependents(carried)
+    wanted = program.needed(outputs.values())
     for_step_before = {f"before.{state}" for state in states}
     for_step_before |= {f"h.{gate}" for gate in gates.of_output + gates.inner}
-    results = _indices(value for name, value in outputs.items() if name in for_step_before)
+    results = values_of(value for name, value in outputs.items() if name in for_step_before)
     results |= {k for k in wanted if program.values[k].operation == INNER_BACKWARD}  # a product of one step
     results |= {k for k in wanted if carried & set(program.values[k].operands)}  # to be read before it is carried on
-    in_loop = needed(program, results) & dependent
-    order = [k for k in operations(program) if k in wanted]
+    in_loop = program.needed(results) & dependent
+    order = [k for k in program.computed() if k in wanted]
     return _Parts(
         ahead=[k for k in order if k not in dependent],
         loop=[k for k in order if k in in_loop],
         after=[k for k in order if k in dependent and k not in in_loop],
     )
-
-
-def _indices(operands: Iterable[Operand]) -> set[int]:
-    return {operand for operand in operands if isinstance(operand, int)}

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recurray.merging import needed
-from recurray.recording import INNER, Constant, Operand, Program
+from recurray.program import INNER, Constant, Operand, Program
 from recurray_numpy.code import Code, as_loop, at_once
 from recurray_numpy.goals import Copies, lines_of, targets_of
 from recurray_numpy.joint import Joint, joint_activations
 from recurray_numpy.names import is_called, name_of, places_of_inputs
-from recurray_numpy.plan import Gates, Plan, dependents, operations
+from recurray_numpy.plan import Gates, Plan
 from recurray_numpy.writer import FLOATS, Stretch, Writer, bounded_logistic, kinds, logistic
 
 
@@ -119,7 +118,7 @@ def _values(plan: Plan, *, training: bool, vector: bool, inner: bool, projected:
     if training and inner:  # where it is masked it's written on its way into the product
         goals.append((program.outputs["inner"], "inner_operand"))
     targets, copies = targets_of(goals)
-    order = [k for k in operations(program) if k in wanted and k not in places and k not in joint.results]
+    order = [k for k in program.computed() if k in wanted and k not in places and k not in joint.results]
     return _Values(places, joint, goals, targets, copies, homes, order)
 
 
@@ -145,7 +144,7 @@ def _stretches(plan: Plan, values: _Values, *, training: bool, vector: bool, mas
     writer = Writer(program, "t", vector=vector, masked=masked)
     reusable -= {ahead.places[value] for value in early if value in ahead.places}
     late = {value: place for value, place in targets.items() if value not in early}
-    before_joint = needed(program, joint.operands) & set(in_loop)
+    before_joint = program.needed(joint.operands) & set(in_loop)
     after_joint = [value for value in in_loop if value not in before_joint]
     stretch = writer.write(
         [value for value in in_loop if value in before_joint],
@@ -183,7 +182,7 @@ def _wanted(plan: Plan, training: bool) -> set[int]:
     groups = ("after.", "saved.") if training else ("after.",)
     wanted = {value for name, value in program.outputs.items() if name.startswith(groups)}
     wanted |= {k for k, value in enumerate(program.values) if value.operation == INNER}
-    return needed(program, (value for value in wanted if isinstance(value, int)))
+    return program.needed(wanted)
 
 
 def _homes(plan: Plan, places: dict[int, str], goals: list[tuple[Operand, str]]) -> dict[str, str]:
@@ -202,7 +201,7 @@ def _homes(plan: Plan, places: dict[int, str], goals: list[tuple[Operand, str]])
 
 def _operands(program: Program, values: Iterable[int]) -> set[int]:
     """The values that ``values`` are computed from."""
-    return {operand for value in values for operand in program.values[value].operands if isinstance(operand, int)}
+    return {operand for value in values for operand in program.values[value].reads}
 
 
 def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
@@ -216,7 +215,7 @@ def _early(plan: Plan, targets: dict[int, str]) -> set[int]:
         or value.operation == INNER
         or (value.operation != "input" and k in targets and not is_called(targets[k], "saved"))
     }
-    return set(operations(program)) - dependents(program, late)
+    return set(program.computed()) - program.dependents(late)
 
 
 def _products(gates: Gates, training: bool, vector: bool, masked: bool) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recurray.recording import Constant, Operand
+from recurray.program import Constant, Operand
 from recurray_numpy.writer import Stretch, constant
 
 Copies = list[tuple[Operand, str]]

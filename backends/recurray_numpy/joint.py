@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurray_numpy.buffers import empty
-from recurray_numpy.plan import Plan, dependents
+from recurray_numpy.plan import Plan
 from recurray_numpy.writer import FLOATS, Stretch, bounded_logistic, bounds, kinds, logistic
 
 
@@ -68,7 +68,7 @@ def joint_activations(plan: Plan, wanted: AbstractSet[int]) -> Joint:
     """
     step = plan.step
     kind, uses, outputs = kinds(step), step.uses(), set(step.outputs.values())
-    in_loop = dependents(step, (k for k, value in enumerate(step.values) if value.name.startswith("before.")))
+    in_loop = step.dependents(k for k, value in enumerate(step.values) if value.name.startswith("before."))
     states = {step.outputs[f"after.{state}"] for state in plan.cell.states}
     found: dict[int, int] = {}  # activations and what they are of
     for k in sorted(wanted - states):
@@ -77,7 +77,7 @@ def joint_activations(plan: Plan, wanted: AbstractSet[int]) -> Joint:
         (operand,) = step.values[k].operands
         if not isinstance(operand, int) or step.values[operand].operation == "input":
             continue
-        if uses[operand] == 1 and operand not in outputs and operand in in_loop - dependents(step, found):
+        if uses[operand] == 1 and operand not in outputs and operand in in_loop - step.dependents(found):
             found[k] = operand
     if len(found) < 2 or plan.gates.of_output or plan.gates.inner:
         found = {}

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from recurray.recording import Program
+from recurray.program import Program
 
 Word = Literal["x", "z", "h", "tanh", "before", "after", "state", "saved", "param", "dx", "dz", "dh", "d"]
 

@@ -21,36 +21,20 @@ if there is a tanh gate in between, its result goes elsewhere before. Fewer step
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from recurray import program
 from recurray.cells.cell import Cell
 from recurray.lazy import cached_property
-from recurray.merging import find, merged_gates, with_sums
-from recurray.recording import Program, record
 from recurray_numpy.names import name_of
 
 
 @dataclass(frozen=True)
-class Gates:
+class Gates(program.Gates):
     """A cell's gates by the product that they come from, in the order of the rows here."""
 
-    hoisted: tuple[str, ...]
-    merged: tuple[str, ...]
-    apart: tuple[str, ...]
-    inner: tuple[str, ...]
     activated: tuple[str, ...]  # those of the merged gates, side by side, that are logistic or tanh
     logistic: tuple[str, ...]  # those of these that are logistic
-
-    @cached_property
-    def of_input(self) -> tuple[str, ...]:
-        """All gates with a product with the input."""
-        return self.hoisted + self.merged
-
-    @cached_property
-    def of_output(self) -> tuple[str, ...]:
-        """All gates with a product with the output before."""
-        return self.merged + self.apart
 
     @cached_property
     def hyperbolic(self) -> tuple[str, ...]:
@@ -72,11 +56,6 @@ class Gates:
     def aside(self) -> dict[str, str]:
         """The tanh gates that stand among logistic ones, and the arrays that their results go to."""
         return {gate: name_of("tanh", gate) for gate in self.hyperbolic if gate in self.logistic_block}
-
-    @cached_property
-    def all(self) -> tuple[str, ...]:
-        """All blocks of gates' gradients; a gate that comes both from the input and apart or inner is there twice."""
-        return self.hoisted + self.merged + self.apart + self.inner
 
     @cached_property
     def hoisted_names(self) -> tuple[str, ...]:
@@ -114,11 +93,11 @@ class Plan:
     """
 
     def __init__(self, cell: Cell) -> None:
-        recording = record(cell)
+        recording = program.record(cell)
         self.cell = cell
         self.step_backward = recording.step_backward
-        merged = merged_gates(cell, recording)
-        self.step = with_sums(recording.step, merged)
+        merged = program.merged_gates(cell, recording)
+        self.step = program.with_sums(recording.step, merged)
         self.activated: dict[int, str] = {}
         kinds: dict[str, list[str]] = {"logistic": [], "tanh": [], "other": []}
         for gate in merged:
@@ -127,14 +106,8 @@ class Plan:
             if operation != "other":
                 self.activated[value] = gate
         activated = (*kinds["logistic"], *kinds["tanh"])
-        self.gates = Gates(
-            hoisted=tuple(gate for gate in cell.input_gates if gate not in merged),
-            merged=(*activated, *kinds["other"]),
-            apart=tuple(gate for gate in cell.outer_gates if gate not in merged),
-            inner=cell.inner_gates,
-            activated=activated,
-            logistic=tuple(kinds["logistic"]),
-        )
+        by_product = program.gates_of(cell, (*activated, *kinds["other"]))
+        self.gates = Gates(**vars(by_product), activated=activated, logistic=tuple(kinds["logistic"]))
         in_order = tuple(gate for gate in merged if gate in activated)
         first = merged.index(in_order[0]) if in_order else 0
         together = merged[first : first + len(in_order)] == in_order
@@ -148,7 +121,7 @@ class Plan:
 
     def _first_use(self, gate: str) -> tuple[int, str]:
         """The value and the kind of a merged gate's only use, if that is an activation whose result stays a gate."""
-        place = find(self.step, f"z.{gate}")
+        place = self.step.find(f"z.{gate}")
         users = [k for k, value in enumerate(self.step.values) if place in value.operands]
         if len(users) == 1 and place not in self.step.outputs.values():
             operation = self.step.values[users[0]].operation
@@ -156,17 +129,3 @@ class Plan:
             if operation in ("logistic", "tanh") and not is_state:
                 return users[0], operation
         return place, "other"
-
-
-def operations(program: Program) -> list[int]:
-    """Return the places of the values that are computed."""
-    return [k for k, value in enumerate(program.values) if value.operation != "input"]
-
-
-def dependents(program: Program, sources: Iterable[int]) -> set[int]:
-    """Return the values that depend on ``sources``, themselves included."""
-    found = set(sources)
-    for k, value in enumerate(program.values):
-        if any(operand in found for operand in value.operands if isinstance(operand, int)):
-            found.add(k)
-    return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from recurray.arrays import WHOLE
-from recurray.recording import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
+from recurray.program import FLAGS, INNER, INNER_BACKWARD, MEAN, Constant, Operand, Program, Value
 from recurray_numpy.names import name_of
 
 NAMES = {"abs": "absolute"}  # what NumPy calls otherwise

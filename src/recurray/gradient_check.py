@@ -15,7 +15,7 @@ from recurray.cells.cell import Cell, check_declared
 from recurray.layers.layer import Layer
 from recurray.layers.trial import Trial, fault_of
 from recurray.messages import in_words
-from recurray.recording import check_names
+from recurray.program.record import check_names
 from recurray.selector import get_backend
 
 STEP = 1e-5  # of the differences: truncation, about STEP**2, and rounding, about 1e-16 / STEP, are then alike

@@ -15,7 +15,7 @@ from harness.lstm_formulas import FUNCTIONS
 from recurray.activations import ELEMENTWISE, Elementwise, HardSigmoid, LeakyRelu, Tanh, activation
 from recurray.backend import Backend
 from recurray.cells import Cell, CellGradients
-from recurray.recording import record
+from recurray.program import record
 
 # Each function with its default and with other parameters
 SPECS: list[Any] = [

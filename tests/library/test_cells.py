@@ -39,7 +39,7 @@ from recurray.cells import (
 )
 from recurray.cells.cell import named
 from recurray.layers.draws import Noise
-from recurray.recording import record
+from recurray.program import record
 
 EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=repr)
 

@@ -381,7 +381,7 @@ ANEW = [
     # The library: recording, parts, cells, layers
     Mistake(
         "recording: a gate of two uses is merged",
-        "src/recurray/merging.py",
+        "src/recurray/program/merge.py",
         "if added and uses[x] == uses[h] == 1 and not",
         "if added and not",
         ("tests/programs/test_merging.py",),
@@ -389,8 +389,8 @@ ANEW = [
     ),
     Mistake(
         "recording: a gate of two gradients is merged",
-        "src/recurray/merging.py",
-        'if gate not in cell.outer_gates or outputs[f"x.{gate}"] != outputs[f"h.{gate}"]:',
+        "src/recurray/program/merge.py",
+        "if gate not in cell.outer_gates or not has_one_gradient(gate, recording.step_backward):",
         "if gate not in cell.outer_gates:",
         ("tests/programs/test_merging.py",),
         "numpy",

@@ -11,8 +11,7 @@ from harness import obtain
 from harness.compare_scans import both_ways, problem
 from recurray.arrays import namespace_of, tanh
 from recurray.cells import Cell, CellGradients
-from recurray.merging import merged_gates
-from recurray.recording import record
+from recurray.program import merged_gates, record
 
 
 class Plain(Cell):

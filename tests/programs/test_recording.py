@@ -7,7 +7,7 @@ import pytest
 
 from recurray.arrays import namespace_of, sigmoid
 from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
-from recurray.recording import Constant, RecordingError, record
+from recurray.program import Constant, RecordingError, record
 
 
 class Elman(Cell):

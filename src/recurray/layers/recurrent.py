@@ -25,7 +25,7 @@ from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
 from recurray.messages import outside_constructors
-from recurray.recording import RecordingError, record
+from recurray.program import RecordingError, record
 from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
 
@@ -536,13 +536,9 @@ def _agree(a: Any, b: Any) -> bool:
 def _reads_output(cell: Cell) -> bool | None:
     """Whether a cell computes with the output before, element by element; None if it can't be recorded."""
     try:
-        step = record(cell).step
+        return record(cell).reads_output
     except RecordingError:  # such a cell runs by the reference path
         return None
-    return any(
-        value.operation == "input" and value.name == "before.h" and uses
-        for value, uses in zip(step.values, step.uses(), strict=True)
-    )
 
 
 def _recurrent_weights(cell: Cell) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, check_declared, named
 from recurray.messages import in_words
-from recurray.recording import RecordingError, checked_gradients, checked_step, record
+from recurray.program.record import RecordingError, checked_gradients, checked_step, record
 
 SHAPE = (2, 3)
 

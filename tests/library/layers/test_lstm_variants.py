@@ -17,7 +17,7 @@ from harness import Case, assert_all_same, assert_close, assert_same, here, host
 from harness.lstm_formulas import Formula, complex_slopes, options_of, variant
 from recurray.backend import Backend
 from recurray.cells import DiagonalLSTMCell, LSTMCell
-from recurray.recording import record
+from recurray.program import record
 
 B, T, I, H = 4, 5, 2, 3  # noqa: E741
 LAYERS = {"LSTM": rr.LSTM, "DiagonalLSTM": rr.DiagonalLSTM}

@@ -18,7 +18,7 @@ from recurray import cells, plot
 from recurray.arrays import tanh
 from recurray.backend import Backend
 from recurray.cells import LSTMCell
-from recurray.recording import RecordingError, record
+from recurray.program import RecordingError, record
 
 NO_FLAGS = ["no", "", 0, 1, None, 0.0, np.bool_(False), [], np.array(True), 10**5000]
 MAKERS: dict[str, Any] = {

@@ -1,8 +1,4 @@
-"""Recording a cell: called once with symbolic arrays, its step becomes a program of elementwise operations.
-
-A program is a straight line. A backend turns it into code of its own kind, so every cell, a user's too, runs as fast
-as the built-in ones.
-"""
+"""Recording a cell: called once with symbolic arrays, its step becomes a program of elementwise operations."""
 
 from __future__ import annotations
 
@@ -13,66 +9,25 @@ from typing import Any
 
 from recurray.cells.cell import Cell, CellGradients, added, named
 from recurray.cells.wrapper import WrapperCell
+from recurray.program.ir import (
+    BINARY,
+    COMPARISON,
+    INNER,
+    INNER_BACKWARD,
+    MEAN,
+    TERNARY,
+    UNARY,
+    Constant,
+    Operand,
+    Program,
+    Value,
+)
 
-UNARY = ("negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic")
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-COMPARISON = ("greater", "greater_equal", "less", "less_equal", "logical_and")  # their results are for `where` alone
-TERNARY = ("where",)
-# What isn't elementwise, and stands in a program where a backend has to do something else:
-MEAN = "mean_over_units"  # of one operand; one number for each row of the batch
-INNER = "inner"  # the product of an inner gate, named by `Value.name`, with the operand
-INNER_BACKWARD = "inner_backward"  # the gradients of the inner gates' products, the operands, taken back through it
-
-FLAGS = frozenset(COMPARISON)
 _OF_NUMPY = {name: name for name in (*BINARY[:3], *COMPARISON)} | {"true_divide": "divide", "divide": "divide"}
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A number in a program. A class of its own, because 1.0 would equal the index 1."""
-
-    number: float
-
-
-Operand = int | Constant  # an int is the index of a value
 
 
 class RecordingError(TypeError):
     """A cell's step does something other than elementwise arithmetic on its arguments."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of a program: an input by its name, or an operation on earlier values and constants."""
-
-    operation: str  # "input" or one of the words above
-    operands: tuple[Operand, ...] = ()
-    name: str = ""  # of an input, an inner gate, or all of them
-
-
-@dataclass(frozen=True)
-class Program:
-    """A straight line of elementwise operations.
-
-    Attributes
-    ----------
-    values : tuple of Value
-        In an order in which each needs only earlier ones; an int operand is a place in this tuple.
-    outputs : dict of str to Operand
-        The results by dotted name.
-    """
-
-    values: tuple[Value, ...]
-    outputs: Mapping[str, Operand]
-
-    def uses(self) -> list[int]:
-        """How many operands refer to each value."""
-        counts = [0] * len(self.values)
-        for value in self.values:
-            for operand in value.operands:
-                if isinstance(operand, int):
-                    counts[operand] += 1
-        return counts
 
 
 @dataclass(frozen=True)
@@ -92,6 +47,13 @@ class Recording:
     step: Program
     step_backward: Program
 
+    @property
+    def reads_output(self) -> bool:
+        """Whether a step, forward or backward, computes with the output before it unit by unit, as inner gates do."""
+        programs = self.step, self.step_backward
+        outputs = {*self.step.outputs, *self.step_backward.outputs}
+        return any("before.h" in program.inputs_read() for program in programs) or bool({"inner", "before.h"} & outputs)
+
 
 @lru_cache(maxsize=256)
 def record(cell: Cell) -> Recording:
@@ -109,7 +71,7 @@ def record(cell: Cell) -> Recording:
             record(cell.cell)
         except RecordingError as error:
             raise RecordingError(f"in {type(cell.cell).__name__}, {error}") from None
-    tape = _Tape()
+    tape = Tape()
     before, params = tape.inputs("before", cell.states), _params(tape, cell)
     x = tape.inputs("x", (*cell.input_gates, *cell.draws))
     h = tape.inputs("h", cell.outer_gates)
@@ -121,7 +83,7 @@ def record(cell: Cell) -> Recording:
     after, saved = checked_step(cell, x, h, before, params)
     step = tape.program({"after": after, "saved": saved, "": inner})
 
-    tape = _Tape()
+    tape = Tape()
     d, kept = tape.inputs("d", cell.states), tape.inputs("saved", tuple(saved))
     before, params = tape.inputs("before", cell.states), _params(tape, cell)
 
@@ -135,7 +97,7 @@ def record(cell: Cell) -> Recording:
     return Recording(step, tape.program(outputs))
 
 
-def _params(tape: _Tape, cell: Cell) -> Any:
+def _params(tape: Tape, cell: Cell) -> Any:
     rows = (tape.inputs(f"params.{name}", row_names) for name, row_names in cell.pointwise.items())
     return named(tuple(cell.pointwise))(*rows)
 
@@ -191,19 +153,22 @@ def check_names(owner: Any, method: str, what: str, given: Any, names: tuple[str
         )
 
 
-class _Tape:
+class Tape:
     """Collects values; equal operations on equal operands are one value."""
 
     def __init__(self) -> None:
         self.values: dict[Value, int] = {}
 
     def add(self, value: Value) -> Symbol:
+        """Return what stands for a value."""
         return Symbol(self, self.values.setdefault(value, len(self.values)))
 
     def inputs(self, group: str, names: tuple[str, ...]) -> Any:
+        """Return a group of inputs, as a cell gets it."""
         return named(names)(*(self.add(Value("input", name=f"{group}.{name}")) for name in names))
 
     def operand(self, thing: Any) -> Operand:
+        """Return what a symbol or a number is in the program."""
         if isinstance(thing, Symbol):
             if thing.tape is not self:
                 raise RecordingError("a value from another call was used: a cell must keep nothing between calls")
@@ -213,6 +178,7 @@ class _Tape:
         raise RecordingError(f"a step may combine its arguments with numbers alone, not with {type(thing).__name__}")
 
     def program(self, outputs: Mapping[str, Mapping[str, Any]]) -> Program:
+        """Return all that was recorded, with outputs by group and name."""
         found = {
             f"{group}.{name}".removeprefix("."): self.operand(value)
             for group, members in outputs.items()
@@ -250,7 +216,7 @@ class Symbol:
     def __iter__(self) -> Any:
         raise RecordingError("a step is elementwise arithmetic: it can't iterate over an array")
 
-    def __init__(self, tape: _Tape, index: int) -> None:
+    def __init__(self, tape: Tape, index: int) -> None:
         self.tape = tape
         self.index = index
 

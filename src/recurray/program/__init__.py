@@ -1,0 +1,62 @@
+"""A cell as a program: recorded once, and brought into the form that a backend makes its own code from.
+
+Examples
+--------
+>>> from recurray.cells import RNNCell
+>>> [(value.operation, *value.operands) for value in record(RNNCell()).step.values][-2:]
+[('add', 1, 2), ('tanh', 3)]
+"""
+
+from recurray.program.ir import (
+    BINARY,
+    COMPARISON,
+    ELEMENTWISE,
+    FLAGS,
+    INNER,
+    INNER_BACKWARD,
+    MEAN,
+    PRODUCTS,
+    TERNARY,
+    UNARY,
+    Constant,
+    Operand,
+    Program,
+    Value,
+    is_value,
+    values_of,
+)
+from recurray.program.liveness import Registers, parallel_copy
+from recurray.program.merge import Gates, gates_of, has_one_gradient, merged_gates, with_sums
+from recurray.program.record import Recording, RecordingError, record
+from recurray.program.segments import earliest_segments, latest_segments
+
+__all__ = [
+    "BINARY",
+    "COMPARISON",
+    "ELEMENTWISE",
+    "FLAGS",
+    "INNER",
+    "INNER_BACKWARD",
+    "MEAN",
+    "PRODUCTS",
+    "TERNARY",
+    "UNARY",
+    "Constant",
+    "Gates",
+    "Operand",
+    "Program",
+    "Recording",
+    "RecordingError",
+    "Registers",
+    "Value",
+    "earliest_segments",
+    "gates_of",
+    "has_one_gradient",
+    "is_value",
+    "latest_segments",
+    "merged_gates",
+    "parallel_copy",
+    "record",
+    "values_of",
+    "with_sums",
+]
