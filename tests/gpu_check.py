@@ -2,9 +2,9 @@
 
 It proves first: each strategy is compared with the one before, options with none. Then it times the strategies and
 ``torch.nn.LSTM``, whose kernels are cuDNN's, where PyTorch finds the GPU, and says whether the rule for making
-``stage="auto"`` the default holds (`gpu.verdict.RULE`). Then come the tests marked ``gpu``, layers at the same time,
-the diagonal LSTM against the GPU's memory, small sizes under ``compute-sanitizer`` where there is one, and the tests
-of every layer. It goes on after a failure, even one that takes its process along or hangs.
+``stage="auto"`` the default holds (`gpu.verdict.RULE`). Then come the tests marked ``gpu``, several layers and
+directions, the diagonal LSTM against the GPU's memory, small sizes under ``compute-sanitizer`` where there is one, and
+the tests of every layer. It goes on after a failure, even one that takes its process along or hangs.
 
 It ends within ten minutes, and writes FOLDER/report.md line by line, with the tests' output and the times as JSON
 beside it: a kill at any moment leaves what there was. Its tables, with date, machine and versions, are what
@@ -38,7 +38,7 @@ from gpu.report import Report  # noqa: E402 - the checkout needn't be installed
 
 PROOFS = (
     "Each strategy, compared with the one before",
-    "Rounded products, two streams and waves, compared with fused",
+    "Rounded products, several layers and directions, compared with fused",
     "Tests of the CuPy backend on a GPU",
     "Small sizes under compute-sanitizer",
 )
@@ -81,7 +81,7 @@ def run(report: Report, only: list[str]) -> None:
         ("One layer, by each strategy and by cuDNN", apart("gpu.times", "layers", 170)),
         (PROOFS[1], apart("gpu.compare", "compare_options", 60)),
         (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),
-        ("Several layers and both directions, at the same time and not", apart("gpu.times", "stacks", 60)),
+        ("Several layers and both directions", apart("gpu.times", "stacks", 60)),
         ("Diagonal LSTM, against the memory's bandwidth", apart("gpu.times", "diagonal", 40)),
         ("A step of the LSTM, part by part", apart("gpu.times", "parts", 30)),
         (PROOFS[3], lambda: sanitize(report, seconds=min(80, report.left()))),

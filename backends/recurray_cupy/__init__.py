@@ -20,7 +20,6 @@ Or one kernel makes the recurrent product too, for one step or for all:
     plan                  divides the units and rows among the blocks of the launch
     recurrence_launch     launches it; `graphs` replays launches that come again
     stages                which way is taken when
-    streams               both directions of a layer at the same time
 
 `products` are the library's, of operands as they are or rounded.
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from recurray import install, parts, stack
+from recurray import install, parts
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
 from recurray.program import RecordingError
-from recurray_cupy import wave
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError, KernelError, Library
 from recurray_cupy.prelude import REALS
 from recurray_cupy.recurrence_launch import ready
-from recurray_cupy.stages import AUTO, FUSED, ITEMSIZE, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
+from recurray_cupy.stages import FUSED, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
 from recurray_cupy.sum_rows import sum_rows
 from recurray_cupy.tensor_core_text import NAMES
-from recurray_cupy.wave_plan import part_steps
 
 Result = TypeVar("Result")
 
@@ -63,19 +61,10 @@ class CupyBackend(Backend):
     compute_dtype : {"float16", "bfloat16"}, optional
         What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
         and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
-    two_streams : bool
-        Whether the two directions of a layer run at the same time, see `recurray_cupy.streams`. They don't unless you
-        say so, for the same reason.
-    wave : int or "auto", optional
-        Layers of one direction at the same time, see `recurray_cupy.wave`: how many steps one works on while the layer
-        above works on those before. "auto" leaves it to a rule, `recurray_cupy.wave_plan`, by which layers may also run
-        one after another. They do unless you say otherwise.
 
     Attributes
     ----------
     stage, compute_dtype : str
-    two_streams : bool
-    wave : int, str or None
 
     Raises
     ------
@@ -93,15 +82,8 @@ class CupyBackend(Backend):
         device: int | None = None,
         stage: str = FUSED,
         compute_dtype: str | None = None,
-        *,
-        two_streams: bool = False,
-        wave: int | str | None = None,
     ) -> None:
         self.stage = check_stage(stage)
-        if not isinstance(two_streams, bool):
-            raise TypeError(f"two_streams must be True or False, not {two_streams!r}")
-        self.two_streams = two_streams
-        self.wave = _check_wave(wave)
         if compute_dtype not in (None, *NAMES):
             raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
         self.compute_dtype = compute_dtype
@@ -222,130 +204,21 @@ class CupyBackend(Backend):
             stages = self._stages(call, keep=None)
             return self._by_stages(call, tuple(stage for stage in stages if stage != REFERENCE), run)
 
-    def together(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Do pieces of work that don't depend on each other, at the same time if that is wanted; see `Streams`."""
-        if not self.two_streams:
-            return super().together(works)
-        with self.device:
-            return self.library.streams.together(works)
-
-    def stack_forward(
-        self,
-        cell: Cell,
-        layers: Iterable[stack.LayerForward],
-        x: Any,
-        *,
-        lengths: Sequence[int] | None = None,
-        keep: bool = True,
-        recompute: int | None = None,
-    ) -> stack.Forward:
-        """Run a stack of layers, as a wave if that is wanted; see `recurray.backend.Backend.stack_forward`."""
-        if self.wave is not None:
-            layers = list(layers)
-            first = layers[0].directions[0]
-            projected = first.weights.projection is not None
-            call = Call(cell, str(x.dtype), x.shape[:2], first.start[0].shape[1], projected)
-            recomputed = keep and recompute is not None and x.shape[0] > self.steps_together  # in parts of its own
-            fit = not recomputed and all(len(layer.directions) == 1 for layer in layers)
-
-            def run(stage: str, part: int) -> stack.Forward:
-                options: dict[str, Any] = {"stage": stage, "small": self._small(call), "part": part}
-                return wave.forward(self.library, cell, layers, x, lengths=lengths, keep=keep, **options)
-
-            found = self._as_wave(call, len(layers), run, keep=keep) if fit else None
-            if found is not None:
-                return found
-        return super().stack_forward(cell, layers, x, lengths=lengths, keep=keep, recompute=recompute)
-
-    def stack_backward(self, cell: Cell, layers: Sequence[stack.LayerBackward], dy: Any) -> stack.Backward:
-        """Backward through a stack, as a wave if that is wanted."""
-        caches = [cache for layer in layers for cache in layer.caches]
-        if len(caches) == len(layers) and all(isinstance(cache, ScanCache) for cache in caches):
-            projected = caches[0].weights.projection is not None
-            call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], projected)
-
-            def run(stage: str, part: int) -> stack.Backward:
-                return wave.backward(self.library, cell, layers, dy, stage=stage, part=part)
-
-            found = self._as_wave(call, len(layers), run, keep=None)
-            if found is not None:
-                return found
-        return super().stack_backward(cell, layers, dy)
-
-    def _as_wave(
-        self, call: Call, layers: int, run: Callable[[str, int], Result], *, keep: bool | None
-    ) -> Result | None:
-        """Run layers of one direction by a stage and in parts of so many steps; None if they had better not."""
-        with self.device:
-            if self.wave is None or layers < 2 or not all(call.shape) or not self.library.streams.can_fork():
-                return None
-            self._check_fault()
-            stages = [stage for stage in self._stages(call, keep=keep, count=layers) if stage != REFERENCE]
-
-            def run_if_it_pays(stage: str) -> Result | None:
-                part = self._part_steps(call, stage, layers, keep=keep)
-                if part >= call.shape[0]:
-                    return None
-                self._compile(call, stage, keep=keep, count=layers)
-                return run(stage, part)
-
-            try:
-                return self._by_stages(call, tuple(stages), run_if_it_pays) if stages else None
-            except KernelError as error:
-                self._warn(call, "layer after layer", error)
-                return None
-
-    def _part_steps(self, call: Call, stage: str, layers: int, *, keep: bool | None) -> int:
-        """How many steps of a layer are run at a time; all of them if not as a wave."""
-        if isinstance(self.wave, int):
-            return self.wave
-        if stage != PERSISTENT:  # with a launch for each step it is the host that takes the time
-            return call.shape[0]
-        recurrence = compiled(call.cell).recurrence(keep=keep, small=self._small(call))
-        work = recurrence.work(call.shape[1], call.units, ITEMSIZE[call.dtype])
-        return part_steps(work, self.library.device(), layers=layers, steps=call.shape[0])
-
     def stage_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the stage by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
             call = Call(cell, dtype, (1, batch), units, projected=False)
             return self._stages(call, keep=None if backward else True)[0]
 
-    def wave_of(
-        self, cell: Cell, layers: int, steps: int, batch: int, units: int, dtype: str = "float32"
-    ) -> int | None:
-        """Return how many steps a layer of a stack of these sizes would work on at a time, None if on all of them."""
-        with self.device:
-            call = Call(cell, dtype, (steps, batch), units, projected=False)
-            part = self._part_steps(call, self._stages(call, keep=True, count=layers)[0], layers, keep=True)
-        return None if part >= steps else part
-
     def describe(self) -> str:
         """Where this backend works, and by which stages."""
         examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
-        streams = "two streams" if self.two_streams else "one stream"
         with self.device:
             where = self.library.describe()
-        stages = f"stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
-        return f"{where}; {stages}; {streams}; layers {self._describe_wave()}"
+        return f"{where}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
 
-    def _describe_wave(self) -> str:
-        if self.wave is None:
-            return "one after another"
-        if isinstance(self.wave, int):
-            return f"as a wave, {self.wave} steps at a time"
-        found, steps = [], 512
-        for units in (128, 512, 1024, 2048):
-            part = self.wave_of(LSTMCell(), 4, steps, 1, units)
-            found.append(f"{units}: {'none' if part is None else f'{part} steps'}")
-        sizes = f"for an LSTM of 4 layers and 1 row, {steps} steps, by its units: {', '.join(found)}"
-        return f"as a wave where it pays ({sizes})"
-
-    def _stages(self, call: Call, *, keep: bool | None, count: int | None = None) -> tuple[str, ...]:
-        """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward.
-
-        ``count`` is how many like this run at the same time, by default as many as streams are in use.
-        """
+    def _stages(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
+        """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
         if self.stage == REFERENCE:
             return (REFERENCE,)
         try:
@@ -367,7 +240,6 @@ class CupyBackend(Backend):
             call.units,
             call.dtype,
             self.library.device(),
-            count or self.library.streams.count,
         )
         return tuple(stage for stage in found if (call.cell, call.dtype, stage) not in self._refused)
 
@@ -391,7 +263,7 @@ class CupyBackend(Backend):
             return result
         raise refusals[-1]
 
-    def _compile(self, call: Call, stage: str, *, keep: bool | None, count: int | None = None) -> None:
+    def _compile(self, call: Call, stage: str, *, keep: bool | None) -> None:
         """Compile what a stage needs before anything runs, and what it needs backward if that is to follow."""
         texts = compiled(call.cell)
         why_not = texts.no_recurrence(projected=call.projected)
@@ -399,7 +271,7 @@ class CupyBackend(Backend):
             raise DoesNotFitError(why_not)
         if stage in WHOLE and all(call.shape):
             recurrence = texts.recurrence(keep=keep, small=self._small(call))
-            sizes = {"batch": call.shape[1], "units": call.units, "count": count or self.library.streams.count}
+            sizes = {"batch": call.shape[1], "units": call.units}
             ready(self.library, recurrence, persistent=stage == PERSISTENT, dtype=call.dtype, **sizes)
         if keep is not None:
             for kernel in texts.kernels(keep=keep, projected=call.projected):
@@ -427,14 +299,6 @@ class CupyBackend(Backend):
             if str(values.dtype) in REALS:
                 return sum_rows(self.library, values, index, count)
             return super().sum_rows(values, index, count)
-
-
-def _check_wave(wave: Any) -> int | str | None:
-    """Return ``wave`` if it can be one."""
-    if wave in (None, AUTO) or (isinstance(wave, int) and not isinstance(wave, bool) and wave > 0):
-        return wave  # type: ignore[no-any-return]
-    kind = ValueError if isinstance(wave, int | str) and not isinstance(wave, bool) else TypeError
-    raise kind(f"wave must be a positive number of steps, {AUTO!r} or None, not {wave!r}")
 
 
 def driver_advice(cupy: Any) -> str:

@@ -13,7 +13,7 @@ from recurray.scan import check_dy
 from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, compiled
 from recurray_cupy.expressions import identifier
-from recurray_cupy.forward import ScanCache
+from recurray_cupy.forward import Scan, ScanCache
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
 from recurray_cupy.prepared import joined
@@ -25,106 +25,72 @@ def backward(
     library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, stage: str = "fused"
 ) -> tuple[Any, tuple[Any, ...], Weights]:
     """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.stages` for the stage."""
-    scan = ScanBackward(library, cell, cache, dy, dend, stage=stage)
-    scan.run(0, cache.x.shape[0])
-    return scan.result()
+    xp, texts, (steps, batch, features) = library.xp, compiled(cell), cache.x.shape
+    check_dy(dy, (steps, batch, cache.arrays["state_h"].shape[2]))
+    arrays, products = _arrays(xp, texts, cache, dy, dend), Products(library, cache.small)
+    scan = Scan(library, texts, cache.prepared, products, arrays, cache.reverse, True, stage)
+    if batch and steps:
+        run = _step_by_step if stage == "fused" else _whole
+        run(scan, steps, {"dtype": str(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
+
+    dx = xp.empty(cache.x.shape, dtype=cache.x.dtype)
+    weight = products.operand(cache.prepared.input)
+    products.plain(products.operand(arrays["dx_gates"]), weight, out=dx.reshape(steps * batch, features))
+    dstart = {name: arrays[f"d_{identifier(name)}"] for name in cell.states}
+    if cell.outer_gates:
+        through, mask = arrays["product"], arrays["mask"]
+        dstart["h"] = dstart["h"] + (through if mask is None else through * mask)
+    return dx, tuple(dstart.values()), _weight_gradients(xp, products, cell, cache, arrays)
 
 
-class ScanBackward:
-    """A scan backward, whose steps are run part by part.
+def _step_by_step(scan: Scan, steps: int, options: dict[str, Any]) -> None:
+    """Run all steps, whose products are the library's."""
+    library, texts, products, arrays = scan.library, scan.texts, scan.products, scan.arrays
+    batch, mask = options["batch"], arrays["mask"]
+    outer, inner, projection = (
+        None if a is None else products.operand(a)
+        for a in (scan.prepared.outer, scan.prepared.inner, scan.prepared.projection)
+    )
+    kernels = texts.backward(projected=projection is not None).kernels
+    launch = [Launcher(library, each, arrays, units=scan.prepared.size, **options) for each in kernels]
+    if outer is None and inner is None and projection is None:  # no step waits for another unit's gradient
+        launch[0](0 if scan.reverse else steps - 1, steps)
+        return
+    gather = None
+    if projection is not None:
+        gather = Launcher(library, texts.gather, arrays, units=arrays["dprojected"].shape[2], **options)
+    for t in range(steps) if scan.reverse else reversed(range(steps)):
+        here = slice(t * batch, (t + 1) * batch)
+        if gather is not None:
+            gather(t)
+            products.plain(products.operand(arrays["dprojected"][t]), projection, out=arrays["doutput"])
+        launch[0](t)
+        if inner is not None:
+            products.plain(products.operand(arrays["dinner_gates"][here]), inner, out=arrays["dinner"])
+            if mask is not None:
+                library.xp.multiply(arrays["dinner"], mask, out=arrays["dinner"])
+            launch[1](t)
+        if outer is not None:
+            products.plain(products.operand(arrays["dh_gates"][here]), outer, out=arrays["product"])
 
-    Parameters
-    ----------
-    library : Library
-    cell, cache, dend
-        See `recurray.scan.backward`.
-    dy : array, (T, B, R)
-        A step's part has to be there when it is run, if it is contiguous; else all of it.
-    stage : str
-        See `recurray_cupy.stages`; not "reference".
 
-    Attributes
-    ----------
-    dx : array, (T, B, I)
-        The input's gradient, of the steps that have been run.
-    """
-
-    def __init__(
-        self, library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, stage: str = "fused"
-    ) -> None:
-        check_dy(dy, (*cache.x.shape[:2], cache.arrays["state_h"].shape[2]))
-        self._library, self._texts, self._cache, self._stage = library, compiled(cell), cache, stage
-        self._products, prepared = Products(library, cache.small), cache.prepared
-        self._arrays = _arrays(library.xp, self._texts, cache, dy, dend)
-        self._input = self._products.operand(prepared.input)
-        self._outer, self._inner, self._projection = (
-            None if a is None or stage != "fused" else self._products.operand(a)
-            for a in (prepared.outer, prepared.inner, prepared.projection)
-        )
-        self.dx = library.xp.empty(cache.x.shape, dtype=cache.x.dtype)
-
-    def run(self, low: int, high: int) -> None:
-        """Run the steps from ``low`` to ``high``, which come next in the order of backward's loop."""
-        products, arrays, (_, batch, features) = self._products, self._arrays, self._cache.x.shape
-        if batch and high > low:
-            run = self._step_by_step if self._stage == "fused" else self._whole
-            run(low, high, {"dtype": str(self._cache.x.dtype), "batch": batch, "reverse": self._cache.reverse})
-        dx_gates = products.operand(arrays["dx_gates"][low * batch : high * batch])
-        products.plain(dx_gates, self._input, out=self.dx[low:high].reshape((high - low) * batch, features))
-
-    def result(self) -> tuple[Any, tuple[Any, ...], Weights]:
-        """Return the gradients of the input, the start state and the weights, once all steps have been run."""
-        cell, arrays = self._texts.cell, self._arrays
-        dstart = {name: arrays[f"d_{identifier(name)}"] for name in cell.states}
-        if cell.outer_gates:
-            through, mask = arrays["product"], arrays["mask"]
-            dstart["h"] = dstart["h"] + (through if mask is None else through * mask)
-        grads = _weight_gradients(self._library.xp, self._products, cell, self._cache, arrays)
-        return self.dx, tuple(dstart.values()), grads
-
-    def _step_by_step(self, low: int, high: int, options: dict[str, Any]) -> None:
-        """Run steps whose products are the library's."""
-        library, texts, arrays, reverse = self._library, self._texts, self._arrays, self._cache.reverse
-        products, batch, dprojected = self._products, self._cache.x.shape[1], arrays["dprojected"]
-        projected = self._projection is not None
-        kernels = texts.backward(projected=projected).kernels
-        launch = [Launcher(library, each, arrays, units=self._cache.prepared.size, **options) for each in kernels]
-        if not (texts.cell.recurrent_gates or projected):  # no step waits for another unit's gradient
-            launch[0](low if reverse else high - 1, high - low)
-            return
-        gather = Launcher(library, texts.gather, arrays, units=dprojected.shape[2], **options) if projected else None
-        for t in range(low, high) if reverse else reversed(range(low, high)):
-            here = slice(t * batch, (t + 1) * batch)
-            if gather is not None:
-                gather(t)
-                products.plain(products.operand(dprojected[t]), self._projection, out=arrays["doutput"])
-            launch[0](t)
-            if self._inner is not None:
-                products.plain(products.operand(arrays["dinner_gates"][here]), self._inner, out=arrays["dinner"])
-                if arrays["mask"] is not None:
-                    library.xp.multiply(arrays["dinner"], arrays["mask"], out=arrays["dinner"])
-                launch[1](t)
-            if self._outer is not None:
-                products.plain(products.operand(arrays["dh_gates"][here]), self._outer, out=arrays["product"])
-
-    def _whole(self, low: int, high: int, options: dict[str, Any]) -> None:
-        """Run steps by kernels that make the product themselves: that of a step is made ahead of the one before it."""
-        prepared, reverse, (steps, batch, _) = self._cache.prepared, self._cache.reverse, self._cache.x.shape
-        run_recurrence(
-            self._library,
-            self._texts.recurrence(keep=None, small=self._cache.small),
-            self._arrays | {"weight": prepared.outer},
-            persistent=self._stage == "persistent",
-            units=prepared.size,
-            start=low if reverse else high - 1,
-            steps=high - low,
-            skip=0 if reverse else steps - 1,
-            **options,
-        )
-        t = steps - 1 if reverse else 0  # the last of the loop, after which no step makes its product
-        if low <= t < high:
-            gates = self._products.operand(self._arrays["dh_gates"][t * batch : (t + 1) * batch])
-            self._products.plain(gates, self._products.operand(prepared.outer), out=self._arrays["product"])
+def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
+    """Run all steps by kernels that make the product themselves: that of a step is made ahead of the one before it."""
+    products, outer, batch, last = scan.products, scan.prepared.outer, options["batch"], steps - 1
+    run_recurrence(
+        scan.library,
+        scan.texts.recurrence(keep=None, small=products.small),
+        scan.arrays | {"weight": outer},
+        persistent=scan.stage == "persistent",
+        units=scan.prepared.size,
+        start=0 if scan.reverse else last,
+        steps=steps,
+        skip=0 if scan.reverse else last,
+        **options,
+    )
+    t = last if scan.reverse else 0  # the last of the loop, after which no step makes its product
+    gates = products.operand(scan.arrays["dh_gates"][t * batch : (t + 1) * batch])
+    products.plain(gates, products.operand(outer), out=scan.arrays["product"])
 
 
 def _arrays(xp: Any, texts: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> dict[str, Any]:

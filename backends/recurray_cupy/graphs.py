@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 
 Work = Callable[[], None]
 
-MOST = 128  # graphs that are kept; each part of each layer of a wave is one
+MOST = 128  # graphs that are kept
 
 
 class Graphs:

@@ -15,7 +15,6 @@ from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
-from recurray_cupy.streams import Streams
 
 # What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
 # each other.
@@ -35,13 +34,10 @@ class Library(Protocol):
         Its functions, by NumPy's names.
     fault : numpy.uintp
         The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
-    streams : Streams
-        What is being given to the GPU at the same time.
     """
 
     xp: Any
     fault: Any
-    streams: Streams
 
     def describe(self) -> str:
         """What the current device is, and by which versions it is used."""
@@ -119,7 +115,6 @@ class CupyLibrary:
         self._planned: dict[tuple[Kernel, str, int, Plan, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         self._graphs = Graphs(_captured)
-        self.streams = Streams(cupy.cuda)
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
         self._memory = cupy.cuda.alloc_pinned_memory(4)
         self._fault = np.frombuffer(self._memory, np.int32, 1)

@@ -10,7 +10,7 @@ The clocks are estimates from the figures of an H200; none of this has been time
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
@@ -103,7 +103,7 @@ class Plan:
     shared : int
         Bytes of shared memory of a block.
     clocks : float
-        What a step is estimated to take; of recurrences at the same time, each one's part.
+        What a step is estimated to take.
     """
 
     block_units: int
@@ -126,7 +126,7 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def plan_for(work: Work, device: Device, *, resident: bool, count: int = 1) -> Plan | None:
+def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
     """Return the layout that is estimated to be the fastest, None if there is none.
 
     Of several recurrences at the same time, each has its part of the GPU, or one after another has all of it.
@@ -138,8 +138,6 @@ def plan_for(work: Work, device: Device, *, resident: bool, count: int = 1) -> P
     resident : bool
         Whether all blocks have to be on the GPU at once: they have if they wait for each other, and a launch of one
         step needn't.
-    count : int
-        How many like this run at the same time.
 
     Examples
     --------
@@ -152,24 +150,12 @@ def plan_for(work: Work, device: Device, *, resident: bool, count: int = 1) -> P
     >>> plan.blocks <= 132, plan.unit_groups > 1
     (True, True)
 
-    A row of 512 units doesn't keep half a GPU busy, so two at the same time take little longer than one:
-
-    >>> one, two = (plan_for(Work(1, 512, 4, 512, 4, 2, 4), h200, resident=True, count=count) for count in (1, 2))
-    >>> two.blocks <= 66, two.clocks < 0.7 * one.clocks
-    (True, True)
-
     The weights of 2048 units are more than the shared memory of the whole GPU holds. A part of them stays there:
 
     >>> plan = plan_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
     >>> plan.blocks, 4 * plan.resident, plan.tile  # resident: of 2048
     (128, 512, (4, 1))
     """
-    if count > 1:
-        part = replace(device, multiprocessors=device.multiprocessors // count)
-        together, alone = plan_for(work, part, resident=resident), plan_for(work, device, resident=resident)
-        if together is None or (alone is not None and alone.clocks < together.clocks / count):
-            return alone
-        return replace(together, clocks=together.clocks / count)
     if work.small and not device.tensor_cores:
         return None
     most = device.multiprocessors if resident else max(device.multiprocessors, work.units)

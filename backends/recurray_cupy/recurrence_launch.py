@@ -48,15 +48,12 @@ def run_recurrence(
     CompilationError
         The kernel doesn't compile.
     """
-    count = library.streams.count
-    plan, kernel = ready(library, recurrence, persistent=persistent, dtype=dtype, batch=batch, units=units, count=count)
+    plan, kernel = ready(library, recurrence, persistent=persistent, dtype=dtype, batch=batch, units=units)
     waiting = _waiting(plan, persistent) and steps > 1
     arrays = arrays | {"fault": library.fault, "skip": skip}
     arrays["arrivals"] = library.xp.zeros((32 * plan.row_groups,), dtype=np.uint32) if waiting else None
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "units": units, "reverse": reverse, "first": first}
     launch = Launcher(library, kernel, arrays, plan=plan, cooperative=waiting, **options)
-    if waiting and plan.blocks > library.device().multiprocessors // count:
-        library.streams.wait_for_others()  # blocks that wait for each other must all find room beside theirs
     if persistent:
         launch(start, steps)
     else:
@@ -65,11 +62,11 @@ def run_recurrence(
 
 
 def ready(
-    library: Library, recurrence: Recurrence, *, persistent: bool, dtype: str, batch: int, units: int, count: int
+    library: Library, recurrence: Recurrence, *, persistent: bool, dtype: str, batch: int, units: int
 ) -> tuple[Plan, Kernel]:
-    """Choose the layout, of ``count`` at the same time, and compile the kernel; raises what `run_recurrence` does."""
+    """Choose the layout and compile the kernel; raises what `run_recurrence` does."""
     work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
-    plan = plan_for(work, library.device(), resident=persistent, count=count)
+    plan = plan_for(work, library.device(), resident=persistent)
     if plan is None:
         whole = "the shared memory of the whole GPU" if persistent else "a block's shared memory, even one unit's"
         raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {whole}")

@@ -38,7 +38,6 @@ def stages_for(
     units: int,
     dtype: str,
     device: Device,
-    count: int = 1,
 ) -> tuple[str, ...]:
     """Return the stages to try, in this order.
 
@@ -57,8 +56,6 @@ def stages_for(
     batch, units, dtype
         Of the recurrence.
     device : Device
-    count : int
-        How many recurrences like this run at the same time.
     """
     if not (cell.outer_gates and batch and units):
         return STAGES[STAGES.index(FUSED) :]
@@ -67,7 +64,7 @@ def stages_for(
     if recurrence is None:
         return STAGES[STAGES.index(FUSED) :]
     work = recurrence.work(batch, units, ITEMSIZE[dtype])
-    plan = plan_for(work, device, resident=True, count=count)
+    plan = plan_for(work, device, resident=True)
     if plan is None or plan.clocks > clocks_by_library(work, device):
         return STAGES[STAGES.index(FUSED) :]
     return STAGES

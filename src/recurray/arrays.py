@@ -250,6 +250,12 @@ def product_over_rows(a: Array, b: Array) -> Array:
     return product_over_rows(a[:half, ...], b[:half, ...]) + product_over_rows(a[half:, ...], b[half:, ...])
 
 
+def dropped(a: Array, kept: Array, p: float) -> Array:
+    """Dropout where the draws are made, and equally its backward: zero what isn't kept, scale the rest."""
+    xp = namespace_of(a)
+    return xp.where(kept, a / (1 - p), xp.zeros_like(a))
+
+
 def mean_over_units(a: Array) -> Array:
     """Mean over the last axis, the units, which is kept with size 1: (B, H) -> (B, 1).
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
-from recurray import parts, scan, stack
+from recurray import parts, scan
 from recurray.arrays import (
     Array,
     Namespace,
@@ -25,7 +25,6 @@ DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),  # the first two aren't the standard's
 )
 
-Result = TypeVar("Result")
 OneStep = Callable[[Array, tuple[Array, ...] | None], "tuple[Array, tuple[Array, ...]] | None"]
 
 
@@ -208,36 +207,6 @@ class Backend:
         if isinstance(cache, parts.PartsCache):
             return parts.backward(self.scan_backward, cell, cache, dy, dend)
         return scan.backward(cell, cache, dy, dend)
-
-    def stack_forward(
-        self,
-        cell: Cell,
-        layers: Iterable[stack.LayerForward],
-        x: Array,
-        *,
-        lengths: Sequence[int] | None = None,
-        keep: bool = True,
-        recompute: int | None = None,
-    ) -> stack.Forward:
-        """Run a stack of layers, each over the output of the one below; return its output, final states and caches.
-
-        By layer and direction; the other parameters are those of `scan_forward`. Here layers run one after another, and
-        are asked for one by one. A replacement may run them at the same time, but must give the same numbers.
-        """
-        options = {"lengths": lengths, "keep": keep, "recompute": recompute}
-        return stack.forward(self.scan_forward, self.together, cell, layers, x, **options)
-
-    def stack_backward(self, cell: Cell, layers: Sequence[stack.LayerBackward], dy: Array) -> stack.Backward:
-        """Backward through a stack; the gradients of x, and by layer and direction of start states and weights."""
-        return stack.backward(self.scan_backward, self.together, cell, layers, dy)
-
-    def together(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Do pieces of work that don't depend on each other, and return their results in order.
-
-        They are called in order, but a device may do what they ask of it at the same time. They may read what was there
-        before, which the caller holds until this returns, and what they have made themselves.
-        """
-        return [work() for work in works]
 
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""

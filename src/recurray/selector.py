@@ -39,8 +39,6 @@ def get_backend(
     engine: str | None = None,
     stage: str | None = None,
     compute_dtype: str | None = None,
-    two_streams: bool | None = None,
-    wave: int | str | None = None,
 ) -> Backend:
     """Return the backend that ``backend`` names.
 
@@ -61,11 +59,6 @@ def get_backend(
     compute_dtype : {"float16", "bfloat16"}, optional
         Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
         Params, states, sums and gradients stay float32.
-    two_streams : bool, optional
-        Of the backend "cupy" alone: whether the two directions of a layer run at the same time.
-    wave : int or "auto", optional
-        Of the backend "cupy" alone: that several layers run at the same time, each some steps behind the one below: how
-        many, or "auto", which leaves it to a rule; see ``docs/gpu.md``.
 
     Raises
     ------
@@ -84,13 +77,7 @@ def get_backend(
     """
     if backend is None:
         backend = environment.backend((*backend_names(), "auto")) or "numpy"
-    given = {
-        "engine": engine,
-        "stage": stage,
-        "compute_dtype": compute_dtype,
-        "two_streams": two_streams,
-        "wave": wave,
-    }
+    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype}
     options = {name: value for name, value in given.items() if value is not None}
     try:
         hash((device, *options.values()))

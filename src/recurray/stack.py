@@ -6,16 +6,14 @@ T time, B batch, I input, R size of a direction's output, D directions. Arrays a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from recurray.arrays import Array, namespace_of
+from recurray.arrays import Array, dropped, namespace_of
+from recurray.backend import Backend
 from recurray.cells.cell import Cell, Draws, Weights
-from recurray.scan import ScanBackward, ScanForward
 
-Together = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-Dropout = Callable[[Array, slice], Array]  # of some steps, and which steps of all they are
+Ends = list[tuple[Array, ...]]  # by direction, and by layer where it is of all of them
 
 
 class Direction(NamedTuple):
@@ -31,69 +29,76 @@ class LayerForward(NamedTuple):
     """What a layer is run with."""
 
     directions: list[Direction]  # the second, if there is one, from the end
-    dropout: Dropout | None  # of the layer's input
+    kept: Array | None  # which elements of its input dropout keeps, (T, B, features)
 
 
 class LayerBackward(NamedTuple):
     """What a layer's backward reads."""
 
     caches: list[Any]  # by direction
-    dends: list[tuple[Array, ...]]  # the gradients of the final states, by direction
-    dropout: Dropout | None  # of the gradient of the layer's input
-
-
-Forward = tuple[Array, list[tuple[Array, ...]], list[list[Any]]]
-Backward = tuple[Array, list[list[tuple[tuple[Array, ...], Weights]]]]
+    dends: Ends  # the gradients of the final states
+    kept: Array | None  # as forward
 
 
 def forward(
-    scan_forward: ScanForward, together: Together, cell: Cell, layers: Iterable[LayerForward], x: Array, **options: Any
-) -> Forward:
-    """Run layer after layer; see `Backend.stack_forward`."""
-    ends: list[tuple[Array, ...]] = []
+    backend: Backend, cell: Cell, layers: Iterable[LayerForward], x: Array, *, dropout: float, **options: Any
+) -> tuple[Array, Ends, list[list[Any]]]:
+    """Run layer after layer, each asked for when the one below is done; ``options`` are those of `scan_forward`.
+
+    Returns
+    -------
+    y : array, (T, B, D R)
+    ends : list of tuple of array
+        The final states by layer and direction, one after another.
+    caches : list of list
+        By layer and direction.
+    """
+    ends: Ends = []
     caches: list[list[Any]] = []
     for layer in layers:
-        if layer.dropout is not None:
-            x = layer.dropout(x, slice(0, x.shape[0]))
-        done = together(
-            [
-                partial(
-                    scan_forward,
-                    cell,
-                    own.weights,
-                    x,
-                    own.start,
-                    reverse=direction == 1,
-                    output_mask=own.output_mask,
-                    draws=own.draws,
-                    **options,
-                )
-                for direction, own in enumerate(layer.directions)
-            ]
-        )
-        ys = [y for y, _, _ in done]
-        ends += [end for _, end, _ in done]
-        caches.append([cache for _, _, cache in done])
+        if layer.kept is not None:
+            x = dropped(x, layer.kept, dropout)
+        ys = []
+        caches.append([])
+        for direction, own in enumerate(layer.directions):
+            y, end, cache = backend.scan_forward(
+                cell,
+                own.weights,
+                x,
+                own.start,
+                reverse=direction == 1,
+                output_mask=own.output_mask,
+                draws=own.draws,
+                **options,
+            )
+            ys.append(y)
+            ends.append(end)
+            caches[-1].append(cache)
         x = ys[0] if len(ys) == 1 else namespace_of(x).concat(ys, axis=-1)
     return x, ends, caches
 
 
 def backward(
-    scan_backward: ScanBackward, together: Together, cell: Cell, layers: Sequence[LayerBackward], dy: Array
-) -> Backward:
-    """Backward through layer after layer, from the last; see `Backend.stack_backward`."""
+    backend: Backend, cell: Cell, layers: Sequence[LayerBackward], dy: Array, *, dropout: float
+) -> tuple[Array, list[list[tuple[tuple[Array, ...], Weights]]]]:
+    """Backward through layer after layer, from the last.
+
+    Returns
+    -------
+    dx : array, (T, B, I)
+    grads : list of list of (tuple of array, Weights)
+        By layer and direction the gradients of the start state and of the weights.
+    """
     found = []
     for layer in reversed(layers):
         size = dy.shape[2] // len(layer.caches)
-        parts = [dy[:, :, k * size : (k + 1) * size] for k in range(len(layer.caches))]
-        done = together(
-            [
-                partial(scan_backward, cell, cache, part, dend)
-                for cache, part, dend in zip(layer.caches, parts, layer.dends, strict=True)
-            ]
-        )
-        dy = done[0][0] if len(done) == 1 else done[0][0] + done[1][0]
-        if layer.dropout is not None:
-            dy = layer.dropout(dy, slice(0, dy.shape[0]))
-        found.append([(dstart, grads) for _, dstart, grads in done])
+        dxs, grads = [], list[tuple[tuple[Array, ...], Weights]]()
+        for k, (cache, dend) in enumerate(zip(layer.caches, layer.dends, strict=True)):
+            dx, dstart, dweights = backend.scan_backward(cell, cache, dy[:, :, k * size : (k + 1) * size], dend)
+            dxs.append(dx)
+            grads.append((dstart, dweights))
+        dy = dxs[0] if len(dxs) == 1 else dxs[0] + dxs[1]
+        if layer.kept is not None:
+            dy = dropped(dy, layer.kept, dropout)
+        found.append(grads)
     return dy, found[::-1]

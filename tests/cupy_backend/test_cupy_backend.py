@@ -84,7 +84,6 @@ def backend_on(library):
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
     backend.library, backend.stage, backend.compute_dtype = library, "auto", None
-    backend.two_streams, backend.wave = False, None
     backend._refused, backend._warned = set(), set()
     return backend
 

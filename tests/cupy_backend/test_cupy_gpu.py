@@ -128,39 +128,6 @@ def test_small_sizes_by_every_stage(cell, stage, small, monkeypatch):
     backend.synchronize()
 
 
-@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
-@pytest.mark.parametrize("small", [None, "bfloat16"])
-@pytest.mark.parametrize(
-    ("more", "options"),
-    [({"two_streams": True}, {"bidirectional": True}), ({"wave": 5}, {"num_layers": 3, "dropout": 0.2})],
-    ids=["two streams", "wave"],
-)
-def test_several_streams_at_small_sizes(stage, small, more, options):
-    """The numbers of one stream, with the pool's memory in use again, whatever order the waits allow."""
-    obtain("cupy")
-    import cupy
-
-    rng, outputs = np.random.default_rng(15), []
-    values = [rng.standard_normal((3, 12, 4)) for _ in range(4)]
-    for chosen in ({}, more):
-        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
-        layer = rr.LSTM(4, 9, **{"num_layers": 2} | options, backend=backend, seed=0)
-        backend.synchronize()  # the params are there
-        found = []
-        for k, value in enumerate(values):
-            with cupy.cuda.Stream.null if k % 2 else cupy.cuda.Stream(non_blocking=True) as stream:
-                x = backend.asarray(value, "float32")
-                y, state, cache = layer.forward(x, lengths=(12, 7, 0), rng=np.random.default_rng(3))
-                dx, _, grads = layer.backward(cache, y, state)
-                inferred, _ = layer(x)
-                found += [backend.to_numpy(a) for a in (y, dx, *grads.values(), inferred)]
-                stream.synchronize()
-        outputs.append(found)
-    for one, other in zip(*outputs, strict=True):
-        allowed = 2e-2 if small else 1e-5
-        np.testing.assert_allclose(other, one, rtol=0, atol=allowed * max(1.0, np.abs(one).max()))
-
-
 @pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
 @pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
 def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
@@ -195,38 +162,6 @@ def test_long_sequences_on_a_gpu_by_every_stage(stage, steps):
     for found in outputs[1:]:
         np.testing.assert_allclose(found, outputs[0], rtol=0, atol=2e-4)
         np.testing.assert_array_equal(found, outputs[1])  # the same bits each time
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
-@pytest.mark.parametrize("small", [None, "bfloat16"])
-@pytest.mark.parametrize(
-    ("more", "options"),
-    [({"two_streams": True}, {"bidirectional": True}), ({"wave": 7}, {"num_layers": 4, "dropout": 0.2})],
-    ids=["two streams", "wave"],
-)
-def test_several_streams_on_a_gpu(stage, small, more, options):
-    """Many times, with the pool's memory in use again, on the default stream and on another."""
-    obtain("cupy")
-    import cupy
-
-    outputs = []
-    for chosen in ({}, more):
-        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small, **chosen)
-        layer = rr.LSTM(32, 200, **{"num_layers": 2} | options, backend=backend, seed=0)
-        x = backend.asarray(np.random.default_rng(13).standard_normal((9, 40, 32)), "float32")
-        for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream(non_blocking=True)):
-            backend.synchronize()
-            with stream:
-                for _ in range(10):
-                    y, _, cache = layer.forward(x, rng=np.random.default_rng(3))
-                    dx, _, grads = layer.backward(cache, y)
-                    inferred, _ = layer(x)
-                    outputs.append([backend.to_numpy(a) for a in (y, dx, *grads.values(), inferred)])
-    for found in outputs[1:]:
-        for a, b in zip(found, outputs[0], strict=True):
-            allowed = 2e-2 if small else 1e-4  # a number that is rounded differently may go to the next half
-            np.testing.assert_allclose(a, b, rtol=0, atol=allowed * max(1.0, np.abs(b).max()))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

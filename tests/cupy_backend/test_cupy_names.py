@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from harness.cuda.fake_cupy import FakeCupy, differences, machine
-from harness.cuda.stream_order import FakeCuda, Order
 from recurray_cupy.plan import Device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +24,6 @@ FILES = [*sorted((ROOT / "backends" / "recurray_cupy").glob("*.py")), *sorted((R
 ROOTS = {
     "backends/recurray_cupy": {"xp": "cupy", "self.xp": "cupy", "library.xp": "cupy", "self._library.xp": "cupy"},
     "backends/recurray_cupy/backend.py": {"self._cupy": "cupy"},
-    "backends/recurray_cupy/streams.py": {"self._cuda": "cupy.cuda"},
 }
 # Of an object that a call of CuPy's returns: the class whose attributes it has.
 RETURNED = {
@@ -40,7 +38,6 @@ RETURNED = {
     "cupy.asarray": "cupy.ndarray",
     "cupy.ascontiguousarray": "cupy.ndarray",
 }
-MADE_LATER = {"cupy.cuda.Stream.ptr"}  # attributes of objects that their class doesn't show
 
 
 class Uses(ast.NodeVisitor):
@@ -111,8 +108,6 @@ def uses(path: Path) -> dict[str, int]:
 
 def what_is_missing(cupy: Any, chain: str) -> str | None:
     """Follow a dotted name as far as it leads through modules and classes; what isn't there."""
-    if chain in MADE_LATER:
-        return None
     first, *rest = chain.split(".")
     here = cupy if first == "cupy" else importlib.import_module(first)
     done = first
@@ -163,9 +158,6 @@ def test_imitations_have_what_cupy_has() -> None:
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     for fake in (FakeCupy(Device(multiprocessors=10, shared=100_000)), machine(1)):
         assert not list(differences(fake, cupy, "cupy"))
-    fake_cuda = FakeCuda(Order())
-    assert not list(differences(fake_cuda, cupy.cuda, "cupy.cuda"))
-    assert not list(differences(fake_cuda.runtime, cupy.cuda.runtime, "cupy.cuda.runtime"))
 
 
 def test_an_imitation_of_what_is_not_there_is_found() -> None:

@@ -17,7 +17,6 @@ import recurray as rr
 from harness import assert_all_close, give, host, layer_for, obtain, problem, results
 from harness.cases import CASES
 from harness.cuda.fake_cupy import FakeCupy, differences
-from harness.cuda.stream_order import FakeCuda, Order
 from recurray.backend import Backend
 from recurray.cells import LSTMCell
 from recurray_cupy import recurrence_text
@@ -246,10 +245,7 @@ def _none(cupy: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [_managed, _asynchronous, _users, _none])
-@pytest.mark.parametrize("two_streams", [False, True])
-def test_allocators(
-    cupy: Any, allocator: Any, make: Callable[[Any], Any], two_streams: bool, by_stage: Backend
-) -> None:
+def test_allocators(cupy: Any, allocator: Any, make: Callable[[Any], Any], by_stage: Backend) -> None:
     allocate = make(cupy)
     if make is _asynchronous:
         try:
@@ -257,7 +253,6 @@ def test_allocators(
         except cupy.cuda.memory.OutOfMemoryError:
             pytest.skip("the device gives no memory from asynchronous pools")
     allocator(allocate)
-    by_stage = rr.get_backend("cupy", stage=by_stage.stage, two_streams=two_streams)  # type: ignore[attr-defined]
     layer = model(by_stage)
     for _ in range(2):
         close(train(layer), expected())
@@ -500,10 +495,6 @@ def test_imitations_are_as_what_they_imitate(cupy: Any, backend: Backend) -> Non
     assert not list(differences(fake.RawKernel("", "").kernel, kernel.kernel, "Function"))
     memory = cupy.cuda.alloc_pinned_memory(4)
     assert type(memory.ptr) is type(fake.cuda.alloc_pinned_memory(4).ptr)
-    cuda = FakeCuda(Order())
-    stream = cupy.cuda.Stream(non_blocking=True)
-    assert not list(differences(cuda.Stream(non_blocking=True), stream, "Stream"))
-    assert not list(differences(cuda.get_current_stream(), cupy.cuda.get_current_stream(), "Stream"))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.lengths is None], ids=str)

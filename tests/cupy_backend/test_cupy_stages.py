@@ -148,7 +148,7 @@ class Forced:
     def __init__(self, name):
         self.units, self.batch, *self.layout = SIZE_CLASSES[name]
 
-    def __call__(self, work, device, *, resident, count=1):
+    def __call__(self, work, device, *, resident):
         block_units, block_rows, tile, threads, chunk, chunks = self.layout
         groups = -(-work.units // block_units), -(-work.batch // block_rows)
         device = Device(multiprocessors=100, shared=10**6, threads=threads)

@@ -189,8 +189,8 @@ class Modelled:
     estimate: float
 
 
-def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: bool, count: int = 1) -> Modelled:
-    """Model a step; of ``count`` recurrences at the same time, each one's part."""
+def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: bool) -> Modelled:
+    """Model a step."""
     recurrence = recurrence_of(dtype, backward=backward)
     work = recurrence.work(batch, units, 4)
     if strategy == "fused":
@@ -198,16 +198,15 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
         seconds = bound(counts, H200.multiprocessors, counts.launches, graph=False)
         return Modelled(counts, 1e6 * seconds, 1e6 * clocks_by_library(work, H200) / ESTIMATED_CLOCK)
     persistent = strategy == "persistent"
-    plan = plan_for(work, H200, resident=persistent, count=count)
+    plan = plan_for(work, H200, resident=persistent)
     if plan is None:
         return Modelled(None, float("nan"), float("nan"))
     counts = counts_of(recurrence, work, plan, persistent=persistent)
     depth = -(-work.depth // (16 if work.small else FOUR))
     chunks = -(-depth // plan.chunk)
     seconds = bound(counts, plan.blocks, chunks)
-    at_once = count if plan.blocks * count <= H200.multiprocessors else 1
     clocks = plan.clocks + counts.launches * LAUNCHED / 2
-    return Modelled(counts, 1e6 * seconds / at_once, 1e6 * clocks / ESTIMATED_CLOCK)
+    return Modelled(counts, 1e6 * seconds, 1e6 * clocks / ESTIMATED_CLOCK)
 
 
 STRATEGIES = ("persistent", "step", "fused")
@@ -217,7 +216,7 @@ DTYPES = ("float32", "bfloat16")
 
 def tables() -> list[str]:
     """The table of docs/gpu.md, and those of docs/gpu-model.md."""
-    return ["\n".join(table()) for table in (published, counted, timed, at_once)]
+    return ["\n".join(table()) for table in (published, counted, timed)]
 
 
 def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -258,20 +257,6 @@ def timed() -> Iterator[str]:
                         yield "backward" if backward else "forward", dtype, strategy, str(units), *cells
 
     yield from _rows(("", "operands", "stage", "H", *(f"B {batch}" for batch in BATCHES)), rows())
-
-
-def at_once() -> Iterator[str]:
-    """What a step of a layer takes, where several like it run at the same time, forward in bfloat16."""
-
-    def rows() -> Iterator[tuple[str, ...]]:
-        for units in UNITS[:3]:
-            for batch in (1, 16, 64):
-                found = [
-                    modelled("persistent", "bfloat16", batch, units, backward=False, count=count) for count in (1, 2, 4)
-                ]
-                yield str(units), str(batch), *map(_both, found)
-
-    yield from _rows(("H", "B", "one layer", "both directions, each", "4 layers as a wave, each"), rows())
 
 
 def published() -> Iterator[str]:

@@ -410,7 +410,7 @@ MISTAKES = [
     Mistake(
         "weight dropout forward alone",
         RECURRENT,
-        "values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)",
+        "values[field] = dropped(values[field], kept, self.weight_dropout)",
         "values[field] = values[field] / (1 - self.weight_dropout)",
         DIFFERENCES,
     ),

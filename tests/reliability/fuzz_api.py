@@ -617,8 +617,8 @@ class Fuzz:
             "device": (None, "cpu", 0, 5, "cuda"),
             "engine": (None, "numpy", "native", "c"),
             "stage": (None, "auto", "fast"),
+            "compute_dtype": (None, "float16"),
         }
-        choices |= {"compute_dtype": (None, "float16"), "two_streams": (None, True), "wave": (None, 3, "auto")}
         return repr(rr.get_backend(name, **self.options(**choices)))
 
     def do_asarray(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from recurray.benchmarks import cells, imports, memory
@@ -80,15 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on the cupy backend, how recurrences run (default: fused)",
     )
     parser.add_argument(
-        "--two-streams", action="store_true", default=None, help="on the cupy backend, both directions at the same time"
-    )
-    parser.add_argument(
-        "--wave",
-        type=partial(_number_or, "auto"),
-        metavar="STEPS",
-        help="on the cupy backend, layers at the same time, each so many steps behind the one below, or auto",
-    )
-    parser.add_argument(
         "--against",
         nargs="+",
         choices=AGAINST,
@@ -119,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute",
         nargs="+",
-        type=partial(_number_or, "sqrt"),
+        type=_number_or_sqrt,
         metavar="K",
         help="for memory: measure layers too that keep states only every K steps, or sqrt, and compute the rest again",
     )
@@ -149,9 +139,9 @@ def _positive_number(text: str) -> float:
     return value
 
 
-def _number_or(word: str, text: str) -> str | int:
-    if text == word:
+def _number_or_sqrt(text: str) -> str | int:
+    if text == "sqrt":
         return text
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected {word} or a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected sqrt or a whole number of at least 1, got {text!r}")
     return int(text)

@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
-    "memory": ("against", "json", "plot", "compare", "mode", "stage", "two_streams", "wave"),
+    "memory": ("against", "json", "plot", "compare", "mode", "stage"),
     "import": (
         "against",
         "json",
@@ -38,8 +38,6 @@ _UNFIT = {  # options that make no sense, by what is measured
         "threads",
         "dtype",
         "stage",
-        "two_streams",
-        "wave",
     ),
 }
 
@@ -84,13 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _backend(args: argparse.Namespace) -> rr.Backend:
     """The backend, with the stage that was asked for."""
-    wanted = {"stage": args.stage, "two_streams": args.two_streams, "wave": args.wave}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
     found = options.backend(args.backend, args.engine)
-    for name in wanted:
-        if found.name != "cupy":
-            raise Failure(f"--{name.replace('_', '-')} is for a GPU: use it with --backend cupy", code=2)
-    return on_device(found, **wanted) if wanted else found
+    if args.stage is None:
+        return found
+    if found.name != "cupy":
+        raise Failure("--stage is for a GPU: use it with --backend cupy", code=2)
+    return on_device(found, stage=args.stage)
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:

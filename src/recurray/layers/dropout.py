@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurray import checks
-from recurray.arrays import Array
-from recurray.backend import Backend
+from recurray.arrays import Array, dropped
 from recurray.layers import draws
 from recurray.layers.draws import Generator
 from recurray.layers.layer import StatelessLayer
@@ -70,12 +69,12 @@ class Dropout(StatelessLayer):
         if not training or self.p == 0:
             return x, DropoutCache(None, tuple(x.shape))
         kept = draws.kept(self.backend, rng or self.rng, x.shape, self.p)
-        return dropped(self.backend, x, kept, self.p), DropoutCache(kept, tuple(x.shape))
+        return dropped(x, kept, self.p), DropoutCache(kept, tuple(x.shape))
 
     def _apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
         self._check_cache(cache, DropoutCache)
         dy = self._floats("dy", dy, cache.shape)
-        return dy if cache.kept is None else dropped(self.backend, dy, cache.kept, self.p), {}
+        return dy if cache.kept is None else dropped(dy, cache.kept, self.p), {}
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
@@ -83,8 +82,3 @@ class Dropout(StatelessLayer):
 
     def _options(self) -> list[str]:
         return [str(self.p)]
-
-
-def dropped(backend: Backend, a: Array, kept: Array, p: float) -> Array:
-    """Dropout where the draws are made, and equally its backward: zero what isn't kept, scale the rest."""
-    return backend.xp.where(kept, a / (1 - p), backend.xp.zeros_like(a))

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from recurray import checks
-from recurray.arrays import Array, namespace_of, sum_over_rows
+from recurray import checks, stack
+from recurray.arrays import Array, dropped, namespace_of, sum_over_rows
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import array_checks, draws, param_form
 from recurray.layers.draws import Generator
-from recurray.layers.dropout import dropped
 from recurray.layers.layer import Layer
 from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
@@ -345,11 +344,10 @@ class Recurrent(Layer):
                     cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
                     start = starts[layer * self.directions + direction]
                     directions.append(Direction(weights, start, output_mask, cell_draws))
-                yield LayerForward(directions, self._dropout_of(kept[layer]))
+                yield LayerForward(directions, kept[layer])
 
-        y, ends, scans = self.backend.stack_forward(
-            self.cell, layers(), x, lengths=lengths, keep=keep, recompute=recompute
-        )
+        options = {"lengths": lengths, "keep": keep, "recompute": recompute}
+        y, ends, scans = stack.forward(self.backend, self.cell, layers(), x, dropout=self.dropout, **options)
         cache = None
         if keep:
             caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
@@ -388,11 +386,11 @@ class Recurrent(Layer):
             LayerBackward(
                 [own.scan for own in directions],
                 dends[layer * self.directions : (layer + 1) * self.directions],
-                self._dropout_of(cache.kept[layer]),
+                cache.kept[layer],
             )
             for layer, directions in enumerate(cache.directions)
         ]
-        dx, found = self.backend.stack_backward(self.cell, layers, dy)
+        dx, found = stack.backward(self.backend, self.cell, layers, dy, dropout=self.dropout)
         grads: dict[str, Array] = {}
         dstarts: list[tuple[Array, ...]] = []
         for layer, directions in enumerate(cache.directions):
@@ -431,12 +429,6 @@ class Recurrent(Layer):
 
         return trace(self, x, state, lengths)
 
-    def _dropout_of(self, kept: Array | None) -> Callable[[Array, slice], Array] | None:
-        """Dropout, and equally its backward, of some steps of the input of a layer of which ``kept`` was drawn."""
-        if kept is None:
-            return None
-        return lambda a, part: dropped(self.backend, a, kept[part, ...], self.dropout)
-
     # Params ----------------------------------------------------------------------------------------------------------
 
     def weights(self) -> list[Weights]:
@@ -452,7 +444,7 @@ class Recurrent(Layer):
         if rng is not None and self.weight_dropout:
             for field in _recurrent_weights(self.cell):
                 kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
-                values[field] = dropped(self.backend, values[field], kept[field], self.weight_dropout)
+                values[field] = dropped(values[field], kept[field], self.weight_dropout)
         return self._param_form.weights(values), kept
 
     def _named_grads(
@@ -462,7 +454,7 @@ class Recurrent(Layer):
         form = self._param_form
         values = form.values(grads)
         for field, kept in weights_kept.items():
-            values[field] = dropped(self.backend, values[field], kept, self.weight_dropout)
+            values[field] = dropped(values[field], kept, self.weight_dropout)
         return {name: values[field] for field, name in form.by_field(layer, direction) if field in values}
 
     # State -----------------------------------------------------------------------------------------------------------

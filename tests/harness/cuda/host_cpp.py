@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.cuda.stream_order import FakeCuda, Order
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import DoesNotFitError
 from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
-from recurray_cupy.streams import Streams
 
 HEAD = """
 #include <math.h>
@@ -256,8 +254,6 @@ class HostLibrary:
         The names of the kernels launched.
     plans : list of Plan
         Of those of them that have one.
-    streams : Streams
-        On `stream_order`'s fake of CuPy's.
     """
 
     def __init__(self, folder: Path, row_threads: int = 3, gpu: Device = SMALL, options: tuple[str, ...] = ()) -> None:
@@ -270,7 +266,6 @@ class HostLibrary:
         self._functions: dict[str, Any] = {}
         self._fault = np.zeros(1, np.int32)
         self.fault = np.uintp(self._fault.ctypes.data)
-        self.streams = Streams(FakeCuda(Order()))
 
     def prepare(self, kernels: Iterable[Kernel], dtype: str) -> None:
         """Compile many kernels at once, which is many times faster than one by one."""

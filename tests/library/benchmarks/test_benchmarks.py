@@ -601,8 +601,6 @@ def test_pytorch_is_told_from_cudnn():
     [
         (["--dtype", "float32", "bfloat16"], "--dtype: float16 and bfloat16 are for a GPU"),
         (["--stage", "auto"], "--stage is for a GPU: use it with --backend cupy"),
-        (["--two-streams"], "--two-streams is for a GPU"),
-        (["--wave", "auto"], "--wave is for a GPU"),
         (["--against", "fused"], "--against fused: a stage is for a GPU"),
         (["import", "--stage", "auto"], "bench import has no --stage"),
     ],
@@ -644,7 +642,7 @@ def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
     assert "torch: not timed: not here, on cuda (4 cases)" in shown
     assert "matmul of 1024 x 1024 float32" in shown
     assert "matmul of 1024 x 1024 bfloat16" not in shown
-    assert {"stage": "fused", "two_streams": False, "wave": None, "compute_dtype": "bfloat16"} in asked
+    assert {"stage": "fused", "compute_dtype": "bfloat16"} in asked
     assert any("_by_" in name for name in library.launched)
     results = record.load(path).results
     assert [(result.case.problem.dtype, result.case.mode) for result in results] == [

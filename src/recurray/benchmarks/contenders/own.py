@@ -74,8 +74,7 @@ class Own(Contender):
 
 def on_device(backend: rr.Backend, **options: Any) -> rr.Backend:
     """Return a backend like ``backend``, "cupy", with other options."""
-    same = {name: getattr(backend, name) for name in ("stage", "two_streams", "wave")}
-    return rr.get_backend("cupy", backend.device.id, **(same | options))
+    return rr.get_backend("cupy", backend.device.id, **({"stage": backend.stage} | options))  # type: ignore[attr-defined]
 
 
 class Reference(Own):
