@@ -79,10 +79,9 @@ def bound(name: str, value: Any) -> float | None:
     """Check the bound that something is clamped to: a number above 0, or None."""
     if value is None:
         return None
-    value = finite(name, value)
-    if value <= 0:
+    if (number := finite(name, value)) <= 0:
         raise ValueError(f"{name} must be None or a number above 0, not {shown(value)}")
-    return float(value)
+    return number
 
 
 def flag(name: str, value: Any) -> bool:

@@ -538,8 +538,8 @@ MISTAKES = [
     Mistake(
         "sequential keeps the lengths to itself",
         SEQUENTIAL,
-        "layer._forward(x, start, lengths,",
-        "layer._forward(x, start, None,",
+        "layer.run(x, start, lengths,",
+        "layer.run(x, start, None,",
         ONE_BY_ONE,
     ),
     Mistake(
@@ -671,7 +671,7 @@ MISTAKES = [
     Mistake(
         "a follower has a generator of its own",
         JOINING,
-        "layer._on(at, own)",
+        "layer.copy_on(at, own)",
         "layer.to(at, own)",
         (f"{MOVING}test_a_layer_without_params_serves_two_models",),
     ),

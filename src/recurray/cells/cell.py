@@ -82,7 +82,7 @@ class Cell(ABC):
             if declared == "bool":
                 checks.flag(option.name, value)
             if declared == "float" or (declared == "float | None" and value is not None):
-                checks.finite(option.name, value)
+                object.__setattr__(self, option.name, checks.finite(option.name, value))
             if declared == "Cell" and not isinstance(value, Cell):
                 raise TypeError(f"{option.name} must be a recurray.Cell, not {type(value).__name__} {shown(value)}")
 

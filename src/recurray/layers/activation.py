@@ -59,12 +59,13 @@ class Activation(StatelessLayer):
         given = {key: value for key, value in {"alpha": alpha, "beta": beta}.items() if value is not None}
         self.function = function({"name": name, **given}, "name")
         self.name = self.function.name
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         self.params = {}
-        self._parameters = given
+        self.alpha, self.beta = alpha, beta
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, ActivationCache]:
-        x = self._floats("x", x, (...,))
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, ActivationCache]:
+        """The function of x."""
+        x = self.floats("x", x, (...,))
         if self.name not in ELEMENTWISE and (not x.shape or x.shape[-1] == 0):
             shape = tuple(x.shape)
             raise ValueError(
@@ -73,14 +74,12 @@ class Activation(StatelessLayer):
         y = self.function.forward(x)
         return y, ActivationCache(y)
 
-    def _apply_backward(self, cache: ActivationCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        self._check_cache(cache, ActivationCache)
-        dy = self._floats("dy", dy, tuple(cache.y.shape))
+    def apply_backward(self, cache: ActivationCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """The function's backward, from y."""
+        self.check_cache(cache, ActivationCache)
+        dy = self.floats("dy", dy, tuple(cache.y.shape))
         return self.function.backward(dy, cache.y), {}
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3))
-
-    def _options(self) -> list[str]:
-        return [repr(self.name), *(f"{key}={value!r}" for key, value in self._parameters.items())]

@@ -84,12 +84,12 @@ class DiagonalLSTM(Recurrent):
     >>> import recurray as rr
     >>> layer = rr.DiagonalLSTM(3, 5, seed=0)
     >>> layer
-    DiagonalLSTM(3, 5, projection='shared', backend='numpy', dtype='float32')  # 75 params
+    DiagonalLSTM(3, 5, backend='numpy', dtype='float32')  # 75 params
     >>> y, state = layer(np.ones((2, 7, 3), dtype="float32"))
     >>> y.shape, state.c.shape
     ((2, 7, 5), (1, 2, 5))
     >>> rr.DiagonalLSTM(3, 5, coupled=True, output_activation="relu", seed=0)  # doctest: +ELLIPSIS
-    DiagonalLSTM(3, 5, projection='shared', coupled=True, output_activation='relu', ...
+    DiagonalLSTM(3, 5, coupled=True, output_activation='relu', ...
     """
 
     _names = {"input": "weight_in"}  # noqa: RUF012 - nobody changes it
@@ -123,19 +123,8 @@ class DiagonalLSTM(Recurrent):
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.projection = checks.choice("projection", projection, ("shared", "per_gate"))
-        self._given = {
-            "peepholes": peepholes,
-            "coupled": coupled,
-            "cell_clip": cell_clip,
-            "gate_clip": gate_clip,
-            "layer_norm": layer_norm,
-            "zoneout_h": zoneout_h,
-            "zoneout_c": zoneout_c,
-            "gate_activation": gate_activation,
-            "cell_activation": cell_activation,
-            "output_activation": output_activation,
-        }
-        cell = lstm_options.make_cell(DiagonalLSTMCell, self._given, shared=projection == "shared")
+        vars(self).update(given := lstm_options.of_cell(locals()))
+        cell = lstm_options.make_cell(DiagonalLSTMCell, given, shared=projection == "shared")
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
             if params is not None:
@@ -160,8 +149,3 @@ class DiagonalLSTM(Recurrent):
             self._param_form.fill_gate(self.params, "b", self.cell.pointwise["b"], gate, value)
         if params is not None:
             self.load_state_dict(params)
-
-    def _options(self) -> list[str]:
-        sizes, others = super()._options()[:2], super()._options()[2:]
-        others = [option for option in others if option != "bias=False"]
-        return [*sizes, f"projection={self.projection!r}", *others, *lstm_options.in_words(self._given)]

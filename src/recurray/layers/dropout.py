@@ -60,25 +60,28 @@ class Dropout(StatelessLayer):
 
     def __init__(self, p: float = 0.5, *, backend: Any = None, dtype: Any = None, seed: Any = None) -> None:
         self.p = checks.probability("p", p)
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         _, self.rng = draws.generators(seed)
         self.params = {}
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, DropoutCache]:
-        x = self._floats("x", x, (...,))
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, DropoutCache]:
+        """Drop elements of x, in training."""
+        x = self.floats("x", x, (...,))
         if not training or self.p == 0:
             return x, DropoutCache(None, tuple(x.shape))
         kept = draws.kept(self.backend, rng or self.rng, x.shape, self.p)
         return dropped(x, kept, self.p), DropoutCache(kept, tuple(x.shape))
 
-    def _apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        self._check_cache(cache, DropoutCache)
-        dy = self._floats("dy", dy, cache.shape)
+    def apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """Drop the same elements of dy."""
+        self.check_cache(cache, DropoutCache)
+        dy = self.floats("dy", dy, cache.shape)
         return dy if cache.kept is None else dropped(dy, cache.kept, self.p), {}
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3))
 
-    def _options(self) -> list[str]:
+    def options(self) -> list[str]:
+        """The probability, always."""
         return [str(self.p)]

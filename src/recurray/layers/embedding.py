@@ -68,14 +68,15 @@ class Embedding(StatelessLayer):
     ) -> None:
         self.num_embeddings = checks.size("num_embeddings", num_embeddings)
         self.embedding_dim = checks.size("embedding_dim", embedding_dim)
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
         shape = (self.num_embeddings, self.embedding_dim)
-        self._start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)})
+        self.start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)})
         if params is not None:
             self.load_state_dict(params)
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
+        """The weight's row for each integer of x."""
         self.backend.check_ready()
         xp = self.backend.xp
         x = array_checks.array(self.backend, "x", x)
@@ -88,17 +89,15 @@ class Embedding(StatelessLayer):
                 raise ValueError(
                     f"x must be between 0 and {self.num_embeddings - 1}, but goes from {least} to {largest}"
                 )
-        y = xp.reshape(xp.take(self._checked_params()["weight"], index, axis=0), (*x.shape, self.embedding_dim))
+        y = xp.reshape(xp.take(self.checked_params()["weight"], index, axis=0), (*x.shape, self.embedding_dim))
         return y, EmbeddingCache(index, tuple(x.shape))
 
-    def _apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:
-        self._check_cache(cache, EmbeddingCache)
-        dy = rows(self._floats("dy", dy, (*cache.shape, self.embedding_dim)))
+    def apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:
+        """Add up dy by the integers."""
+        self.check_cache(cache, EmbeddingCache)
+        dy = rows(self.floats("dy", dy, (*cache.shape, self.embedding_dim)))
         return None, {"weight": self.backend.sum_rows(dy, cache.index, self.num_embeddings)}
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.integers(self.num_embeddings, size=(batch, steps))
-
-    def _options(self) -> list[str]:
-        return [str(self.num_embeddings), str(self.embedding_dim)]

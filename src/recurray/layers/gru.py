@@ -151,9 +151,3 @@ class GRU(Recurrent):
             seed=seed,
             params=params,
         )
-
-    def _options(self) -> list[str]:
-        own = (("reset_after", True), ("zoneout_h", 0.0))
-        return super()._options() + [
-            f"{name}={getattr(self, name)!r}" for name, default in own if getattr(self, name) != default
-        ]

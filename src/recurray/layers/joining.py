@@ -49,7 +49,7 @@ def joined(layers: Sequence[Layer], backend: Any = None) -> tuple[Layer, ...]:
         else:
             own = dtype if "dtype" in names else layer.dtype
             there = (layer.backend, layer.dtype) == (at, own)
-            found.append(layer if there else layer._on(at, own))
+            found.append(layer if there else layer.copy_on(at, own))
     return tuple(found)
 
 

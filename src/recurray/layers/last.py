@@ -51,15 +51,16 @@ class Last(Layer):
 
     def __init__(self, *, batch_first: bool = True, backend: Any = None, dtype: Any = None) -> None:
         self.batch_first = checks.flag("batch_first", batch_first)
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         self.params = {}
 
-    def _forward(
+    def run(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, LastCache | None]:
+        """Pick each row's last valid step; see `Layer.run`."""
         xp, device = self.backend.xp, self.backend.device
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = array_checks.floats(self.backend, self.dtype, "x", x, (*layout, "features"))
+        x = self.floats("x", x, (*layout, "features"))
         batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
         lengths = array_checks.lengths(lengths, batch, steps)
         before = self._state("state", state, (1, batch, x.shape[2]))
@@ -75,10 +76,10 @@ class Last(Layer):
 
     def backward(self, cache: LastCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input and the start state; see `Layer.backward`."""
-        self._check_cache(cache, LastCache)
+        self.check_cache(cache, LastCache)
         xp = self.backend.xp
         batch, features = cache.carried.shape[0], cache.shape[2]
-        dy = array_checks.floats(self.backend, self.dtype, "dy", dy, (batch, features))
+        dy = self.floats("dy", dy, (batch, features))
         dy = dy + self._state("dstate", dstate, (1, batch, features))
         zero = xp.zeros_like(dy)
         along_time = dy[:, None, :] if self.batch_first else dy[None, :, :]
@@ -92,11 +93,8 @@ class Last(Layer):
             return xp.zeros(shape[1:], dtype=getattr(xp, self.dtype), device=self.backend.device)
         if not isinstance(value, State) or value.c is not None:
             raise TypeError(f"{name} must be a recurray.State with h alone or None, not {type(value).__name__}")
-        return array_checks.floats(self.backend, self.dtype, f"{name}.h", value.h, shape)[0, ...]
+        return self.floats(f"{name}.h", value.h, shape)[0, ...]
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, 3) if self.batch_first else (steps, batch, 3))
-
-    def _options(self) -> list[str]:
-        return [] if self.batch_first else ["batch_first=False"]

@@ -58,7 +58,7 @@ class Layer(ABC):
         _LIVING[id(layer)] = layer
         return layer
 
-    def _runs_on(self, backend: Any, dtype: Any) -> None:
+    def runs_on(self, backend: Any, dtype: Any) -> None:
         """Take ``backend`` and ``dtype`` as they were given to the constructor.
 
         None is for the default, which gives way where a `Sequential` knows better.
@@ -73,7 +73,7 @@ class Layer(ABC):
 
         Parameters are those of `forward`.
         """
-        y, end, _ = self._forward(x, state, lengths, training=False, rng=None, keep=False)
+        y, end, _ = self.run(x, state, lengths, training=False, rng=None, keep=False)
         return y, end
 
     def forward(
@@ -105,10 +105,10 @@ class Layer(ABC):
             these may be replaced, but not written to in place.
         """
         checks.flag("training", training)
-        return self._forward(x, state, lengths, training=training, rng=draws.checked(rng), keep=True)
+        return self.run(x, state, lengths, training=training, rng=draws.checked(rng), keep=True)
 
     @abstractmethod
-    def _forward(
+    def run(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, Any, Any]:
         """Check the arguments, run, and return (y, state, cache); the cache may be None where ``keep`` is False."""
@@ -136,7 +136,14 @@ class Layer(ABC):
             The gradients with respect to the params, by their names.
         """
 
-    def _check_cache(self, cache: Any, expected: type) -> None:
+    def floats(self, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
+        """Check a floating-point array of the layer's backend and bring it to the layer's dtype.
+
+        In ``shape`` a word stands for any size, and an ellipsis at the front for any axes.
+        """
+        return array_checks.floats(self.backend, self.dtype, name, value, shape)
+
+    def check_cache(self, cache: Any, expected: type) -> None:
         """Check that a cache is of the kind that the layer's forward returns, with arrays as the layer makes them."""
         array_checks.cache(cache, expected)
         backend, xp = self.backend, self.backend.xp
@@ -165,7 +172,7 @@ class Layer(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the params as NumPy arrays, in C order."""
-        return {name: self.backend.to_numpy(value) for name, value in self._checked_params().items()}
+        return {name: self.backend.to_numpy(value) for name, value in self.checked_params().items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every param by the array of the same name in ``mapping`` (of any library or device).
@@ -190,13 +197,13 @@ class Layer(ABC):
             return self._declared
         return {name: tuple(value.shape) for name, value in self.params.items()}
 
-    def _start_params(self, shapes: array_checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
+    def start_params(self, shapes: array_checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
         """Set the params to what is drawn, NumPy arrays of these shapes, after a look at whether they can be held."""
         array_checks.memory(shapes)
         self._declared = dict(shapes)
         self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
 
-    def _checked_params(self) -> dict[str, Array]:
+    def checked_params(self) -> dict[str, Array]:
         """The params, which anyone may have replaced: whatever reads them does so by this."""
         return array_checks.params(self.backend, self.dtype, self._param_shapes, self.params)
 
@@ -229,7 +236,7 @@ class Layer(ABC):
         >>> lstm.to(array_api_strict, "float64")
         LSTM(3, 5, backend='array_api_strict', dtype='float64')  # 200 params
         """
-        other = self._on(
+        other = self.copy_on(
             self.backend if backend is None else get_backend(backend),
             self.dtype if dtype is None else checks.float_dtype(dtype),
         )
@@ -267,7 +274,7 @@ class Layer(ABC):
         """
         return moving.state(self.backend, self.backend, self.dtype, "state", state)
 
-    def _on(self, backend: Backend, dtype: str) -> Self:
+    def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy on a backend and in a dtype, that has params of its own and shares the rest.
 
         A layer that holds other arrays, or layers, brings these along here.
@@ -276,7 +283,7 @@ class Layer(ABC):
         other.backend, other.dtype = backend, dtype
         other.params = {
             name: moving.array(self.backend, backend, dtype, f"the param {name!r}", value)
-            for name, value in self._checked_params().items()
+            for name, value in self.checked_params().items()
         }
         return other
 
@@ -285,43 +292,54 @@ class Layer(ABC):
         vars(self).update(draws.copy_of_each(vars(self)))
 
     def __repr__(self) -> str:
-        options = self._options()
+        options = self.options()
         count = self.param_count()
         text = ", ".join([*options, f"backend={self.backend.name!r}", f"dtype={self.dtype!r}"])
         return f"{type(self).__name__}({text})  # {count:,} params"
 
-    @abstractmethod
-    def _options(self) -> list[str]:
-        """The sizes and the options that differ from the defaults, as they would stand in the constructor's call."""
+    def options(self) -> list[str]:
+        """The sizes and the options that differ from the defaults, as they would stand in the constructor's call.
+
+        These are the constructor's arguments that the layer has as attributes of the same names.
+        """
+        from inspect import Parameter, signature  # costs more than all the rest
+
+        found = []
+        for name, argument in signature(type(self).__init__).parameters.items():
+            if hasattr(self, name) and name not in ("backend", "dtype", "params"):
+                value = getattr(self, name)
+                if argument.default is Parameter.empty:
+                    found.append(repr(value))
+                elif value != argument.default:
+                    found.append(f"{name}={value!r}")
+        return found
 
 
 class StatelessLayer(Layer):
     """A layer that carries nothing from call to call: subclasses say what it does to an array, and backward."""
 
-    def _forward(
+    def run(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, None, Any]:
+        """Run `apply`, and refuse a state; see `Layer.run`."""
         self._refuse("state", state)
-        y, cache = self._apply(x, training, rng)
+        y, cache = self.apply(x, lengths, training, rng)
         return y, None, cache if keep else None
 
     def backward(self, cache: Any, dy: Array, dstate: Any = None) -> tuple[Array, None, dict[str, Array]]:
         """Gradients of the input and the params; see `Layer.backward`."""
         self._refuse("dstate", dstate)
-        dx, grads = self._apply_backward(cache, dy)
+        dx, grads = self.apply_backward(cache, dy)
         return dx, None, grads
 
     @abstractmethod
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, Any]:
-        """Check x and return (y, cache)."""
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, Any]:
+        """Check x, and ``lengths`` if they matter, and return (y, cache)."""
 
     @abstractmethod
-    def _apply_backward(self, cache: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
+    def apply_backward(self, cache: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Check dy and return (dx, grads)."""
 
     def _refuse(self, name: str, value: Any) -> None:
         if value is not None:
             raise ValueError(f"{name} must be None: {type(self).__name__} carries no state, got {type(value).__name__}")
-
-    def _floats(self, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
-        return array_checks.floats(self.backend, self.dtype, name, value, shape)

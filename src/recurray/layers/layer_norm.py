@@ -71,17 +71,18 @@ class LayerNorm(StatelessLayer):
         self.eps = checks.finite("eps", eps)
         if self.eps <= 0:
             raise ValueError(f"eps must be above 0, not {eps!r}")
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         shape = (self.size,)
-        self._start_params(
+        self.start_params(
             {"weight": shape, "bias": shape}, lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)}
         )
         if params is not None:
             self.load_state_dict(params)
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
-        x = self._floats("x", x, (..., self.size))
-        xp, params = self.backend.xp, self._checked_params()
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
+        """Normalise x over its last axis, then scale and shift it."""
+        x = self.floats("x", x, (..., self.size))
+        xp, params = self.backend.xp, self.checked_params()
         weight = params["weight"]
         flat = rows(in_order(x))
         centred = flat - xp.mean(flat, axis=-1, keepdims=True)
@@ -90,11 +91,12 @@ class LayerNorm(StatelessLayer):
         y = xp.reshape(normal * weight + params["bias"], x.shape)
         return y, LayerNormCache(normal, scale, weight, tuple(x.shape))
 
-    def _apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        self._check_cache(cache, LayerNormCache)
+    def apply_backward(self, cache: LayerNormCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """Through scale and mean to x, and the gradients of weight and bias."""
+        self.check_cache(cache, LayerNormCache)
         xp, normal = self.backend.xp, cache.normal
         array_checks.shape_of_cache("weight", cache.weight, (self.size,))
-        dy = rows(in_order(self._floats("dy", dy, cache.shape)))
+        dy = rows(in_order(self.floats("dy", dy, cache.shape)))
         grads = {"weight": sum_over_rows(dy * normal), "bias": sum_over_rows(dy)}
         d = dy * cache.weight
         along_mean = xp.mean(d, axis=-1, keepdims=True)
@@ -104,6 +106,3 @@ class LayerNorm(StatelessLayer):
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, self.size))
-
-    def _options(self) -> list[str]:
-        return [str(self.size), *([] if self.eps == 1e-5 else [f"eps={self.eps!r}"])]

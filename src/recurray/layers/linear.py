@@ -71,32 +71,34 @@ class Linear(StatelessLayer):
         self.in_features = checks.size("in_features", in_features)
         self.out_features = checks.size("out_features", out_features)
         self.bias = checks.flag("bias", bias)
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
         bound = 1 / self.in_features**0.5
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)
-        self._start_params(shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
+        self.start_params(shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
         if params is not None:
             self.load_state_dict(params)
 
-    def _apply(self, x: Array, training: bool, rng: Any) -> tuple[Array, LinearCache]:
+    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LinearCache]:
+        """``x @ weight.T + bias``."""
         self.backend.check_ready()
-        x = self._floats("x", x, (..., self.in_features))
-        params = self._checked_params()
+        x = self.floats("x", x, (..., self.in_features))
+        params = self.checked_params()
         weight = params["weight"]
         y = rows(x) @ weight.T
         if self.bias:
             y = y + params["bias"]
         return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
 
-    def _apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        self._check_cache(cache, LinearCache)
+    def apply_backward(self, cache: LinearCache, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """``dy @ weight``, and the gradients of weight and bias."""
+        self.check_cache(cache, LinearCache)
         self.backend.check_ready()
         x, xp = cache.x, self.backend.xp
         array_checks.shape_of_cache("weight", cache.weight, (self.out_features, self.in_features))
-        dy = rows(self._floats("dy", dy, (*x.shape[:-1], self.out_features)))
+        dy = rows(self.floats("dy", dy, (*x.shape[:-1], self.out_features)))
         grads = {"weight": product_over_rows(dy, rows(x))}
         if self.bias:
             grads["bias"] = sum_over_rows(dy)
@@ -105,6 +107,3 @@ class Linear(StatelessLayer):
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return rng.standard_normal((batch, steps, self.in_features))
-
-    def _options(self) -> list[str]:
-        return [str(self.in_features), str(self.out_features), *([] if self.bias else ["bias=False"])]

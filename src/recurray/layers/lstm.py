@@ -157,6 +157,8 @@ class LSTM(Recurrent):
     True
     """
 
+    layer_norm: bool
+
     def __init__(
         self,
         input_size: int,
@@ -189,19 +191,8 @@ class LSTM(Recurrent):
         seed: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self._given = {
-            "peepholes": peepholes,
-            "coupled": coupled,
-            "cell_clip": cell_clip,
-            "gate_clip": gate_clip,
-            "layer_norm": layer_norm,
-            "zoneout_h": zoneout_h,
-            "zoneout_c": zoneout_c,
-            "gate_activation": gate_activation,
-            "cell_activation": cell_activation,
-            "output_activation": output_activation,
-        }
-        cell = lstm_options.make_cell(LSTMCell, self._given)
+        vars(self).update(given := lstm_options.of_cell(locals()))
+        cell = lstm_options.make_cell(LSTMCell, given)
         bias = checks.flag("bias", bias)
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
@@ -239,6 +230,6 @@ class LSTM(Recurrent):
         if params is not None:
             self.load_state_dict(params)
 
-    def _options(self) -> list[str]:
-        options = [option for option in super()._options() if option != "bias=False" or not self._given["layer_norm"]]
-        return options + lstm_options.in_words(self._given)
+    def options(self) -> list[str]:
+        """The sizes and the options that differ from the defaults; see `Layer.options`."""
+        return [option for option in super().options() if option != "bias=False" or not self.layer_norm]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from dataclasses import fields
 from typing import Any
 
 from recurray import checks
@@ -14,32 +15,22 @@ from recurray.cells.lstm import LSTMCell
 from recurray.cells.lstm_update import Activations
 from recurray.cells.zoneout import ZoneoutCell
 
-DEFAULTS: Mapping[str, Any] = {
-    "peepholes": False,
-    "coupled": False,
-    "cell_clip": None,
-    "gate_clip": None,
-    "layer_norm": False,
-    "zoneout_h": 0.0,
-    "zoneout_c": 0.0,
-    "gate_activation": "sigmoid",
-    "cell_activation": "tanh",
-    "output_activation": "tanh",
-}
+ACTIVATIONS = ("gate_activation", "cell_activation", "output_activation")
+ZONEOUT = ("zoneout_h", "zoneout_c")
+OPTIONS = {field.name for field in fields(LSTMCell)} - {"activations"} | {*ZONEOUT, *ACTIVATIONS}
+
+
+def of_cell(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a constructor's arguments, by name, those that are options of the cell: its fields, above all."""
+    return {name: value for name, value in arguments.items() if name in OPTIONS}
 
 
 def make_cell(kind: type[LSTMCell | DiagonalLSTMCell], given: Mapping[str, Any], **own: Any) -> Cell:
-    """Make a cell from the options, by name, that users give a layer; ``own`` are those of this kind of cell alone."""
-    options: dict[str, Any] = {name: checks.flag(name, given[name]) for name in ("peepholes", "coupled", "layer_norm")}
-    options |= {name: checks.bound(name, given[name]) for name in ("cell_clip", "gate_clip")}
+    """Make a cell from the options that users give a layer; ``own`` are those of this kind of cell alone."""
+    options = {name: value for name, value in given.items() if name not in (*ZONEOUT, *ACTIVATIONS)}
     cell = kind(activations=_activations(given), **options, **own)
-    zoneout = {name: checks.probability(name, given[name]) for name in ("zoneout_h", "zoneout_c")}
+    zoneout = {name: checks.probability(name, given[name]) for name in ZONEOUT}
     return ZoneoutCell(cell, **zoneout) if any(zoneout.values()) else cell
-
-
-def in_words(given: Mapping[str, Any]) -> list[str]:
-    """The options that differ from the defaults, as they would stand in a call."""
-    return [f"{name}={given[name]!r}" for name, default in DEFAULTS.items() if given[name] != default]
 
 
 def start_neutral(params: MutableMapping[str, Array]) -> None:

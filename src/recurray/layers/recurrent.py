@@ -210,7 +210,7 @@ class Recurrent(Layer):
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.recompute = checks.recompute(recompute)
         self.batch_first = checks.flag("batch_first", batch_first)
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         self.cell = self._checked(cell)
         params_rng, self.rng = draws.generators(seed)
         self._param_form = param_form.ParamForm(
@@ -226,7 +226,7 @@ class Recurrent(Layer):
             names=self._names,
             numbered=self._numbered,
         )
-        self._start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng))
+        self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng))
         self._state_form = self._made_state_form()
         self._one_steps = OneSteps()
         if params is not None:
@@ -299,9 +299,10 @@ class Recurrent(Layer):
                 return found
         return super().__call__(x, state, lengths)
 
-    def _forward(
+    def run(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
+        """Run the stack; see `Layer.run`."""
         try:
             return self._run(x, state, lengths, training=training, rng=rng, keep=keep)
         except MemoryError as error:
@@ -313,10 +314,10 @@ class Recurrent(Layer):
     ) -> tuple[Array, State, RecurrentCache | None]:
         self.backend.check_ready()
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = self._time_major(array_checks.floats(self.backend, self.dtype, "x", x, (*layout, self.input_size)))
+        x = self._time_major(self.floats("x", x, (*layout, self.input_size)))
         steps, batch, _ = x.shape
         lengths = array_checks.lengths(lengths, batch, steps)
-        form, params = self._state_form, self._checked_params()
+        form, params = self._state_form, self.checked_params()
         starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
         rng = (rng or self.rng) if training else None
         noise = draws.Noise(self.backend, self.dtype)
@@ -377,7 +378,7 @@ class Recurrent(Layer):
                         "it is another layer's"
                     )
         sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
-        dy = array_checks.floats(self.backend, self.dtype, "dy", dy, (*sizes, self.output_size * self.directions))
+        dy = self.floats("dy", dy, (*sizes, self.output_size * self.directions))
         dy = self._time_major(dy)
         form = self._state_form
         dends = form.split("dstate", dstate, cache.batch, optional=True)
@@ -410,10 +411,10 @@ class Recurrent(Layer):
             "backend.release_memory() gives back what is kept for later arrays."
         )
 
-    def _on(self, backend: Backend, dtype: str) -> Self:
+    def copy_on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
         check_cell(self._given_cell, backend)
-        other = super()._on(backend, dtype)
+        other = super().copy_on(backend, dtype)
         other._state_form = other._made_state_form()
         other._one_steps = OneSteps()
         return other
@@ -433,7 +434,7 @@ class Recurrent(Layer):
 
     def weights(self) -> list[Weights]:
         """Return the weights of every layer and direction as they are, by what a scan does with them."""
-        form, params = self._param_form, self._checked_params()
+        form, params = self._param_form, self.checked_params()
         return [form.weights(form.of_direction(params, *place)) for place in form.places]
 
     def _weights_in_use(
@@ -498,25 +499,11 @@ class Recurrent(Layer):
         """Between the caller's layout and (T, B, features), either way."""
         return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a
 
-    def _options(self) -> list[str]:
-        options = [str(self.input_size), str(self.hidden_size)]
+    def options(self) -> list[str]:
+        """The sizes and the options that differ from the defaults; see `Layer.options`."""
+        options = super().options()
         if type(self) is Recurrent:
-            options.insert(0, repr(self._given_cell))
-        for name, default in (
-            ("num_layers", 1),
-            ("bidirectional", False),
-            ("bias", True),
-            ("dropout", 0.0),
-            ("recurrent_dropout", 0.0),
-            ("weight_dropout", 0.0),
-            ("proj_size", 0),
-            ("learned_state", False),
-            ("recurrent_init", "uniform"),
-            ("recompute", None),
-            ("batch_first", True),
-        ):
-            if getattr(self, name) != default:
-                options.append(f"{name}={getattr(self, name)!r}")
+            options[0] = repr(self._given_cell)
         return options
 
 

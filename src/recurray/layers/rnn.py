@@ -143,9 +143,3 @@ class RNN(Recurrent):
             seed=seed,
             params=params,
         )
-
-    def _options(self) -> list[str]:
-        own = (("nonlinearity", "tanh"), ("zoneout_h", 0.0))
-        return super()._options() + [
-            f"{name}={getattr(self, name)!r}" for name, default in own if getattr(self, name) != default
-        ]

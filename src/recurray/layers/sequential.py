@@ -114,15 +114,16 @@ class Sequential(Layer):
         """Whether input may come in chunks: where every layer allows it."""
         return all(layer.streamable for layer in self.layers)
 
-    def _forward(
+    def run(
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, tuple[Any, ...], SequentialCache | None]:
+        """Run layer after layer; see `Layer.run`."""
         valid = self._valid_steps(x, lengths)
         x = _within(valid, x)
         ends, caches = [], []
         for place, (layer, start) in enumerate(zip(self.layers, self._by_layer("state", state), strict=True)):
             try:
-                x, end, cache = layer._forward(x, start, lengths, training=training, rng=rng, keep=keep)
+                x, end, cache = layer.run(x, start, lengths, training=training, rng=rng, keep=keep)
             except (TypeError, ValueError) as error:
                 raise _of_layer(place, layer, error) from None
             ends.append(end)
@@ -133,7 +134,7 @@ class Sequential(Layer):
         self, cache: SequentialCache, dy: Array, dstate: Any = None
     ) -> tuple[Array, tuple[Any, ...], dict[str, Array]]:
         """Gradients of the input, the start states and the params; see `Layer.backward`."""
-        self._check_cache(cache, SequentialCache)
+        self.check_cache(cache, SequentialCache)
         if len(cache.layers) != len(self.layers):
             raise ValueError(f"cache must be of {len(self.layers)} layers, but is of {len(cache.layers)}")
         dy = array_checks.array(self.backend, "dy", dy)
@@ -165,10 +166,11 @@ class Sequential(Layer):
         valid = valid_steps(array_checks.lengths(lengths, batch, steps) or [], steps, like=x)
         return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
 
-    def _on(self, backend: Backend, dtype: str) -> Self:
+    def copy_on(self, backend: Backend, dtype: str) -> Self:
+        """A copy whose layers are copies; see `Layer.copy_on`."""
         other = copy.copy(self)
         other.backend, other.dtype = backend, dtype
-        other.layers = tuple(layer._on(backend, dtype) for layer in self.layers)
+        other.layers = tuple(layer.copy_on(backend, dtype) for layer in self.layers)
         other._params = JoinedParams(other.layers)
         return other
 
@@ -193,9 +195,6 @@ class Sequential(Layer):
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
         return self.layers[0].random_input(rng, batch, steps)
-
-    def _options(self) -> list[str]:
-        return []
 
 
 def _layout(layers: Sequence[Layer]) -> bool | None:

@@ -47,8 +47,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_option_of_the_lstm_and_every_cell_is_there() -> None:
     made_by = [v.make for v in cells.VARIANTS if isinstance(v.make, partial)]
     options = {name for make in made_by if make.func is rr.LSTM for name in make.keywords}
-    assert options >= set(lstm_options.DEFAULTS) - {"cell_activation", "output_activation", "gate_activation"}
-    assert options & {"cell_activation", "output_activation", "gate_activation"}
+    assert options >= lstm_options.OPTIONS - set(lstm_options.ACTIVATIONS)
+    assert options & set(lstm_options.ACTIVATIONS)
     made = {type(cells._layer(variant.make, TINY, rr.get_backend("numpy")).cell) for variant in cells.VARIANTS}
     assert made >= {getattr(rr.cells, name) for name in rr.cells.__all__ if name.endswith("Cell") and name != "Cell"}
     assert cells.ByHand in made

@@ -7,6 +7,7 @@ What they compute is compared with `lstm_formulas`, values and gradients, on eve
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness import Case, assert_all_same, assert_close, assert_same, here, host
 from harness.lstm_formulas import Formula, complex_slopes, options_of, variant
 from recurray.backend import Backend
 from recurray.cells import DiagonalLSTMCell, LSTMCell
+from recurray.layers import lstm_options
 from recurray.program import record
 
 B, T, I, H = 4, 5, 2, 3  # noqa: E741
@@ -385,15 +387,18 @@ def test_orthogonal_recurrent_weights() -> None:
             np.testing.assert_allclose(block @ block.T, np.eye(H), atol=1e-14)
 
 
+@pytest.mark.parametrize("kind", [rr.LSTM, rr.DiagonalLSTM])
+def test_every_option_of_the_cell_is_an_argument_of_the_layer(kind: type) -> None:
+    assert set(signature(kind).parameters) >= lstm_options.OPTIONS
+
+
 def test_repr_tells_the_options() -> None:
     lstm = rr.LSTM(2, 3, layer_norm=True, gate_activation=("hard_sigmoid", 0.2), zoneout_c=0.1, recurrent_dropout=0.5)
     assert repr(lstm).startswith(
-        "LSTM(2, 3, recurrent_dropout=0.5, layer_norm=True, zoneout_c=0.1, gate_activation=('hard_sigmoid', 0.2), "
+        "LSTM(2, 3, recurrent_dropout=0.5, zoneout_c=0.1, layer_norm=True, gate_activation=('hard_sigmoid', 0.2), "
     )
     layer = rr.DiagonalLSTM(2, 3, coupled=True, cell_clip=3, output_activation="relu")
-    assert repr(layer).startswith(
-        "DiagonalLSTM(2, 3, projection='shared', coupled=True, cell_clip=3, output_activation='relu'"
-    )
+    assert repr(layer).startswith("DiagonalLSTM(2, 3, coupled=True, cell_clip=3, output_activation='relu'")
     assert repr(LSTMCell(coupled=True, cell_clip=2.0)) == "LSTMCell(coupled=True, cell_clip=2.0)"
     assert eval(repr(LSTMCell(coupled=True, cell_clip=2.0))) == LSTMCell(coupled=True, cell_clip=2.0)
 

@@ -334,17 +334,14 @@ class Doubled(StatelessLayer):
     def __init__(self, backend: Any = None, dtype: str = "float32") -> None:
         self.backend, self.dtype, self.params = rr.get_backend(backend), dtype, {}
 
-    def _apply(self, x: Any, training: bool, rng: Any) -> Any:
-        return 2 * self._floats("x", x, (...,)), None
+    def apply(self, x: Any, lengths: Any, training: bool, rng: Any) -> Any:
+        return 2 * self.floats("x", x, (...,)), None
 
-    def _apply_backward(self, cache: Any, dy: Any) -> Any:
-        return 2 * self._floats("dy", dy, (...,)), {}
+    def apply_backward(self, cache: Any, dy: Any) -> Any:
+        return 2 * self.floats("dy", dy, (...,)), {}
 
     def random_input(self, rng: Any, batch: int, steps: int) -> Any:
         return rng.standard_normal((batch, steps, 3))
-
-    def _options(self) -> list[str]:
-        return []
 
 
 class Untold(Doubled):
@@ -359,20 +356,20 @@ class Window(Doubled):
     """One that holds an array beside its params, and params, and tells."""
 
     def __init__(self, backend: Any = None, dtype: Any = None) -> None:
-        self._runs_on(backend, dtype)
+        self.runs_on(backend, dtype)
         self.params = {"scale": self.backend.asarray([2.0], self.dtype)}
         self.window = self.backend.asarray([1.0, 2.0, 3.0], self.dtype)
 
-    def _apply(self, x: Any, training: bool, rng: Any) -> Any:
-        x = self._floats("x", x, (..., 3))
+    def apply(self, x: Any, lengths: Any, training: bool, rng: Any) -> Any:
+        x = self.floats("x", x, (..., 3))
         return x * self.window * self.params["scale"], None
 
-    def _apply_backward(self, cache: Any, dy: Any) -> Any:
-        dy = self._floats("dy", dy, (..., 3))
+    def apply_backward(self, cache: Any, dy: Any) -> Any:
+        dy = self.floats("dy", dy, (..., 3))
         return dy * self.window * self.params["scale"], {"scale": self.params["scale"]}
 
-    def _on(self, backend: Backend, dtype: str) -> Any:
-        other = super()._on(backend, dtype)
+    def copy_on(self, backend: Backend, dtype: str) -> Any:
+        other = super().copy_on(backend, dtype)
         other.window = backend.asarray(self.backend.to_numpy(self.window), dtype)
         return other
 
