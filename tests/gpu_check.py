@@ -2,7 +2,7 @@
 
 It proves first: each strategy is compared with the one before, options with none. Then it times the strategies and
 ``torch.nn.LSTM``, whose kernels are cuDNN's, where PyTorch finds the GPU, and says whether the rule for making
-``stage="auto"`` the default holds (`gpu.verdict.RULE`). Then come the tests marked ``gpu``, several layers and
+``strategy="auto"`` the default holds (`gpu.verdict.RULE`). Then come the tests marked ``gpu``, several layers and
 directions, the diagonal LSTM against the GPU's memory, small sizes under ``compute-sanitizer`` where there is one, and
 the tests of every layer. It goes on after a failure, even one that takes its process along or hangs.
 
@@ -77,7 +77,7 @@ def run(report: Report, only: list[str]) -> None:
 
     sections: list[tuple[str, Callable[[], None]]] = [
         ("Machine", apart("gpu_check", "machine", 60)),
-        (PROOFS[0], apart("gpu.compare", "compare_stages", 100)),
+        (PROOFS[0], apart("gpu.compare", "compare_strategies", 100)),
         ("One layer, by each strategy and by cuDNN", apart("gpu.times", "layers", 170)),
         (PROOFS[1], apart("gpu.compare", "compare_options", 60)),
         (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),

@@ -17,9 +17,9 @@ Or one kernel makes the recurrent product too, for one step or for all:
 
     recurrence            writes that kernel around the same step; its product is in `recurrence_text`
     tensor_cores          the like on tensor cores, with operands rounded to float16 or bfloat16
-    plan                  divides the units and rows among the blocks of the launch
+    layout                  divides the units and rows among the blocks of the launch
     recurrence_launch     launches it; `graphs` replays launches that come again
-    stages                which way is taken when
+    strategies                which way is taken when
 
 `products` are the library's, of operands as they are or rounded.
 

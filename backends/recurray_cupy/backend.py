@@ -20,7 +20,7 @@ from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError, KernelError, Library
 from recurray_cupy.prelude import REALS
 from recurray_cupy.recurrence_launch import ready
-from recurray_cupy.stages import FUSED, PERSISTENT, REFERENCE, STEP, WHOLE, check_stage, stages_for
+from recurray_cupy.strategies import FUSED, PERSISTENT, REFERENCE, STEP, WHOLE, check_strategy, strategies_for
 from recurray_cupy.sum_rows import sum_rows
 from recurray_cupy.tensor_core_text import NAMES
 
@@ -32,7 +32,7 @@ INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, o
 
 @dataclass(frozen=True)
 class Call:
-    """What the stage of a scan depends on."""
+    """What the strategy of a scan depends on."""
 
     cell: Cell
     dtype: str
@@ -44,10 +44,10 @@ class Call:
 class CupyBackend(Backend):
     """CuPy on one CUDA device.
 
-    Cells are recorded, and kernels written from them. How a recurrence then runs is its stage, see
-    `recurray_cupy.stages`: a rule chooses it by the sizes, and ``stage=`` overrides the rule. What a stage can't do,
-    a cell that can't be recorded, a kernel that doesn't compile or doesn't fit on the GPU, a slower one does, after one
-    warning. Work is queued on CuPy's current stream and returns before it is done, as CuPy's own functions do.
+    Cells are recorded, and kernels written from them. How a recurrence then runs is its strategy, see
+    `recurray_cupy.strategies`: a rule chooses it by the sizes, and ``strategy=`` overrides the rule. What a strategy
+    can't do, a cell that can't be recorded, a kernel that doesn't compile or doesn't fit on the GPU, a slower one does,
+    after one warning. Work is queued on CuPy's current stream and returns before it is done, as in CuPy itself.
 
     It has run with the real CuPy on an emulated device, not yet on a GPU.
 
@@ -55,16 +55,16 @@ class CupyBackend(Backend):
     ----------
     device : int, optional
         The device's number; CuPy's current device if omitted.
-    stage : {"auto", "persistent", "step", "fused", "reference"}
-        The fastest stage to use; "auto" leaves it to the rule. "fused" unless you say otherwise: the faster ones make a
-        product and a barrier of their own, and are to run on a GPU before they are anybody's default.
+    strategy : {"auto", "persistent", "step", "fused", "reference"}
+        The fastest strategy to use; "auto" leaves it to the rule. "fused" unless you say otherwise: the faster ones
+        make a product and a barrier of their own, and are to run on a GPU before they are anybody's default.
     compute_dtype : {"float16", "bfloat16"}, optional
         What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
-        and gradients stay float32. Products then run on tensor cores. The stage "reference" doesn't round.
+        and gradients stay float32. Products then run on tensor cores. The strategy "reference" doesn't round.
 
     Attributes
     ----------
-    stage, compute_dtype : str
+    strategy, compute_dtype : str
 
     Raises
     ------
@@ -72,7 +72,7 @@ class CupyBackend(Backend):
         CuPy, the compiler NVRTC or cuBLAS isn't installed, no CUDA device answers, the driver is too old, or the
         device has no tensor cores for ``compute_dtype``.
     ValueError, TypeError
-        There is no such stage, or an option is of the wrong kind.
+        There is no such strategy, or an option is of the wrong kind.
     """
 
     steps_together = 512
@@ -80,10 +80,10 @@ class CupyBackend(Backend):
     def __init__(
         self,
         device: int | None = None,
-        stage: str = FUSED,
+        strategy: str = FUSED,
         compute_dtype: str | None = None,
     ) -> None:
-        self.stage = check_stage(stage)
+        self.strategy = check_strategy(strategy)
         if compute_dtype not in (None, *NAMES):
             raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
         self.compute_dtype = compute_dtype
@@ -122,12 +122,12 @@ class CupyBackend(Backend):
                     f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
                     f"{self.device} has {self.device.compute_capability}"
                 )
-        self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a stage whose kernels don't compile
+        self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a strategy whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 
     def __repr__(self) -> str:
         half = "" if self.compute_dtype is None else f", {self.compute_dtype}"
-        return f"<recurray backend {self.name!r} on {self.device}, stage {self.stage!r}{half}>"
+        return f"<recurray backend {self.name!r} on {self.device}, strategy {self.strategy!r}{half}>"
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return ``x`` (an array of any library, a list, a number) as a CuPy array on this backend's device."""
@@ -161,7 +161,7 @@ class CupyBackend(Backend):
         if capturing:
             raise RuntimeError(
                 "layers can't be captured in a CUDA graph, as CuPy can't capture cuBLAS, which makes their products: "
-                "call the layer outside the capture; with stage='step' its steps are a graph of their own"
+                "call the layer outside the capture; with strategy='step' its steps are a graph of their own"
             )
 
     def release_memory(self) -> None:
@@ -176,16 +176,16 @@ class CupyBackend(Backend):
         self._check_fault()
         call = Call(cell, str(x.dtype), x.shape[:2], start[0].shape[1], weights.projection is not None)
 
-        def run(stage: str) -> tuple[Any, tuple[Any, ...], Any]:
-            if stage == REFERENCE:
+        def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
+            if strategy == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
-            self._compile(call, stage, keep=options.get("keep", True))
-            scan = partial(forward, self.library, stage=stage, small=self._small(call))
+            self._compile(call, strategy, keep=options.get("keep", True))
+            scan = partial(forward, self.library, strategy=strategy, small=self._small(call))
             together = self.steps_together if options.get("recompute") else sys.maxsize
             return parts.forward(scan, together, cell, weights, x, start, **options)
 
         with self.device:
-            return self._by_stages(call, self._stages(call, keep=options.get("keep", True)), run)
+            return self._by_strategies(call, self._strategies(call, keep=options.get("keep", True)), run)
 
     def scan_backward(
         self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
@@ -197,29 +197,29 @@ class CupyBackend(Backend):
                 return super().scan_backward(cell, cache, dy, dend)
             call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], cache.weights.projection is not None)
 
-            def run(stage: str) -> tuple[Any, tuple[Any, ...], Weights]:
-                self._compile(call, stage, keep=None)
-                return backward(self.library, cell, cache, dy, dend, stage=stage)
+            def run(strategy: str) -> tuple[Any, tuple[Any, ...], Weights]:
+                self._compile(call, strategy, keep=None)
+                return backward(self.library, cell, cache, dy, dend, strategy=strategy)
 
-            stages = self._stages(call, keep=None)
-            return self._by_stages(call, tuple(stage for stage in stages if stage != REFERENCE), run)
+            strategies = self._strategies(call, keep=None)
+            return self._by_strategies(call, tuple(strategy for strategy in strategies if strategy != REFERENCE), run)
 
-    def stage_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
-        """Return the stage by which a recurrence of these sizes would run, if nothing stands in its way."""
+    def strategy_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
+        """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
             call = Call(cell, dtype, (1, batch), units, projected=False)
-            return self._stages(call, keep=None if backward else True)[0]
+            return self._strategies(call, keep=None if backward else True)[0]
 
     def describe(self) -> str:
-        """Where this backend works, and by which stages."""
-        examples = ", ".join(f"{units}: {self.stage_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
+        """Where this backend works, and by which strategies."""
+        examples = ", ".join(f"{units}: {self.strategy_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
         with self.device:
             where = self.library.describe()
-        return f"{where}; stage {self.stage!r} (for an LSTM of 64 rows, by its units: {examples})"
+        return f"{where}; strategy {self.strategy!r} (for an LSTM of 64 rows, by its units: {examples})"
 
-    def _stages(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
-        """The stages to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
-        if self.stage == REFERENCE:
+    def _strategies(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
+        """The strategies to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
+        if self.strategy == REFERENCE:
             return (REFERENCE,)
         try:
             texts = compiled(call.cell)
@@ -232,8 +232,8 @@ class CupyBackend(Backend):
         recurrence = None
         if all(call.shape) and call.units and texts.no_recurrence(projected=call.projected) is None:
             recurrence = texts.recurrence(keep=keep, small=self._small(call))
-        found = stages_for(
-            self.stage,
+        found = strategies_for(
+            self.strategy,
             call.cell,
             recurrence,
             call.shape[1],
@@ -241,38 +241,38 @@ class CupyBackend(Backend):
             call.dtype,
             self.library.device(),
         )
-        return tuple(stage for stage in found if (call.cell, call.dtype, stage) not in self._refused)
+        return tuple(strategy for strategy in found if (call.cell, call.dtype, strategy) not in self._refused)
 
     def _small(self, call: Call) -> str:
         """What the operands of a call's products are rounded to; empty if they aren't."""
         return (self.compute_dtype or "") if call.dtype == "float32" else ""
 
-    def _by_stages(self, call: Call, stages: tuple[str, ...], run: Callable[[str], Result]) -> Result:
-        """Run by the first of the stages that can."""
+    def _by_strategies(self, call: Call, strategies: tuple[str, ...], run: Callable[[str], Result]) -> Result:
+        """Run by the first of the strategies that can."""
         refusals: list[KernelError] = []
-        for stage in stages:
+        for strategy in strategies:
             try:
-                result = run(stage)
+                result = run(strategy)
             except KernelError as error:
                 refusals.append(error)
                 if isinstance(error, CompilationError):
-                    self._refused.add((call.cell, call.dtype, stage))
+                    self._refused.add((call.cell, call.dtype, strategy))
                 continue
             if refusals:
-                self._warn(call, SLOWLY if stage == REFERENCE else f"by the stage {stage!r}", refusals[0])
+                self._warn(call, SLOWLY if strategy == REFERENCE else f"by the strategy {strategy!r}", refusals[0])
             return result
         raise refusals[-1]
 
-    def _compile(self, call: Call, stage: str, *, keep: bool | None) -> None:
-        """Compile what a stage needs before anything runs, and what it needs backward if that is to follow."""
+    def _compile(self, call: Call, strategy: str, *, keep: bool | None) -> None:
+        """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
         texts = compiled(call.cell)
         why_not = texts.no_recurrence(projected=call.projected)
-        if stage in WHOLE and why_not is not None:
+        if strategy in WHOLE and why_not is not None:
             raise DoesNotFitError(why_not)
-        if stage in WHOLE and all(call.shape):
+        if strategy in WHOLE and all(call.shape):
             recurrence = texts.recurrence(keep=keep, small=self._small(call))
             sizes = {"batch": call.shape[1], "units": call.units}
-            ready(self.library, recurrence, persistent=stage == PERSISTENT, dtype=call.dtype, **sizes)
+            ready(self.library, recurrence, persistent=strategy == PERSISTENT, dtype=call.dtype, **sizes)
         if keep is not None:
             for kernel in texts.kernels(keep=keep, projected=call.projected):
                 self.library.function(kernel, call.dtype)
@@ -286,11 +286,11 @@ class CupyBackend(Backend):
     def _check_fault(self) -> None:
         """Raise an error if a kernel has waited in vain since this was called the last time."""
         if self.library.found_fault():
-            self.stage = STEP
+            self.strategy = STEP
             raise RuntimeError(
-                "a kernel of the stage 'persistent' waited in vain for others of its blocks; what has been computed "
+                "a kernel of the strategy 'persistent' waited in vain for others of its blocks; what has been computed "
                 "since the last synchronisation is wrong, and NaN where it comes from that kernel. "
-                "From now on this backend uses the stage 'step'."
+                "From now on this backend uses the strategy 'step'."
             )
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:

@@ -22,15 +22,15 @@ from recurray_cupy.recurrence_launch import run_recurrence
 
 
 def backward(
-    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, stage: str = "fused"
+    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, strategy: str = "fused"
 ) -> tuple[Any, tuple[Any, ...], Weights]:
-    """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.stages` for the stage."""
+    """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.strategies` for the strategy."""
     xp, texts, (steps, batch, features) = library.xp, compiled(cell), cache.x.shape
     check_dy(dy, (steps, batch, cache.arrays["state_h"].shape[2]))
     arrays, products = _arrays(xp, texts, cache, dy, dend), Products(library, cache.small)
-    scan = Scan(library, texts, cache.prepared, products, arrays, cache.reverse, True, stage)
+    scan = Scan(library, texts, cache.prepared, products, arrays, cache.reverse, True, strategy)
     if batch and steps:
-        run = _step_by_step if stage == "fused" else _whole
+        run = _step_by_step if strategy == "fused" else _whole
         run(scan, steps, {"dtype": str(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
 
     dx = xp.empty(cache.x.shape, dtype=cache.x.dtype)
@@ -81,7 +81,7 @@ def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
         scan.library,
         scan.texts.recurrence(keep=None, small=products.small),
         scan.arrays | {"weight": outer},
-        persistent=scan.stage == "persistent",
+        persistent=scan.strategy == "persistent",
         units=scan.prepared.size,
         start=0 if scan.reverse else last,
         steps=steps,

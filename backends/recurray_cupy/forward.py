@@ -45,7 +45,7 @@ class Scan:
     arrays: dict[str, Any]  # by the kernels' names; see `recurray_cupy.forward_step`
     reverse: bool
     keep: bool
-    stage: str
+    strategy: str
 
 
 def forward(
@@ -60,13 +60,13 @@ def forward(
     keep: bool = True,
     draws: Draws | None = None,
     output_mask: Any = None,
-    stage: str = "fused",
+    strategy: str = "fused",
     small: str = "",
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
     """Run a cell over time; see `recurray.scan.forward`.
 
-    ``stage`` is one of `recurray_cupy.stages`, not "reference"; ``small`` is what the products' operands are rounded
-    to, empty if they aren't.
+    ``strategy`` is one of `recurray_cupy.strategies`, not "reference"; ``small`` is what the products' operands are
+    rounded to, empty if they aren't.
     """
     xp, steps, dtype = library.xp, x.shape[0], x.dtype
     texts, prepared = compiled(cell), prepare(xp, cell, weights)
@@ -85,10 +85,10 @@ def forward(
         is_number = isinstance(value, float)
         arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=dtype)
         arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
-    if mask is not None and cell.outer_gates and stage == "fused":
+    if mask is not None and cell.outer_gates and strategy == "fused":
         arrays["h_masked"] = arrays["state_h"][steps if reverse else 0] * mask
     if x.shape[1]:
-        _run(Scan(library, texts, prepared, Products(library, small), arrays, reverse, keep, stage), x)
+        _run(Scan(library, texts, prepared, Products(library, small), arrays, reverse, keep, strategy), x)
 
     y = arrays["state_h"][:steps] if reverse else arrays["state_h"][1:]  # after each step
     if valid is not None:
@@ -112,7 +112,7 @@ def _run(scan: Scan, x: Any) -> None:
     x_gates = scan.library.xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
     rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
     outer, inner, projection = (
-        None if a is None or scan.stage != "fused" else products.operand(a)
+        None if a is None or scan.strategy != "fused" else products.operand(a)
         for a in (scan.prepared.outer, scan.prepared.inner, scan.prepared.projection)
     )
     options: dict[str, Any] = {"dtype": str(x.dtype), "batch": batch, "reverse": scan.reverse}
@@ -120,14 +120,14 @@ def _run(scan: Scan, x: Any) -> None:
         scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
         here = products.operand(rows[low * batch : high * batch])
         products.with_transposed(here, weight, out=scan.arrays["x_gates"])
-        if scan.stage == "fused":
+        if scan.strategy == "fused":
             _step_by_step(scan, low, high, outer, inner, projection, options)
         else:
             run_recurrence(
                 scan.library,
                 scan.texts.recurrence(keep=scan.keep, small=products.small),
                 scan.arrays | {"weight": scan.prepared.outer},
-                persistent=scan.stage == "persistent",
+                persistent=scan.strategy == "persistent",
                 units=scan.prepared.size,
                 first=low,
                 start=high - 1 if scan.reverse else low,

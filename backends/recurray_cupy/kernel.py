@@ -21,7 +21,7 @@ INTEGERS = ("batch", "units", "reverse", "first", "start", "steps")
 
 # And, before them, of the kernels that make the recurrent product themselves; see `recurray_cupy.recurrence`.
 #   skip           the step that has no product, -1 if there is none
-PLAN_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
+LAYOUT_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
 
 OTHER_TYPES = {  # of arrays that aren't of real numbers
     "lengths": "int",
@@ -121,7 +121,7 @@ def kernel(
         Argument(f"{'' if name in written else 'const '}{OTHER_TYPES.get(name, 'real')}*", name) for name in arrays
     ]
     arguments += [Argument("real", name) for name in means]
-    arguments += [Argument("int", name) for name in (*(PLAN_INTEGERS if threads else ()), *INTEGERS)]
+    arguments += [Argument("int", name) for name in (*(LAYOUT_INTEGERS if threads else ()), *INTEGERS)]
     return Kernel(name, lines, tuple(arguments), by_row, threads, small)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recurray_cupy.kernel import PLAN_INTEGERS, Kernel, grid_of
-from recurray_cupy.plan import Plan
+from recurray_cupy.kernel import LAYOUT_INTEGERS, Kernel, grid_of
+from recurray_cupy.layout import Layout
 
 if TYPE_CHECKING:
     from recurray_cupy.library import Library
@@ -37,7 +37,7 @@ class Launcher:
         Whether time runs from the end.
     first : int
         See `recurray_cupy.kernel.INTEGERS`.
-    plan : Plan, optional
+    layout : Layout, optional
         The layout, of a kernel that makes the recurrent product itself.
     cooperative : bool
         Whether its blocks wait for each other.
@@ -59,17 +59,17 @@ class Launcher:
         units: int,
         reverse: bool,
         first: int = 0,
-        plan: Plan | None = None,
+        layout: Layout | None = None,
         cooperative: bool = False,
     ) -> None:
         integers = {"batch": batch, "units": units, "reverse": reverse, "first": first}
-        if plan is None:
+        if layout is None:
             self.function = library.function(kernel, dtype)
             blocks, threads = grid_of(kernel.by_row, batch, units)
         else:
-            self.function = library.planned(kernel, dtype, plan, cooperative=cooperative)
-            blocks, threads = plan.blocks, plan.threads
-            integers |= {name: getattr(plan, name) for name in PLAN_INTEGERS if name != "skip"}
+            self.function = library.laid_out(kernel, dtype, layout, cooperative=cooperative)
+            blocks, threads = layout.blocks, layout.threads
+            integers |= {name: getattr(layout, name) for name in LAYOUT_INTEGERS if name != "skip"}
             integers["skip"] = arrays["skip"]
         self.grid, self.block = (blocks,), (threads,)
         arguments: list[Any] = []

@@ -13,7 +13,7 @@ import numpy as np
 from recurray_cupy.graphs import Graphs
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
-from recurray_cupy.plan import Device, Plan
+from recurray_cupy.layout import Device, Layout
 from recurray_cupy.rounding import rounding_kernel
 
 # What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
@@ -54,8 +54,8 @@ class Library(Protocol):
             The kernel doesn't compile.
         """
 
-    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Function:
-        """Return a kernel that makes the recurrent product itself, to be launched with the plan's grid and block.
+    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Function:
+        """Return a kernel that makes the recurrent product itself, to be launched with the layout's grid and block.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Launch(Protocol):
 
 
 class KernelError(RuntimeError):
-    """A kernel can't run; a slower stage can."""
+    """A kernel can't run; a slower strategy can."""
 
 
 class CompilationError(KernelError):
@@ -112,7 +112,7 @@ class CupyLibrary:
 
         self.xp = cupy
         self._functions: dict[tuple[Kernel, str, int], Any] = {}  # by kernel, type of its elements and device
-        self._planned: dict[tuple[Kernel, str, int, Plan, bool], Function] = {}
+        self._laid_out: dict[tuple[Kernel, str, int, Layout, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         self._graphs = Graphs(_captured)
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
@@ -166,37 +166,37 @@ class CupyLibrary:
             self._functions[key] = found
         return found
 
-    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Function:
+    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Function:
         """Return a kernel that makes the recurrent product itself, after asking the driver whether its blocks fit.
 
         CuPy would make a cooperative launch that is too large a smaller one, after a warning, with wrong results.
         """
         import cupy
 
-        key = kernel, dtype, cupy.cuda.runtime.getDevice(), plan, cooperative
-        if key in self._planned:
-            return self._planned[key]
+        key = kernel, dtype, cupy.cuda.runtime.getDevice(), layout, cooperative
+        if key in self._laid_out:
+            return self._laid_out[key]
         raw, driver = self._compiled(kernel, dtype), cupy.cuda.driver
         try:
-            raw.max_dynamic_shared_size_bytes = self.device().shared  # other plans of the kernel may need more
-            here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, plan.threads, plan.shared)
+            raw.max_dynamic_shared_size_bytes = self.device().shared  # other layouts of the kernel may need more
+            here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, layout.threads, layout.shared)
         except driver.CUDADriverError as error:
             raise DoesNotFitError(f"{kernel.name} can't have the shared memory that it needs: {error}") from error
         room = here * self.device().multiprocessors
-        wanted = plan.blocks if cooperative else 1
+        wanted = layout.blocks if cooperative else 1
         if room < wanted:
             raise DoesNotFitError(f"{kernel.name} needs {wanted} blocks on the GPU at once, but {room} fit")
         function = raw.kernel
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             try:
-                function(grid, block, arguments, shared_mem=plan.shared, enable_cooperative_groups=cooperative)
+                function(grid, block, arguments, shared_mem=layout.shared, enable_cooperative_groups=cooperative)
             except driver.CUDADriverError as error:
                 if error.status not in REFUSED:
                     raise
                 raise DoesNotFitError(f"the GPU refuses to launch {kernel.name}: {error}") from error
 
-        self._planned[key] = launch
+        self._laid_out[key] = launch
         return launch
 
     def repeat(self, launch: Launch, starts: range) -> None:

@@ -1,6 +1,6 @@
 """Kernels that make the recurrent product as well as the cell's step, for one step or for all.
 
-The blocks of a launch divide the units and the rows of the batch among them; see `recurray_cupy.plan`. A block reads
+The blocks of a launch divide the units and the rows of the batch among them; see `recurray_cupy.layout`. A block reads
 the weights that lead to its units into shared memory, or as many as there is room for. Then, step after step:
 
     early     what doesn't depend on the step before is read
@@ -14,7 +14,7 @@ With one step in a launch nothing waits, and the kernel is otherwise the same. W
 the arrays of the whole sequence, a part for each step, so that nothing is written to twice. If a block waits in vain,
 which is a fault, all that it computes from then on is NaN, and `fault` is set.
 
-`part` of the sums, `depth` of a sum, the fours that a depth is read in: see `recurray_cupy.plan.Work`.
+`part` of the sums, `depth` of a sum, the fours that a depth is read in: see `recurray_cupy.layout.Work`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recurray.cells.cell import Cell
 from recurray_cupy.elements import LENGTH, mentions, written_by
 from recurray_cupy.expressions import literal
 from recurray_cupy.kernel import Kernel, kernel
-from recurray_cupy.plan import Work
+from recurray_cupy.layout import Work
 from recurray_cupy.schedule import schedule
 from recurray_cupy.step import Carried, Step
 from recurray_cupy.stretches import Stretches

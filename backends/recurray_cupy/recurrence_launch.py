@@ -8,8 +8,8 @@ import numpy as np
 
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
+from recurray_cupy.layout import Layout, layout_for
 from recurray_cupy.library import DoesNotFitError, Library
-from recurray_cupy.plan import Plan, plan_for
 from recurray_cupy.recurrence import Recurrence
 
 
@@ -48,12 +48,12 @@ def run_recurrence(
     CompilationError
         The kernel doesn't compile.
     """
-    plan, kernel = ready(library, recurrence, persistent=persistent, dtype=dtype, batch=batch, units=units)
-    waiting = _waiting(plan, persistent) and steps > 1
+    layout, kernel = ready(library, recurrence, persistent=persistent, dtype=dtype, batch=batch, units=units)
+    waiting = _waiting(layout, persistent) and steps > 1
     arrays = arrays | {"fault": library.fault, "skip": skip}
-    arrays["arrivals"] = library.xp.zeros((32 * plan.row_groups,), dtype=np.uint32) if waiting else None
+    arrays["arrivals"] = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "units": units, "reverse": reverse, "first": first}
-    launch = Launcher(library, kernel, arrays, plan=plan, cooperative=waiting, **options)
+    launch = Launcher(library, kernel, arrays, layout=layout, cooperative=waiting, **options)
     if persistent:
         launch(start, steps)
     else:
@@ -63,18 +63,18 @@ def run_recurrence(
 
 def ready(
     library: Library, recurrence: Recurrence, *, persistent: bool, dtype: str, batch: int, units: int
-) -> tuple[Plan, Kernel]:
+) -> tuple[Layout, Kernel]:
     """Choose the layout and compile the kernel; raises what `run_recurrence` does."""
     work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
-    plan = plan_for(work, library.device(), resident=persistent)
-    if plan is None:
+    layout = layout_for(work, library.device(), resident=persistent)
+    if layout is None:
         whole = "the shared memory of the whole GPU" if persistent else "a block's shared memory, even one unit's"
         raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {whole}")
-    kernel = recurrence.kernel(plan.tile, plan.threads)
-    library.planned(kernel, dtype, plan, cooperative=_waiting(plan, persistent))
-    return plan, kernel
+    kernel = recurrence.kernel(layout.tile, layout.threads)
+    library.laid_out(kernel, dtype, layout, cooperative=_waiting(layout, persistent))
+    return layout, kernel
 
 
-def _waiting(plan: Plan, persistent: bool) -> bool:
+def _waiting(layout: Layout, persistent: bool) -> bool:
     """Whether blocks wait for each other."""
-    return persistent and plan.unit_groups > 1
+    return persistent and layout.unit_groups > 1

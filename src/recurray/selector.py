@@ -37,7 +37,7 @@ def get_backend(
     device: Any = None,
     *,
     engine: str | None = None,
-    stage: str | None = None,
+    strategy: str | None = None,
     compute_dtype: str | None = None,
 ) -> Backend:
     """Return the backend that ``backend`` names.
@@ -53,7 +53,7 @@ def get_backend(
     engine : {"numpy", "native"}, optional
         Of the backend "numpy" alone: what runs recurrences, NumPy or the compiled engine; by default the engine, where
         it is installed.
-    stage : str, optional
+    strategy : str, optional
         Of the backend "cupy" alone: the fastest way to use for a recurrence: "auto", which leaves it to a rule,
         "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
     compute_dtype : {"float16", "bfloat16"}, optional
@@ -65,7 +65,7 @@ def get_backend(
     BackendUnavailableError
         The backend can't run on this machine; the text says what to install.
     ValueError
-        No backend has that name, or the backend has no such stage or precision.
+        No backend has that name, or the backend has no such strategy or precision.
     TypeError
         ``backend`` is none of the above.
 
@@ -77,7 +77,7 @@ def get_backend(
     """
     if backend is None:
         backend = environment.backend((*backend_names(), "auto")) or "numpy"
-    given = {"engine": engine, "stage": stage, "compute_dtype": compute_dtype}
+    given = {"engine": engine, "strategy": strategy, "compute_dtype": compute_dtype}
     options = {name: value for name, value in given.items() if value is not None}
     try:
         hash((device, *options.values()))

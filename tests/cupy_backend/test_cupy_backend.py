@@ -23,8 +23,8 @@ from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
 from recurray_cupy import CupyBackend
 from recurray_cupy.compiled import compiled
+from recurray_cupy.layout import Device, layout_for
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
-from recurray_cupy.plan import Device, plan_for
 
 
 def empty(case):
@@ -83,7 +83,7 @@ def backend_on(library):
     backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.stage, backend.compute_dtype = library, "auto", None
+    backend.library, backend.strategy, backend.compute_dtype = library, "auto", None
     backend._refused, backend._warned = set(), set()
     return backend
 
@@ -194,9 +194,9 @@ def test_kernels_are_compiled_once_for_each_device(monkeypatch):
         library.function(kernel, "float32")
 
 
-def planned(library, plan, cooperative=True):
+def laid_out(library, layout, cooperative=True):
     recurrence = compiled(LSTMCell()).recurrence(keep=True)
-    return library.planned(recurrence.kernel(plan.tile, plan.threads), "float32", plan, cooperative=cooperative)
+    return library.laid_out(recurrence.kernel(layout.tile, layout.threads), "float32", layout, cooperative=cooperative)
 
 
 def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
@@ -204,32 +204,32 @@ def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = CupyLibrary()
     assert library.device() == TEN
-    plan = plan_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
-    assert 5 < plan.blocks <= 10
-    launch, arguments = planned(library, plan), ((plan.blocks,), (256,), (1, 2))
-    assert planned(library, plan) is launch
+    layout = layout_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
+    assert 5 < layout.blocks <= 10
+    launch, arguments = laid_out(library, layout), ((layout.blocks,), (256,), (1, 2))
+    assert laid_out(library, layout) is launch
     launch(*arguments)
-    assert cupy.launched == [(*arguments, plan.shared, True)]
-    planned(library, replace(plan, shared=plan.shared // 2))(*arguments)
+    assert cupy.launched == [(*arguments, layout.shared, True)]
+    laid_out(library, replace(layout, shared=layout.shared // 2))(*arguments)
     launch(*arguments)  # still has its shared memory
-    planned(library, plan, cooperative=False)(*arguments)
+    laid_out(library, layout, cooperative=False)(*arguments)
     assert cupy.launched[-1][-1] is False
     cupy.most_shared = 99_999
     with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: CUDA_ERROR_1"):
-        planned(CupyLibrary(), plan, cooperative=False)
+        laid_out(CupyLibrary(), layout, cooperative=False)
     assert len(cupy.launched) == 4
 
 
-def test_a_launch_that_is_refused_is_left_to_another_stage_and_a_broken_one_is_not(monkeypatch):
+def test_a_launch_that_is_refused_is_left_to_another_strategy_and_a_broken_one_is_not(monkeypatch):
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = CupyLibrary()
-    plan = plan_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
-    launch = planned(library, plan)
+    layout = layout_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
+    launch = laid_out(library, layout)
     for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, CUDADriverError)):
         cupy.refuses = CUDADriverError(status)
         with pytest.raises(error, match=str(status)):
-            launch((plan.blocks,), (256,), (1, 2))
+            launch((layout.blocks,), (256,), (1, 2))
 
 
 class Full:
@@ -256,7 +256,7 @@ def train(layer, x):
 @needs_compiler
 def test_too_little_memory_is_said_plainly_and_leaves_no_trace(library):
     backend = backend_on(library)
-    backend.stage = "fused"
+    backend.strategy = "fused"
     layer = rr.LSTM(3, 4, backend=backend, dtype="float64", seed=0)
     x = np.ones((2, 6, 3))
     for arrays in range(12):

@@ -17,7 +17,7 @@ from harness.cells import CELLS
 from harness.cuda import nvrtc
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
-from recurray_cupy.plan import TILES
+from recurray_cupy.layout import TILES
 from recurray_cupy.prelude import prelude
 from recurray_cupy.recurrence_text import recurrence_prelude
 
@@ -89,7 +89,7 @@ def source(kernel, dtype):
     return text
 
 Kernel.source = source
-backend = rr.get_backend("cupy", stage="persistent", compute_dtype=small or None)
+backend = rr.get_backend("cupy", strategy="persistent", compute_dtype=small or None)
 layer = rr.LSTM(3, 64 if small else 128, backend=backend, seed=0)  # several blocks share the units
 x = backend.asarray(np.random.default_rng(0).standard_normal((1, 5, 3)), "float32")
 y, _, cache = layer.forward(x)

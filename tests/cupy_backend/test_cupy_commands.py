@@ -60,11 +60,11 @@ def test_a_model_trained_on_it_is_numpys_and_writes_the_same_text(capsys: pytest
     assert texts[0].startswith("The ")
 
 
-@pytest.mark.parametrize("stage", ["persistent", "step", "reference"])
-def test_the_benchmark_compares_the_numbers_of_stages(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("strategy", ["persistent", "step", "reference"])
+def test_the_benchmark_compares_the_numbers_of_strategies(strategy: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     sizes = ["--sizes", "2,6,5,7", "--repeats", "1", "--seconds", "0.01"]
-    assert main(["bench", "--backend", "cupy", *sizes, "--stage", stage, "--against", "fused"]) == 0
+    assert main(["bench", "--backend", "cupy", *sizes, "--strategy", strategy, "--against", "fused"]) == 0
     out = capsys.readouterr().out
     assert "fused" in out
     assert "differ" not in out

@@ -67,27 +67,36 @@ def _scaled(weight):
     return None if weight is None else weight * 0.05
 
 
-# What a plan does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
+# What a layout does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
 DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
 # And with 2,048 units, weights that don't fit.
-STAGE_SIZES = [(1, 5, 7), (3, 6, 64), (2, 5, 100), (64, 9, 128), (33, 7, 301), (5, 6, 512), (256, 5, 256), (3, 5, 2048)]
+STRATEGY_SIZES = [
+    (1, 5, 7),
+    (3, 6, 64),
+    (2, 5, 100),
+    (64, 9, 128),
+    (33, 7, 301),
+    (5, 6, 512),
+    (256, 5, 256),
+    (3, 5, 2048),
+]
 
 
-@pytest.mark.parametrize("stage", ["persistent", "step"])
+@pytest.mark.parametrize("strategy", ["persistent", "step"])
 @pytest.mark.parametrize(
     ("cell", "dtype", "sizes"),
     [
-        (LSTMCell(), "float32", STAGE_SIZES),
-        (LSTMCell(), "float64", STAGE_SIZES[2:5]),
-        (GRUCell(), "float32", STAGE_SIZES[2:5]),
-        *((cell, "float32", STAGE_SIZES[2:3]) for cell in DENSE),  # each layout takes a compilation
+        (LSTMCell(), "float32", STRATEGY_SIZES),
+        (LSTMCell(), "float64", STRATEGY_SIZES[2:5]),
+        (GRUCell(), "float32", STRATEGY_SIZES[2:5]),
+        *((cell, "float32", STRATEGY_SIZES[2:3]) for cell in DENSE),  # each layout takes a compilation
     ],
     ids=repr,
 )
-def test_stages_on_a_gpu(cell, dtype, sizes, stage):
+def test_strategies_on_a_gpu(cell, dtype, sizes, strategy):
     obtain("cupy")
-    backend, rng = rr.get_backend("cupy", stage=stage), np.random.default_rng(10)
-    with warnings.catch_warnings(action="error"):  # nothing is left to a slower stage
+    backend, rng = rr.get_backend("cupy", strategy=strategy), np.random.default_rng(10)
+    with warnings.catch_warnings(action="error"):  # nothing is left to a slower strategy
         for k, (batch, steps, size) in enumerate(sizes):
             arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
             scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
@@ -95,11 +104,11 @@ def test_stages_on_a_gpu(cell, dtype, sizes, stage):
     backend.synchronize()
 
 
-@pytest.mark.parametrize("stage", ["persistent", "fused"])
+@pytest.mark.parametrize("strategy", ["persistent", "fused"])
 @pytest.mark.parametrize("small", ["float16", "bfloat16"])
-def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
+def test_rounded_products_on_a_gpu(small, strategy, monkeypatch):
     obtain("cupy")
-    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(12)
+    backend, rng = rr.get_backend("cupy", strategy=strategy, compute_dtype=small), np.random.default_rng(12)
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {"float16": 4e-3, "bfloat16": 3e-2}[small])
     with warnings.catch_warnings(action="error"):
         for batch, size in [(3, 5), (5, 70), (64, 256), (20, 512)]:
@@ -111,14 +120,14 @@ def test_rounded_products_on_a_gpu(small, stage, monkeypatch):
 
 
 @pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
-@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
+@pytest.mark.parametrize("strategy", ["persistent", "step", "fused"])
 @pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(True), GRUCell(reset_after=False)], ids=repr)
-def test_small_sizes_by_every_stage(cell, stage, small, monkeypatch):
+def test_small_sizes_by_every_strategy(cell, strategy, small, monkeypatch):
     """Quick enough for a device that looks at every access to memory."""
     obtain("cupy")
-    backend, rng = rr.get_backend("cupy", stage=stage, compute_dtype=small), np.random.default_rng(14)
+    backend, rng = rr.get_backend("cupy", strategy=strategy, compute_dtype=small), np.random.default_rng(14)
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {None: 1e-4, "float16": 4e-3, "bfloat16": 3e-2}[small])
-    may_warn = stage != "fused" and compiled(cell).no_recurrence(projected=False) is not None
+    may_warn = strategy != "fused" and compiled(cell).no_recurrence(projected=False) is not None
     with warnings.catch_warnings(action="ignore" if may_warn else "error"):
         for k, (batch, steps, size) in enumerate([(3, 5, 7), (5, 4, 70), (17, 3, 24)]):
             arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
@@ -129,11 +138,11 @@ def test_small_sizes_by_every_stage(cell, stage, small, monkeypatch):
 
 
 @pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
-@pytest.mark.parametrize("stage", ["persistent", "step", "fused"])
-def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
+@pytest.mark.parametrize("strategy", ["persistent", "step", "fused"])
+def test_a_kernels_text_is_put_together_once(strategy, small, monkeypatch):
     """To do it at each launch takes the host several times as long as the launch."""
     obtain("cupy")
-    layer = rr.LSTM(3, 8, backend=rr.get_backend("cupy", stage=stage, compute_dtype=small), seed=0)
+    layer = rr.LSTM(3, 8, backend=rr.get_backend("cupy", strategy=strategy, compute_dtype=small), seed=0)
     x = layer.backend.asarray(np.ones((2, 5, 3)), "float32")
 
     def call():
@@ -147,15 +156,15 @@ def test_a_kernels_text_is_put_together_once(stage, small, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [200, pytest.param(3000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stage", ["persistent", "step"])
-def test_long_sequences_on_a_gpu_by_every_stage(stage, steps):
+@pytest.mark.parametrize("strategy", ["persistent", "step"])
+def test_long_sequences_on_a_gpu_by_every_strategy(strategy, steps):
     """Many steps, in several launches: what one block writes another reads, again and again; then the graph."""
     obtain("cupy")
     rng, cell = np.random.default_rng(11), LSTMCell()
     arguments = problem(cell, rng, batch=16, steps=steps, size=256, features=8, ragged=False, dtype="float32")
     weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
     outputs = []
-    for backend in (rr.get_backend("cupy", stage="fused"), *[rr.get_backend("cupy", stage=stage)] * 3):
+    for backend in (rr.get_backend("cupy", strategy="fused"), *[rr.get_backend("cupy", strategy=strategy)] * 3):
         there = {name: backend.asarray(a) for name, a in vars(weights).items() if isinstance(a, np.ndarray)}
         states = tuple(map(backend.asarray, start))
         outputs.append(backend.to_numpy(backend.scan_forward(cell, Weights(**there), backend.asarray(x), states)[0]))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.cuda.fake_cupy import FakeCupy, differences, machine
-from recurray_cupy.plan import Device
+from recurray_cupy.layout import Device
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [*sorted((ROOT / "backends" / "recurray_cupy").glob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]

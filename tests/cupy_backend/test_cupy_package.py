@@ -21,12 +21,12 @@ from recurray.backend import Backend
 from recurray.cells import LSTMCell
 from recurray_cupy import recurrence_text
 from recurray_cupy.compiled import compiled
+from recurray_cupy.layout import Device, layout_for
 from recurray_cupy.library import CupyLibrary, DoesNotFitError
-from recurray_cupy.plan import Device, plan_for
 
 pytestmark = pytest.mark.gpu
 
-STAGES = ("persistent", "step", "fused", "reference")
+STRATEGIES = ("persistent", "step", "fused", "reference")
 BY_NAME = {str(case): case for case in CASES}
 
 
@@ -42,11 +42,11 @@ def cupy(backend: Backend) -> Any:
     return cupy
 
 
-@pytest.fixture(params=STAGES)
-def by_stage(request: pytest.FixtureRequest, cupy: Any) -> Backend:
-    """A backend by each stage, on which nothing is left to a slower one."""
+@pytest.fixture(params=STRATEGIES)
+def by_strategy(request: pytest.FixtureRequest, cupy: Any) -> Backend:
+    """A backend by each strategy, on which nothing is left to a slower one."""
     with warnings.catch_warnings(action="error"):
-        return rr.get_backend("cupy", stage=request.param)
+        return rr.get_backend("cupy", strategy=request.param)
 
 
 @pytest.fixture
@@ -96,26 +96,26 @@ FORMS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_arrays_of_every_form(cupy: Any, by_stage: Backend, form: str) -> None:
-    layer = model(by_stage, dtype="float32")
+def test_arrays_of_every_form(cupy: Any, by_strategy: Backend, form: str) -> None:
+    layer = model(by_strategy, dtype="float32")
     reshape = FORMS[form]
     layer.params = {name: reshape(cupy, value) for name, value in layer.params.items()}
-    x = reshape(cupy, by_stage.asarray(X, "float32"))
-    dy = reshape(cupy, by_stage.asarray(np.ones((3, 6, 10)), "float32"))
+    x = reshape(cupy, by_strategy.asarray(X, "float32"))
+    dy = reshape(cupy, by_strategy.asarray(np.ones((3, 6, 10)), "float32"))
     wanted = train(model("numpy", dtype="float32"), dy=np.ones((3, 6, 10), "float32"))
     close(train(layer, x, dy), wanted, 2e-5)
 
 
-def test_one_number_for_all(cupy: Any, by_stage: Backend) -> None:
+def test_one_number_for_all(cupy: Any, by_strategy: Backend) -> None:
     """An array without strides, as broadcasting makes."""
-    layer = model(by_stage)
+    layer = model(by_strategy)
     dy = cupy.broadcast_to(cupy.ones(1), (3, 6, 10))
     close(train(layer, dy=dy), train(model("numpy"), dy=np.ones((3, 6, 10))))
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 4), (3, 0, 4), (0, 0, 4)], ids=str)
-def test_nothing_at_all(cupy: Any, by_stage: Backend, shape: tuple[int, ...]) -> None:
-    layer = model(by_stage)
+def test_nothing_at_all(cupy: Any, by_strategy: Backend, shape: tuple[int, ...]) -> None:
+    layer = model(by_strategy)
     y, state, cache = layer.forward(cupy.zeros(shape))
     dx, dstate, grads = layer.backward(cache, y, state)
     assert (y.shape, dx.shape, dstate.h.shape) == ((*shape[:2], 10), shape, (4, shape[0], 5))
@@ -156,8 +156,8 @@ def test_other_libraries_arrays_come_and_go(cupy: Any, backend: Backend) -> None
 # Streams and threads --------------------------------------------------------------------------------------------------
 
 
-def test_an_array_that_another_stream_has_yet_to_finish(cupy: Any, by_stage: Backend) -> None:
-    layer = model(by_stage)
+def test_an_array_that_another_stream_has_yet_to_finish(cupy: Any, by_strategy: Backend) -> None:
+    layer = model(by_strategy)
     other = cupy.cuda.Stream(non_blocking=True)
     with other:
         x = cupy.asarray(X)
@@ -172,8 +172,8 @@ def test_an_array_that_another_stream_has_yet_to_finish(cupy: Any, by_stage: Bac
         close(found, expected())
 
 
-def test_threads_with_streams_of_their_own(cupy: Any, by_stage: Backend) -> None:
-    layer, wanted = model(by_stage), expected()
+def test_threads_with_streams_of_their_own(cupy: Any, by_strategy: Backend) -> None:
+    layer, wanted = model(by_strategy), expected()
     cupy.cuda.Stream.null.synchronize()
     found: dict[int, list[Any]] = {}
 
@@ -197,13 +197,13 @@ def test_threads_with_streams_of_their_own(cupy: Any, by_stage: Backend) -> None
     ("layer", "backward"),
     [("lstm", False), ("lstm", True), ("linear", False), ("linear", True), ("embedding", False)],
 )
-def test_a_capture_is_refused_before_any_work(cupy: Any, by_stage: Backend, layer: str, backward: bool) -> None:
+def test_a_capture_is_refused_before_any_work(cupy: Any, by_strategy: Backend, layer: str, backward: bool) -> None:
     made: rr.Layer = {
-        "lstm": rr.LSTM(4, 5, backend=by_stage),
-        "linear": rr.Linear(4, 5, backend=by_stage),
-        "embedding": rr.Embedding(7, 5, backend=by_stage),
+        "lstm": rr.LSTM(4, 5, backend=by_strategy),
+        "linear": rr.Linear(4, 5, backend=by_strategy),
+        "embedding": rr.Embedding(7, 5, backend=by_strategy),
     }[layer]
-    x = by_stage.asarray(made.random_input(np.random.default_rng(0), 3, 6))
+    x = by_strategy.asarray(made.random_input(np.random.default_rng(0), 3, 6))
     x = x if layer == "embedding" else x.astype("float32")
     y, _, cache = made.forward(x)
     stream = cupy.cuda.Stream(non_blocking=True)
@@ -219,7 +219,7 @@ def test_a_capture_is_refused_before_any_work(cupy: Any, by_stage: Backend, laye
             graph = stream.end_capture()
     graph.launch(stream)  # an empty one
     stream.synchronize()
-    np.testing.assert_array_equal(by_stage.to_numpy(made(x)[0]), by_stage.to_numpy(y))
+    np.testing.assert_array_equal(by_strategy.to_numpy(made(x)[0]), by_strategy.to_numpy(y))
 
 
 # Allocators, scopes, hooks --------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _none(cupy: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [_managed, _asynchronous, _users, _none])
-def test_allocators(cupy: Any, allocator: Any, make: Callable[[Any], Any], by_stage: Backend) -> None:
+def test_allocators(cupy: Any, allocator: Any, make: Callable[[Any], Any], by_strategy: Backend) -> None:
     allocate = make(cupy)
     if make is _asynchronous:
         try:
@@ -253,22 +253,22 @@ def test_allocators(cupy: Any, allocator: Any, make: Callable[[Any], Any], by_st
         except cupy.cuda.memory.OutOfMemoryError:
             pytest.skip("the device gives no memory from asynchronous pools")
     allocator(allocate)
-    layer = model(by_stage)
+    layer = model(by_strategy)
     for _ in range(2):
         close(train(layer), expected())
 
 
 @pytest.mark.parametrize("name", ["lstm", "linear"])
-def test_nothing_waits_for_the_device(cupy: Any, by_stage: Backend, name: str) -> None:
+def test_nothing_waits_for_the_device(cupy: Any, by_strategy: Backend, name: str) -> None:
     """Neither a layer nor a loss nor an optimizer."""
     import cupyx
 
     layer = (
-        model(by_stage, dropout=0.3, learned_state=True)
+        model(by_strategy, dropout=0.3, learned_state=True)
         if name == "lstm"
-        else rr.Sequential(rr.Linear(4, 10, backend=by_stage), rr.LayerNorm(10, backend=by_stage))
+        else rr.Sequential(rr.Linear(4, 10, backend=by_strategy), rr.LayerNorm(10, backend=by_strategy))
     )
-    x, target = by_stage.asarray(X, layer.dtype), by_stage.asarray(np.ones((3, 6, 10)), layer.dtype)
+    x, target = by_strategy.asarray(X, layer.dtype), by_strategy.asarray(np.ones((3, 6, 10)), layer.dtype)
     optimizer = rr.optim.Adam(layer.params, lr=1e-3)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cupyx.allow_synchronize will be removed")
@@ -282,14 +282,14 @@ def test_nothing_waits_for_the_device(cupy: Any, by_stage: Backend, name: str) -
     assert float(loss) > 0
 
 
-def test_errors_states_do_not_change_results(cupy: Any, by_stage: Backend) -> None:
+def test_errors_states_do_not_change_results(cupy: Any, by_strategy: Backend) -> None:
     import cupyx
 
     with cupyx.errstate(linalg="raise"):
-        close(train(model(by_stage)), expected())
+        close(train(model(by_strategy)), expected())
 
 
-def test_a_memory_hook_sees_what_is_allocated(cupy: Any, by_stage: Backend) -> None:
+def test_a_memory_hook_sees_what_is_allocated(cupy: Any, by_strategy: Backend) -> None:
     class Counting(cupy.cuda.MemoryHook):  # type: ignore[misc]
         name, sizes = "counting", []
 
@@ -297,7 +297,7 @@ def test_a_memory_hook_sees_what_is_allocated(cupy: Any, by_stage: Backend) -> N
             self.sizes.append(told["size"])
 
     with Counting() as hook:
-        close(train(model(by_stage)), expected())
+        close(train(model(by_strategy)), expected())
     assert len(hook.sizes) > 10
 
 
@@ -305,19 +305,19 @@ def test_a_memory_hook_sees_what_is_allocated(cupy: Any, by_stage: Backend) -> N
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))], ids=["deep", "pickled"])
-def test_copies_go_on_by_themselves(cupy: Any, by_stage: Backend, copied: Callable[[Any], Any]) -> None:
-    layer = model(by_stage)
-    x = by_stage.asarray(X)
+def test_copies_go_on_by_themselves(cupy: Any, by_strategy: Backend, copied: Callable[[Any], Any]) -> None:
+    layer = model(by_strategy)
+    x = by_strategy.asarray(X)
     y, state, cache = layer.forward(x)
     other_layer, other_cache, other_state = copied((layer, cache, state))
-    assert other_layer.backend is by_stage
+    assert other_layer.backend is by_strategy
     for a, b in zip(
         layer.backward(cache, y, state)[2].values(), other_layer.backward(other_cache, y)[2].values(), strict=True
     ):
         assert a.shape == b.shape
-    before = by_stage.to_numpy(other_layer.params["bias_ih_l0"])
+    before = by_strategy.to_numpy(other_layer.params["bias_ih_l0"])
     layer.params["bias_ih_l0"] += 1
-    np.testing.assert_array_equal(by_stage.to_numpy(other_layer.params["bias_ih_l0"]), before)
+    np.testing.assert_array_equal(by_strategy.to_numpy(other_layer.params["bias_ih_l0"]), before)
     close(train(other_layer), expected())
     assert not cupy.shares_memory(other_state.h, state.h)
 
@@ -328,11 +328,11 @@ def test_copies_go_on_by_themselves(cupy: Any, by_stage: Backend, copied: Callab
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])  # the input is converted to it
 def test_too_little_memory_is_said_with_the_sizes_and_leaves_no_trace(
-    cupy: Any, by_stage: Backend, allocator: Any, batch_first: bool, dtype: str
+    cupy: Any, by_strategy: Backend, allocator: Any, batch_first: bool, dtype: str
 ) -> None:
     pool = cupy.cuda.MemoryPool()
     allocator(pool.malloc)
-    layer = model(by_stage, bidirectional=False, num_layers=1, batch_first=batch_first, dtype=dtype)
+    layer = model(by_strategy, bidirectional=False, num_layers=1, batch_first=batch_first, dtype=dtype)
     x, dy = cupy.zeros((30, 40, 4)), cupy.ones((30, 40, 5))
     steps, batch = (40, 30) if batch_first else (30, 40)
 
@@ -360,14 +360,16 @@ def test_what_does_not_fit_on_the_device_is_refused(cupy: Any, backend: Backend)
     library = CupyLibrary()
     larger = replace(library.device(), multiprocessors=20 * library.device().multiprocessors)
     recurrence = compiled(LSTMCell()).recurrence(keep=True)
-    plan = plan_for(recurrence.work(64, 4096, 4), larger, resident=True)
-    assert plan is not None
-    kernel = recurrence.kernel(plan.tile, plan.threads)
-    with pytest.raises(DoesNotFitError, match=f"LSTMCell_forward.* needs {plan.blocks} blocks .* at once, but .* fit"):
-        library.planned(kernel, "float32", plan, cooperative=True)
-    too_much = replace(plan, shared=2**24)
+    layout = layout_for(recurrence.work(64, 4096, 4), larger, resident=True)
+    assert layout is not None
+    kernel = recurrence.kernel(layout.tile, layout.threads)
+    with pytest.raises(
+        DoesNotFitError, match=f"LSTMCell_forward.* needs {layout.blocks} blocks .* at once, but .* fit"
+    ):
+        library.laid_out(kernel, "float32", layout, cooperative=True)
+    too_much = replace(layout, shared=2**24)
     with pytest.raises(DoesNotFitError, match=r"LSTMCell_forward.* needs 1 blocks .* at once, but 0 fit|can't have"):
-        library.planned(kernel, "float32", too_much, cooperative=False)
+        library.laid_out(kernel, "float32", too_much, cooperative=False)
 
 
 class Patient(LSTMCell):
@@ -376,22 +378,22 @@ class Patient(LSTMCell):
 
 def test_a_kernel_that_waits_in_vain(cupy: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrence_text, "TEXT", recurrence_text.TEXT.replace("20000000000LL", "20000LL"))
-    backend = type(backend)(stage="persistent")  # type: ignore[call-arg]
+    backend = type(backend)(strategy="persistent")  # type: ignore[call-arg]
     layer = rr.Recurrent(Patient(), 4, 300, backend=backend, seed=0)
     x = backend.asarray(X, "float32")
-    planned = backend.library.planned  # type: ignore[attr-defined]
+    laid_out = backend.library.laid_out  # type: ignore[attr-defined]
 
-    def with_a_block_too_few(kernel: Any, dtype: str, plan: Any, *, cooperative: bool) -> Any:
-        launch = planned(kernel, dtype, plan, cooperative=cooperative)
+    def with_a_block_too_few(kernel: Any, dtype: str, layout: Any, *, cooperative: bool) -> Any:
+        launch = laid_out(kernel, dtype, layout, cooperative=cooperative)
         return lambda grid, block, arguments: launch((grid[0] - 1,), block, arguments)
 
-    backend.library.planned = with_a_block_too_few  # type: ignore[attr-defined]
+    backend.library.laid_out = with_a_block_too_few  # type: ignore[attr-defined]
     y, _ = layer(x)
     with pytest.raises(RuntimeError, match=r"'persistent' waited in vain .* From now on this backend uses .* 'step'"):
         backend.to_numpy(y)
     assert np.isnan(backend.to_numpy(y)).any()
-    backend.library.planned = planned  # type: ignore[attr-defined]
-    assert backend.stage == "step"  # type: ignore[attr-defined]
+    backend.library.laid_out = laid_out  # type: ignore[attr-defined]
+    assert backend.strategy == "step"  # type: ignore[attr-defined]
     found = backend.to_numpy(layer(x)[0])
     np.testing.assert_allclose(found, rr.Recurrent(Patient(), 4, 300, seed=0)(X.astype("float32"))[0], atol=2e-5)
 
@@ -440,7 +442,7 @@ class SameAgain:
 
 
 def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: Backend, allocator: Any) -> None:
-    backend = type(backend)(stage="step")  # type: ignore[call-arg]
+    backend = type(backend)(strategy="step")  # type: ignore[call-arg]
     graphs = backend.library._graphs  # type: ignore[attr-defined]
     capture, captured, replayed = graphs._capture, [], []
 

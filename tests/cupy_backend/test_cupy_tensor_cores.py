@@ -15,7 +15,7 @@ import pytest
 
 from cupy_backend.test_cupy_backend import backend_on
 from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvrtc
-from cupy_backend.test_cupy_stages import H200, LARGE, Forced, compile_for_gpus
+from cupy_backend.test_cupy_strategies import H200, LARGE, Forced, compile_for_gpus
 from harness import compare_scans
 from harness.compare_scans import both_ways, problem
 from harness.cuda.host_cpp import HostLibrary, compiler
@@ -24,14 +24,14 @@ from recurray_cupy import recurrence_launch
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.plan import TENSOR_TILES, plan_for
+from recurray_cupy.layout import TENSOR_TILES, layout_for
 from recurray_cupy.products import Products
 
 SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may be
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
-# As in `test_cupy_stages`, but of the depth the sixteens.
+# As in `test_cupy_strategies`, but of the depth the sixteens.
 SIZE_CLASSES = {
     "one block": (5, 3, 5, 3, (16, 8), 64, 0, None),
     "units and rows shared": (21, 11, 7, 6, (16, 8), 64, 0, None),
@@ -64,12 +64,12 @@ def library(tmp_path_factory):
     return library
 
 
-def close_to_float32(monkeypatch, library, stage, cell, small, *, units, batch, rng, **options):
+def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batch, rng, **options):
     """Compare everything with the reference in float32; recurrent weights are small, as errors grow by them."""
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
     weights, *rest = problem(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
     weights = replace(weights, recurrent=weights.recurrent / units**0.5)
-    ways = partial(forward, library, stage=stage, small=small), partial(backward, library, stage=stage)
+    ways = partial(forward, library, strategy=strategy, small=small), partial(backward, library, strategy=strategy)
     both_ways(*ways, cell, weights, *rest, rng=rng, masked=True, **options)
     library.xp.check_guards()
 
@@ -79,7 +79,7 @@ def close_to_float32(monkeypatch, library, stage, cell, small, *, units, batch, 
 @pytest.mark.parametrize("name", SIZE_CLASSES)
 def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, small):
     layout, rng = forced(name), np.random.default_rng(1)
-    monkeypatch.setattr(recurrence_launch, "plan_for", layout)
+    monkeypatch.setattr(recurrence_launch, "layout_for", layout)
     sizes = {"units": layout.units, "batch": layout.batch}
     reverse = list(SIZE_CLASSES).index(name) % 2 == 0
     close_to_float32(monkeypatch, library, "persistent", cell, small, rng=rng, reverse=reverse, **sizes)
@@ -90,10 +90,10 @@ def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, 
 def test_kernels_and_library_round_alike(library, monkeypatch, small):
     """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
     layout, rng, outputs = forced("units and rows shared"), np.random.default_rng(2), []
-    monkeypatch.setattr(recurrence_launch, "plan_for", layout)
+    monkeypatch.setattr(recurrence_launch, "layout_for", layout)
     weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
-    for stage in ("persistent", "step", "fused"):
-        outputs.append(forward(library, LSTMCell(), weights, x, start, stage=stage, small=small)[0])
+    for strategy in ("persistent", "step", "fused"):
+        outputs.append(forward(library, LSTMCell(), weights, x, start, strategy=strategy, small=small)[0])
     np.testing.assert_allclose(outputs[0], outputs[2], rtol=0, atol=2e-6)
     np.testing.assert_array_equal(outputs[0], outputs[1])
     full = forward(library, LSTMCell(), weights, x, start)[0]
@@ -138,10 +138,10 @@ def test_mistakes_are_caught(tmp_path, monkeypatch, name):
     old, new = MISTAKES[name]
     assert old in tensor_core_text("float16")
     monkeypatch.setattr(text, lambda small: tensor_core_text(small).replace(old, new))
-    monkeypatch.setattr(recurrence_launch, "plan_for", forced("two tiles side by side"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", forced("two tiles side by side"))
     library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
     weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
-    found = forward(library, LSTMCell(), weights, x, start, stage="persistent", small="float16", keep=False)[0]
+    found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", small="float16", keep=False)[0]
     right = forward(library, LSTMCell(), weights, x, start, small="float16", keep=False)[0]
     assert not np.abs(found - right).max() < 0.05
 
@@ -167,7 +167,7 @@ def test_layouts_cover_everything_and_fit(keep):
     recurrence, found = compiled(LSTMCell()).recurrence(keep=keep, small="bfloat16"), 0
     for batch, units in itertools.product([1, 9, 64, 256], [1, 50, 128, 500, 1024, 1500]):
         work = recurrence.work(batch, units, 4)
-        layout = plan_for(work, H200, resident=True)
+        layout = layout_for(work, H200, resident=True)
         if layout is None:
             continue
         found += 1
@@ -186,7 +186,7 @@ def test_layouts_cover_everything_and_fit(keep):
         assert layout.shared <= H200.shared
         assert layout.blocks <= H200.multiprocessors
     assert found > 15
-    assert plan_for(recurrence.work(1, 64, 4), replace(H200, tensor_cores=False), resident=True) is None
+    assert layout_for(recurrence.work(1, 64, 4), replace(H200, tensor_cores=False), resident=True) is None
 
 
 @needs_compiler
@@ -195,7 +195,7 @@ def test_the_backend_rounds_float32_alone(tmp_path):
     outputs = {}
     for dtype, small in itertools.product(("float32", "float64"), (None, *SMALL)):
         backend = backend_on(library)
-        backend.stage, backend.compute_dtype = "fused", small
+        backend.strategy, backend.compute_dtype = "fused", small
         arguments = problem(LSTMCell(), np.random.default_rng(7), batch=3, steps=5, ragged=False, dtype=dtype)
         outputs[dtype, small] = backend.scan_forward(LSTMCell(), *arguments[:3])[0]
         assert outputs[dtype, small].dtype == dtype

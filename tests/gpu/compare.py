@@ -13,63 +13,65 @@ from gpu.report import Report
 from harness.cells import CELLS, GRUCell, LSTMCell
 
 ALLOWED = {"float32": 1e-3, "float64": 1e-10}  # relative to the largest element
-STAGES = ("persistent", "step", "fused", "reference")
+STRATEGIES = ("persistent", "step", "fused", "reference")
 SIZES = [(3, 301), (1, 128), (64, 128), (16, 256), (1, 512), (64, 512), (256, 512)]  # rows and units
 SIZES += [(1, 1024), (64, 1024), (256, 1024), (1, 2048), (64, 2048)]
 SMALL = [(3, 37), (2, 64), (5, 20)]
 
 
-def compare_stages(report: Report) -> None:
-    """Compare the LSTM and the GRU by each stage with the next slower one, over 200 steps."""
+def compare_strategies(report: Report) -> None:
+    """Compare the LSTM and the GRU by each strategy with the next slower one, over 200 steps."""
     wrong: list[str] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
         sizes = SMALL if report.small else SIZES
         for cell, own in ((LSTMCell(), sizes), (GRUCell(), sizes[:6:2])):
             for batch, units in own:
-                found = [of_stage(report, cell, batch, units, stage=stage) for stage in reversed(STAGES)]
+                found = [
+                    of_strategy(report, cell, batch, units, strategy=strategy) for strategy in reversed(STRATEGIES)
+                ]
                 errors = [furthest(slower, faster) for slower, faster in pairwise(found)]
                 bad = [error for error in errors if not error <= ALLOWED["float32"]]
                 wrong.extend([f"{cell} {batch} x {units}"] * bool(bad))
                 yield cell, batch, units, *(f"{error:.1e}" for error in errors), "WRONG" if bad else "ok"
 
-    heads = [f"{faster} to {slower}" for slower, faster in pairwise(STAGES[::-1])]
+    heads = [f"{faster} to {slower}" for slower, faster in pairwise(STRATEGIES[::-1])]
     report.table(("cell", "B", "H", *heads, ""), rows())
     if wrong:
-        raise AssertionError(f"further from the stage before than {ALLOWED['float32']}: {', '.join(wrong)}")
+        raise AssertionError(f"further from the strategy before than {ALLOWED['float32']}: {', '.join(wrong)}")
 
 
 def compare_options(report: Report) -> None:
-    """Compare what else there is to choose with the stage fused in float32."""
+    """Compare what else there is to choose with the strategy fused in float32."""
     wrong: list[str] = []
     both, stack = {"bidirectional": True}, {"num_layers": 4}
     choices: list[tuple[dict[str, Any], dict[str, Any], float]] = [
-        ({"stage": stage, "compute_dtype": small}, both, 3e-2)
+        ({"strategy": strategy, "compute_dtype": small}, both, 3e-2)
         for small in ("float16", "bfloat16")
-        for stage in ("persistent", "step", "fused")
+        for strategy in ("persistent", "step", "fused")
     ]
-    choices += [({"stage": stage}, stack, 1e-3) for stage in ("persistent", "step")]
-    choices.append(({"stage": "auto"}, both, 1e-3))
+    choices += [({"strategy": strategy}, stack, 1e-3) for strategy in ("persistent", "step")]
+    choices.append(({"strategy": "auto"}, both, 1e-3))
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for batch, units in SMALL[:1] if report.small else SIZES[:6]:
             cell = LSTMCell()
-            expected = [of_stage(report, cell, batch, units, layer, stage="fused") for layer in (both, stack)]
+            expected = [of_strategy(report, cell, batch, units, layer, strategy="fused") for layer in (both, stack)]
             for options, layer, allowed in choices:
-                found = of_stage(report, cell, batch, units, layer, **options)
+                found = of_strategy(report, cell, batch, units, layer, **options)
                 worst = furthest(expected[layer is stack], found)
                 wrong.extend([] if worst <= allowed else [f"{options} {batch} x {units}"])
                 yield batch, units, " ".join(map(str, options.values())), f"{worst:.1e}", allowed
 
     report.table(("B", "H", "options", "difference", "allowed"), rows())
     if wrong:
-        raise AssertionError(f"further from the stage fused than allowed: {', '.join(wrong)}")
+        raise AssertionError(f"further from the strategy fused than allowed: {', '.join(wrong)}")
 
 
-def of_stage(
+def of_strategy(
     report: Report, cell: Any, batch: int, units: int, layer: dict[str, Any] | None = None, **options: Any
 ) -> list[Any]:
-    """The output and all gradients of a layer by one stage."""
+    """The output and all gradients of a layer by one strategy."""
     steps = 7 if report.small else 200
     be, rng = rr.get_backend("cupy", **options), np.random.default_rng(5)
     model = rr.Recurrent(cell, 16, units, backend=be, seed=0, **(layer or {}))

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # a checkout that needn't be installed
 from gpu.verdict import target
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
-from recurray_cupy.plan import FOUR, LAUNCHED, Device, Plan, Work, clocks_by_library, plan_for
+from recurray_cupy.layout import FOUR, LAUNCHED, Device, Layout, Work, clocks_by_library, layout_for
 from recurray_cupy.recurrence import Recurrence
 
 H200 = Device(multiprocessors=132, shared=232_448)
@@ -87,48 +87,48 @@ def recurrence_of(dtype: str, *, backward: bool) -> Recurrence:
     return compiled(LSTMCell()).recurrence(keep=None if backward else True, small="" if dtype == "float32" else dtype)
 
 
-def counts_of(recurrence: Recurrence, work: Work, plan: Plan, *, persistent: bool) -> Counts:
+def counts_of(recurrence: Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:
     """Count a step of a kernel that makes the product itself."""
-    units_of = [min(plan.block_units, work.units - k * plan.block_units) for k in range(plan.unit_groups)]
-    rows_of = [min(plan.block_rows, work.batch - k * plan.block_rows) for k in range(plan.row_groups)]
+    units_of = [min(layout.block_units, work.units - k * layout.block_units) for k in range(layout.unit_groups)]
+    rows_of = [min(layout.block_rows, work.batch - k * layout.block_rows) for k in range(layout.row_groups)]
     depth = -(-work.depth // (16 if work.small else FOUR))
     anew = work.depth  # a launch reads all
     if persistent:
-        anew -= min(work.depth, plan.resident * (16 if work.small else FOUR))
-    rows = work.parts * plan.block_units
-    added_up = 4 * (2 * plan.slices + 1) * rows * plan.block_rows
+        anew -= min(work.depth, layout.resident * (16 if work.small else FOUR))
+    rows = work.parts * layout.block_units
+    added_up = 4 * (2 * layout.slices + 1) * rows * layout.block_rows
     if work.small:
-        tiles_of = -(-rows // 16) * -(-plan.block_rows // plan.tile[1])  # each a warp's, at each of the depth
-        tiles, products = tiles_of * depth * plan.tile[1] // 8, 0
-        read = tiles_of * depth * (512 + plan.tile[1] // 8 * 256)
+        tiles_of = -(-rows // 16) * -(-layout.block_rows // layout.tile[1])  # each a warp's, at each of the depth
+        tiles, products = tiles_of * depth * layout.tile[1] // 8, 0
+        read = tiles_of * depth * (512 + layout.tile[1] // 8 * 256)
         wavefronts = read // 128  # the threads of a warp read 32 different words
     else:
-        places = -(-rows // plan.tile[0]) * -(-plan.block_rows // plan.tile[1])
-        tiles, products = 0, places * depth * FOUR * plan.tile[0] * plan.tile[1]
-        read = places * depth * 16 * (plan.tile[0] + plan.tile[1])
-        wavefronts = depth * -(-sum(wavefronts_of(rows, plan)) // plan.slices)
+        places = -(-rows // layout.tile[0]) * -(-layout.block_rows // layout.tile[1])
+        tiles, products = 0, places * depth * FOUR * layout.tile[0] * layout.tile[1]
+        read = places * depth * 16 * (layout.tile[0] + layout.tile[1])
+        wavefronts = depth * -(-sum(wavefronts_of(rows, layout)) // layout.slices)
     return Counts(
         launches=0 if persistent else 1,
-        barriers=int(persistent and plan.unit_groups > 1),
+        barriers=int(persistent and layout.unit_groups > 1),
         memory=4 * work.batch * work.units * streams_of(recurrence),
-        operand=4 * plan.unit_groups * sum(rows_of) * work.depth,
-        weights=4 * plan.row_groups * work.parts * sum(units_of) * anew,
-        shared=plan.blocks * (read + added_up),
-        wavefronts=plan.blocks * (wavefronts + added_up // 128),
-        products=plan.blocks * products,
-        tiles=plan.blocks * tiles,
+        operand=4 * layout.unit_groups * sum(rows_of) * work.depth,
+        weights=4 * layout.row_groups * work.parts * sum(units_of) * anew,
+        shared=layout.blocks * (read + added_up),
+        wavefronts=layout.blocks * (wavefronts + added_up // 128),
+        products=layout.blocks * products,
+        tiles=layout.blocks * tiles,
     )
 
 
-def wavefronts_of(rows: int, plan: Plan) -> Iterator[int]:
+def wavefronts_of(rows: int, layout: Layout) -> Iterator[int]:
     """How often each warp of a block asks shared memory for a four of the depth, in float32."""
-    rows_apart, columns_apart = -(-rows // plan.tile[0]), -(-plan.block_rows // plan.tile[1])
+    rows_apart, columns_apart = -(-rows // layout.tile[0]), -(-layout.block_rows // layout.tile[1])
     places = rows_apart * columns_apart
-    for first in range(0, plan.slices * places, 32):
-        warp = range(first, min(first + 32, plan.slices * places))
+    for first in range(0, layout.slices * places, 32):
+        warp = range(first, min(first + 32, layout.slices * places))
         of_weights = len({(thread // places, thread % places % rows_apart) for thread in warp})
         of_operand = len({thread // rows_apart for thread in warp})
-        yield plan.tile[0] * -(-of_weights // 8) + plan.tile[1] * -(-of_operand // 8)
+        yield layout.tile[0] * -(-of_weights // 8) + layout.tile[1] * -(-of_operand // 8)
 
 
 def streams_of(recurrence: Recurrence) -> int:
@@ -198,14 +198,14 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
         seconds = bound(counts, H200.multiprocessors, counts.launches, graph=False)
         return Modelled(counts, 1e6 * seconds, 1e6 * clocks_by_library(work, H200) / ESTIMATED_CLOCK)
     persistent = strategy == "persistent"
-    plan = plan_for(work, H200, resident=persistent)
-    if plan is None:
+    layout = layout_for(work, H200, resident=persistent)
+    if layout is None:
         return Modelled(None, float("nan"), float("nan"))
-    counts = counts_of(recurrence, work, plan, persistent=persistent)
+    counts = counts_of(recurrence, work, layout, persistent=persistent)
     depth = -(-work.depth // (16 if work.small else FOUR))
-    chunks = -(-depth // plan.chunk)
-    seconds = bound(counts, plan.blocks, chunks)
-    clocks = plan.clocks + counts.launches * LAUNCHED / 2
+    chunks = -(-depth // layout.chunk)
+    seconds = bound(counts, layout.blocks, chunks)
+    clocks = layout.clocks + counts.launches * LAUNCHED / 2
     return Modelled(counts, 1e6 * seconds, 1e6 * clocks / ESTIMATED_CLOCK)
 
 
@@ -241,7 +241,7 @@ def counted() -> Iterator[str]:
                     yield f"{units}, {batch}", dtype, strategy, *fixed, *numbers
 
     heads = "launches", "barriers", "memory, MB", "operand, MB", "weights, MB", "shared, MB", "FMA, M", "tiles, M"
-    yield from _rows(("H, B", "operands", "stage", *heads), rows())
+    yield from _rows(("H, B", "operands", "strategy", *heads), rows())
 
 
 def timed() -> Iterator[str]:
@@ -256,7 +256,7 @@ def timed() -> Iterator[str]:
                         cells = ["none" if each.counts is None else _both(each) for each in found]
                         yield "backward" if backward else "forward", dtype, strategy, str(units), *cells
 
-    yield from _rows(("", "operands", "stage", "H", *(f"B {batch}" for batch in BATCHES)), rows())
+    yield from _rows(("", "operands", "strategy", "H", *(f"B {batch}" for batch in BATCHES)), rows())
 
 
 def published() -> Iterator[str]:

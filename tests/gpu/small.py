@@ -18,14 +18,14 @@ def main() -> None:
     ways = [("persistent", None), ("persistent", "bfloat16"), ("step", None), ("fused", None), ("fused", "bfloat16")]
     cells = (LSTMCell(), GRUCell(), LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True))
     rng = np.random.default_rng(0)
-    for stage, small in ways:
-        backend = rr.get_backend("cupy", stage=stage, compute_dtype=small)
+    for strategy, small in ways:
+        backend = rr.get_backend("cupy", strategy=strategy, compute_dtype=small)
         for cell in cells:
             # Few blocks and many, units and rows that don't divide evenly, rows of several lengths.
             for batch, units, lengths in [(5, 70, [4, 0, 2, 4, 1]), (20, 200, None)]:
                 layer = rr.Recurrent(cell, 3, units, bidirectional=units == 70, backend=backend, seed=0)
                 x = backend.asarray(rng.standard_normal((batch, 4, 3)), "float32")
-                with warnings.catch_warnings(action="ignore"):  # not every stage can run every cell
+                with warnings.catch_warnings(action="ignore"):  # not every strategy can run every cell
                     for _ in range(2):  # the second time as a graph
                         y, _, cache = layer.forward(x, None, lengths)
                         layer.backward(cache, y)

@@ -16,7 +16,7 @@ import recurray as rr
 from gpu import model
 from harness import obtain
 from recurray_cupy import CupyBackend
-from recurray_cupy.plan import Device, plan_for
+from recurray_cupy.layout import Device, layout_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -33,23 +33,23 @@ def test_wavefronts_are_those_of_the_addresses():
     """Counted anew, by the places that `multiply` reads: each warp's threads, and 128 bytes at a time."""
     work = model.recurrence_of("float32", backward=False).work(20, 96, 4)
     for groups in (model.H200, Device(multiprocessors=9, shared=232_448)):
-        plan = plan_for(work, groups, resident=True)
-        rows = work.parts * plan.block_units
-        rows_apart, columns_apart = -(-rows // plan.tile[0]), -(-plan.block_rows // plan.tile[1])
+        layout = layout_for(work, groups, resident=True)
+        rows = work.parts * layout.block_units
+        rows_apart, columns_apart = -(-rows // layout.tile[0]), -(-layout.block_rows // layout.tile[1])
         expected = []
-        for warp in range(plan.threads // 32):
+        for warp in range(layout.threads // 32):
             count = 0
-            for asked in range(sum(plan.tile)):
+            for asked in range(sum(layout.tile)):
                 places = set()
                 for thread in range(32 * warp, 32 * warp + 32):
                     slice_, place = divmod(thread, rows_apart * columns_apart)
                     column, row = divmod(place, rows_apart)
-                    if slice_ < plan.slices:
-                        own = ("w", row, asked) if asked < plan.tile[0] else ("h", column, asked)
+                    if slice_ < layout.slices:
+                        own = ("w", row, asked) if asked < layout.tile[0] else ("h", column, asked)
                         places.add((*own, slice_))
                 count += -(-16 * len(places) // 128)
             expected.append(count)
-        found = list(model.wavefronts_of(rows, plan))
+        found = list(model.wavefronts_of(rows, layout))
         assert found == expected[: len(found)]
         assert not any(expected[len(found) :])
 
@@ -130,7 +130,7 @@ def test_counts_are_what_the_kernels_do(
         places = [module.get_global("counted") for module in modules if HEAD in module.code]
         return sum(cupy.ndarray((8,), cupy.uint64, place).get().astype(np.int64) for place in places)
 
-    backend = CupyBackend(stage=strategy, compute_dtype=small)  # one of its own, whose kernels nobody else has
+    backend = CupyBackend(strategy=strategy, compute_dtype=small)  # one of its own, whose kernels nobody else has
     monkeypatch.setattr(backend.library, "device", lambda: device)
     layer = rr.LSTM(3, units, backend=backend, seed=0)
 
@@ -146,12 +146,12 @@ def test_counts_are_what_the_kernels_do(
     each = (run(9) - run(5)) / 4
     recurrence = model.recurrence_of(dtype, backward=backward)
     work = recurrence.work(batch, units, 4)
-    plan = plan_for(work, device, resident=strategy == "persistent")
-    counts = model.counts_of(recurrence, work, plan, persistent=strategy == "persistent")
+    layout = layout_for(work, device, resident=strategy == "persistent")
+    counts = model.counts_of(recurrence, work, layout, persistent=strategy == "persistent")
     for name, k in COUNTED.items():
         if name != "arrivals":
             assert each[k] == getattr(counts, name), name
-    assert each[COUNTED["arrivals"]] == counts.barriers * plan.blocks
+    assert each[COUNTED["arrivals"]] == counts.barriers * layout.blocks
     if strategy == "persistent":
         assert fits == (counts.weights == 0)
 
@@ -161,7 +161,7 @@ import sys
 import numpy as np
 import recurray as rr
 strategy, dtype, steps = sys.argv[1:]
-backend = rr.get_backend("cupy", stage=strategy, compute_dtype=None if dtype == "float32" else dtype)
+backend = rr.get_backend("cupy", strategy=strategy, compute_dtype=None if dtype == "float32" else dtype)
 layer = rr.LSTM(3, 64, backend=backend, seed=0)
 x = backend.asarray(np.ones((2, int(steps), 3)), "float32")
 y, _, cache = layer.forward(x)
@@ -198,6 +198,6 @@ def test_launches_are_those_of_the_trace(strategy, dtype):
         if strategy == "fused":
             continue
         recurrence = model.recurrence_of(dtype, backward=backward)
-        plan = plan_for(recurrence.work(2, 64, 4), model.H200, resident=strategy == "persistent")
+        layout = layout_for(recurrence.work(2, 64, 4), model.H200, resident=strategy == "persistent")
         shapes = set(re.findall(r"LSTMCell_\w+ <<<(\d+), (\d+), (\d+)>>>", many))
-        assert shapes == {(str(plan.blocks), str(plan.threads), str(plan.shared))}
+        assert shapes == {(str(layout.blocks), str(layout.threads), str(layout.shared))}

@@ -45,14 +45,14 @@ class OnGpu(Own):
 def layers(report: Report) -> None:
     """Time a layer by each strategy, and cuDNN's, forward and in training."""
     problems = [SMALL] if report.small else LAYER
-    chosen = {name: {"stage": name} for name in ("auto", *STRATEGIES)}
+    chosen = {name: {"strategy": name} for name in ("auto", *STRATEGIES)}
     _table(report, "layers.json", problems, PRECISIONS, chosen)
 
 
 def stacks(report: Report) -> None:
     """Time several layers, and both directions."""
     problems = [replace(SMALL, layers=3), replace(SMALL, bidirectional=True)] if report.small else STACKS
-    chosen = {name: {"stage": name} for name in ("auto", "fused")}
+    chosen = {name: {"strategy": name} for name in ("auto", "fused")}
     _table(report, "stacks.json", problems, PRECISIONS[:2], chosen)
 
 
@@ -127,7 +127,7 @@ def _timed(problem: Problem, mode: str, chosen: dict[str, dict[str, Any]], cudnn
             else:
                 jobs[name] = job
         times = interleaved(jobs, BUDGET)
-    auto = backends["auto"].stage_of(rr.cells.LSTMCell(), problem.batch, problem.hidden)  # type: ignore[attr-defined]
+    auto = backends["auto"].strategy_of(rr.cells.LSTMCell(), problem.batch, problem.hidden)  # type: ignore[attr-defined]
     microseconds = {name: 1e6 * median(each) / problem.steps for name, each in times.items()}
     facts = {"layers": problem.layers, "directions": problem.directions, "batch": problem.batch}
     return Timed(plain.name, problem.dtype, mode, auto, microseconds, wrong, failed, units=problem.hidden, **facts)

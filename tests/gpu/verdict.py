@@ -12,7 +12,7 @@ from recurray.benchmarks.timing import geometric_mean
 
 NO_SLOWER, ON_THE_WHOLE, OF_THE_BEST = 1.05, 0.8, 1.25
 
-RULE = f"""`stage="auto"` may become the default when one report of `tests/gpu_check.py` from a GPU shows that
+RULE = f"""`strategy="auto"` may become the default when one report of `tests/gpu_check.py` from a GPU shows that
 
 1. every comparison and every test has passed, and compute-sanitizer, where it can run, has found nothing;
 2. at no size, in no precision, forward or in training, `auto` takes more than {NO_SLOWER} times what `fused` takes;

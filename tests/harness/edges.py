@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import recurray_cupy.forward
 import recurray_cupy.kernel
-import recurray_cupy.plan
+import recurray_cupy.layout
 import recurray_cupy.prelude
 import recurray_numpy.backend
 import recurray_numpy.buffers
@@ -161,7 +161,7 @@ IN_C = [
     Edge("panels of one row", BLOCK, SMALL, tuple(Sizes(1, 9, n, 5) for n in (15, 16, 17, 31, 33, 127, 128, 129, 257))),
 ]
 
-FOUR = recurray_cupy.plan.FOUR
+FOUR = recurray_cupy.layout.FOUR
 ON_GPU = [
     Edge(
         "threads of a block of elements",

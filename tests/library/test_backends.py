@@ -192,34 +192,34 @@ def test_cupy_without_its_compiler(monkeypatch: pytest.MonkeyPatch, fresh: None)
         rr.get_backend("cupy")
 
 
-def test_stages_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_strategies_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     backend = rr.get_backend("numpy")
     for given in ("numpy", backend, np):
-        with pytest.raises(ValueError, match="stage='step' was asked for"):
-            rr.get_backend(given, stage="step")
+        with pytest.raises(ValueError, match="strategy='step' was asked for"):
+            rr.get_backend(given, strategy="step")
         with pytest.raises(ValueError, match="compute_dtype='bfloat16' was asked for"):
             rr.get_backend(given, compute_dtype="bfloat16")
     with pytest.raises(ValueError, match="compute_dtype must be 'float16' or 'bfloat16' or None, not 'float8'"):
         rr.get_backend("cupy", compute_dtype="float8")
-    with pytest.raises(ValueError, match=r"stage must be one of 'auto', 'persistent', 'step', .*, not 'fastest'"):
-        rr.get_backend("cupy", stage="fastest")
+    with pytest.raises(ValueError, match=r"strategy must be one of 'auto', 'persistent', 'step', .*, not 'fastest'"):
+        rr.get_backend("cupy", strategy="fastest")
 
     class Cupy(Backend):
-        def __init__(self, device: Any = None, stage: str = "auto") -> None:
+        def __init__(self, device: Any = None, strategy: str = "auto") -> None:
             super().__init__(np)
-            self.name, self.stage = "cupy", stage
+            self.name, self.strategy = "cupy", strategy
 
     selector._named.cache_clear()
     announce(monkeypatch, numpy=type(backend), cupy=Cupy)
-    stepwise = rr.get_backend("cupy", stage="step")
-    assert stepwise.stage == "step"  # type: ignore[attr-defined]
-    assert rr.get_backend("cupy", stage="step") is stepwise is rr.get_backend(stepwise, stage="step")
-    assert rr.get_backend("auto", stage="step") is stepwise
+    stepwise = rr.get_backend("cupy", strategy="step")
+    assert stepwise.strategy == "step"  # type: ignore[attr-defined]
+    assert rr.get_backend("cupy", strategy="step") is stepwise is rr.get_backend(stepwise, strategy="step")
+    assert rr.get_backend("auto", strategy="step") is stepwise
     with pytest.raises(ValueError, match="the backend 'cupy' takes no compute_dtype, but"):
         rr.get_backend("cupy", compute_dtype="float16")
     assert rr.get_backend("cupy") is not stepwise
-    with pytest.raises(ValueError, match="stage='fused' was asked for"):
-        rr.get_backend(stepwise, stage="fused")
+    with pytest.raises(ValueError, match="strategy='fused' was asked for"):
+        rr.get_backend(stepwise, strategy="fused")
 
 
 def test_a_backend_that_breaks_on_import(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:

@@ -166,7 +166,7 @@ def test_the_numpy_engine_whatever_fits_the_cache(least: int, monkeypatch: pytes
                 check(backend, cell, Sizes(batch, steps, 4, 3), ragged=steps == 17)
 
 
-@pytest.mark.filterwarnings("ignore:.* by the stage 'fused':UserWarning")  # where means are taken
+@pytest.mark.filterwarnings("ignore:.* by the strategy 'fused':UserWarning")  # where means are taken
 @through([*ON_GPU, *(edge for edge in IN_C if edge.name == "rows of a register tile")])
 def test_cupy_on_both_sides(edge: Edge) -> None:
     backend = obtain("cupy")
@@ -174,8 +174,8 @@ def test_cupy_on_both_sides(edge: Edge) -> None:
         rng = np.random.default_rng(3)
         options = {"batch": sizes.batch, "steps": sizes.steps, "size": sizes.units, "features": sizes.features}
         weights, x, start, _ = problem(edge.cell, rng, **options, ragged=False)
-        for stage in ("fused", "step", "persistent") if k < 3 else ("fused",):
-            compare_on_device(rr.get_backend("cupy", stage=stage), edge.cell, weights, x, start)
+        for strategy in ("fused", "step", "persistent") if k < 3 else ("fused",):
+            compare_on_device(rr.get_backend("cupy", strategy=strategy), edge.cell, weights, x, start)
     assert backend.name == "cupy"
 
 

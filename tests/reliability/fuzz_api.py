@@ -616,7 +616,7 @@ class Fuzz:
         choices = {
             "device": (None, "cpu", 0, 5, "cuda"),
             "engine": (None, "numpy", "native", "c"),
-            "stage": (None, "auto", "fast"),
+            "strategy": (None, "auto", "fast"),
             "compute_dtype": (None, "float16"),
         }
         return repr(rr.get_backend(name, **self.options(**choices)))

@@ -11,8 +11,8 @@ from recurray.benchmarks.problems import DTYPES, GROUPS, MODES, PROBLEMS
 from recurray.benchmarks.timing import CLOCKS, Budget
 from recurray.command_line import options
 
-STAGES = ("persistent", "step", "fused")  # of the CuPy backend
-AGAINST = ("torch", "onnxruntime", "reference", *STAGES)
+STRATEGIES = ("persistent", "step", "fused")  # of the CuPy backend
+AGAINST = ("torch", "onnxruntime", "reference", *STRATEGIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "where it is installed)",
     )
     parser.add_argument(
-        "--stage",
-        choices=["auto", *STAGES, "reference"],
+        "--strategy",
+        choices=["auto", *STRATEGIES, "reference"],
         help="on the cupy backend, how recurrences run (default: fused)",
     )
     parser.add_argument(
@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=AGAINST,
         metavar="NAME",
         help="whom to compare with: torch (on the GPU with the cupy backend, else on the CPU), onnxruntime, reference "
-        "(recurray's own path for any array library), and on the cupy backend recurray by another stage, persistent, "
-        "step or fused; default: torch and onnxruntime, where they are installed, and on a GPU torch",
+        "(recurray's own path for any array library), and on the cupy backend recurray by another strategy, "
+        "persistent, step or fused; default: torch and onnxruntime, where they are installed, and on a GPU torch",
     )
     parser.add_argument(
         "--repeats",

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import recurray as rr
 from recurray import blas, files, install
 from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
-from recurray.benchmarks.arguments import AGAINST, STAGES, add_arguments
+from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
 from recurray.benchmarks.problems import MODES, Problem, select
@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
-    "memory": ("against", "json", "plot", "compare", "mode", "stage"),
+    "memory": ("against", "json", "plot", "compare", "mode", "strategy"),
     "import": (
         "against",
         "json",
@@ -37,7 +37,7 @@ _UNFIT = {  # options that make no sense, by what is measured
         "sizes",
         "threads",
         "dtype",
-        "stage",
+        "strategy",
     ),
 }
 
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     if not on_gpu and any(problem.compute_dtype for problem in problems):
         raise Failure("--dtype: float16 and bfloat16 are for a GPU: use them with --backend cupy", code=2)
     for name in args.against or ():
-        if name in STAGES and not on_gpu:
-            raise Failure(f"--against {name}: a stage is for a GPU: use it with --backend cupy", code=2)
+        if name in STRATEGIES and not on_gpu:
+            raise Failure(f"--against {name}: a strategy is for a GPU: use it with --backend cupy", code=2)
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
@@ -81,13 +81,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _backend(args: argparse.Namespace) -> rr.Backend:
-    """The backend, with the stage that was asked for."""
+    """The backend, with the strategy that was asked for."""
     found = options.backend(args.backend, args.engine)
-    if args.stage is None:
+    if args.strategy is None:
         return found
     if found.name != "cupy":
-        raise Failure("--stage is for a GPU: use it with --backend cupy", code=2)
-    return on_device(found, stage=args.stage)
+        raise Failure("--strategy is for a GPU: use it with --backend cupy", code=2)
+    return on_device(found, strategy=args.strategy)
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
@@ -210,7 +210,7 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
         for contender in (PyTorch("cuda" if on_gpu else "cpu"), OnnxRuntime(), Reference(backend))
     }
     if on_gpu:
-        known |= {stage: Own(on_device(backend, stage=stage), stage) for stage in STAGES}
+        known |= {strategy: Own(on_device(backend, strategy=strategy), strategy) for strategy in STRATEGIES}
     others, missing = [], []
     for name in dict.fromkeys(wanted or (AGAINST[:1] if on_gpu else AGAINST[:2])):
         contender = known[name]

@@ -19,8 +19,8 @@ import numpy as np
 
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
+from recurray_cupy.layout import Device, Layout
 from recurray_cupy.library import DoesNotFitError
-from recurray_cupy.plan import Device, Plan
 from recurray_cupy.rounding import rounding_kernel
 
 HEAD = """
@@ -252,7 +252,7 @@ class HostLibrary:
     ----------
     launched : list of str
         The names of the kernels launched.
-    plans : list of Plan
+    layouts : list of Layout
         Of those of them that have one.
     """
 
@@ -262,7 +262,7 @@ class HostLibrary:
         self.xp = Namespace()
         self.gpu, self.options = gpu, options
         self.launched: list[str] = []
-        self.plans: list[Plan] = []
+        self.layouts: list[Layout] = []
         self._functions: dict[str, Any] = {}
         self._fault = np.zeros(1, np.int32)
         self.fault = np.uintp(self._fault.ctypes.data)
@@ -317,16 +317,16 @@ class HostLibrary:
     def device(self) -> Device:
         return self.gpu
 
-    def planned(self, kernel: Kernel, dtype: str, plan: Plan, *, cooperative: bool) -> Any:
-        """The compiled kernel, for a plan."""
-        if plan.blocks > (self.gpu.multiprocessors if cooperative else 2**31):
-            raise DoesNotFitError(f"{plan.blocks} blocks don't fit")
+    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Any:
+        """The compiled kernel, for a layout."""
+        if layout.blocks > (self.gpu.multiprocessors if cooperative else 2**31):
+            raise DoesNotFitError(f"{layout.blocks} blocks don't fit")
         function = self.function(kernel, dtype)
 
         def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...]) -> None:
-            assert (grid, block) == ((plan.blocks,), (kernel.threads,))
-            self.plans.append(plan)
-            function(grid, block, values, shared=plan.shared)
+            assert (grid, block) == ((layout.blocks,), (kernel.threads,))
+            self.layouts.append(layout)
+            function(grid, block, values, shared=layout.shared)
 
         return launch
 

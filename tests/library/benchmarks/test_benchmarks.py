@@ -22,7 +22,7 @@ from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
 from recurray.blas import Blas
 from recurray.command_line import main, options
-from recurray_cupy.plan import Device
+from recurray_cupy.layout import Device
 
 TINY = Problem(3, 5, 4, 6)
 FAST = Budget(repeats=2, seconds=600.0, block=1e-4, pause=0.0)
@@ -600,9 +600,9 @@ def test_pytorch_is_told_from_cudnn():
     ("words", "says"),
     [
         (["--dtype", "float32", "bfloat16"], "--dtype: float16 and bfloat16 are for a GPU"),
-        (["--stage", "auto"], "--stage is for a GPU: use it with --backend cupy"),
-        (["--against", "fused"], "--against fused: a stage is for a GPU"),
-        (["import", "--stage", "auto"], "bench import has no --stage"),
+        (["--strategy", "auto"], "--strategy is for a GPU: use it with --backend cupy"),
+        (["--against", "fused"], "--against fused: a strategy is for a GPU"),
+        (["import", "--strategy", "auto"], "bench import has no --strategy"),
     ],
 )
 def test_what_is_for_a_gpu_is_refused_elsewhere(words, says, capsys):
@@ -613,7 +613,7 @@ def test_what_is_for_a_gpu_is_refused_elsewhere(words, says, capsys):
 
 @needs_compiler
 def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
-    """With a stand-in for CuPy: products in several precisions, and one stage against another."""
+    """With a stand-in for CuPy: products in several precisions, and one strategy against another."""
     library, asked = HostLibrary(tmp_path, gpu=Device(multiprocessors=4, shared=10**5, threads=32)), []
 
     def get_backend(name, device=None, **options):
@@ -621,14 +621,14 @@ def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
             return right(name, device, **options)
         asked.append(options)
         backend = backend_on(library)
-        backend.stage = options.get("stage", "fused")
+        backend.strategy = options.get("strategy", "fused")
         backend.compute_dtype = options.get("compute_dtype")
         backend.device.id = 0
         return backend
 
     right = rr.get_backend
     monkeypatch.setattr(rr, "get_backend", get_backend)
-    words = ["--backend", "cupy", "--stage", "persistent", "--against", "fused", "torch", "--sizes", "3,5,4,6"]
+    words = ["--backend", "cupy", "--strategy", "persistent", "--against", "fused", "torch", "--sizes", "3,5,4,6"]
     words += ["--dtype", "float32", "bfloat16"]
     path = tmp_path / "times.json"
     monkeypatch.setattr(PyTorch, "unavailable", lambda self: None)
@@ -637,12 +637,12 @@ def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(PyTorch, "describe", lambda self: "")
     assert main(["bench", *words, "--json", str(path)]) == 0
     shown = capsys.readouterr().out
-    assert "stage 'persistent'" in shown
+    assert "strategy 'persistent'" in shown
     assert shown.count("3x5x4x6 bfloat16") == 2
     assert "torch: not timed: not here, on cuda (4 cases)" in shown
     assert "matmul of 1024 x 1024 float32" in shown
     assert "matmul of 1024 x 1024 bfloat16" not in shown
-    assert {"stage": "fused", "compute_dtype": "bfloat16"} in asked
+    assert {"strategy": "fused", "compute_dtype": "bfloat16"} in asked
     assert any("_by_" in name for name in library.launched)
     results = record.load(path).results
     assert [(result.case.problem.dtype, result.case.mode) for result in results] == [

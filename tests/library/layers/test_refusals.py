@@ -287,8 +287,8 @@ def test_devices_that_are_not_there() -> None:
         for wrong in (5, "gpu", 1.5, object(), 10**5000):
             with pytest.raises(ValueError, match=f"{namespace.__name__} has no device "):
                 rr.get_backend(namespace, wrong)
-    for given in ({"device": []}, {"engine": {}}, {"stage": np.ones(2)}):
-        with pytest.raises(TypeError, match=r"^(device|engine|stage) can't be a (list|dict|ndarray), "):
+    for given in ({"device": []}, {"engine": {}}, {"strategy": np.ones(2)}):
+        with pytest.raises(TypeError, match=r"^(device|engine|strategy) can't be a (list|dict|ndarray), "):
             rr.get_backend("numpy", **given)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"backend must be an array-API namespace, which numpy.ma isn't: .*mask"):
         rr.get_backend(np.ma)

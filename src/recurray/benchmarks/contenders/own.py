@@ -74,7 +74,7 @@ class Own(Contender):
 
 def on_device(backend: rr.Backend, **options: Any) -> rr.Backend:
     """Return a backend like ``backend``, "cupy", with other options."""
-    return rr.get_backend("cupy", backend.device.id, **({"stage": backend.stage} | options))  # type: ignore[attr-defined]
+    return rr.get_backend("cupy", backend.device.id, **({"strategy": backend.strategy} | options))  # type: ignore[attr-defined]
 
 
 class Reference(Own):

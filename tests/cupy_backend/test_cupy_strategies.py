@@ -1,4 +1,4 @@
-"""The stages of the CuPy backend: the rule, the kernels that make the recurrent product, what happens on faults.
+"""The strategies of the CuPy backend: the rule, the kernels that make the recurrent product, what happens on faults.
 
 No GPU is needed: kernels run as C++ on the CPU, with threads for the threads of all blocks.
 """
@@ -23,14 +23,14 @@ from harness.cuda import nvrtc
 from harness.cuda.host_cpp import HEAD, SMALL, HostLibrary, compiler
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
-from recurray_cupy import plan, recurrence_launch
+from recurray_cupy import layout, recurrence_launch
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
 from recurray_cupy.graphs import MOST, Graphs
+from recurray_cupy.layout import TILES, Device, Work, layout_for
 from recurray_cupy.library import CompilationError, DoesNotFitError
-from recurray_cupy.plan import TILES, Device, Work, plan_for
-from recurray_cupy.stages import STAGES, WHOLE, stages_for
+from recurray_cupy.strategies import STRATEGIES, WHOLE, strategies_for
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
@@ -61,7 +61,7 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
     found = streamed = 0
     for batch, units, itemsize in itertools.product([1, 2, 31, 64, 256], [1, 3, 50, 128, 500, 1024, 2048], [4, 8]):
         one = work(batch, units, itemsize=itemsize, backward=backward)
-        layout = plan_for(one, device, resident=resident)
+        layout = layout_for(one, device, resident=resident)
         if layout is None:
             continue
         found += 1
@@ -90,38 +90,38 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
 
 
 def test_the_rule():
-    def first(stage, batch, units, cell=LSTMCell(), dtype="float32", device=H200, small=""):  # noqa: B008 - cells don't change
+    def first(strategy, batch, units, cell=LSTMCell(), dtype="float32", device=H200, small=""):  # noqa: B008 - cells don't change
         texts = compiled(cell)
         recurrence = None if texts.no_recurrence(projected=False) else texts.recurrence(keep=True, small=small)
-        return stages_for(stage, cell, recurrence, batch, units, dtype, device)
+        return strategies_for(strategy, cell, recurrence, batch, units, dtype, device)
 
     for batch, units in [(1, 64), (1, 512), (1, 1024), (16, 256), (64, 512), (16, 1024)]:
-        assert first("auto", batch, units) == STAGES, (batch, units)
+        assert first("auto", batch, units) == STRATEGIES, (batch, units)
     for batch in (1, 4, 16):  # half of the weights are read at each step, and cuBLAS reads all
-        assert first("auto", batch, 2048, small="bfloat16") == STAGES, batch
-    assert first("auto", 64, 512, small="bfloat16") == STAGES
+        assert first("auto", batch, 2048, small="bfloat16") == STRATEGIES, batch
+    assert first("auto", 64, 512, small="bfloat16") == STRATEGIES
     for batch, units in [(64, 1024), (64, 2048), (256, 1024), (256, 2048)]:  # so much to multiply that cuBLAS is ahead
         assert first("auto", batch, units) == ("fused", "reference"), (batch, units)
     assert first("auto", 0, 64) == ("fused", "reference")
     assert first("auto", 4, 512, DiagonalLSTMCell(True)) == ("fused", "reference")
     assert first("persistent", 4, 512, DiagonalLSTMCell(True)) == ("fused", "reference")
     assert first("auto", 4, 512, GRUCell(reset_after=False)) == ("fused", "reference")
-    for k, stage in enumerate(STAGES):
-        assert first(stage, 64, 2048) == STAGES[k:]
+    for k, strategy in enumerate(STRATEGIES):
+        assert first(strategy, 64, 2048) == STRATEGIES[k:]
 
 
 def test_blocks_that_may_not_wait_for_each_other_make_no_layout_of_several():
     lonely = replace(H200, cooperative=False)
-    assert plan_for(work(1, 64), lonely, resident=True).unit_groups == 1
-    assert plan_for(work(1, 512), lonely, resident=True) is None
-    assert plan_for(work(1, 512), lonely, resident=False).unit_groups > 1
+    assert layout_for(work(1, 64), lonely, resident=True).unit_groups == 1
+    assert layout_for(work(1, 512), lonely, resident=True) is None
+    assert layout_for(work(1, 512), lonely, resident=False).unit_groups > 1
 
 
 def test_a_launch_of_one_step_is_laid_out_to_read_the_weights_seldom():
     """Each group of rows reads them all anew at every step; where they stay, it doesn't matter."""
     for batch, most in ((1, 1), (16, 2), (64, 4), (256, 8)):
         for units in (128, 512, 768, 1024, 2048):
-            assert plan_for(work(batch, units), H200, resident=False).row_groups <= most, (batch, units)
+            assert layout_for(work(batch, units), H200, resident=False).row_groups <= most, (batch, units)
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ SIZE_CLASSES = {
 
 
 class Forced:
-    """In place of `plan_for`: a layout of a size class, backward with its units or, for the tile's sake, its own."""
+    """In place of `layout_for`: a layout of a size class, backward with its units or, for the tile's sake, its own."""
 
     def __init__(self, name):
         self.units, self.batch, *self.layout = SIZE_CLASSES[name]
@@ -152,7 +152,7 @@ class Forced:
         block_units, block_rows, tile, threads, chunk, chunks = self.layout
         groups = -(-work.units // block_units), -(-work.batch // block_rows)
         device = Device(multiprocessors=100, shared=10**6, threads=threads)
-        found = plan._laid_out(work, device, block_units, block_rows, groups, tile)
+        found = layout._laid_out(work, device, block_units, block_rows, groups, tile)
         assert found is not None
         found = replace(found, chunk=chunk or found.chunk)  # there is room enough for a larger one
         if chunks is None:
@@ -177,37 +177,37 @@ def library(tmp_path_factory):
     return library
 
 
-def on_host(library, stage, *arguments, **options):
+def on_host(library, strategy, *arguments, **options):
     """`both_ways` with kernels on the CPU."""
-    ways = partial(forward, library, stage=stage), partial(backward, library, stage=stage)
+    ways = partial(forward, library, strategy=strategy), partial(backward, library, strategy=strategy)
     both_ways(*ways, *arguments, **options)
     library.xp.check_guards()
     assert not library.found_fault()
 
 
 @needs_compiler
-@pytest.mark.parametrize("stage", WHOLE)
+@pytest.mark.parametrize("strategy", WHOLE)
 @pytest.mark.parametrize("name", SIZE_CLASSES)
 @pytest.mark.parametrize("cell", [LSTMCell(), GRUCell()], ids=str)
-def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name, stage):
+def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name, strategy):
     forced = Forced(name)
-    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     rng = np.random.default_rng(1)
-    ways = {"persistent": [(False, True), (True, False)], "step": [(True, True)]}[stage]
-    if stage == "persistent" and cell == LSTMCell():
+    ways = {"persistent": [(False, True), (True, False)], "step": [(True, True)]}[strategy]
+    if strategy == "persistent" and cell == LSTMCell():
         ways += [(False, False), (True, True)]
     for ragged, reverse in ways:
         arguments = problem(cell, rng, batch=forced.batch, steps=6, size=forced.units, ragged=ragged, bias=ragged)
         library.launched.clear()
-        on_host(library, stage, cell, *arguments, rng=rng, reverse=reverse, masked=reverse != ragged)
-        assert len(library.launched) == (5 if stage == "persistent" else 30)  # 3 times forward, twice backward
+        on_host(library, strategy, cell, *arguments, rng=rng, reverse=reverse, masked=reverse != ragged)
+        assert len(library.launched) == (5 if strategy == "persistent" else 30)  # 3 times forward, twice backward
 
 
 @needs_compiler
 @pytest.mark.parametrize("cell", DENSE, ids=repr)
 def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, cell):
     forced = Forced("units shared")
-    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     rng = np.random.default_rng(2)
     for batch, steps in [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]:
         arguments = problem(cell, rng, batch=batch, steps=steps, size=forced.units)
@@ -230,17 +230,17 @@ def test_which_cells_have_such_kernels():
 def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
     library = HostLibrary(tmp_path, gpu=SMALL)
     rng = np.random.default_rng(3)
-    for stage, cell in (("persistent", LSTMCell()), ("step", GRUCell())):
+    for strategy, cell in (("persistent", LSTMCell()), ("step", GRUCell())):
         for size, batch in [(13, 5)]:
             arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
-            on_host(library, stage, cell, *arguments, rng=rng)
-    assert any(plan.unit_groups > 1 for plan in library.plans)
+            on_host(library, strategy, cell, *arguments, rng=rng)
+    assert any(layout.unit_groups > 1 for layout in library.layouts)
 
 
 @needs_compiler
 @pytest.mark.parametrize("offset", [0, 1])
 def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
-    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
     rng = np.random.default_rng(14)
     weights, *rest = problem(LSTMCell(), rng, batch=3, steps=5, size=8)
     buffer = np.empty(weights.recurrent.size + 8)
@@ -254,7 +254,7 @@ def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
 @needs_compiler
 def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 2 steps
-    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
     rng = np.random.default_rng(4)
     for reverse in (False, True):
         library.launched.clear()
@@ -275,23 +275,23 @@ class Changed:
     def __getattr__(self, name):
         return getattr(self.library, name)
 
-    def planned(self, kernel, dtype, plan, *, cooperative):
+    def laid_out(self, kernel, dtype, layout, *, cooperative):
         if self.refused is not None:
             self.refused(kernel, cooperative)
         changed = replace(kernel, lines=tuple(map(self.change, kernel.lines)))
-        return self.library.planned(changed, dtype, plan, cooperative=cooperative)
+        return self.library.laid_out(changed, dtype, layout, cooperative=cooperative)
 
 
 @needs_compiler
 @pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
 def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, keep):
-    monkeypatch.setattr(recurrence_launch, "plan_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL",))
     absent = Changed(host, lambda line: line.replace("release_one(", "if (blockIdx.x != 1) release_one("))
     rng = np.random.default_rng(5)
     weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=8, ragged=False)
     backend = backend_on(absent if keep else host)
-    backend.stage = "persistent"
+    backend.strategy = "persistent"
     y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
     if keep is None:
         assert np.isfinite(y).all()
@@ -306,7 +306,7 @@ def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monk
     with pytest.raises(RuntimeError, match=r"'persistent' waited in vain .* From now on this backend uses .*'step'"):
         backend.synchronize()
     backend.synchronize()
-    assert backend.stage == "step"
+    assert backend.strategy == "step"
     again, _, _ = backend.scan_forward(LSTMCell(), weights, x, start)
     assert np.isfinite(again).all()
 
@@ -336,7 +336,7 @@ MISTAKES = {
 def test_mistakes_are_caught(tmp_path, monkeypatch):
     forced = Forced("units and rows shared")
     forced.layout = [4, 2, (2, 1), 16, 2, 0]
-    monkeypatch.setattr(recurrence_launch, "plan_for", forced)
+    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     patient = HostLibrary(tmp_path, gpu=LARGE)
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
     kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
@@ -496,7 +496,7 @@ def test_the_product_reads_what_others_wrote_past_the_first_cache(tmp_path):
     assert ".f64" not in ptx
 
 
-# Which stage runs -----------------------------------------------------------------------------------------------------
+# Which strategy runs --------------------------------------------------------------------------------------------------
 
 
 def launches(library):
@@ -504,22 +504,22 @@ def launches(library):
 
 
 @needs_compiler
-def test_the_backend_runs_the_stage_that_is_asked_for(tmp_path):
+def test_the_backend_runs_the_strategy_that_is_asked_for(tmp_path):
     library = HostLibrary(tmp_path)
     backend = backend_on(library)
     rng = np.random.default_rng(7)
     arguments = problem(LSTMCell(), rng, batch=3, steps=6)
     counts = {"auto": 5, "persistent": 5, "step": 30, "fused": 30, "reference": 0}
-    for stage, count in counts.items():
-        backend.stage = stage
+    for strategy, count in counts.items():
+        backend.strategy = strategy
         library.launched.clear()
         both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
         assert len(library.launched) == count
-        assert any("_by_" in name for name in library.launched) == (stage in ("auto", "persistent", "step"))
-    assert backend.stage_of(LSTMCell(), 3, 4) == "reference"
-    backend.stage = "auto"
-    assert backend.stage_of(LSTMCell(), 3, 4) == backend.stage_of(LSTMCell(), 3, 4, backward=True) == "persistent"
-    assert "stage 'auto' (for an LSTM of 64 rows, by its units: 128: fused, " in backend.describe()
+        assert any("_by_" in name for name in library.launched) == (strategy in ("auto", "persistent", "step"))
+    assert backend.strategy_of(LSTMCell(), 3, 4) == "reference"
+    backend.strategy = "auto"
+    assert backend.strategy_of(LSTMCell(), 3, 4) == backend.strategy_of(LSTMCell(), 3, 4, backward=True) == "persistent"
+    assert "strategy 'auto' (for an LSTM of 64 rows, by its units: 128: fused, " in backend.describe()
 
 
 @needs_compiler
@@ -557,14 +557,16 @@ def refuse(error, what):
 @needs_compiler
 @pytest.mark.parametrize("error", [CompilationError, DoesNotFitError])
 @pytest.mark.parametrize(("what", "then"), [("all", "fused"), ("waiting", "step")])
-def test_a_stage_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, error, what, then):
+def test_a_strategy_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, error, what, then):
     library = HostLibrary(tmp_path, gpu=replace(SMALL, shared=6000))
     backend = backend_on(Changed(library, refused=refuse(error, what)))
-    backend.stage = "persistent"
+    backend.strategy = "persistent"
     rng = np.random.default_rng(8)
     weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=16, ragged=False)
     expected = scan.forward(LSTMCell(), weights, x, start)[0]
-    with pytest.warns(UserWarning, match=f"LSTMCell runs by the stage '{then}': LSTMCell_forward.* can't be") as told:
+    with pytest.warns(
+        UserWarning, match=f"LSTMCell runs by the strategy '{then}': LSTMCell_forward.* can't be"
+    ) as told:
         y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
     assert len(told) == 1
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
@@ -576,12 +578,12 @@ def test_a_stage_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, err
 
 
 @needs_compiler
-def test_a_stage_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
+def test_a_strategy_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
     library = HostLibrary(tmp_path, gpu=replace(SMALL, shared=1000))
     backend = backend_on(library)
-    backend.stage = "persistent"
+    backend.strategy = "persistent"
     rng = np.random.default_rng(9)
-    for cell, size, stage, why in [
+    for cell, size, strategy, why in [
         (GRUCell(reset_after=False), 4, "fused", "it has a product amid the step"),
         (
             RNNCell(),
@@ -592,15 +594,15 @@ def test_a_stage_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
         (RNNCell(), 400, "fused", "the weights of 400 units, in float64, don't fit into"),
     ]:
         weights, x, start, _ = problem(cell, rng, batch=3, steps=5, size=size, ragged=False)
-        with pytest.warns(UserWarning, match=f"{type(cell).__name__} runs by the stage '{stage}': {why}") as told:
+        with pytest.warns(UserWarning, match=f"{type(cell).__name__} runs by the strategy '{strategy}': {why}") as told:
             backend.scan_forward(cell, weights, x, start)
         assert len(told) == 1
-    backend.stage = "auto"
+    backend.strategy = "auto"
     with warnings.catch_warnings(action="error"):  # the rule knows
         weights, x, start, _ = problem(RNNCell(), rng, batch=3, steps=5, size=40, ragged=False)
         backend.scan_forward(RNNCell(), weights, x, start)
         weights, x, start, _ = problem(DiagonalLSTMCell(True), rng, batch=3, steps=5, ragged=False)
-        backend.stage = "persistent"
+        backend.strategy = "persistent"
         backend.scan_forward(DiagonalLSTMCell(True), weights, x, start)
 
 

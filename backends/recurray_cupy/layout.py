@@ -3,7 +3,7 @@
 Each block of threads has some of the units, for some of the rows of the batch. It keeps in its shared memory the
 weights that lead to its units, so they are read once for all steps of a launch; where they are too many, a part of them
 is read anew at each step, which most of them come to from the second-level cache. Blocks with the same rows wait for
-each other at each step; rows don't wait for other rows. `plan_for` chooses how many units and rows a block has.
+each other at each step; rows don't wait for other rows. `layout_for` chooses how many units and rows a block has.
 
 The clocks are estimates from the figures of an H200; none of this has been timed on a GPU yet.
 """
@@ -78,7 +78,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """A layout.
 
     Attributes
@@ -126,7 +126,7 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
+def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
     """Return the layout that is estimated to be the fastest, None if there is none.
 
     Of several recurrences at the same time, each has its part of the GPU, or one after another has all of it.
@@ -144,22 +144,22 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
     A block holds 64 units of an LSTM in float32, which need no other block; 512 units are spread over the GPU:
 
     >>> h200 = Device(multiprocessors=132, shared=232_448)
-    >>> plan_for(Work(1, 64, 4, 64, 4, 2, 4), h200, resident=True).unit_groups
+    >>> layout_for(Work(1, 64, 4, 64, 4, 2, 4), h200, resident=True).unit_groups
     1
-    >>> plan = plan_for(Work(64, 512, 4, 512, 4, 2, 4), h200, resident=True)
-    >>> plan.blocks <= 132, plan.unit_groups > 1
+    >>> layout = layout_for(Work(64, 512, 4, 512, 4, 2, 4), h200, resident=True)
+    >>> layout.blocks <= 132, layout.unit_groups > 1
     (True, True)
 
     The weights of 2048 units are more than the shared memory of the whole GPU holds. A part of them stays there:
 
-    >>> plan = plan_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
-    >>> plan.blocks, 4 * plan.resident, plan.tile  # resident: of 2048
+    >>> layout = layout_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
+    >>> layout.blocks, 4 * layout.resident, layout.tile  # resident: of 2048
     (128, 512, (4, 1))
     """
     if work.small and not device.tensor_cores:
         return None
     most = device.multiprocessors if resident else max(device.multiprocessors, work.units)
-    best: Plan | None = None
+    best: Layout | None = None
     for block_units in dict.fromkeys(-(-work.units // groups) for groups in range(1, most + 1)):
         unit_groups = -(-work.units // block_units)
         if resident and unit_groups > 1 and not device.cooperative:
@@ -168,9 +168,9 @@ def plan_for(work: Work, device: Device, *, resident: bool) -> Plan | None:
         block_rows = -(-work.batch // row_groups)
         groups = unit_groups, -(-work.batch // block_rows)
         for tile in TENSOR_TILES if work.small else TILES:
-            plan = _laid_out(work, device, block_units, block_rows, groups, tile, stays=resident)
-            if plan is not None and (best is None or plan.clocks < best.clocks):
-                best = plan
+            layout = _laid_out(work, device, block_units, block_rows, groups, tile, stays=resident)
+            if layout is not None and (best is None or layout.clocks < best.clocks):
+                best = layout
     return best
 
 
@@ -183,7 +183,7 @@ def _laid_out(
     tile: tuple[int, int],
     *,
     stays: bool = True,
-) -> Plan | None:
+) -> Layout | None:
     """The layout of blocks with a tile: all weights resident if there is room, and the chunk as large as there is.
 
     ``stays`` tells whether what is resident is there at the next step, or is read by a launch of its own.
@@ -203,7 +203,7 @@ def _laid_out(
         """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
         return rows * (8 * count + 4 if work.small else FOUR * (count | 1))
 
-    def laid_out(chunk: int, resident: int) -> Plan | None:
+    def laid_out(chunk: int, resident: int) -> Layout | None:
         area = max(numbers(columns, chunk), _up(slices * rows * block_rows, FOUR))
         weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
         if weights + area > room:
@@ -211,7 +211,7 @@ def _laid_out(
         shared = (fixed + weights + area) * work.itemsize
         clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident if stays else 0)
         of_block = block_units, block_rows, *groups
-        return Plan(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
+        return Layout(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
 
     chunks = [depth >> k for k in range(depth.bit_length())]
     found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)

@@ -8,30 +8,30 @@
 "reference"    the library's own functions, `recurray.scan`
 =============  ======================================================================================================
 
-A stage that can't run a cell or a size leaves it to the next.
+A strategy that can't run a cell or a size leaves it to the next.
 """
 
 from __future__ import annotations
 
 from recurray.cells.cell import Cell
-from recurray_cupy.plan import Device, clocks_by_library, plan_for
+from recurray_cupy.layout import Device, clocks_by_library, layout_for
 from recurray_cupy.prelude import REALS
 from recurray_cupy.recurrence import Recurrence
 
-PERSISTENT, STEP, FUSED, REFERENCE = STAGES = ("persistent", "step", "fused", "reference")
+PERSISTENT, STEP, FUSED, REFERENCE = STRATEGIES = ("persistent", "step", "fused", "reference")
 WHOLE = (PERSISTENT, STEP)  # their kernels make the recurrent product themselves
 AUTO = "auto"
 
 
-def check_stage(stage: str) -> str:
-    """Return ``stage`` if it is one, or "auto"."""
-    if stage not in (AUTO, *STAGES):
-        raise ValueError(f"stage must be one of {', '.join(map(repr, (AUTO, *STAGES)))}, not {stage!r}")
-    return stage
+def check_strategy(strategy: str) -> str:
+    """Return ``strategy`` if it is one, or "auto"."""
+    if strategy not in (AUTO, *STRATEGIES):
+        raise ValueError(f"strategy must be one of {', '.join(map(repr, (AUTO, *STRATEGIES)))}, not {strategy!r}")
+    return strategy
 
 
-def stages_for(
-    stage: str,
+def strategies_for(
+    strategy: str,
     cell: Cell,
     recurrence: Recurrence | None,
     batch: int,
@@ -39,17 +39,17 @@ def stages_for(
     dtype: str,
     device: Device,
 ) -> tuple[str, ...]:
-    """Return the stages to try, in this order.
+    """Return the strategies to try, in this order.
 
     1. What needs no product with the output before is "fused", all steps in one launch. So is an empty batch.
-    2. A stage that the user has asked for comes first, and after it the slower ones.
+    2. A strategy that the user has asked for comes first, and after it the slower ones.
     3. Left to the rule, it is "persistent" if there is a layout for the sizes that is estimated to take less time than
        the library's product and a launch for the cell; else "fused".
 
     Parameters
     ----------
-    stage : str
-        What the user has asked for: "auto" or one of `STAGES`.
+    strategy : str
+        What the user has asked for: "auto" or one of `STRATEGIES`.
     cell : Cell
     recurrence : Recurrence or None
         The step with its product; None where no kernel can make that itself, or where there are no elements.
@@ -58,16 +58,16 @@ def stages_for(
     device : Device
     """
     if not (cell.outer_gates and batch and units):
-        return STAGES[STAGES.index(FUSED) :]
-    if stage != AUTO:
-        return STAGES[STAGES.index(stage) :]
+        return STRATEGIES[STRATEGIES.index(FUSED) :]
+    if strategy != AUTO:
+        return STRATEGIES[STRATEGIES.index(strategy) :]
     if recurrence is None:
-        return STAGES[STAGES.index(FUSED) :]
+        return STRATEGIES[STRATEGIES.index(FUSED) :]
     work = recurrence.work(batch, units, ITEMSIZE[dtype])
-    plan = plan_for(work, device, resident=True)
-    if plan is None or plan.clocks > clocks_by_library(work, device):
-        return STAGES[STAGES.index(FUSED) :]
-    return STAGES
+    layout = layout_for(work, device, resident=True)
+    if layout is None or layout.clocks > clocks_by_library(work, device):
+        return STRATEGIES[STRATEGIES.index(FUSED) :]
+    return STRATEGIES
 
 
 ITEMSIZE = dict(zip(REALS, (4, 8), strict=True))
