@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many as there are processor
 pytest.register_assert_rewrite("harness")
 
 from harness import LONG, here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
+from harness.needs import need  # noqa: E402
 from recurray.backend import Backend  # noqa: E402
+
+TESTS = Path(__file__).parent
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 @pytest.fixture(params=here())
@@ -37,6 +43,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
         if any(isinstance(value, str) and value == "cupy" for value in params.values()):
             item.add_marker(pytest.mark.gpu)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test where something that it needs isn't here."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            need(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return told_once((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return told_once((yield))
+
+
+def told_once(report: Report) -> Report:
+    """Give all skips one place: pytest prints a reason once for each."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        report.longrepr = (str(TESTS), None, report.longrepr[2])  # type: ignore[assignment]
+    return report
 
 
 @pytest.fixture

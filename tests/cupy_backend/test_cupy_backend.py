@@ -17,8 +17,9 @@ from harness.cases import CASES
 from harness.cells import CELLS
 from harness.compare_scans import both_ways, problem
 from harness.cuda.fake_cupy import CUDADriverError, FakeCupy
-from harness.cuda.host_cpp import HostLibrary, compiler
+from harness.cuda.host_cpp import HostLibrary
 from harness.named_cell import NamedCell
+from harness.needs import needs_compiler
 from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
 from recurray_cupy import CupyBackend
@@ -30,9 +31,6 @@ from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
 def empty(case):
     """The case with an empty batch."""
     return replace(case, name=f"{case.name}, empty", batch=0, lengths=None if case.lengths is None else ())
-
-
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,12 @@ import pytest
 from harness import obtain
 from harness.cells import CELLS
 from harness.cuda import nvrtc
+from harness.needs import need, needs_nvrtc
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
 from recurray_cupy.layout import TILES
 from recurray_cupy.prelude import prelude
 from recurray_cupy.recurrence_text import recurrence_prelude
-
-needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC isn't here")
 
 
 @needs_nvrtc
@@ -110,10 +109,7 @@ MISTAKES = {
 def checked(small, old="", new=""):
     """What the checking mode says."""
     obtain("cupy")
-    import cupy
-
-    if not cupy.cuda.runtime.getDeviceProperties(0)["name"].startswith(b"CUDA on CPU"):
-        pytest.skip("only an emulated device has a checking mode")
+    need("emulated device")
     command = [sys.executable, "-c", PROGRAM, small, old, new]
     environment = os.environ | {"CUDA_ON_CPU_CHECK": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100).stderr

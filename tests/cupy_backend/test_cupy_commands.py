@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness import obtain
+from harness.needs import need
 from recurray.command_line import main
 from recurray.language_model.text import default_text
 
@@ -30,7 +31,7 @@ def test_info_says_that_it_works(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_model_trained_on_it_is_numpys_and_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
-    safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    safetensors = need("safetensors.numpy")
     for backend in ("numpy", "cupy"):
         train = [
             "train",
@@ -62,7 +63,7 @@ def test_a_model_trained_on_it_is_numpys_and_writes_the_same_text(capsys: pytest
 
 @pytest.mark.parametrize("strategy", ["persistent", "step", "reference"])
 def test_the_benchmark_compares_the_numbers_of_strategies(strategy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    need("threadpoolctl")
     sizes = ["--sizes", "2,6,5,7", "--repeats", "1", "--seconds", "0.01"]
     assert main(["bench", "--backend", "cupy", *sizes, "--strategy", strategy, "--against", "fused"]) == 0
     out = capsys.readouterr().out

@@ -16,8 +16,9 @@ import pytest
 from harness.cells import CELLS
 from harness.compare_scans import Normalised, both_ways, problem
 from harness.cuda import nvrtc
-from harness.cuda.host_cpp import HEAD, HostLibrary, compiler
+from harness.cuda.host_cpp import HEAD, HostLibrary
 from harness.named_cell import NamedCell
+from harness.needs import needs_compiler, needs_nvcc, needs_nvrtc
 from harness.random_cell import RandomCell
 from recurray.arrays import namespace_of, sigmoid
 from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
@@ -30,8 +31,6 @@ from recurray_cupy.launcher import Launcher
 from recurray_cupy.prelude import TEXT
 from recurray_cupy.rounding import rounding_kernel
 from recurray_cupy.sum_rows import sum_rows_kernel
-
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 
 def kernels_of(cell, *, projected=False):
@@ -298,9 +297,6 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 NVCC = shutil.which("nvcc")
-
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc, the CUDA compiler, is not installed")
-needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC, CUDA's compiler at run time, is not installed")
 
 
 def device_text(cells, dtype):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.cuda.fake_cupy import FakeCupy, differences, machine
+from harness.needs import need
 from recurray_cupy.layout import Device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,7 @@ def what_is_missing(cupy: Any, chain: str) -> str | None:
 
 
 def test_what_is_used_of_cupy_is_there() -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    cupy = need("cupy")
     used = {(name, path): line for path in FILES for name, line in uses(path).items()}
     for name in (
         "cupy.cuda.runtime.getDeviceCount",
@@ -147,7 +148,7 @@ def test_what_is_used_of_cupy_is_there() -> None:
 
 @pytest.mark.parametrize("text", ["cupy.cuda.runtime.getDevices()", "cupy.cuda.Stream().is_captured()", "cupy.ndarry"])
 def test_a_name_that_is_not_there_is_found(text: str) -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    cupy = need("cupy")
     visitor = Uses({})
     visitor.visit(ast.parse(f"import cupy\n{text}"))
     assert any(what_is_missing(cupy, name) for name in visitor.found)
@@ -155,13 +156,13 @@ def test_a_name_that_is_not_there_is_found(text: str) -> None:
 
 def test_imitations_have_what_cupy_has() -> None:
     """As far as it can be seen without a GPU; see also ``test_cupy_package``."""
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    cupy = need("cupy")
     for fake in (FakeCupy(Device(multiprocessors=10, shared=100_000)), machine(1)):
         assert not list(differences(fake, cupy, "cupy"))
 
 
 def test_an_imitation_of_what_is_not_there_is_found() -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    cupy = need("cupy")
     wrong = {
         "Streams": lambda: None,
         "Stream": lambda blocking=True: None,

@@ -17,6 +17,7 @@ import recurray as rr
 from harness import assert_all_close, give, host, layer_for, obtain, problem, results
 from harness.cases import CASES
 from harness.cuda.fake_cupy import FakeCupy, differences
+from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import LSTMCell
 from recurray_cupy import recurrence_text
@@ -142,7 +143,7 @@ def test_other_libraries_arrays_come_and_go(cupy: Any, backend: Backend) -> None
     np.testing.assert_array_equal(backend.to_numpy(a), X)
     with pytest.raises((BufferError, RuntimeError, TypeError)):
         np.from_dlpack(a)  # it can't be read where it is
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = need("torch")
     tensor = torch.tensor(X)
     with pytest.raises(TypeError, match=r"x must be an array of the backend 'cupy', not torch\.Tensor; convert it"):
         model(backend)(tensor)

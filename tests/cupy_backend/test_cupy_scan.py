@@ -12,7 +12,8 @@ import pytest
 
 from harness.cells import CELLS
 from harness.compare_scans import Centred, Normalised, Squared, both_ways, problem
-from harness.cuda.host_cpp import HostLibrary, compiler
+from harness.cuda.host_cpp import HostLibrary
+from harness.needs import need, needs_compiler
 from harness.random_cell import RandomCell
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
@@ -23,8 +24,6 @@ from recurray_cupy.sum_rows import sum_rows
 
 SEEDS = range(40)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
-
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +196,7 @@ def test_sum_rows_equals_one_hot_product(library):
 
 @needs_compiler
 def test_cupy_has_the_functions_that_the_scan_uses(library):
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    cupy = need("cupy")
     rng = np.random.default_rng(18)
     library.xp.used.clear()
     for cell in (LSTMCell(), RandomCell(4), RandomCell(29)):

@@ -20,7 +20,8 @@ from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvcc, needs_nvrt
 from harness.cells import CELLS
 from harness.compare_scans import both_ways, problem
 from harness.cuda import nvrtc
-from harness.cuda.host_cpp import HEAD, SMALL, HostLibrary, compiler
+from harness.cuda.host_cpp import HEAD, SMALL, HostLibrary
+from harness.needs import needs_compiler
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
 from recurray_cupy import layout, recurrence_launch
@@ -31,8 +32,6 @@ from recurray_cupy.graphs import MOST, Graphs
 from recurray_cupy.layout import TILES, Device, Work, layout_for
 from recurray_cupy.library import CompilationError, DoesNotFitError
 from recurray_cupy.strategies import STRATEGIES, WHOLE, strategies_for
-
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 H200 = Device(multiprocessors=132, shared=232_448)
 T4 = Device(multiprocessors=40, shared=65_536)

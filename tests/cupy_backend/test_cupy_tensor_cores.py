@@ -18,7 +18,8 @@ from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvrtc
 from cupy_backend.test_cupy_strategies import H200, LARGE, Forced, compile_for_gpus
 from harness import compare_scans
 from harness.compare_scans import both_ways, problem
-from harness.cuda.host_cpp import HostLibrary, compiler
+from harness.cuda.host_cpp import HostLibrary
+from harness.needs import needs_compiler
 from recurray.cells import GRUCell, LSTMCell, MGUCell
 from recurray_cupy import recurrence_launch
 from recurray_cupy.backward import backward
@@ -29,7 +30,6 @@ from recurray_cupy.products import Products
 
 SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may be
 
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="g++ is not installed")
 
 # As in `test_cupy_strategies`, but of the depth the sixteens.
 SIZE_CLASSES = {

@@ -18,8 +18,9 @@ from gpu.compare import furthest
 from gpu.report import Report
 from gpu.verdict import RULE, Timed, verdict
 from harness import obtain
+from harness.needs import needs
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_fork = needs("fork")
 
 
 def hang(report):
@@ -109,7 +110,7 @@ def test_a_row_says_whether_the_target_is_kept_and_what_is_missing():
     assert len(row) == len(Timed.head(names))
 
 
-@pytest.mark.skipif(find_spec("array_api_compat") is None, reason="array-api-compat isn't installed")
+@needs("array_api_compat")
 def test_a_machine_without_array_api_compat_takes_the_copy_in_scipy(tmp_path, monkeypatch):
     """Here a folder stands for SciPy; what is in it is array-api-compat itself."""
     compat = Path(str(find_spec("array_api_compat").origin)).parent

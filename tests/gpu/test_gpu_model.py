@@ -15,6 +15,7 @@ import pytest
 import recurray as rr
 from gpu import model
 from harness import obtain
+from harness.needs import need
 from recurray_cupy import CupyBackend
 from recurray_cupy.layout import Device, layout_for
 
@@ -177,10 +178,7 @@ print("DONE", file=sys.stderr, flush=True)
 def test_launches_are_those_of_the_trace(strategy, dtype):
     """Which tells of each, with its blocks, threads and shared memory."""
     obtain("cupy")
-    import cupy
-
-    if not cupy.cuda.runtime.getDeviceProperties(0)["name"].startswith(b"CUDA on CPU"):
-        pytest.skip("only an emulated device tells what it does")
+    need("emulated device")
 
     def trace(steps):
         command = [sys.executable, "-c", PROGRAM, strategy, dtype, str(steps)]

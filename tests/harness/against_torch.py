@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 
 import recurray as rr
 from harness import named, obtain
+from harness.needs import need
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def configuration(seed: int, **choices: tuple[Any, ...]) -> Configuration:
 
 def by_torch(kind: str, config: Configuration, dtype: str = "float64") -> tuple[dict[str, Any], ...]:
     """A configuration's params, the arrays that go in, and what PyTorch makes of them by the names of `by_recurray`."""
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     options, rng = config.options, np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
     torch.set_num_threads(1)

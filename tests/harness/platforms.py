@@ -8,16 +8,16 @@ Two environment variables steer it, both lists of names separated by commas:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 
 import recurray as rr
+from harness import needs
 from recurray.backend import Backend
 
 
@@ -82,10 +82,10 @@ def _cupy() -> Backend:
 
 
 def _imported(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise AbsentError(f"{name} can't be imported ({error})") from error
+    reason = needs.not_installed(name)
+    if reason:
+        raise AbsentError(reason)
+    return import_module(name)
 
 
 MAKERS: dict[str, Callable[[], Backend]] = {
@@ -108,7 +108,7 @@ LIBRARIES = {"array-api-strict": "array_api_strict", "device1": "array_api_stric
 
 
 def _listed(variable: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+    names = needs.listed(variable)
     unknown = [name for name in names if name not in MAKERS]
     if unknown:
         raise pytest.UsageError(f"{variable} names {', '.join(unknown)}; known are {', '.join(MAKERS)}")
@@ -137,7 +137,7 @@ def why_absent(name: str) -> str | None:
     """Why a platform isn't here, None if it is. To be quick, nothing is imported where its being installed will do."""
     module = LIBRARIES.get(name)
     if module is not None:
-        return None if find_spec(module) else f"{module} is not installed"
+        return needs.not_installed(module)
     found = _found(name)
     return found if isinstance(found, str) else None
 
@@ -154,8 +154,4 @@ def here(*names: str) -> list[str]:
 def obtain(name: str) -> Backend:
     """The backend of a platform; where it isn't here the test is skipped, or fails if the platform must be here."""
     found = _found(name)
-    if isinstance(found, Backend):
-        return found
-    if name in required():
-        pytest.fail(f"{name} must be here (RECURRAY_TEST_REQUIRE), but: {found}", pytrace=False)
-    pytest.skip(f"{name}: {found}")
+    return found if isinstance(found, Backend) else needs.absent(name, found)

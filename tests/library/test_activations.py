@@ -12,6 +12,7 @@ import pytest
 import recurray as rr
 from harness import assert_close, assert_same, here, obtain
 from harness.lstm_formulas import FUNCTIONS
+from harness.needs import need
 from recurray.activations import ELEMENTWISE, Elementwise, HardSigmoid, LeakyRelu, Tanh, activation
 from recurray.backend import Backend
 from recurray.cells import Cell, CellGradients
@@ -78,7 +79,7 @@ def test_far_out_nothing_overflows(spec: Any) -> None:
     "name", ["tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "hard_sigmoid"]
 )
 def test_defaults_are_those_of_pytorch(name: str) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = need("torch")
     function = getattr(torch.nn.functional, name.replace("hard_sigmoid", "hardsigmoid"), None) or getattr(torch, name)
     x = torch.tensor(X, requires_grad=True)
     y = function(x)

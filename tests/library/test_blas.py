@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.needs import need
 from recurray import blas
 
 AVX512 = "fpu avx2 avx512f avx512dq avx512cd avx512bw avx512vl avx512_bf16"
@@ -99,7 +100,7 @@ def test_asking_for_the_best_kernels(tmp_path: Path, described: str, variables: 
 
 def test_numpy_then_uses_them(tmp_path: Path) -> None:
     """Where this machine's CPU has them; the other way round too: the variable decides."""
-    pytest.importorskip("threadpoolctl", reason="tells the kernels")
+    need("threadpoolctl")
     path = tmp_path / "cpuinfo"
     show = "print(recurray.blas.in_use().kernels)"
     before = blas.in_use()

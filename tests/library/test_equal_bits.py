@@ -133,11 +133,12 @@ def something_else(layer: rr.Layer, case: Case) -> None:
         layer.backend.release_memory()
 
 
-@pytest.mark.parametrize("case", [*CASES, *OPTIONS, *LARGE], ids=str)
-@pytest.mark.parametrize("platform", here("numpy", "native", "reference", "torch", "cupy"))
-def test_layers(case: Case, platform: str) -> None:
-    if platform not in ("numpy", "native") and case not in CASES:
-        pytest.skip("slow there, and no different from the other cases")
+QUICK = [(platform, case) for platform in here("numpy", "native") for case in [*CASES, *OPTIONS, *LARGE]]
+OTHERS = [(platform, case) for platform in here("reference", "torch", "cupy") for case in CASES]
+
+
+@pytest.mark.parametrize(("platform", "case"), [*QUICK, *OTHERS], ids=str)
+def test_layers(platform: str, case: Case) -> None:
     backend, numbers = obtain(platform), problem(case)
     layer = layer_for(case, numbers, backend, "float32")
     given, time_first = give(layer, numbers), bool(case.batch_axis)

@@ -14,6 +14,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_close
+from harness.needs import need
 from recurray.backend import Backend
 
 RNG = np.random.default_rng(5)
@@ -91,7 +92,7 @@ def test_optimizers(name: str, dtype: str, backend: Backend) -> None:
 
 
 def test_gates_are_drawn(backend: Backend) -> None:
-    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    matplotlib = need("matplotlib")
     matplotlib.use("agg")
     layer = rr.LSTM(3, 4, num_layers=2, bidirectional=True, backend=backend, dtype="float64", seed=0)
     x = np.random.default_rng(1).standard_normal((2, 5, 3))
@@ -105,7 +106,7 @@ def test_gates_are_drawn(backend: Backend) -> None:
 
 
 def test_params_and_states_go_through_a_file(backend: Backend, tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    safetensors = need("safetensors.numpy")
     layer = rr.LSTM(3, 4, num_layers=2, proj_size=2, backend=backend, seed=0)
     x = backend.asarray(np.random.default_rng(1).standard_normal((2, 5, 3)), "float32")
     y, state = layer(x)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.needs import needs
 from recurray import files
 from recurray.files import Destination, FileError
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+pytestmark = needs("POSIX")
 
 HOLD = """
 import sys
@@ -177,7 +178,7 @@ def test_a_new_file_has_the_permissions_of_the_umask(path):
     assert mode(path) == 0o640
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, to give files away")
+@needs("root")
 def test_owner_and_group_stay(path):
     path.write_bytes(b"old")
     os.chown(path, 12345, 23456)
@@ -202,7 +203,7 @@ def test_extended_attributes_stay(path):
     try:
         os.setxattr(path, "user.origin", b"here")
     except (OSError, AttributeError):
-        pytest.skip("needs a file system with extended attributes")
+        pytest.skip("this file system keeps no extended attributes")
     write(path)
     assert os.getxattr(path, "user.origin") == b"here"
 
@@ -307,7 +308,7 @@ with Destination(sys.argv[1]) as destination:
     assert names(path.parent) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, to become somebody else")
+@needs("root")
 @pytest.mark.parametrize("place", ["sticky", "read-only", "another's folder"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_places_where_the_file_cannot_be_replaced_are_found_by_the_check(place):

@@ -15,11 +15,12 @@ import pytest
 
 import recurray as rr
 from harness import here, obtain
+from harness.needs import needs
 from recurray.lazy import cached_property
 from recurray_numpy.buffers import BUFFERS, Buffers
 
 pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    needs("fork"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.needs import need
 from recurray import losses
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -92,7 +93,7 @@ def strict(array: Any, device: str) -> Any:
 
 
 def torch_tensor(array: Any) -> Any:
-    return pytest.importorskip("torch", reason="one of the libraries the losses run on").asarray(np.array(array))
+    return need("torch").asarray(np.array(array))
 
 
 LIBRARIES: dict[str, Callable[[np.ndarray], Any]] = {
@@ -116,7 +117,7 @@ def back(array: Any) -> np.ndarray:
 class TestAgainstPyTorch:
     @pytest.fixture(autouse=True)
     def _torch(self) -> None:
-        pytest.importorskip("torch", reason="the oracle of the formulas")
+        need("torch")
 
     @staticmethod
     def expected(case: Case, prediction: np.ndarray, target: np.ndarray, reduction: str) -> tuple[Any, Any]:

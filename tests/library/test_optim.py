@@ -11,6 +11,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
+from harness.needs import need
 from recurray import optim
 
 Arrays = dict[str, np.ndarray]
@@ -104,7 +105,7 @@ def assert_same_bits(one: Any, other: Any) -> None:
 
 @every_configuration
 def test_equals_pytorch(name: str, options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch", reason="the oracle of the formulas")
+    torch = need("torch")
     if name == "NAdam":  # which keeps the product of its momenta in the default dtype, float32
         torch.set_default_dtype(torch.float64)
     try:
@@ -161,7 +162,7 @@ class TestArrays:
 
     @every_optimizer
     def test_torch_tensors(self, name: str, options: dict[str, Any]) -> None:
-        torch = pytest.importorskip("torch", reason="one of the libraries the optimizers run on")
+        torch = need("torch")
         params, same = {key: torch.tensor(value) for key, value in draw(0).items()}, draw(0)
         optimizer, reference = make(name, params, options), make(name, same, options)
         for step in range(1, 4):
@@ -343,7 +344,7 @@ class TestState:
             assert_same_bits(again, params)
 
     def test_is_flat_and_goes_through_safetensors(self) -> None:
-        safetensors = pytest.importorskip("safetensors.numpy", reason="what checkpoints are written with")
+        safetensors = need("safetensors.numpy")
         optimizer = optim.Adam(draw(0), amsgrad=True)
         train(optimizer, range(1, 4))
         state = optimizer.state_dict()
@@ -721,7 +722,7 @@ class TestClipping:
     @pytest.mark.parametrize("max_norm", [0.0, 1e-3, 1.0, 5.0, 7.0, 1e3, float("inf")])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_equals_pytorch(self, max_norm: float, dtype: str) -> None:
-        torch = pytest.importorskip("torch", reason="the oracle of the clipping")
+        torch = need("torch")
         grads = frozen(draw(1, dtype))
         leaves = {name: torch.zeros(value.shape) for name, value in grads.items()}
         for name, leaf in leaves.items():

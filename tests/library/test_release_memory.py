@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from harness import here, obtain
+from harness.needs import needs
 
 CODE = """
 import gc, sys
@@ -44,7 +44,7 @@ print(before, kept, has())
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+@needs("/proc")
 @pytest.mark.parametrize("name", here("numpy", "native"))
 def test_memory_goes_back_to_the_system(name):
     obtain(name)

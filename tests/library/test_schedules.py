@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.needs import need
 from recurray import schedules
 
 
@@ -18,7 +19,7 @@ class TestAgainstPyTorch:
     @staticmethod
     def follow(lr: float, make: Callable[[Any, Any], Any], steps: int) -> list[float]:
         """Return the learning rates that a scheduler of PyTorch sets, step by step."""
-        torch = pytest.importorskip("torch", reason="the oracle of the schedules")
+        torch = need("torch")
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
         scheduler = make(torch.optim.lr_scheduler, optimizer)
         rates = []

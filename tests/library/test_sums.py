@@ -105,12 +105,15 @@ def test_the_norm_of_many_gradients(backend: Backend) -> None:
     assert_times(backend, norm, 1, (count * (NUMBERS.astype(float) ** 2).sum()) ** 0.5)
 
 
-@pytest.mark.parametrize(("steps", "batch"), [(20_000, 1), (2000, 20)])
-@pytest.mark.parametrize("platform", here("numpy", "native", "reference"))
-def test_recurrent_layers_add_up_many_steps(steps: int, batch: int, platform: str) -> None:
+@pytest.mark.parametrize(
+    ("platform", "steps", "batch"),
+    [
+        *((platform, 20_000, 1) for platform in here("numpy", "native")),
+        *((platform, 2000, 20) for platform in here("numpy", "native", "reference")),
+    ],
+)
+def test_recurrent_layers_add_up_many_steps(platform: str, steps: int, batch: int) -> None:
     """Every step of every row has the same gradient, as nothing is carried."""
-    if platform == "reference" and steps > 2000:
-        pytest.skip("slow there, and no different")
     backend = obtain(platform)
     layer = rr.DiagonalLSTM(1, 2, backend=backend, seed=0)
     zero = {name: np.zeros_like(value) for name, value in layer.state_dict().items()}

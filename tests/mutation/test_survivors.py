@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import obtain
+from harness.needs import needs
 from recurray.layers.initial import orthogonal_blocks
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.buffers import LEAST, Buffers, _Loan
@@ -74,7 +75,7 @@ def test_orthogonal_starts_are_those_of_a_positive_triangle(columns: int) -> Non
         np.testing.assert_allclose(np.tril(triangle, -1), 0, atol=1e-12)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@needs("/proc")
 def test_the_engines_threads_leave_signals_to_pythons() -> None:
     import recurray as rr
 

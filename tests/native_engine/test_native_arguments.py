@@ -109,7 +109,7 @@ def test_a_cache_of_another_instruction_set_is_refused():
 
     levels = {library.lanes(level, True): level for level in library.levels()}
     if len(levels) < 2:
-        pytest.skip("only one width of vectors runs here")
+        pytest.skip("this processor has vectors of one width alone")
     narrow, wide = Engine(levels[min(levels)]), Engine(levels[max(levels)])
     *_, y, end, cache = forward(wide)
     with pytest.raises(ValueError, match="instruction set"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import platform
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 import recurray as rr
 from harness import obtain
 from harness.compare_scans import problem
+from harness.needs import needs
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, SLSTMCell
 
@@ -101,7 +101,7 @@ except MemoryError as error:
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limits on memory")
+@needs("Linux")
 def test_too_little_memory_is_a_memory_error():
     obtain("native")
     found = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False, timeout=120)
@@ -137,7 +137,7 @@ print("threads made:", there)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's limits on memory")
+@needs("Linux")
 def test_where_no_thread_can_be_made_the_caller_does_all_the_work():
     obtain("native")
     found = subprocess.run([sys.executable, "-c", NO_THREADS], capture_output=True, text=True, check=False, timeout=120)
@@ -164,7 +164,7 @@ print((faults() - before) / 10)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives small blocks back")
+@needs("glibc")
 def test_memory_is_not_taken_anew_at_each_call():
     """A small model in a fresh process: its arrays are some 230 pages."""
     obtain("native")

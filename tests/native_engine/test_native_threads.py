@@ -12,6 +12,7 @@ import pytest
 
 import recurray as rr
 from harness import obtain
+from harness.needs import needs
 from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell
 
 SIZES = [(1, 40, 200, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features: enough for 3 threads
@@ -51,7 +52,7 @@ def assert_same_bits(found, expected):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or threads_here() is None, reason="needs fork and Linux's /proc")
+@needs("fork", "/proc")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_sizes_here_are_enough_for_several_threads(native, sizes):
@@ -100,7 +101,7 @@ def test_callers_at_the_same_time_get_what_each_gets_alone(native):
             assert_same_bits(result, expected)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs("fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_can_go_on(native):
     native.set_num_threads(2)
@@ -126,7 +127,7 @@ def test_a_forked_child_can_go_on(native):
     assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@needs("/proc")
 def test_threads_sleep_between_calls(native):
     native.set_num_threads(3)
     results(LSTMCell(), *SIZES[0])

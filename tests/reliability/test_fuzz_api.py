@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness.needs import needs
 from recurray.arrays import rows
 from reliability import fuzz_api
 from reliability.fuzz_api import Fuzz, fault_of
 
-pytestmark = pytest.mark.skipif(not hasattr(fuzz_api.signal, "SIGALRM"), reason="there is no alarm here")
+pytestmark = needs("POSIX")
 
 SECONDS = 30.0  # in all, for the slow test; `python tests/reliability/fuzz_api.py --calls 50000` takes some minutes
 

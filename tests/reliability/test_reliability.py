@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from harness.needs import needs
 
 
 def figures(script: str, *arguments: str) -> dict:
@@ -19,7 +20,7 @@ def figures(script: str, *arguments: str) -> dict:
     return json.loads(result.stdout)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs("fork")
 @pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_runs_lose_nothing(kills):
     found = figures("kill_trainers.py", "--kills", str(kills), "--seed", "1")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness.needs import need
 from recurray.benchmarks import cells
 from recurray.benchmarks.contenders import Job, Own
 from recurray.benchmarks.problems import Problem
@@ -19,7 +20,7 @@ from recurray.benchmarks.timing import Budget
 from recurray.command_line import main
 from recurray.layers import lstm_options
 
-pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+need("threadpoolctl")
 
 TINY = Problem(3, 5, 4, 6)
 FAST = Budget(repeats=2, seconds=600.0, block=1e-4, pause=0.0)

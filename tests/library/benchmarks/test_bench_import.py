@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from harness.needs import need
 from recurray.benchmarks import imports
 from recurray.command_line import main
 
@@ -47,7 +48,7 @@ def test_table() -> None:
 
 
 def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("threadpoolctl", reason="tells the BLAS")
+    need("threadpoolctl")
     monkeypatch.setattr(imports, "find_spec", lambda name: None)
     assert main(["bench", "import", "--repeats", "1", "--clock", "cpu"]) == 0
     out, err = capsys.readouterr()

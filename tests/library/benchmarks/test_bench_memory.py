@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness.needs import need
 from recurray.benchmarks import memory
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.memory import Measured, Need, Recompute, Taken
@@ -18,7 +19,7 @@ from recurray.benchmarks.results import Case
 from recurray.benchmarks.timing import Budget
 from recurray.command_line import main
 
-pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+need("threadpoolctl")
 
 TINY = Problem(3, 5, 4, 6)
 FAST = Budget(repeats=2, seconds=600.0, block=1e-4, pause=0.0)

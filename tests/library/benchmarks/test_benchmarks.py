@@ -14,6 +14,7 @@ import pytest
 import recurray as rr
 from cupy_backend.test_cupy_backend import backend_on, needs_compiler
 from harness.cuda.host_cpp import HostLibrary
+from harness.needs import need
 from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
@@ -53,7 +54,7 @@ def contender(name):
         return Reference(rr.get_backend("numpy"))
     made = {"torch": PyTorch, "onnxruntime": OnnxRuntime}[name]()
     for package in made.packages:
-        pytest.importorskip(package, reason=f"compares with {name}")
+        need(package)
     return made
 
 
@@ -103,7 +104,7 @@ def test_what_a_contender_has_not_is_refused_with_a_reason():
 
 def test_threads_are_set_and_given_back(own):
     torch = contender("torch")
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     import torch as library
 
     before = library.get_num_threads(), blas.in_use().threads
@@ -151,14 +152,14 @@ class Full(Reference):
 
 
 def test_who_has_no_memory_left_is_left_out(own):
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     result = measure.measure(Case(TINY, "training", 1), own, [Full(own.backend)], FAST)
     assert result.left_out == {"reference": "MemoryError: Out of memory"}
     assert set(result.times) == {"recurray", "matmul"}
 
 
 def test_numbers_that_differ_are_reported_and_not_timed(own):
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     result = measure.measure(Case(TINY, "training", 1), own, [Wrong(own.backend)], FAST)
     assert set(result.times) == {"recurray", "matmul"}
     assert result.differs["reference"].startswith("weight_hh_l0 by 0.00")
@@ -374,7 +375,7 @@ def test_comparison_of_what_has_nothing_in_common():
 
 
 def test_picture(tmp_path):
-    pytest.importorskip("matplotlib", reason="draws a picture")
+    need("matplotlib")
     path = tmp_path / "ratios.png"
     plot.draw(report(), path)
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -417,7 +418,7 @@ ARGUMENTS = ["bench", "--sizes", "3,5,4,6", "--against", "reference", "--threads
 @pytest.fixture
 def quick(monkeypatch):
     """Measure without pauses."""
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     real = measure.measure
     monkeypatch.setattr(command, "measure", lambda case, own, others, budget: real(case, own, others, FAST))
 
@@ -499,7 +500,7 @@ def test_without_the_other_libraries(quick, monkeypatch, capsys):
     ],
 )
 def test_wrong_usage(capsys, arguments, message):
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     assert main(["bench", "--against", "reference", *arguments]) == 2
     out, err = capsys.readouterr()
     assert message in err
@@ -508,10 +509,9 @@ def test_wrong_usage(capsys, arguments, message):
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_what_is_no_file_is_not_replaced_by_a_report(capsys, tmp_path, option):
-    pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+    need("threadpoolctl")
     pipe = tmp_path / "report.png"  # stands for /dev/null
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("needs POSIX pipes")
+    need("POSIX")
     os.mkfifo(pipe)
     assert main(["bench", "--sizes", "step", "--against", "reference", option, str(pipe)]) == 2
     assert "report.png can't be written: it is a pipe, not a file" in capsys.readouterr().err
@@ -534,7 +534,7 @@ def test_what_is_asked_for_and_missing(monkeypatch, capsys, arguments, package):
         real = module.find_spec
         monkeypatch.setattr(module, "find_spec", lambda name, real=real: None if name == package else real(name))
     if package != "threadpoolctl":
-        pytest.importorskip("threadpoolctl", reason="sets the BLAS threads")
+        need("threadpoolctl")
     assert main(["bench", "--sizes", "1", "--against", "reference", *arguments]) == 2
     err = capsys.readouterr().err
     assert f"needs {package}, which is missing" in err
@@ -543,7 +543,7 @@ def test_what_is_asked_for_and_missing(monkeypatch, capsys, arguments, package):
 
 def test_picture_of_an_unknown_kind(capsys):
     for package in ("matplotlib", "threadpoolctl"):
-        pytest.importorskip(package, reason="draws a picture")
+        need(package)
     assert main(["bench", "--against", "reference", "--plot", "ratios.docx"]) == 2
     assert "ends in one of" in capsys.readouterr().err
 

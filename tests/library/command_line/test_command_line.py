@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import recurray
+from harness.needs import need, needs
 from recurray import blas, command_line
 from recurray.command_line import display, main
 from recurray.command_line.signals import StopRequest
@@ -28,7 +28,7 @@ from recurray.language_model.text import Corpus, default_text
 from recurray.language_model.training import Progress, Training
 
 pytestmark = pytest.mark.usefixtures("signals_arrive")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
+posix = needs("POSIX")
 
 SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10"]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
@@ -286,8 +286,7 @@ def test_a_wrong_environment_variable_is_explained(monkeypatch, capsys):
 @pytest.mark.parametrize("when", ["soon", "at the end"])
 def test_a_full_disk_leaves_the_former_checkpoint(folder, when):
     """The limit on the size of files stands for the full disk: writing fails half way."""
-    if find_spec("resource") is None:
-        pytest.skip("needs POSIX limits")
+    need("POSIX")
     assert main(["train", "text.txt", *SMALL, "--epochs", "0.1"]) == 0
     before = (folder / "model.safetensors").read_bytes()
     code = """
@@ -420,7 +419,7 @@ def test_a_closed_pipe_ends_sampling_quietly(folder):
         assert process.stderr.read() == ""
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@needs("/dev/full")
 def test_output_that_cannot_be_written_is_explained():
     with open("/dev/full", "w") as full, started("info", stdout=full) as process:  # noqa: PTH123
         assert process.wait(timeout=30) == 1

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness.needs import needs
 from recurray.benchmarks import record
 from recurray.command_line import display, main
 from recurray.command_line.output import printable
@@ -28,7 +29,7 @@ from recurray.language_model.settings import Settings
 from recurray.language_model.text import Source, default_text, read_text
 from recurray.language_model.training import Progress, Training
 
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and terminals")
+posix = needs("POSIX")
 SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10", "--epochs", "0.1"]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
 
@@ -326,7 +327,7 @@ def test_any_encoding_of_standard_output(trained, encoding):
         assert b"txt" in result.stdout + result.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes as a name")
+@needs("Linux")
 def test_a_name_that_is_no_text(folder):
     name = os.fsdecode(b"b\xff.txt")
     (folder / "text.txt").rename(folder / name)

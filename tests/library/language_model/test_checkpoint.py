@@ -19,12 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as save_safetensors
 
+from harness.needs import needs
 from recurray.language_model import checkpoint, model
 from recurray.language_model.errors import CheckpointError
 from recurray.language_model.settings import Settings
 from recurray.language_model.training import Training
 
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and limits")
+posix = needs("POSIX")
 
 
 @pytest.fixture

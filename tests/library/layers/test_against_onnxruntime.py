@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness.needs import need
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+onnx = need("onnx")
+onnxruntime = need("onnxruntime")
 
 OPSET, IR_VERSION = 17, 8
 INPUTS = ("X", "W", "R", "B", "lengths", "h0", "c0", "P")

@@ -14,8 +14,9 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, here, named, obtain
+from harness.needs import need
 
-torch: Any = pytest.importorskip("torch")
+torch: Any = need("torch")
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def test_float32(seed: int, platform: str) -> None:
 
 def test_a_file_that_pytorch_saved(tmp_path: Path) -> None:
     """From `torch.nn.LSTM` by way of safetensors, whatever its precision."""
-    pytest.importorskip("safetensors")
+    need("safetensors")
     from safetensors.numpy import load_file
     from safetensors.torch import save_file
 

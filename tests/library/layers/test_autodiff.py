@@ -20,7 +20,6 @@ from harness import (
     forward,
     give,
     gradients,
-    here,
     host,
     layer_for,
     leaves,
@@ -28,7 +27,6 @@ from harness import (
     obtain,
     problem,
     results,
-    why_absent,
 )
 from harness.cases import CASES, OPTIONS, RAGGED
 from harness.cells import CELLS
@@ -42,7 +40,6 @@ DERIVED += [
     pytest.param(case, "jax", id=f"jax-{case}", marks=() if case.name in FEW else pytest.mark.long)
     for case in [*OF_CELLS, *OPTIONS, *CASES]
 ]
-needs_jax = pytest.mark.skipif(not here("jax"), reason=f"jax: {why_absent('jax') or 'not among those to run on'}")
 TRACED = [
     Case(
         "lstm", partial(rr.LSTM, 2, 3, num_layers=2, bidirectional=True, proj_size=2, seed=0), lengths=RAGGED, batch=4
@@ -108,7 +105,6 @@ def test_backward_is_what_the_library_derives_from_forward(case: Case, library: 
     assert_all_close(backend, found, {name: expected[name] for name in found}, tolerance=1e-10)
 
 
-@needs_jax
 @pytest.mark.parametrize("case", TRACED, ids=str)
 def test_forward_and_backward_can_be_compiled(case: Case) -> None:
     """In `jax.jit` arrays are tracers, without a device or values; the compiled numbers are those of every call."""
@@ -128,7 +124,6 @@ def test_forward_and_backward_can_be_compiled(case: Case) -> None:
     assert_all_close(backend, {name: found[name] for name in expected}, expected, tolerance=1e-12)
 
 
-@needs_jax
 def test_a_training_step_can_be_compiled() -> None:
     """The model, a loss and their gradients in one `jax.jit`; of classes, which can't be looked at then."""
     import jax

@@ -11,6 +11,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_same, here, obtain
+from harness.needs import need
 from recurray.backend import Backend
 
 B, T, I, H = 3, 5, 2, 4  # noqa: E741
@@ -479,7 +480,7 @@ def test_arrays_of_another_library(other: str, backend: Backend) -> None:
     """Refused in every place, with the line that converts them; that line then works."""
     foreign = obtain(other)
     if foreign.xp is backend.xp:
-        pytest.skip("one library")
+        pytest.skip("both backends take arrays of the same library")
     layer, words = (
         lstm(backend),
         rf"must be an array of the backend '{backend.name}', not .*; convert it with layer.backend.asarray\(",
@@ -507,7 +508,7 @@ def test_arrays_of_another_library(other: str, backend: Backend) -> None:
 
 
 def test_arrays_on_another_device() -> None:
-    strict = pytest.importorskip("array_api_strict")
+    strict = need("array_api_strict")
     cpu, device1 = rr.get_backend(strict), rr.get_backend(strict, strict.Device("device1"))
     names = ("CPU_DEVICE", "device1")
     for own, other, (own_name, other_name) in ((cpu, device1, names), (device1, cpu, names[::-1])):

@@ -33,6 +33,7 @@ from harness import (
     results,
 )
 from harness.cases import CASES, OPTIONS, OTHERS, RECURRENT
+from harness.needs import need
 from harness.oracles import by_formula, finite_differences
 from recurray.backend import Backend
 
@@ -295,7 +296,7 @@ def test_saving_and_loading(case: Case, backend: Backend, tmp_path: Any) -> None
     np.savez(tmp_path / "params.npz", **layer.state_dict())
     with np.load(tmp_path / "params.npz", allow_pickle=False) as file:
         loaded = [dict(file)]
-    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors = need("safetensors.numpy")
     safetensors.save_file(layer.state_dict(), tmp_path / "params.safetensors")
     loaded.append(safetensors.load_file(tmp_path / "params.safetensors"))
     for params in loaded:

@@ -10,6 +10,7 @@ import pytest
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, here, obtain
 from harness.against_torch import by_recurray, by_torch, configuration
+from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
 
@@ -67,7 +68,7 @@ def by_onnxruntime(
     layer: rr.GRU, x: np.ndarray, h: np.ndarray, lengths: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """A model of the single node GRU with the layer's params, run by onnxruntime."""
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    onnx, runtime = need("onnx"), need("onnxruntime")
     params = layer.state_dict()
     suffixes = ["_l0", "_l0_reverse"][: 1 + layer.bidirectional]
     arrays = {

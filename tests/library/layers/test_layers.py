@@ -10,6 +10,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_same, assert_close, assert_same, formulas, host, leaves
+from harness.needs import need
 from recurray.backend import Backend
 
 
@@ -215,7 +216,7 @@ PYTORCH_FUNCTIONS = {
 @pytest.mark.parametrize("name", PYTORCH_FUNCTIONS)
 def test_activation_is_that_of_pytorch(name: str) -> None:
     """In value and gradient, also far from zero and at the corners."""
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     function, arguments = PYTORCH_FUNCTIONS[name]
     x = np.array([[-1000.0, -30.0, -3.0, -1e-3], [0.0, -0.0, 1e-3, 1.0], [3.0, 20.0, 30.0, 1000.0]])
     given = torch.tensor(x, requires_grad=True)

@@ -9,6 +9,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, assert_same, formulas, host, named
+from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
 
@@ -80,7 +81,7 @@ def test_params_given_to_the_constructor(backend: Backend) -> None:
 
 
 def test_dtypes_are_taken_from_any_library() -> None:
-    strict = pytest.importorskip("array_api_strict")
+    strict = need("array_api_strict")
     for dtype in ("float64", np.float64, np.dtype("float64"), strict.float64):
         assert rr.LSTM(I, H, dtype=dtype).dtype == "float64"
 

@@ -23,6 +23,7 @@ from harness import (
     results,
 )
 from harness.cases import CASES, OPTIONS
+from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import LSTMCell, SLSTMCell
 from recurray.layers.layer import Layer, StatelessLayer
@@ -591,7 +592,7 @@ def test_optimizers_of_other_params(backend: Backend) -> None:
 
 def test_a_cell_is_tried_where_it_goes() -> None:
     """One that can't be recorded may know one library alone."""
-    strict = pytest.importorskip("array_api_strict")
+    strict = need("array_api_strict")
 
     class OnNumpyAlone(LSTMCell):
         def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:

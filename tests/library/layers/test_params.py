@@ -14,6 +14,7 @@ import pytest
 import recurray as rr
 from harness import Case, Given, assert_all_same, give, here, host, layer_for, obtain, problem, results
 from harness.cases import CASES
+from harness.needs import need
 from recurray.backend import Backend
 
 WITH_PARAMS = [case for case in CASES if problem(case).params]
@@ -154,7 +155,7 @@ def test_params_that_are_no_mapping(wrong: Any) -> None:
 
 
 def test_params_of_another_device() -> None:
-    strict = pytest.importorskip("array_api_strict")
+    strict = need("array_api_strict")
     backend, other = rr.get_backend(strict), rr.get_backend(strict, strict.Device("device1"))
     for layer, name in ((rr.Linear(2, 3, backend=backend), "bias"), (rr.GRU(2, 3, backend=backend), "bias_ih_l0")):
         layer.params[name] = other.asarray(layer.params[name])

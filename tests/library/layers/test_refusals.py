@@ -14,6 +14,7 @@ import recurray as rr
 from harness import Case, here, layer_for, obtain, problem
 from harness import give as given_to
 from harness.cases import CASES
+from harness.needs import need
 from recurray import cells, plot
 from recurray.arrays import tanh
 from recurray.backend import Backend
@@ -282,7 +283,7 @@ def test_other_names_of_backends(name: str, words: str) -> None:
 
 
 def test_devices_that_are_not_there() -> None:
-    strict = pytest.importorskip("array_api_strict")
+    strict = need("array_api_strict")
     for namespace in (strict, np):
         for wrong in (5, "gpu", 1.5, object(), 10**5000):
             with pytest.raises(ValueError, match=f"{namespace.__name__} has no device "):
@@ -425,7 +426,7 @@ def seen(hidden: int = 3, **options: Any) -> Any:
     ids=str,
 )
 def test_what_is_not_drawn(options: dict[str, Any], error: type[Exception], words: str) -> None:
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     with pytest.raises(error, match=words):
         plot.gates(seen(), **options)
 
@@ -434,7 +435,7 @@ def test_what_is_not_drawn(options: dict[str, Any], error: type[Exception], word
     "options", [{}, {"units": [2, 0]}, {"names": ["h", "c"]}, {"units": (1, 2), "names": ("f",)}], ids=str
 )
 def test_the_legend_is_that_of_the_lines(options: dict[str, Any]) -> None:
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     trace = seen()
     figure = plot.gates(trace, **options)
     units, names = options.get("units", range(3)), options.get("names", ("i", "f", "g", "o", "c", "h"))
@@ -462,7 +463,7 @@ def test_seeds() -> None:
 
 
 def test_the_legend_has_every_unit_where_panels_differ() -> None:
-    pytest.importorskip("matplotlib")
+    need("matplotlib")
     figure = plot.gates(seen(4, proj_size=2), names=["h", "f"])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"unit {unit}" for unit in range(4)]
 

@@ -11,6 +11,7 @@ import pytest
 import recurray as rr
 from harness import Case, assert_all_same, give, here, host, layer_for, obtain, problem, results
 from harness.cases import CASES
+from harness.needs import need
 from recurray.backend import Backend
 
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # NumPy's, at each matrix
@@ -290,7 +291,7 @@ def test_asarray_refuses_what_is_no_dtype(dtype: str, backend: Backend) -> None:
 
 
 def test_tensors_of_other_kinds() -> None:
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     backend = rr.get_backend(torch)
     layer = rr.Linear(2, 3, backend=backend, seed=0)
     x = torch.ones((4, 2))
@@ -310,7 +311,7 @@ def test_tensors_of_other_kinds() -> None:
         layer(x.to_sparse())
     with pytest.raises(TypeError, match=r"x must be a dense tensor, not one of the layout torch.sparse_coo"):
         rr.get_backend("numpy").asarray(x.to_sparse())
-    masked = pytest.importorskip("torch.masked")
+    masked = need("torch.masked")
     import warnings
 
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ import recurray as rr
 from harness import Case, forward, give, here, host, layer_for, leaves, obtain, problem
 from harness.cases import RECURRENT
 from harness.cells import CELLS
+from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import Cell
 from recurray.trace import trace
@@ -198,7 +199,7 @@ def test_what_is_refused() -> None:
 @pytest.fixture
 def figures(tmp_path: Any) -> Any:
     """Draws a trace, and looks at the picture in a file."""
-    pytest.importorskip("matplotlib", reason="draws a picture")
+    need("matplotlib")
     from matplotlib.image import imread
 
     def draw(seen: rr.Trace, **options: Any) -> Any:
@@ -284,7 +285,7 @@ def test_arrays_of_other_libraries(platform: str, figures: Any) -> None:
     ],
 )
 def test_what_cannot_be_drawn(options: dict[str, Any], words: str) -> None:
-    pytest.importorskip("matplotlib", reason="draws a picture")
+    need("matplotlib")
     with pytest.raises(ValueError, match=words):
         rr.plot.gates(lstm().trace(given(), lengths=[6, 0, 1]), **options)
 
