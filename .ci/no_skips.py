@@ -11,19 +11,15 @@ ALLOWED = (
     # what pip can't bring, or what is of use with a GPU alone
     "CUDA device",
     "CuPy",
-    "g++ is not installed",
-    "cross compiler",  # and emulator, for the compiled engine on another processor
+    "g++, which compiles kernels for the CPU",
     "nvcc, the CUDA compiler",
     # what depends on who runs the tests, and where
-    "needs root",
-    "file system with extended attributes",
+    "only root",
+    "extended attributes",
     "asynchronous pools",
-    "only one width of vectors",
-    "everything is here",
+    "vectors of one width alone",
     # combinations of parameters that say nothing
-    "a backend of its own",
-    "one library",
-    "no different",
+    "arrays of the same library",
 )
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import recurray as rr
-from harness import assert_all_close, layer_for, results
-from harness import problem as give_problem
+from harness import assert_all_close, layer_for, problem, results
 from harness.cases import CASES
 from harness.cells import CELLS
-from harness.compare_scans import both_ways, problem
+from harness.compare_scans import both_ways, scan_arguments
 from harness.cuda.fake_cupy import CUDADriverError, FakeCupy
+from harness.cuda.host_backend import NoCompiler, backend_on
 from harness.cuda.host_cpp import HostLibrary
 from harness.named_cell import NamedCell
 from harness.needs import needs_compiler
 from recurray import scan
 from recurray.cells import Cell, CellGradients, LSTMCell
-from recurray_cupy import CupyBackend
 from recurray_cupy.compiled import compiled
 from recurray_cupy.layout import Device, layout_for
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
@@ -58,48 +56,10 @@ class Averaging(Cell):
         return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})
 
 
-class NoCompiler:
-    """A library whose compiler refuses some kernels."""
-
-    def __init__(self, library, refused):
-        self.library, self.refused = library, refused
-
-    def __getattr__(self, name):
-        return getattr(self.library, name)
-
-    def function(self, kernel, dtype):
-        if kernel.name.endswith(self.refused):
-            raise CompilationError(f"the kernel {kernel.name} doesn't compile: line 1")
-        return self.library.function(kernel, dtype)
-
-
-def backend_on(library):
-    """The backend, but on the CPU."""
-    backend = object.__new__(CupyBackend)
-    stream = SimpleNamespace(synchronize=lambda: None, is_capturing=lambda: False)
-    cuda = SimpleNamespace(get_current_stream=lambda: stream)
-    backend._cupy = SimpleNamespace(ndarray=np.ndarray, asnumpy=np.array, cuda=cuda)
-    backend.xp = np
-    backend.device, backend.name = HostDevice("cpu"), "cupy"
-    backend.library, backend.strategy, backend.compute_dtype = library, "auto", None
-    backend._refused, backend._warned = set(), set()
-    return backend
-
-
-class HostDevice(str):
-    """NumPy's device, which CuPy's way of choosing one may be applied to."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
 @needs_compiler
 @pytest.mark.parametrize("case", [*CASES, *map(empty, CASES)], ids=str)
 def test_layers_equal_the_reference(library, case):
-    given, backend = give_problem(case), backend_on(library)
+    given, backend = problem(case), backend_on(library)
     library.launched.clear()
     layer = layer_for(case, given, backend)
     found = results(layer, given)
@@ -112,7 +72,7 @@ def test_layers_equal_the_reference(library, case):
 
 def runs_by_the_reference(backend, cell, warning, dtype="float64"):
     rng = np.random.default_rng(16)
-    weights, x, start, lengths = problem(cell, rng, batch=3, steps=6, dtype=dtype)
+    weights, x, start, lengths = scan_arguments(cell, rng, batch=3, steps=6, dtype=dtype)
     with pytest.warns(UserWarning, match=warning) as told:
         y, end, cache = backend.scan_forward(cell, weights, x, start, lengths=lengths)
     assert len(told) == 1
@@ -150,7 +110,7 @@ def test_the_backend_runs_kernels(library):
     rng = np.random.default_rng(17)
     backend = backend_on(library)
     library.launched.clear()
-    arguments = problem(LSTMCell(), rng, batch=3, steps=6)
+    arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6)
     both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
     assert len(library.launched) == 5  # each way one launch for all steps
     np.testing.assert_array_equal(backend.sum_rows(np.eye(2), np.array([1, 1]), 2), [[0, 0], [1, 1]])
@@ -168,7 +128,7 @@ def test_the_backend_runs_kernels(library):
 def test_names_of_a_cells_own_are_not_taken_for_the_backends(library, cell):
     rng = np.random.default_rng(18)
     backend = backend_on(library)
-    arguments = problem(cell, rng, batch=3, steps=5, projection=2 if cell.projectable else 0)
+    arguments = scan_arguments(cell, rng, batch=3, steps=5, projection=2 if cell.projectable else 0)
     both_ways(backend.scan_forward, backend.scan_backward, cell, *arguments, rng=rng)
 
 

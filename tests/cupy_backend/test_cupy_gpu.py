@@ -11,7 +11,7 @@ import pytest
 import recurray as rr
 from harness import compare_scans, obtain
 from harness.cells import CELLS
-from harness.compare_scans import Normalised, both_ways, problem
+from harness.compare_scans import Normalised, both_ways, scan_arguments
 from harness.random_cell import RandomCell
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
 from recurray_cupy.compiled import compiled
@@ -55,10 +55,10 @@ def test_built_in_cells_on_a_gpu(cell, reverse, dtype):
     backend, rng = obtain("cupy"), np.random.default_rng(7)
     for ragged in (False, True):
         for batch, steps in SIZES:
-            arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged, dtype=dtype)
+            arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=ragged, dtype=dtype)
             on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
     # Several blocks of an uneven number of threads, and several units a thread.
-    arguments = problem(cell, rng, batch=3, steps=4, size=300, features=20, dtype=dtype)
+    arguments = scan_arguments(cell, rng, batch=3, steps=4, size=300, features=20, dtype=dtype)
     arguments = replace(arguments[0], recurrent=_scaled(arguments[0].recurrent)), *arguments[1:]
     on_gpu(backend, cell, *arguments, reverse=reverse, rng=rng)
 
@@ -98,7 +98,7 @@ def test_strategies_on_a_gpu(cell, dtype, sizes, strategy):
     backend, rng = rr.get_backend("cupy", strategy=strategy), np.random.default_rng(10)
     with warnings.catch_warnings(action="error"):  # nothing is left to a slower strategy
         for k, (batch, steps, size) in enumerate(sizes):
-            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
+            arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=size, ragged=k % 2 == 0, dtype=dtype)
             scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
             on_gpu(backend, cell, scaled, *arguments[1:], reverse=k % 3 == 1, rng=rng, masked=k % 3 == 0)
     backend.synchronize()
@@ -113,7 +113,7 @@ def test_rounded_products_on_a_gpu(small, strategy, monkeypatch):
     with warnings.catch_warnings(action="error"):
         for batch, size in [(3, 5), (5, 70), (64, 256), (20, 512)]:
             for cell in (LSTMCell(), GRUCell()):
-                arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+                arguments = scan_arguments(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
                 scaled = replace(arguments[0], recurrent=arguments[0].recurrent / size**0.5)
                 on_gpu(backend, cell, scaled, *arguments[1:], rng=rng, masked=batch == 5)
     backend.synchronize()
@@ -130,7 +130,7 @@ def test_small_sizes_by_every_strategy(cell, strategy, small, monkeypatch):
     may_warn = strategy != "fused" and compiled(cell).no_recurrence(projected=False) is not None
     with warnings.catch_warnings(action="ignore" if may_warn else "error"):
         for k, (batch, steps, size) in enumerate([(3, 5, 7), (5, 4, 70), (17, 3, 24)]):
-            arguments = problem(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
+            arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
             recurrent = arguments[0].recurrent
             scaled = replace(arguments[0], recurrent=None if recurrent is None else recurrent / size**0.5)
             on_gpu(backend, cell, scaled, *arguments[1:], reverse=k == 1, rng=rng, masked=k == 0)
@@ -161,7 +161,7 @@ def test_long_sequences_on_a_gpu_by_every_strategy(strategy, steps):
     """Many steps, in several launches: what one block writes another reads, again and again; then the graph."""
     obtain("cupy")
     rng, cell = np.random.default_rng(11), LSTMCell()
-    arguments = problem(cell, rng, batch=16, steps=steps, size=256, features=8, ragged=False, dtype="float32")
+    arguments = scan_arguments(cell, rng, batch=16, steps=steps, size=256, features=8, ragged=False, dtype="float32")
     weights, x, start, _ = replace(arguments[0], recurrent=arguments[0].recurrent / 16), *arguments[1:]
     outputs = []
     for backend in (rr.get_backend("cupy", strategy="fused"), *[rr.get_backend("cupy", strategy=strategy)] * 3):
@@ -177,7 +177,7 @@ def test_long_sequences_on_a_gpu_by_every_strategy(strategy, steps):
 def test_random_cells_on_a_gpu(seed):
     backend, rng, cell = obtain("cupy"), np.random.default_rng(seed), RandomCell(seed)
     batch, steps = SIZES[seed % len(SIZES)]
-    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
     on_gpu(backend, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
@@ -185,7 +185,7 @@ def test_random_cells_on_a_gpu(seed):
 def test_projection_on_a_gpu(ragged):
     backend, rng = obtain("cupy"), np.random.default_rng(8)
     for masked in (False, True):
-        arguments = problem(LSTMCell(), rng, batch=3, steps=6, projection=2, ragged=ragged)
+        arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6, projection=2, ragged=ragged)
         on_gpu(backend, LSTMCell(), *arguments, masked=masked, rng=rng)
 
 

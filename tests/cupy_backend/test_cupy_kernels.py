@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 
 from harness.cells import CELLS
-from harness.compare_scans import Normalised, both_ways, problem
+from harness.compare_scans import Normalised, both_ways, scan_arguments
 from harness.cuda import nvrtc
+from harness.cuda.compilers import ARCHITECTURES, nvcc
 from harness.cuda.host_cpp import HEAD, HostLibrary
 from harness.named_cell import NamedCell
 from harness.needs import needs_compiler, needs_nvcc, needs_nvrtc
@@ -120,7 +120,7 @@ def test_a_peculiar_cell_equals_the_reference(tmp_path):
     library = HostLibrary(tmp_path)
     library.prepare(kernels_of(Peculiar()), "float64")
     rng = np.random.default_rng(1)
-    arguments = problem(Peculiar(), rng, batch=3, steps=6)
+    arguments = scan_arguments(Peculiar(), rng, batch=3, steps=6)
     both_ways(partial(forward, library), partial(backward, library), Peculiar(), *arguments, rng=rng)
     assert all(kernel.source("float64").isascii() for kernel in kernels_of(Peculiar()))
 
@@ -158,7 +158,7 @@ def test_functions_of_large_numbers_and_nan_are_those_of_numpy(tmp_path, dtype):
     special = np.array([-np.inf, -1e30, -100, -1, -0.0, 0.0, 1e-30, 1, 100, 1e30, np.inf, np.nan], dtype)
     a, b = (a.reshape(-1, 1) for a in np.meshgrid(special, special))
     for cell in cells:
-        weights, x, _, _ = problem(cell, np.random.default_rng(2), batch=len(a), steps=1, size=1, dtype=dtype)
+        weights, x, _, _ = scan_arguments(cell, np.random.default_rng(2), batch=len(a), steps=1, size=1, dtype=dtype)
         y, _, _ = forward(library, cell, weights, np.zeros_like(x), (a, a, b), keep=False)
         with np.errstate(all="ignore"):
             expected = cell.step(None, None, named(cell.states)(a, a, b), None)[0]["h"]
@@ -172,7 +172,7 @@ def test_means_with_any_number_of_threads_and_units(tmp_path, threads):
     library.prepare(kernels_of(Normalised()), "float64")
     rng = np.random.default_rng(3)
     for size in (1, 16, 37):
-        arguments = problem(Normalised(), rng, batch=2, steps=3, size=size)
+        arguments = scan_arguments(Normalised(), rng, batch=2, steps=3, size=size)
         both_ways(partial(forward, library), partial(backward, library), Normalised(), *arguments, rng=rng)
 
 
@@ -276,7 +276,7 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
         for cell in changed or cells:
             rng = np.random.default_rng(4)
             for reverse in (False, True):
-                arguments = problem(cell, rng, batch=3, steps=11)
+                arguments = scan_arguments(cell, rng, batch=3, steps=11)
                 with np.errstate(all="ignore"):
                     try:
                         both_ways(
@@ -295,9 +295,6 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
 
 # Compilers for GPUs --------------------------------------------------------------------------------------------------
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-NVCC = shutil.which("nvcc")
-
 
 def device_text(cells, dtype):
     """All kernels of some cells, in namespaces of their own."""
@@ -306,15 +303,6 @@ def device_text(cells, dtype):
     kernels += [rounding_kernel()] if dtype == "float32" else []
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources))
-
-
-def nvcc(folder, text, *options):
-    """Compile by nvcc, warnings being errors; what it says."""
-    (folder / "kernels.cu").write_text(text)
-    command = [NVCC, "-std=c++17", "-ftz=true", "-Werror=all-warnings", *options, str(folder / "kernels.cu")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 ALL = [*CELLS, Normalised(), Peculiar(), *(RandomCell(seed) for seed in (2, 29, 47))]

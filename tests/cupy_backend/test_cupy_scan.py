@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.cells import CELLS
-from harness.compare_scans import Centred, Normalised, Squared, both_ways, problem
+from harness.compare_scans import Centred, Normalised, Squared, both_ways, scan_arguments
 from harness.cuda.host_cpp import HostLibrary
 from harness.needs import need, needs_compiler
 from harness.random_cell import RandomCell
@@ -54,7 +54,7 @@ def on_host(library, *arguments, **options):
 def test_built_in_cells_equal_the_reference(library, cell, ragged, reverse):
     rng = np.random.default_rng(7)
     for batch, steps in SIZES:
-        arguments = problem(cell, rng, batch=batch, steps=steps, ragged=ragged)
+        arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=ragged)
         on_host(library, cell, *arguments, reverse=reverse, rng=rng)
 
 
@@ -64,7 +64,7 @@ def test_random_cells_equal_the_reference(library, seed):
     rng = np.random.default_rng(seed)
     cell = RandomCell(seed)
     batch, steps = SIZES[seed % len(SIZES)]
-    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
     on_host(library, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
@@ -88,23 +88,25 @@ def test_many_random_cells_equal_the_reference(first, tmp_path):
 def test_projection_equals_the_reference(library, ragged, reverse, masked):
     rng = np.random.default_rng(8)
     for batch, steps in SIZES:
-        arguments = problem(LSTMCell(), rng, batch=batch, steps=steps, projection=2, ragged=ragged, bias=batch != 2)
+        arguments = scan_arguments(
+            LSTMCell(), rng, batch=batch, steps=steps, projection=2, ragged=ragged, bias=batch != 2
+        )
         on_host(library, LSTMCell(), *arguments, reverse=reverse, masked=masked, rng=rng)
 
 
 @needs_compiler
 def test_projection_of_a_cell_that_reads_its_output(library):
     rng = np.random.default_rng(9)
-    on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=4), rng=rng)
+    on_host(library, Squared(), *scan_arguments(Squared(), rng, batch=3, steps=6, projection=4), rng=rng)
     with pytest.raises(ValueError, match=r"Squared combines .* its 4 units, so it can't be projected to 2"):
-        on_host(library, Squared(), *problem(Squared(), rng, batch=3, steps=6, projection=2), rng=rng)
+        on_host(library, Squared(), *scan_arguments(Squared(), rng, batch=3, steps=6, projection=2), rng=rng)
 
 
 @needs_compiler
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_output_that_is_read_again_after_a_mean(library, masked):
     rng = np.random.default_rng(19)
-    on_host(library, Centred(), *problem(Centred(), rng, batch=3, steps=6), masked=masked, rng=rng)
+    on_host(library, Centred(), *scan_arguments(Centred(), rng, batch=3, steps=6), masked=masked, rng=rng)
 
 
 @needs_compiler
@@ -113,7 +115,7 @@ def test_input_products_in_parts_equal_the_reference(library, monkeypatch, rever
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 3 or 5 steps of these cells
     rng = np.random.default_rng(10)
     for cell in (LSTMCell(), DiagonalLSTMCell(False), DiagonalLSTMCell(True), Normalised()):
-        on_host(library, cell, *problem(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)
+        on_host(library, cell, *scan_arguments(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)
 
 
 @needs_compiler
@@ -123,14 +125,14 @@ def test_float32_equals_the_reference(library, cell):
         [k for keep in (True, False) for k in compiled(cell).kernels(keep=keep, projected=False)], "float32"
     )
     rng = np.random.default_rng(11)
-    on_host(library, cell, *problem(cell, rng, batch=3, steps=6, dtype="float32"), rng=rng)
+    on_host(library, cell, *scan_arguments(cell, rng, batch=3, steps=6, dtype="float32"), rng=rng)
 
 
 @needs_compiler
 def test_arrays_that_are_not_contiguous(library):
     rng = np.random.default_rng(12)
     cell = LSTMCell()
-    weights, x, start, _ = problem(cell, rng, batch=3, steps=6, ragged=False)
+    weights, x, start, _ = scan_arguments(cell, rng, batch=3, steps=6, ragged=False)
     weights = Weights(np.asfortranarray(weights.input), np.asfortranarray(weights.recurrent))
     x = np.asfortranarray(x)
     dy = np.asfortranarray(rng.standard_normal((6, 3, 4)))
@@ -145,7 +147,7 @@ def test_arrays_that_are_not_contiguous(library):
 @needs_compiler
 def test_a_step_is_one_launch(library):
     rng = np.random.default_rng(13)
-    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, ragged=False)
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=6, ragged=False)
     library.launched.clear()
     _, _, cache = forward(library, LSTMCell(), weights, x, start)
     assert library.launched == ["LSTMCell_forward"] * 6
@@ -161,7 +163,7 @@ def test_a_step_is_one_launch(library):
 @pytest.mark.parametrize("cell", [DiagonalLSTMCell(True), DiagonalLSTMCell(False), Normalised()], ids=repr)
 def test_all_steps_are_one_launch_where_units_do_not_wait_for_each_other(library, cell):
     rng = np.random.default_rng(14)
-    weights, x, start, lengths = problem(cell, rng, batch=3, steps=6)
+    weights, x, start, lengths = scan_arguments(cell, rng, batch=3, steps=6)
     library.launched.clear()
     _, _, cache = forward(library, cell, weights, x, start, lengths=lengths)
     backward(library, cell, cache, np.zeros((6, 3, 4)), start)
@@ -200,8 +202,8 @@ def test_cupy_has_the_functions_that_the_scan_uses(library):
     rng = np.random.default_rng(18)
     library.xp.used.clear()
     for cell in (LSTMCell(), RandomCell(4), RandomCell(29)):
-        on_host(library, cell, *problem(cell, rng, batch=3, steps=6), masked=True, rng=rng)
-    on_host(library, LSTMCell(), *problem(LSTMCell(), rng, batch=3, steps=6, projection=2), masked=True, rng=rng)
+        on_host(library, cell, *scan_arguments(cell, rng, batch=3, steps=6), masked=True, rng=rng)
+    on_host(library, LSTMCell(), *scan_arguments(LSTMCell(), rng, batch=3, steps=6, projection=2), masked=True, rng=rng)
     sum_rows(library, np.ones((3, 2)), np.array([1, 0, 1]), 2)
     assert library.xp.used > {"where", "concatenate", "argsort"}
     for name in library.xp.used:

@@ -15,16 +15,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from cupy_backend.test_cupy_backend import backend_on
-from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvcc, needs_nvrtc, nvcc
 from harness.cells import CELLS
-from harness.compare_scans import both_ways, problem
+from harness.compare_scans import both_ways, scan_arguments
 from harness.cuda import nvrtc
+from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus, nvcc, recurrences
+from harness.cuda.host_backend import backend_on
 from harness.cuda.host_cpp import HEAD, SMALL, HostLibrary
-from harness.needs import needs_compiler
+from harness.cuda.layouts import H200, LARGE, Forced
+from harness.needs import needs_compiler, needs_nvcc, needs_nvrtc
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
-from recurray_cupy import layout, recurrence_launch
+from recurray_cupy import recurrence_launch
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
@@ -33,7 +34,6 @@ from recurray_cupy.layout import TILES, Device, Work, layout_for
 from recurray_cupy.library import CompilationError, DoesNotFitError
 from recurray_cupy.strategies import STRATEGIES, WHOLE, strategies_for
 
-H200 = Device(multiprocessors=132, shared=232_448)
 T4 = Device(multiprocessors=40, shared=65_536)
 DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
 
@@ -141,27 +141,6 @@ SIZE_CLASSES = {
 }
 
 
-class Forced:
-    """In place of `layout_for`: a layout of a size class, backward with its units or, for the tile's sake, its own."""
-
-    def __init__(self, name):
-        self.units, self.batch, *self.layout = SIZE_CLASSES[name]
-
-    def __call__(self, work, device, *, resident):
-        block_units, block_rows, tile, threads, chunk, chunks = self.layout
-        groups = -(-work.units // block_units), -(-work.batch // block_rows)
-        device = Device(multiprocessors=100, shared=10**6, threads=threads)
-        found = layout._laid_out(work, device, block_units, block_rows, groups, tile)
-        assert found is not None
-        found = replace(found, chunk=chunk or found.chunk)  # there is room enough for a larger one
-        if chunks is None:
-            return found
-        return replace(found, resident=chunks * chunk, shared=found.shared + 10**4)
-
-
-LARGE = Device(multiprocessors=100, shared=10**6)
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
@@ -189,14 +168,16 @@ def on_host(library, strategy, *arguments, **options):
 @pytest.mark.parametrize("name", SIZE_CLASSES)
 @pytest.mark.parametrize("cell", [LSTMCell(), GRUCell()], ids=str)
 def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name, strategy):
-    forced = Forced(name)
+    forced = Forced(SIZE_CLASSES[name])
     monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     rng = np.random.default_rng(1)
     ways = {"persistent": [(False, True), (True, False)], "step": [(True, True)]}[strategy]
     if strategy == "persistent" and cell == LSTMCell():
         ways += [(False, False), (True, True)]
     for ragged, reverse in ways:
-        arguments = problem(cell, rng, batch=forced.batch, steps=6, size=forced.units, ragged=ragged, bias=ragged)
+        arguments = scan_arguments(
+            cell, rng, batch=forced.batch, steps=6, size=forced.units, ragged=ragged, bias=ragged
+        )
         library.launched.clear()
         on_host(library, strategy, cell, *arguments, rng=rng, reverse=reverse, masked=reverse != ragged)
         assert len(library.launched) == (5 if strategy == "persistent" else 30)  # 3 times forward, twice backward
@@ -205,11 +186,11 @@ def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name,
 @needs_compiler
 @pytest.mark.parametrize("cell", DENSE, ids=repr)
 def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, cell):
-    forced = Forced("units shared")
+    forced = Forced(SIZE_CLASSES["units shared"])
     monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     rng = np.random.default_rng(2)
     for batch, steps in [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]:
-        arguments = problem(cell, rng, batch=batch, steps=steps, size=forced.units)
+        arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=forced.units)
         on_host(library, "persistent", cell, *arguments, rng=rng, masked=batch == 3)
 
 
@@ -231,7 +212,7 @@ def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
     rng = np.random.default_rng(3)
     for strategy, cell in (("persistent", LSTMCell()), ("step", GRUCell())):
         for size, batch in [(13, 5)]:
-            arguments = problem(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
+            arguments = scan_arguments(cell, rng, batch=batch, steps=6, size=size, dtype="float32")
             on_host(library, strategy, cell, *arguments, rng=rng)
     assert any(layout.unit_groups > 1 for layout in library.layouts)
 
@@ -239,9 +220,9 @@ def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("offset", [0, 1])
 def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     rng = np.random.default_rng(14)
-    weights, *rest = problem(LSTMCell(), rng, batch=3, steps=5, size=8)
+    weights, *rest = scan_arguments(LSTMCell(), rng, batch=3, steps=5, size=8)
     buffer = np.empty(weights.recurrent.size + 8)
     first = -(buffer.ctypes.data // 8) % 4 + offset  # from an address that four numbers may be read from, or not
     moved = buffer[first : first + weights.recurrent.size].reshape(weights.recurrent.shape)
@@ -253,11 +234,11 @@ def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
 @needs_compiler
 def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 2 steps
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     rng = np.random.default_rng(4)
     for reverse in (False, True):
         library.launched.clear()
-        arguments = problem(LSTMCell(), rng, batch=3, steps=6, size=8)
+        arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6, size=8)
         on_host(library, "persistent", LSTMCell(), *arguments, rng=rng, reverse=reverse)
         assert len(library.launched) > 5
 
@@ -284,11 +265,11 @@ class Changed:
 @needs_compiler
 @pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
 def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, keep):
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced("units shared"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL",))
     absent = Changed(host, lambda line: line.replace("release_one(", "if (blockIdx.x != 1) release_one("))
     rng = np.random.default_rng(5)
-    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=8, ragged=False)
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=6, size=8, ragged=False)
     backend = backend_on(absent if keep else host)
     backend.strategy = "persistent"
     y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
@@ -333,7 +314,7 @@ MISTAKES = {
 
 @needs_compiler
 def test_mistakes_are_caught(tmp_path, monkeypatch):
-    forced = Forced("units and rows shared")
+    forced = Forced(SIZE_CLASSES["units and rows shared"])
     forced.layout = [4, 2, (2, 1), 16, 2, 0]
     monkeypatch.setattr(recurrence_launch, "layout_for", forced)
     patient = HostLibrary(tmp_path, gpu=LARGE)
@@ -350,7 +331,7 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
         caught = False
         for reverse in (False, True):
             rng = np.random.default_rng(6)
-            arguments = problem(LSTMCell(), rng, batch=5, steps=6, size=9)
+            arguments = scan_arguments(LSTMCell(), rng, batch=5, steps=6, size=9)
             with np.errstate(all="ignore"):
                 try:
                     on_host(library, "persistent", LSTMCell(), *arguments, rng=rng, masked=True, reverse=reverse)
@@ -445,25 +426,6 @@ COMMON = [(LSTMCell(), (4, 1)), (LSTMCell(), (6, 8)), (GRUCell(), (4, 8))]  # on
 REST = [(cell, (2, 1)) for cell in DENSE[1:]] + [(LSTMCell(), tile) for tile in TILES]
 
 
-def kernels_of(pairs, dtype="float32", ways=(True, None), small=""):
-    """Text of the kernels forward and backward, in namespaces of their own."""
-    kernels = [
-        compiled(cell).recurrence(keep=keep, small=small).kernel(tile, 256) for cell, tile in pairs for keep in ways
-    ]
-    sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
-    return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources)), len(sources)
-
-
-def compile_for_gpus(pairs, architecture, **options):
-    """Compile kernels to a cubin; none may spill registers or have more than there are."""
-    text, count = kernels_of(pairs, **options)
-    resources = nvrtc.resources_of(text, architecture)
-    assert len(resources) == count
-    for name, (registers, spilled) in resources.items():
-        assert registers <= 255, name  # 256 threads have no more each
-        assert not spilled, name
-
-
 @needs_nvrtc
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -484,7 +446,7 @@ def test_the_other_kernels_compile_for_gpus_without_spilling():
 @needs_nvcc
 def test_the_product_reads_what_others_wrote_past_the_first_cache(tmp_path):
     """And it has all its other operands in shared memory, read four at a time."""
-    text, _ = kernels_of([(LSTMCell(), (4, 8))], ways=(True,))
+    text, _ = recurrences([(LSTMCell(), (4, 8))], ways=(True,))
     nvcc(tmp_path, text, "-arch=compute_90", "--ptx", "-o", "kernels.ptx")
     ptx = (tmp_path / "kernels.ptx").read_text()
     for wanted in ("ld.relaxed.gpu.global.v4.f32", "ld.acquire.gpu", "red.release.gpu", "ld.shared.v4.f32"):
@@ -507,7 +469,7 @@ def test_the_backend_runs_the_strategy_that_is_asked_for(tmp_path):
     library = HostLibrary(tmp_path)
     backend = backend_on(library)
     rng = np.random.default_rng(7)
-    arguments = problem(LSTMCell(), rng, batch=3, steps=6)
+    arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6)
     counts = {"auto": 5, "persistent": 5, "step": 30, "fused": 30, "reference": 0}
     for strategy, count in counts.items():
         backend.strategy = strategy
@@ -528,7 +490,7 @@ def test_parts_that_are_computed_again_equal_the_reference(tmp_path, reverse):
     backend = backend_on(library)
     backend.steps_together = 2
     rng = np.random.default_rng(10)
-    weights, x, start, lengths = problem(LSTMCell(), rng, batch=3, steps=7)
+    weights, x, start, lengths = scan_arguments(LSTMCell(), rng, batch=3, steps=7)
     dy, dend = rng.standard_normal((7, 3, 4)), tuple(rng.standard_normal((3, 4)) for _ in start)
     options = {"lengths": lengths, "reverse": reverse}
     y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start, recompute=3, **options)
@@ -561,7 +523,7 @@ def test_a_strategy_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, 
     backend = backend_on(Changed(library, refused=refuse(error, what)))
     backend.strategy = "persistent"
     rng = np.random.default_rng(8)
-    weights, x, start, _ = problem(LSTMCell(), rng, batch=3, steps=6, size=16, ragged=False)
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=6, size=16, ragged=False)
     expected = scan.forward(LSTMCell(), weights, x, start)[0]
     with pytest.warns(
         UserWarning, match=f"LSTMCell runs by the strategy '{then}': LSTMCell_forward.* can't be"
@@ -592,15 +554,15 @@ def test_a_strategy_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
         ),
         (RNNCell(), 400, "fused", "the weights of 400 units, in float64, don't fit into"),
     ]:
-        weights, x, start, _ = problem(cell, rng, batch=3, steps=5, size=size, ragged=False)
+        weights, x, start, _ = scan_arguments(cell, rng, batch=3, steps=5, size=size, ragged=False)
         with pytest.warns(UserWarning, match=f"{type(cell).__name__} runs by the strategy '{strategy}': {why}") as told:
             backend.scan_forward(cell, weights, x, start)
         assert len(told) == 1
     backend.strategy = "auto"
     with warnings.catch_warnings(action="error"):  # the rule knows
-        weights, x, start, _ = problem(RNNCell(), rng, batch=3, steps=5, size=40, ragged=False)
+        weights, x, start, _ = scan_arguments(RNNCell(), rng, batch=3, steps=5, size=40, ragged=False)
         backend.scan_forward(RNNCell(), weights, x, start)
-        weights, x, start, _ = problem(DiagonalLSTMCell(True), rng, batch=3, steps=5, ragged=False)
+        weights, x, start, _ = scan_arguments(DiagonalLSTMCell(True), rng, batch=3, steps=5, ragged=False)
         backend.strategy = "persistent"
         backend.scan_forward(DiagonalLSTMCell(True), weights, x, start)
 

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cupy_backend.test_cupy_backend import backend_on
-from cupy_backend.test_cupy_kernels import ARCHITECTURES, needs_nvrtc
-from cupy_backend.test_cupy_strategies import H200, LARGE, Forced, compile_for_gpus
 from harness import compare_scans
-from harness.compare_scans import both_ways, problem
+from harness.compare_scans import both_ways, scan_arguments
+from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus
+from harness.cuda.host_backend import backend_on
 from harness.cuda.host_cpp import HostLibrary
-from harness.needs import needs_compiler
+from harness.cuda.layouts import H200, LARGE, Forced
+from harness.needs import needs_compiler, needs_nvrtc
 from recurray.cells import GRUCell, LSTMCell, MGUCell
 from recurray_cupy import recurrence_launch
 from recurray_cupy.backward import backward
@@ -43,13 +43,6 @@ SIZE_CLASSES = {
 }
 
 
-def forced(name):
-    """A layout of a size class."""
-    found = Forced.__new__(Forced)
-    found.units, found.batch, *found.layout = SIZE_CLASSES[name]
-    return found
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
@@ -67,7 +60,7 @@ def library(tmp_path_factory):
 def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batch, rng, **options):
     """Compare everything with the reference in float32; recurrent weights are small, as errors grow by them."""
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
-    weights, *rest = problem(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
+    weights, *rest = scan_arguments(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
     weights = replace(weights, recurrent=weights.recurrent / units**0.5)
     ways = partial(forward, library, strategy=strategy, small=small), partial(backward, library, strategy=strategy)
     both_ways(*ways, cell, weights, *rest, rng=rng, masked=True, **options)
@@ -78,7 +71,7 @@ def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batc
 @pytest.mark.parametrize(("cell", "small"), [(LSTMCell(), "float16"), (GRUCell(), "bfloat16")], ids=repr)
 @pytest.mark.parametrize("name", SIZE_CLASSES)
 def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, small):
-    layout, rng = forced(name), np.random.default_rng(1)
+    layout, rng = Forced(SIZE_CLASSES[name]), np.random.default_rng(1)
     monkeypatch.setattr(recurrence_launch, "layout_for", layout)
     sizes = {"units": layout.units, "batch": layout.batch}
     reverse = list(SIZE_CLASSES).index(name) % 2 == 0
@@ -89,9 +82,9 @@ def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, 
 @pytest.mark.parametrize("small", SMALL)
 def test_kernels_and_library_round_alike(library, monkeypatch, small):
     """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
-    layout, rng, outputs = forced("units and rows shared"), np.random.default_rng(2), []
+    layout, rng, outputs = Forced(SIZE_CLASSES["units and rows shared"]), np.random.default_rng(2), []
     monkeypatch.setattr(recurrence_launch, "layout_for", layout)
-    weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
     for strategy in ("persistent", "step", "fused"):
         outputs.append(forward(library, LSTMCell(), weights, x, start, strategy=strategy, small=small)[0])
     np.testing.assert_allclose(outputs[0], outputs[2], rtol=0, atol=2e-6)
@@ -108,7 +101,7 @@ def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, 
     close_to_float32(monkeypatch, library, "fused", cell, small, units=6, batch=3, rng=rng)
     if cell == LSTMCell():
         monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
-        weights, *rest = problem(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
+        weights, *rest = scan_arguments(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
         weights = replace(weights, recurrent=weights.recurrent / 3)
         ways = partial(forward, library, small=small), partial(backward, library)
         both_ways(*ways, cell, weights, *rest, rng=rng)
@@ -138,9 +131,9 @@ def test_mistakes_are_caught(tmp_path, monkeypatch, name):
     old, new = MISTAKES[name]
     assert old in tensor_core_text("float16")
     monkeypatch.setattr(text, lambda small: tensor_core_text(small).replace(old, new))
-    monkeypatch.setattr(recurrence_launch, "layout_for", forced("two tiles side by side"))
+    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["two tiles side by side"]))
     library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
-    weights, x, start, _ = problem(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
     found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", small="float16", keep=False)[0]
     right = forward(library, LSTMCell(), weights, x, start, small="float16", keep=False)[0]
     assert not np.abs(found - right).max() < 0.05
@@ -196,7 +189,7 @@ def test_the_backend_rounds_float32_alone(tmp_path):
     for dtype, small in itertools.product(("float32", "float64"), (None, *SMALL)):
         backend = backend_on(library)
         backend.strategy, backend.compute_dtype = "fused", small
-        arguments = problem(LSTMCell(), np.random.default_rng(7), batch=3, steps=5, ragged=False, dtype=dtype)
+        arguments = scan_arguments(LSTMCell(), np.random.default_rng(7), batch=3, steps=5, ragged=False, dtype=dtype)
         outputs[dtype, small] = backend.scan_forward(LSTMCell(), *arguments[:3])[0]
         assert outputs[dtype, small].dtype == dtype
     np.testing.assert_array_equal(outputs["float64", "float16"], outputs["float64", None])

@@ -10,10 +10,13 @@ from recurray import scan
 from recurray.arrays import mean_over_units, tanh
 from recurray.cells import Cell, CellGradients, Weights
 
+SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]  # rows and steps
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # relative to the largest element
 
 
-def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True, dtype="float64"):
+def scan_arguments(
+    cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True, dtype="float64"
+):
     """Random weights, input, start state and lengths."""
     output = projection or size
 

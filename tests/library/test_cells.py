@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness import assert_all_close, assert_all_same, here, host, layer_for, leaves, obtain, results
+from harness import assert_all_close, assert_all_same, here, host, layer_for, leaves, obtain, problem, results
 from harness import named as named_leaves
-from harness import problem as problem_of
 from harness.cells import CELLS, at_random
+from harness.compare_scans import SIZES, both_ways, scan_arguments
 from harness.oracles import finite_differences
-from numpy_backend.test_numpy_backend import SIZES, both_ways, problem
 from recurray.arrays import Array, mean_over_units, namespace_of, sigmoid, tanh
 from recurray.backend import Backend
 from recurray.cells import (
@@ -63,12 +62,14 @@ def test_the_gradients_of_a_layer(cell: Cell, platform: str) -> None:
 @EVERY_CELL
 def test_the_numpy_backend_equals_the_reference(cell: Cell, reverse: bool) -> None:
     """For batches of one row, of none, sequences of no steps, ragged rows; with and without recurrent dropout."""
-    rng = np.random.default_rng(7)
+    rng, backend = np.random.default_rng(7), rr.get_backend("numpy", engine="numpy")
+    ways = backend.scan_forward, backend.scan_backward
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it says so where it leaves a cell to the reference
         for number, (batch, steps) in enumerate(SIZES):
-            arguments = problem(cell, rng, batch=batch, steps=steps, ragged=number % 2 == 0, bias=number % 3 > 0)
-            both_ways(cell, *arguments, reverse=reverse, rng=rng, masked=bool(cell.outer_gates) and number % 2 == 1)
+            arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=number % 2 == 0, bias=number % 3 > 0)
+            masked = bool(cell.outer_gates) and number % 2 == 1
+            both_ways(*ways, cell, *arguments, reverse=reverse, rng=rng, masked=masked)
 
 
 @EVERY_CELL
@@ -124,7 +125,7 @@ def test_streaming(cell: Cell, dtype: str) -> None:
 def test_options_of_a_layer_together(seed: int, platform: str) -> None:
     """Any cell with any options of `Recurrent`: in training and inference every backend gives the same numbers."""
     case, reference, backend = at_random(seed), obtain("reference"), obtain(platform)
-    given = problem_of(case)
+    given = problem(case)
     for training in (True, False):
         expected = host(reference, results(layer_for(case, given, reference), given, training))
         assert_all_close(backend, results(layer_for(case, given, backend), given, training), expected)

@@ -30,9 +30,9 @@ from harness import (
     problem,
 )
 from harness.cases import CASES, OPTIONS
+from harness.losses import LOSSES
+from harness.optimizers import RICHEST
 from harness.problems import Given
-from library.test_losses import CASES as LOSSES
-from library.test_optim import RICHEST
 from recurray.backend import Backend
 
 Call = Callable[[], dict[str, Any]]

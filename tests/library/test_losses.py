@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import array_api_strict
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.losses import LOSSES, Loss
 from harness.needs import need
 from recurray import losses
 
@@ -25,60 +25,7 @@ def _no_floating_point_errors() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Case:
-    """A loss, how to draw inputs for it, and its name in torch.nn.functional."""
-
-    loss: Callable[..., Any]
-    torch_name: str
-    kind: str  # of the inputs
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def by_class(self) -> bool:
-        return self.kind in ("classes", "class probabilities", "log-probabilities")
-
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Return a prediction and a target; where there are classes, 4 of them on a further axis."""
-        if self.by_class:
-            prediction = 3 * rng.standard_normal((*shape, 4))
-            if self.kind == "log-probabilities":
-                prediction -= np.log(np.sum(np.exp(prediction), axis=-1, keepdims=True))
-            if self.kind == "class probabilities":
-                target = rng.random((*shape, 4))
-                return prediction, target / target.sum(axis=-1, keepdims=True)
-            return prediction, rng.integers(0, 4, shape)
-        if self.kind == "probability":
-            return rng.uniform(0.05, 0.95, shape), rng.random(shape)
-        if self.kind == "logit":
-            return 3 * rng.standard_normal(shape), rng.random(shape)
-        return 3 * rng.standard_normal(shape), rng.standard_normal(shape)
-
-    def __call__(self, prediction: Any, target: Any, reduction: str = "mean", **more: Any) -> tuple[Any, Any]:
-        return self.loss(prediction, target, reduction, **dict(self.options), **more)
-
-    def torch(self, prediction: Any, target: Any, reduction: str) -> Any:
-        import torch
-
-        options = {name: value for name, value in self.options if name != "from_logits"}
-        return getattr(torch.nn.functional, self.torch_name)(prediction, target, reduction=reduction, **options)
-
-
-CASES = {
-    "mse": Case(losses.mse, "mse_loss", "number"),
-    "mae": Case(losses.mae, "l1_loss", "number"),
-    "huber": Case(losses.huber, "huber_loss", "number"),
-    "huber 0.3": Case(losses.huber, "huber_loss", "number", (("delta", 0.3),)),
-    "huber 5": Case(losses.huber, "huber_loss", "number", (("delta", 5.0),)),
-    "bce": Case(losses.binary_cross_entropy, "binary_cross_entropy", "probability"),
-    "bce logits": Case(
-        losses.binary_cross_entropy, "binary_cross_entropy_with_logits", "logit", (("from_logits", True),)
-    ),
-    "cross entropy": Case(losses.cross_entropy, "cross_entropy", "classes"),
-    "cross entropy soft": Case(losses.cross_entropy, "cross_entropy", "class probabilities"),
-    "nll": Case(losses.nll, "nll_loss", "log-probabilities"),
-}
-every_loss = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_loss = pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
@@ -120,7 +67,7 @@ class TestAgainstPyTorch:
         need("torch")
 
     @staticmethod
-    def expected(case: Case, prediction: np.ndarray, target: np.ndarray, reduction: str) -> tuple[Any, Any]:
+    def expected(case: Loss, prediction: np.ndarray, target: np.ndarray, reduction: str) -> tuple[Any, Any]:
         import torch
 
         leaf = torch.tensor(prediction, requires_grad=True)
@@ -138,7 +85,7 @@ class TestAgainstPyTorch:
     @every_loss
     @every_reduction
     @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 4), ()])
-    def test_value_and_gradient(self, case: Case, reduction: str, shape: tuple[int, ...]) -> None:
+    def test_value_and_gradient(self, case: Loss, reduction: str, shape: tuple[int, ...]) -> None:
         prediction, target = map(read_only, case.draw(np.random.default_rng(len(shape)), shape))
         value, gradient = case(prediction, target, reduction)
         wanted_value, wanted_gradient = self.expected(case, prediction, target, reduction)
@@ -151,15 +98,15 @@ class TestAgainstPyTorch:
         x = read_only([0.0, 1.5, -2.0])
         for name in ("mse", "mae", "huber"):
             for got, wanted in zip(
-                CASES[name](x, x, reduction), self.expected(CASES[name], x, x, reduction), strict=True
+                LOSSES[name](x, x, reduction), self.expected(LOSSES[name], x, x, reduction), strict=True
             ):
                 np.testing.assert_array_equal(got, wanted)
 
     def test_huber_at_delta(self) -> None:
         prediction, target = read_only([-2.0, -1.0, -0.3, 0.3, 1.0, 2.0]), read_only(np.zeros(6))
         for name in ("huber", "huber 0.3"):
-            value, gradient = CASES[name](prediction, target, "none")
-            wanted_value, wanted_gradient = self.expected(CASES[name], prediction, target, "none")
+            value, gradient = LOSSES[name](prediction, target, "none")
+            wanted_value, wanted_gradient = self.expected(LOSSES[name], prediction, target, "none")
             assert_close(value, wanted_value, rtol=1e-15)
             assert_close(gradient, wanted_gradient, rtol=1e-15)
 
@@ -168,7 +115,7 @@ class TestAgainstPyTorch:
         prediction, target = (read_only(a.reshape(-1)) for a in np.meshgrid(p, np.array([0.0, 1.0, 0.3])))
         with np.errstate(under="ignore"):
             value, gradient = losses.binary_cross_entropy(prediction, target, "none")
-        wanted_value, wanted_gradient = self.expected(CASES["bce"], prediction, target, "none")
+        wanted_value, wanted_gradient = self.expected(LOSSES["bce"], prediction, target, "none")
         assert wanted_value.max() == 100  # the limit is reached
         assert_close(value, wanted_value, rtol=1e-12)
         assert_close(gradient, wanted_gradient, rtol=1e-8)  # PyTorch's 1e-12 is a float32
@@ -176,7 +123,7 @@ class TestAgainstPyTorch:
     def test_class_weights_that_are_no_probabilities(self) -> None:
         rng = np.random.default_rng(0)
         prediction, target = read_only(rng.standard_normal((5, 4))), read_only(3 * rng.random((5, 4)))
-        case = CASES["cross entropy soft"]
+        case = LOSSES["cross entropy soft"]
         for got, wanted in zip(case(prediction, target), self.expected(case, prediction, target, "mean"), strict=True):
             assert_close(got, wanted, rtol=1e-12, atol=1e-14)
 
@@ -184,7 +131,7 @@ class TestAgainstPyTorch:
 @every_loss
 @every_reduction
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradient_is_the_derivative_of_the_value(case: Case, reduction: str, masked: bool) -> None:
+def test_gradient_is_the_derivative_of_the_value(case: Loss, reduction: str, masked: bool) -> None:
     rng = np.random.default_rng(3)
     prediction, target = case.draw(rng, (3, 4))
     mask = {"mask": rng.random((3, 4)) < 0.5} if masked else {}
@@ -207,7 +154,7 @@ def test_gradient_is_the_derivative_of_the_value(case: Case, reduction: str, mas
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_library_gives_numpys_numbers(
-    case: Case, reduction: str, to_library: Callable[[np.ndarray], Any], dtype: str, masked: bool
+    case: Loss, reduction: str, to_library: Callable[[np.ndarray], Any], dtype: str, masked: bool
 ) -> None:
     rng = np.random.default_rng(4)
     prediction, target = case.draw(rng, (3, 5))
@@ -232,7 +179,7 @@ def test_every_library_gives_numpys_numbers(
 @every_library
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_masked_out_elements_can_hold_anything(
-    case: Case, reduction: str, to_library: Callable[[np.ndarray], Any]
+    case: Loss, reduction: str, to_library: Callable[[np.ndarray], Any]
 ) -> None:
     rng = np.random.default_rng(5)
     prediction, target = case.draw(rng, (4, 5))
@@ -252,14 +199,14 @@ def test_masked_out_elements_can_hold_anything(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    case=st.sampled_from(list(CASES.values())),
+    case=st.sampled_from(list(LOSSES.values())),
     reduction=st.sampled_from(REDUCTIONS),
     shape=st.lists(st.integers(0, 4), max_size=3).map(tuple),
     share=st.sampled_from([0.0, 0.3, 0.8, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_masked_is_the_loss_of_what_counts(
-    case: Case, reduction: str, shape: tuple[int, ...], share: float, seed: int
+    case: Loss, reduction: str, shape: tuple[int, ...], share: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     prediction, target = case.draw(rng, shape)
@@ -278,7 +225,7 @@ def test_masked_is_the_loss_of_what_counts(
 @every_loss
 @every_reduction
 @every_library
-def test_empty_or_nothing_that_counts_is_0(case: Case, reduction: str, to_library: Callable[[np.ndarray], Any]) -> None:
+def test_empty_or_nothing_that_counts_is_0(case: Loss, reduction: str, to_library: Callable[[np.ndarray], Any]) -> None:
     rng = np.random.default_rng(6)
     for shape in ((0,), (0, 3), (3, 0)):
         prediction, target = map(to_library, case.draw(rng, shape))
@@ -344,7 +291,7 @@ class TestExtremes:
         np.testing.assert_array_equal(gradient, [1.0, -1.0])
 
     @every_loss
-    def test_nan_that_counts_is_seen(self, case: Case) -> None:
+    def test_nan_that_counts_is_seen(self, case: Loss) -> None:
         prediction, target = case.draw(np.random.default_rng(7), (3, 2))
         prediction[1, 0] = np.nan
         value, gradient = case(prediction, target, "none")
@@ -371,7 +318,7 @@ class TestClasses:
         assert np.count_nonzero(wanted_gradient < 0) == 3
 
     def test_certain_classes_are_probabilities_of_1(self) -> None:
-        prediction, target = CASES["cross entropy"].draw(np.random.default_rng(9), (6,))
+        prediction, target = LOSSES["cross entropy"].draw(np.random.default_rng(9), (6,))
         for reduction in REDUCTIONS:
             hard = losses.cross_entropy(prediction, target, reduction)
             soft = losses.cross_entropy(prediction, np.eye(4)[target], reduction)
@@ -446,7 +393,7 @@ class TestRefusals:
             loss(*arguments, **options)
 
     def test_target_of_the_other_precision_is_converted(self) -> None:
-        for case in (CASES["mse"], CASES["cross entropy soft"]):
+        for case in (LOSSES["mse"], LOSSES["cross entropy soft"]):
             for dtype, other in (("float32", "float64"), ("float64", "float32")):
                 prediction, target = case.draw(np.random.default_rng(2), (3,))
                 for result in case(prediction.astype(dtype), target.astype(other)):
@@ -458,7 +405,7 @@ class TestRefusals:
         assert value == 1.0
 
     def test_results_are_arrays_of_their_own(self) -> None:
-        for case in CASES.values():
+        for case in LOSSES.values():
             prediction, target = case.draw(np.random.default_rng(1), ())
             for reduction in REDUCTIONS:
                 for result in case(prediction, target, reduction):

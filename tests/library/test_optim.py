@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness.needs import need
+from harness.optimizers import RICHEST
 from recurray import optim
 
 Arrays = dict[str, np.ndarray]
@@ -50,16 +51,6 @@ CONFIGURATIONS = [(name, options) for name, choices in OPTIONS.items() for optio
 every_configuration = pytest.mark.parametrize(
     ("name", "options"), CONFIGURATIONS, ids=[f"{name}-{options}" for name, options in CONFIGURATIONS]
 )
-# The most moments that each optimizer can have, and everything switched on.
-RICHEST = {
-    "SGD": {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True},
-    "Adam": {"weight_decay": 0.1, "amsgrad": True},
-    "AdamW": {"weight_decay": 0.1, "amsgrad": True},
-    "NAdam": {"weight_decay": 0.1, "momentum_decay": 0.5},
-    "RMSprop": {"weight_decay": 0.1, "momentum": 0.6, "centered": True},
-    "Adagrad": {"weight_decay": 0.1, "lr_decay": 0.2, "initial_accumulator_value": 0.4},
-    "Adadelta": {"weight_decay": 0.1, "rho": 0.6},
-}
 every_optimizer = pytest.mark.parametrize(("name", "options"), RICHEST.items(), ids=RICHEST)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import recurray as rr
 from harness import obtain
-from harness.compare_scans import problem
+from harness.compare_scans import scan_arguments
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, SLSTMCell, ZoneoutCell
 
 BATCH, STEPS, FEATURES, SIZE, PROJECTION = 4, 6, 3, 5, 2
@@ -31,7 +31,7 @@ def forward(engine, cell=None, *, masked=False, seed=0, **options):
     cell = cell or LSTMCell()
     sizes = {"batch": BATCH, "steps": STEPS, "features": FEATURES, "size": SIZE, "ragged": False} | options
     rng = np.random.default_rng(seed)
-    weights, x, start, _ = problem(cell, rng, **sizes)
+    weights, x, start, _ = scan_arguments(cell, rng, **sizes)
     mask = rng.random(start[0].shape) if masked else None
     y, end, cache = engine.scan_forward(cell, weights, x, start, output_mask=mask)
     return weights, x, start, y, end, cache
@@ -151,7 +151,7 @@ def test_weights_that_do_not_belong_are_refused(engine, keep):
 
 @pytest.mark.parametrize("cell", [GRUCell(reset_after=False), SLSTMCell(), RNNCell()], ids=repr)
 def test_a_projection_is_refused_where_the_cell_reads_the_output(engine, cell):
-    weights, x, start, _ = problem(
+    weights, x, start, _ = scan_arguments(
         cell, np.random.default_rng(0), batch=BATCH, steps=STEPS, size=SIZE, projection=PROJECTION, ragged=False
     )
     if compiled_cell(cell).reads_output:
@@ -200,7 +200,9 @@ def test_input_start_and_mask_that_do_not_belong_are_refused(engine):
 
 def test_sizes_of_zero_are_refused(engine):
     for options in ({"features": 0}, {"size": 0}):
-        weights, x, start, _ = problem(LSTMCell(), np.random.default_rng(0), batch=2, steps=3, ragged=False, **options)
+        weights, x, start, _ = scan_arguments(
+            LSTMCell(), np.random.default_rng(0), batch=2, steps=3, ragged=False, **options
+        )
         with pytest.raises(ValueError, match="at least 1"):
             engine.scan_forward(LSTMCell(), weights, x, start)
 
@@ -236,7 +238,9 @@ def test_lengths_of_any_whole_numbers_are_the_same(engine, kind):
 
 def test_draws_that_do_not_belong_are_refused(engine):
     cell = ZoneoutCell(LSTMCell(), 0.1, 0.2)
-    weights, x, start, _ = problem(cell, np.random.default_rng(0), batch=BATCH, steps=STEPS, size=SIZE, ragged=False)
+    weights, x, start, _ = scan_arguments(
+        cell, np.random.default_rng(0), batch=BATCH, steps=STEPS, size=SIZE, ragged=False
+    )
     names = list(cell.draws)
     assert len(names) == 2
     whole = np.ones((STEPS, BATCH, SIZE))

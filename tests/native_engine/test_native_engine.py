@@ -7,7 +7,7 @@ import pytest
 
 from harness import obtain, why_absent
 from harness.cells import CELLS
-from harness.compare_scans import Centred, Normalised, Squared, both_ways, problem, run
+from harness.compare_scans import Centred, Normalised, Squared, both_ways, run, scan_arguments
 from harness.random_cell import RandomCell
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
@@ -31,7 +31,7 @@ def engine(request):
 
 def check(engine, cell, sizes, rng, *, reverse=False, masked=False, **options):
     batch, steps, size, features = sizes
-    arguments = problem(cell, rng, batch=batch, steps=steps, size=size, features=features, **options)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=size, features=features, **options)
     weights = arguments[0]
     for field in (
         "input",
@@ -85,7 +85,7 @@ def test_random_cells_equal_the_reference(engine, seed):
 def test_numbers_that_are_not_finite_spread_as_in_the_reference(engine, cell, value):
     """One such number in the input, one NaN in the start state of another row: everything else is as without them."""
     rng = np.random.default_rng(9)
-    weights, x, start, _ = problem(cell, rng, batch=14, steps=6, size=19, features=5, ragged=False)
+    weights, x, start, _ = scan_arguments(cell, rng, batch=14, steps=6, size=19, features=5, ragged=False)
     x[2, 3, 4] = value
     start[-1][8, 7] = np.nan
     draws = {name: (rng.random((6, 14, 19)) < p).astype(x.dtype) for name, p in cell.draws.items()}

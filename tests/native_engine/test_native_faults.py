@@ -12,7 +12,7 @@ import pytest
 
 import recurray as rr
 from harness import obtain
-from harness.compare_scans import problem
+from harness.compare_scans import scan_arguments
 from harness.needs import needs
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, SLSTMCell
@@ -66,7 +66,7 @@ def test_nothing_beyond_the_arrays_is_touched(monkeypatch, at_end, dtype):
         ):
             for batch, steps, size, features, projection in ((1, 2, 5, 3, 0), (3, 4, 17, 18, 0), (7, 3, 9, 65, 4)):
                 projection = projection if cell == LSTMCell() else 0
-                arguments = problem(
+                arguments = scan_arguments(
                     cell, rng, batch=batch, steps=steps, size=size, features=features, projection=projection,
                     ragged=False, dtype=dtype,
                 )  # fmt: skip
@@ -186,7 +186,7 @@ def test_what_the_engine_cannot_run_goes_to_numpy():
         def step_backward(self, d, saved, before, params):
             raise NotImplementedError
 
-    weights, x, start, _ = problem(Averaging(), np.random.default_rng(7), batch=2, steps=5, ragged=False)
+    weights, x, start, _ = scan_arguments(Averaging(), np.random.default_rng(7), batch=2, steps=5, ragged=False)
     assert "a step can't call numpy.mean" in backend.engine.refuses(Averaging(), weights, x)
     with pytest.warns(UserWarning, match="runs slowly"):
         y, _, _ = backend.scan_forward(Averaging(), weights, x, start)

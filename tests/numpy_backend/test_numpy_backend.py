@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-import recurray as rr
-from harness.compare_scans import draw
+from harness import compare_scans
+from harness.compare_scans import SIZES, scan_arguments
 from harness.named_cell import CELLS as NAMED_CELLS
 from harness.named_cell import NamedCell
 from harness.random_cell import RandomCell
@@ -32,68 +32,12 @@ from recurray_numpy.names import Word, is_called
 from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
 
-FAST, REFERENCE = NumpyBackend(engine="numpy"), rr.get_backend(np)
+FAST = NumpyBackend(engine="numpy")
 
 
-def problem(cell, rng, *, batch, steps, features=3, size=4, projection=0, bias=True, ragged=True):
-    """Random weights, input, start state and lengths."""
-    output = projection or size
-
-    def draw(*shape):
-        return rng.standard_normal(shape)
-
-    gates_in, gates_across = len(cell.input_gates) * size, len(cell.recurrent_gates) * size
-    weights = Weights(
-        input=draw(gates_in, features),
-        recurrent=draw(gates_across, output) if gates_across else None,
-        input_bias=draw(gates_in) if bias else None,
-        recurrent_bias=draw(gates_across) if bias and gates_across else None,
-        projection=draw(projection, size) if projection else None,
-        pointwise={name: draw(len(rows), size) for name, rows in cell.pointwise.items()},
-    )
-    start = tuple(draw(batch, output if name == "h" else size) for name in cell.states)
-    lengths = rng.integers(0, steps + 1, batch).tolist() if ragged else None
-    return weights, draw(steps, batch, features), start, lengths
-
-
-def both_ways(cell, weights, x, start, lengths, *, reverse, rng, masked=False):
-    """Run a cell forward (for inference too) and backward on both paths, and compare everything."""
-    results = []
-    size = len(weights.input) // len(cell.input_gates)
-    shape = (x.shape[0], x.shape[1], size)
-    draws = {name: draw(rng, shape, p, name in cell.sequence_draws, x.dtype) for name, p in cell.draws.items()}
-    means = dict(cell.draws)
-    options = {"lengths": lengths, "reverse": reverse}
-    if masked:
-        options["output_mask"] = (rng.random(start[0].shape) < 0.5) * 2.0
-    dy_rng = rng.integers(1 << 30)
-    for backend in (FAST, REFERENCE):
-        y, end, cache = backend.scan_forward(cell, weights, x, start, keep=True, draws=draws, **options)
-        plain = backend.scan_forward(cell, weights, x, start, keep=False, draws=draws, **options)
-        mean, _, _ = backend.scan_forward(cell, weights, x, start, keep=False, draws=means, **options)
-        assert plain[2] is None
-        later = np.random.default_rng(dy_rng)
-        dy, dend = later.standard_normal(y.shape), tuple(later.standard_normal(s.shape) for s in end)
-        dx, dstart, grads = backend.scan_backward(cell, cache, dy, dend)
-        again = backend.scan_backward(cell, cache, dy, dend)  # a cache can be used twice
-        np.testing.assert_array_equal(again[0], dx)
-        named = {"y": y, "plain y": plain[0], "mean y": mean, "dx": dx}
-        named |= {f"end {k}": a for k, a in enumerate(end)} | {f"plain end {k}": a for k, a in enumerate(plain[1])}
-        named |= {f"dstart {k}": a for k, a in enumerate(dstart)}
-        named |= {f.name: getattr(grads, f.name) for f in fields(grads) if f.name != "pointwise"}
-        results.append(named | dict(grads.pointwise))
-    fast, reference = results
-    assert fast.keys() == reference.keys()
-    for name, expected in reference.items():
-        if expected is None:
-            assert fast[name] is None
-        else:
-            assert fast[name].shape == expected.shape, name
-            scale = max(1.0, float(np.abs(expected).max(initial=0)))
-            np.testing.assert_allclose(fast[name], expected, rtol=0, atol=1e-11 * scale, err_msg=name)
-
-
-SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
+def both_ways(*arguments, **options):
+    """Compare the backend's scan with the reference's."""
+    compare_scans.both_ways(FAST.scan_forward, FAST.scan_backward, *arguments, **options)
 
 
 @pytest.mark.parametrize("cell", [LSTMCell(), DiagonalLSTMCell(True), DiagonalLSTMCell(False)], ids=repr)
@@ -102,7 +46,7 @@ SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
 def test_built_in_cells_equal_the_reference(cell, ragged, reverse):
     rng = np.random.default_rng(7)
     for batch, steps in SIZES:
-        both_ways(cell, *problem(cell, rng, batch=batch, steps=steps, ragged=ragged), reverse=reverse, rng=rng)
+        both_ways(cell, *scan_arguments(cell, rng, batch=batch, steps=steps, ragged=ragged), reverse=reverse, rng=rng)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -110,7 +54,7 @@ def test_built_in_cells_equal_the_reference(cell, ragged, reverse):
 def test_projection_equals_the_reference(bias, batch):
     rng = np.random.default_rng(8)
     cell = LSTMCell()
-    arguments = problem(cell, rng, batch=batch, steps=6, projection=2, bias=bias)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=6, projection=2, bias=bias)
     both_ways(cell, *arguments, reverse=False, rng=rng)
 
 
@@ -119,7 +63,7 @@ def test_random_cells_equal_the_reference(seed):
     rng = np.random.default_rng(seed)
     cell = RandomCell(seed)
     batch, steps = SIZES[seed % len(SIZES)]
-    arguments = problem(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=seed % 2 == 0, bias=seed % 3 > 0)
     both_ways(cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
@@ -127,7 +71,7 @@ def test_random_cells_equal_the_reference(seed):
 @pytest.mark.parametrize("cell", NAMED_CELLS)
 def test_a_cells_names_are_kept_apart_from_the_backends(cell, batch):
     rng = np.random.default_rng(14)
-    arguments = problem(cell, rng, batch=batch, steps=5, projection=2 if cell.projectable else 0)
+    arguments = scan_arguments(cell, rng, batch=batch, steps=5, projection=2 if cell.projectable else 0)
     for masked in (False, True) if cell.recurrent_gates else (False,):
         both_ways(cell, *arguments, reverse=False, rng=rng, masked=masked)
 
@@ -162,7 +106,7 @@ def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
     rng = np.random.default_rng(9)
     for cell in (LSTMCell(), DiagonalLSTMCell(True)):
         for batch in (1, 3):
-            both_ways(cell, *problem(cell, rng, batch=batch, steps=50), reverse=False, rng=rng)
+            both_ways(cell, *scan_arguments(cell, rng, batch=batch, steps=50), reverse=False, rng=rng)
 
 
 def test_runs_cover_every_valid_step_once():
@@ -199,9 +143,9 @@ def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
     rng = np.random.default_rng(13)
     for seed in range(12):
         cell = RandomCell(seed)
-        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=seed % 2 > 0, rng=rng)
+        both_ways(cell, *scan_arguments(cell, rng, batch=1, steps=8), reverse=seed % 2 > 0, rng=rng)
     for cell in (LSTMCell(), LSTMCell(peepholes=True, coupled=True), GRUCell(), GRUCell(reset_after=False), RNNCell()):
-        both_ways(cell, *problem(cell, rng, batch=1, steps=8), reverse=False, rng=rng)
+        both_ways(cell, *scan_arguments(cell, rng, batch=1, steps=8), reverse=False, rng=rng)
 
 
 def test_gates_without_a_product_share_one_activation():
@@ -242,13 +186,13 @@ class Bounded(Cell):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_bounds_ahead_of_the_loop_and_in_it_are_kept_apart(batch):
     rng = np.random.default_rng(15)
-    both_ways(Bounded(), *problem(Bounded(), rng, batch=batch, steps=6), reverse=False, rng=rng)
+    both_ways(Bounded(), *scan_arguments(Bounded(), rng, batch=batch, steps=6), reverse=False, rng=rng)
 
 
 def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
-        weights, *_ = problem(cell, rng, batch=1, steps=6)
+        weights, *_ = scan_arguments(cell, rng, batch=1, steps=6)
         prepared = Prepared(cell, compiled(cell).plan.row_gates, weights, as_they_lie=True)
         used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
@@ -273,7 +217,9 @@ def test_computing_again_changes_no_bit(cell, batch, dtype, monkeypatch):
     monkeypatch.setattr("recurray_numpy.products.COLUMNS", 100)
     rng = np.random.default_rng(12)
     for reverse, ragged in ((False, False), (True, True), (False, True)):
-        weights, x, start, lengths = problem(cell, rng, batch=batch, steps=150, features=5, size=7, ragged=ragged)
+        weights, x, start, lengths = scan_arguments(
+            cell, rng, batch=batch, steps=150, features=5, size=7, ragged=ragged
+        )
         weights = Weights(**{f.name: rounded(getattr(weights, f.name), dtype) for f in fields(weights)})
         x, start = rounded(x, dtype), rounded(start, dtype)
         drawn = {name: (rng.random((150, batch, 7)) < p).astype(dtype) for name, p in cell.draws.items()}
@@ -330,6 +276,6 @@ class Averaging(Cell):
 
 def test_a_cell_that_cannot_be_recorded_runs_by_the_reference_with_a_warning():
     rng = np.random.default_rng(11)
-    weights, x, start, lengths = problem(Averaging(), rng, batch=2, steps=5)
+    weights, x, start, lengths = scan_arguments(Averaging(), rng, batch=2, steps=5)
     with pytest.warns(UserWarning, match="Averaging runs slowly"):
         both_ways(Averaging(), weights, x, start, lengths, reverse=False, rng=rng)

@@ -12,8 +12,8 @@ import pytest
 import recurray as rr
 from harness import leaves
 from harness.cells import CELLS
+from harness.compare_scans import scan_arguments
 from harness.named_cell import CELLS as NAMED_CELLS
-from numpy_backend.test_numpy_backend import problem
 from recurray.cells import Cell, CellGradients
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.step import StackStep, step_of
@@ -62,7 +62,9 @@ def test_it_gives_the_numbers_of_the_long_way(cell: Cell, dtype: str) -> None:
 @pytest.mark.parametrize("cell", NAMED_CELLS)
 def test_a_cells_names_are_kept_apart_from_the_backends(cell: Cell) -> None:
     rng = np.random.default_rng(0)
-    weights, x, before, _ = problem(cell, rng, batch=1, steps=1, ragged=False, projection=2 if cell.projectable else 0)
+    weights, x, before, _ = scan_arguments(
+        cell, rng, batch=1, steps=1, ragged=False, projection=2 if cell.projectable else 0
+    )
     step = step_of(cell, weights)
     assert step is not None
     after = tuple(np.empty_like(state[0]) for state in before)

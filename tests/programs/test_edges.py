@@ -13,7 +13,7 @@ import pytest
 
 import recurray as rr
 from harness import edges, here, obtain, why_absent
-from harness.compare_scans import both_ways, problem
+from harness.compare_scans import both_ways, scan_arguments
 from harness.edges import EDGES, IN_C, IN_NUMPY, ON_GPU, Edge, Sizes
 from recurray import scan
 from recurray.arrays import AT_A_TIME, IN_BLOCK, MANY, SMALL, product_over_rows, sum_over_rows, tanh
@@ -35,7 +35,7 @@ def check(run: Any, cell: Any, sizes: Sizes, **options: Any) -> None:
     rng = np.random.default_rng(3)
     masked, reverse = options.pop("masked", False), options.pop("reverse", False)
     options.setdefault("ragged", False)
-    weights, x, start, lengths = problem(
+    weights, x, start, lengths = scan_arguments(
         cell, rng, batch=sizes.batch, steps=sizes.steps, size=sizes.units, features=sizes.features, **options
     )
     for field in ("input", "recurrent", "projection"):
@@ -173,7 +173,7 @@ def test_cupy_on_both_sides(edge: Edge) -> None:
     for k, sizes in enumerate(edge.problems):
         rng = np.random.default_rng(3)
         options = {"batch": sizes.batch, "steps": sizes.steps, "size": sizes.units, "features": sizes.features}
-        weights, x, start, _ = problem(edge.cell, rng, **options, ragged=False)
+        weights, x, start, _ = scan_arguments(edge.cell, rng, **options, ragged=False)
         for strategy in ("fused", "step", "persistent") if k < 3 else ("fused",):
             compare_on_device(rr.get_backend("cupy", strategy=strategy), edge.cell, weights, x, start)
     assert backend.name == "cupy"

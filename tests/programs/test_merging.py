@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness import obtain
-from harness.compare_scans import both_ways, problem
+from harness.compare_scans import both_ways, scan_arguments
 from recurray.arrays import namespace_of, tanh
 from recurray.cells import Cell, CellGradients
 from recurray.program import merged_gates, record
@@ -100,5 +100,5 @@ def test_such_cells_equal_the_reference(cell: Cell, engine: str) -> None:
     run = backend.engine if engine == "native" else backend
     rng = np.random.default_rng(0)
     for batch in (1, 3):
-        weights, x, start, lengths = problem(cell, rng, batch=batch, steps=6)
+        weights, x, start, lengths = scan_arguments(cell, rng, batch=batch, steps=6)
         both_ways(run.scan_forward, run.scan_backward, cell, weights, x, start, lengths, rng=rng)

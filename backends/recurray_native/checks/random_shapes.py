@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from harness.cells import CELLS
-from harness.compare_scans import both_ways, problem, run
+from harness.compare_scans import both_ways, run, scan_arguments
 from harness.random_cell import RandomCell
 from recurray_native import Engine, library, set_num_threads
 
@@ -29,7 +29,7 @@ def main(count: int, seed: int) -> None:
         batch, steps = rng.integers(1, 3, 2) if few else (rng.integers(0, 40 if large else 9), rng.integers(0, 9))
         size, features = rng.integers(1, (300 if few else 140) if large else 40, 2)
         set_num_threads(int(rng.integers(1, 5)))
-        weights, x, start, lengths = problem(
+        weights, x, start, lengths = scan_arguments(
             cell,
             rng,
             batch=int(batch),

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from cupy_backend.test_cupy_backend import backend_on, needs_compiler
+from harness.cuda.host_backend import backend_on
 from harness.cuda.host_cpp import HostLibrary
-from harness.needs import need
+from harness.needs import need, needs_compiler
 from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product

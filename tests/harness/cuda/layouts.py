@@ -1,0 +1,28 @@
+"""Layouts of the recurrence that no rule would choose: of small problems in several blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recurray_cupy.layout import Device, _laid_out
+
+H200 = Device(multiprocessors=132, shared=232_448)
+LARGE = Device(multiprocessors=100, shared=10**6)
+
+
+class Forced:
+    """In place of `layout_for`: a layout of a size class, backward with its units or, for the tile's sake, its own."""
+
+    def __init__(self, size_class):
+        self.units, self.batch, *self.layout = size_class
+
+    def __call__(self, work, device, *, resident):
+        block_units, block_rows, tile, threads, chunk, chunks = self.layout
+        groups = -(-work.units // block_units), -(-work.batch // block_rows)
+        device = Device(multiprocessors=100, shared=10**6, threads=threads)
+        found = _laid_out(work, device, block_units, block_rows, groups, tile)
+        assert found is not None
+        found = replace(found, chunk=chunk or found.chunk)  # there is room enough for a larger one
+        if chunks is None:
+            return found
+        return replace(found, resident=chunks * chunk, shared=found.shared + 10**4)
