@@ -281,7 +281,9 @@ class _Stage:
         self.early = [] if stage else whole.early
         skipped = ("input", INNER, INNER_BACKWARD)
         self.order = [k for k in whole.order if whole.computed_in(k) == stage and not whole._is(k, *skipped)]
-        self.registers = Registers[Slot](whole.values, self.order, (operand for operand, _ in self.copies))
+        self.registers = Registers[Slot]()
+        operands = [operand for k in self.order for operand in whole.values[k].operands]
+        self.registers.expect([*operands, *(operand for operand, _ in self.copies)])
 
     def write(self) -> None:
         """Write all instructions."""

@@ -15,14 +15,13 @@ from recurray.scan import check_dy
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward_loops import Backward
 from recurray_numpy.buffers import empty
-from recurray_numpy.code import Code, quietly
+from recurray_numpy.calls import Code, Kind, quietly
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.forward import ScanCache, by_length, by_row, chunk_of, run_forward, work_array
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run
-from recurray_numpy.writer import FLOATS, Kind
 
 
 def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Weights]:
@@ -97,7 +96,7 @@ def _backward_run(
         for name in part.timed:
             steps = arrays[name][first:last] if name in arrays else work[name][: last - first]
             found[name] = steps[::-1] if part.is_loop else steps
-        ready.function(part, dtype)(**found)
+        part.function(dtype)(**found)
 
     for first in reversed(range(0, run.steps, chunk)):  # chunks are cut from a run's start, wherever it is cut
         last = min(run.steps, first + chunk)
@@ -119,7 +118,7 @@ def _backward_run(
 
 def _kinds_of_chunk(code: Backward) -> dict[str, Kind]:
     """The work space for a chunk of steps, gates' gradients apart: arrays by name, and their kinds."""
-    return code.ahead.work | code.after.work | {name: FLOATS for name in code.loop.timed if name.startswith("kept")}
+    return code.ahead.work_of_steps | code.loop.work_of_steps | code.after.work_of_steps
 
 
 def _numbers(code: Backward, prepared: Prepared, output: int) -> int:

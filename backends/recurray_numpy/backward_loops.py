@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recurray.program import INNER_BACKWARD, Constant, values_of
-from recurray_numpy.code import Code, as_loop, at_once
+from recurray.program import INNER_BACKWARD, Constant, is_value, values_of
+from recurray_numpy.calls import Array, Code
 from recurray_numpy.forward_loop import Forward
-from recurray_numpy.goals import lines_of, targets_of
-from recurray_numpy.names import name_of, places_of_inputs
-from recurray_numpy.plan import Plan
-from recurray_numpy.writer import ROW, Writer
+from recurray_numpy.gate_order import GateOrder
+from recurray_numpy.lower import Goals, Segment, targets_of
+from recurray_numpy.names import of_cell, places_of_inputs, shared
+
+ZERO = Constant(0.0)
 
 
 @dataclass(frozen=True)
@@ -36,87 +37,81 @@ class _Parts:
     after: list[int]
 
 
-def backward_loops(plan: Plan, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
+def backward_loops(order: GateOrder, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
     """Write backward.
 
     Parameters
     ----------
-    plan : Plan
+    order : GateOrder
     forward : Forward
         Where forward left what backward reads.
     vector, projected, masked : bool
         As in `forward_loop`.
     """
-    program, gates, states = plan.step_backward, plan.gates_for(vector=vector), plan.cell.states
+    program, gates, states = order.step_backward, order.gates_for(vector=vector), order.cell.states
     outputs = program.outputs
-    parts = _parts(plan)
-    places = places_of_inputs(program, states="before")
+    parts = _parts(order)
+    places = places_of_inputs(program, each_step=True)
     for k, read in enumerate(program.values):
         if read.name.startswith("saved."):
             places[k] = forward.homes[read.name.removeprefix("saved.")]
-    rows = [k for k, place in places.items() if forward.kinds.get(place) == ROW]
-    carried = {program.find(f"d.{state}"): name_of("d", state) for state in states}
+    d = {state: of_cell("d", state, timed=False) for state in states}
+    carried = {program.find(f"d.{state}"): place for state, place in d.items()}
     if projected:
-        carried[program.find("d.h")] = "doutput"
+        carried[program.find("d.h")] = shared("doutput")
     carried.pop(-1, None)  # a state whose gradient isn't read
     places |= carried
 
     param_gradients = {name: value for name, value in outputs.items() if name.startswith("params.")}
     results = values_of(param_gradients.values())
-    read_later = {operand for k in parts.loop + parts.after for operand in program.values[k].reads}
-    read_later |= values_of(outputs.values())
-    ahead = Writer(program, "a", vector=vector, rows=rows).write(
-        parts.ahead, places, kept=read_later & set(parts.ahead)
-    )
+    read_after = program.read_by(parts.after)
+    read_later = program.read_by(parts.loop) | read_after | values_of(outputs.values())
+    ahead = Segment(program, "a", places, vector=vector, timed=True)
+    ahead.lower(parts.ahead, kept=read_later & set(parts.ahead))
 
     # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
     gradients = [outputs[f"x.{gate}"] for gate in gates.of_input]
     gradients += [outputs[f"h.{gate}"] for gate in gates.apart + gates.inner]
-    gate_goals = list(zip(gradients, gates.gradient_names, strict=True))
-    goals = [(value, place) for value, place in gate_goals if value not in parts.after]
-    goals += [(outputs.get(f"before.{state}", Constant(0.0)), name_of("d", state)) for state in states[1:]]
-    direct = outputs.get("before.h", Constant(0.0))
+    gate_goals = [(value, Array(name)) for value, name in zip(gradients, gates.gradient_names, strict=True)]
+    goals: Goals = [(value, place) for value, place in gate_goals if value not in parts.after]
+    goals += [(outputs.get(f"before.{state}", ZERO), place) for state, place in d.items() if state != "h"]
+    direct = outputs.get("before.h", ZERO)
     if not gates.of_output:
-        goals.append((direct, "d_h"))
-    elif direct != Constant(0.0):
-        goals.append((direct, "direct"))
+        goals.append((direct, d["h"]))
+    elif direct != ZERO:
+        goals.append((direct, shared("direct")))
     targets, copies = targets_of(goals)
-    read_after = {operand for k in parts.after for operand in program.values[k].reads} | results
-    for k, kept in enumerate(sorted(read_after & {*parts.loop, *carried} - set(targets))):
-        targets[kept] = f"kept{k}"
-    loop = Writer(program, "t", vector=vector, masked=masked, rows=rows).write(
-        parts.loop, ahead.places, reusable=carried.values(), targets=targets
-    )
-    lines = ["add(d_h, dy, d_h)"]
+    loop = Segment(program, "t", ahead.places, vector=vector, masked=masked)
+    for k, kept in enumerate(sorted((read_after | results) & {*parts.loop, *carried} - set(targets))):
+        targets[kept] = Array(f"kept{k}", kind=loop.kinds[kept], is_work=True)
+    loop.call("add", d["h"], Array("dy"), d["h"])
     if projected:
-        lines.append("copyto(dprojected, d_h)")
-        lines.append("dot(d_h, w_projection, doutput)" if vector else "matmul(w_projection, d_h, doutput)")
-    lines += [*loop.lines, *lines_of(copies, loop)]
+        loop.call("copyto", d["h"], Array("dprojected"))
+        loop.product("w_projection", d["h"], shared("doutput"))
+    loop.lower(parts.loop, reusable=carried.values(), targets=targets)
+    loop.copy(copies)
     if gates.of_output:
-        lines.append("dot(dstepwise, w_hidden, d_h)" if vector else "matmul(w_hidden, dstepwise, d_h)")
+        loop.product("w_hidden", Array("dstepwise"), d["h"])
         if masked:
-            lines.append("multiply(d_h, output_mask, d_h)")
-        if direct != Constant(0.0):
-            lines.append("add(d_h, direct, d_h)")
-    shared = ["direct", "doutput", "w_hidden", "w_inner", "w_projection", "output_mask"]
-    shared += [name_of("d", state) for state in states]
+            loop.call("multiply", d["h"], shared("output_mask"), d["h"])
+        if direct != ZERO:
+            loop.call("add", d["h"], shared("direct"), d["h"])
 
-    targets, copies = targets_of((value, place) for value, place in gate_goals if value in parts.after)
-    after = Writer(program, "b", vector=vector, rows=rows).write(
-        parts.after, loop.places, targets=targets, kept=results
-    )
-    after.lines += lines_of(copies, after)
+    targets, copies = targets_of([(value, place) for value, place in gate_goals if value in parts.after])
+    after = Segment(program, "b", loop.places, vector=vector, timed=True)
+    after.lower(parts.after, targets=targets, kept=results)
+    after.copy(copies)
     sums = {}
     for name, value in param_gradients.items():
-        if isinstance(value, int):
+        if is_value(value):
             _, param, row = name.split(".")
-            sums[param, row] = after.places[value]
-    return Backward(at_once(ahead), as_loop(lines, loop, shared), at_once(after), sums)
+            sums[param, row] = after.places[value].name
+    return Backward(Code(tuple(ahead.calls)), Code(tuple(loop.calls), is_loop=True), Code(tuple(after.calls)), sums)
 
 
-def _parts(plan: Plan) -> _Parts:
+def _parts(order: GateOrder) -> _Parts:
     """Split backward by what waits for what."""
-    program, gates, states = plan.step_backward, plan.gates, plan.cell.states
+    program, gates, states = order.step_backward, order.gates, order.cell.states
     outputs = program.outputs
     carried = {program.find(f"d.{state}") for state in states} - {-1}
     dependent = program.dependents(carried)
@@ -127,9 +122,9 @@ def _parts(plan: Plan) -> _Parts:
     results |= {k for k in wanted if program.values[k].operation == INNER_BACKWARD}  # a product of one step
     results |= {k for k in wanted if carried & set(program.values[k].operands)}  # to be read before it is carried on
     in_loop = program.needed(results) & dependent
-    order = [k for k in program.computed() if k in wanted]
+    in_order = [k for k in program.computed() if k in wanted]
     return _Parts(
-        ahead=[k for k in order if k not in dependent],
-        loop=[k for k in order if k in in_loop],
-        after=[k for k in order if k in dependent and k not in in_loop],
+        ahead=[k for k in in_order if k not in dependent],
+        loop=[k for k in in_order if k in in_loop],
+        after=[k for k in in_order if k in dependent and k not in in_loop],
     )

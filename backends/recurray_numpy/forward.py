@@ -15,12 +15,11 @@ import numpy as np
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
-from recurray_numpy.code import quietly
+from recurray_numpy.calls import FLAG, ROW, Kind, bounds, quietly
 from recurray_numpy.compiled import Compiled, compiled
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs, cut
-from recurray_numpy.writer import FLAG, ROW, Kind, bounds
 
 BOOL = np.dtype(bool)
 CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
@@ -62,7 +61,7 @@ def forward(
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
     as_they_lie = runs.vector and steps < MANY
-    prepared = Prepared(cell, ready.plan.gates_for(vector=runs.vector), weights, as_they_lie)
+    prepared = Prepared(cell, ready.order.gates_for(vector=runs.vector), weights, as_they_lie)
     shared = weights_in_order.for_forward(prepared, vector=runs.vector)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
@@ -98,7 +97,7 @@ def run_forward(
 
     Returns what backward reads, or without ``keep`` the output alone.
     """
-    states, dtype, size, vector = ready.plan.cell.states, x.dtype, prepared.size, runs.vector
+    states, dtype, size, vector = ready.order.cell.states, x.dtype, prepared.size, runs.vector
     projected, masked = prepared.weights.projection is not None, mask is not None
     columns = () if vector else (run.rows,)
     code = ready.forward(
@@ -108,7 +107,6 @@ def run_forward(
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
     arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
     arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
-    arrays |= _inner_gates(prepared, run.steps, columns, dtype, each_step=keep)
     arrays |= _gates(prepared, arrays, columns, each_step=keep)
     arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
     if projected:
@@ -122,22 +120,26 @@ def run_forward(
         else:
             arrays[name_of("state", name)] = now.copy()
     arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
-    arrays |= {name: work_array(kind, (run.steps,), size, columns, dtype) for name, kind in code.kinds.items()}
+    arrays |= {a.name: work_array(a.kind, (run.steps,), size, columns, dtype) for a in code.saved}
 
     chunk = run.steps
-    if code.ahead.lines:
-        chunk = chunk_of((len(code.ahead.work) + len(code.ahead.timed)) * size * run.rows, dtype, vector=vector)
+    if code.ahead.calls:
+        chunk = chunk_of(
+            (len(code.ahead.work_of_steps) + len(code.ahead.timed)) * size * run.rows, dtype, vector=vector
+        )
         chunk = min(chunk, run.steps)
-        work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work.items()}
+        work = {
+            name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work_of_steps.items()
+        }
     with quietly():
         for first in range(0, run.steps, max(1, chunk)):
             last = min(run.steps, first + chunk)
             for part in (code.ahead, code.loop):
-                if part.lines:
+                if part.calls:
                     found = {name: arrays[name] for name in part.shared}
                     for name in part.timed:
                         found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
-                    ready.function(part, dtype)(**found)
+                    part.function(dtype)(**found)
 
     for name in states:
         after = name_of("after", name)
@@ -146,7 +148,7 @@ def run_forward(
     wanted = {"after_h"}
     if keep:
         wanted |= {"operand", "inner_operand", "output", *(name_of("before", name) for name in states)}
-        wanted |= set(code.homes.values())
+        wanted |= {array.name for array in code.homes.values()}
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
@@ -173,36 +175,24 @@ def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> d
     return arrays | {"before_h": unmasked[:-1], "after_h": unmasked[1:], "masked": h, "masked_after": after}
 
 
-def _inner_gates(
-    prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool
-) -> dict[str, Any]:
-    """The inner gates' buffers."""
-    gates, size = prepared.gates.inner, prepared.size
-    if not gates:
-        return {}
-    lead = (steps,) if each_step else ()
-    inner = empty((*lead, len(gates) * size, *columns), dtype)
-    arrays = {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
-    for k, name in enumerate(prepared.gates.inner_names):
-        rows = slice(k * size, (k + 1) * size)
-        arrays[name] = inner[:, rows] if each_step else inner[rows]
-    return arrays
-
-
 def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], *, each_step: bool) -> dict[str, Any]:
-    """The other gates' buffers, filled with what is computed for all steps at once."""
+    """The gates' buffers, filled with what is computed for all steps at once."""
     gates, size = prepared.gates, prepared.size
     operand, one = given["operand"], prepared.features + 1
-    steps, merged = len(operand), len(gates.merged) * size
+    steps, merged, dtype = len(operand), len(gates.merged) * size, operand.dtype
+    lead = (steps,) if each_step else ()
     x = operand[:, :one]  # with the 1 for the bias
-    stepwise = empty(((steps,) if each_step else ()) + (len(gates.of_output) * size, *columns), operand.dtype)
-    hoisted = empty((steps, len(gates.hoisted) * size, *columns), operand.dtype)
-    arrays = {"stepwise": stepwise}
+    stepwise = empty((*lead, len(gates.of_output) * size, *columns), dtype)
+    hoisted = empty((steps, len(gates.hoisted) * size, *columns), dtype)
+    inner = empty((*lead, len(gates.inner) * size, *columns), dtype)
+    arrays = {name: empty((*lead, size, *columns), dtype) for name in gates.aside.values()}
+    if gates.inner:
+        arrays |= {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
     if columns:
         np.matmul(given["w_hoisted"], x, out=hoisted)
     else:
-        from_input = stepwise if each_step else empty((steps, len(stepwise)), operand.dtype)
-        arrays |= {"from_input": from_input, "product": np.empty(from_input.shape[1], operand.dtype)}
+        from_input = stepwise if each_step else empty((steps, len(stepwise)), dtype)
+        arrays |= {"from_input": from_input, "product": np.empty(from_input.shape[1], dtype)}
         for names, biases, into in (
             (gates.hoisted, {"x": True}, hoisted),
             (gates.merged, {"x": True, "h": True}, from_input[:, :merged]),
@@ -219,22 +209,9 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
         if not prepared.as_they_lie:
             for gate in gates.logistic:
                 from_input[:, gates.rows((gate,), size)] *= -1
-
-    def rows(first: int, last: int) -> Any:
-        return stepwise[:, first:last] if each_step else stepwise[first:last]
-
-    arrays |= {"merged": rows(0, merged), "apart": rows(merged, len(gates.of_output) * size)}
-    logistic, hyperbolic = (gates.rows(names, size) for names in (gates.logistic_block, gates.hyperbolic))
-    arrays |= {"logistic": rows(logistic.start, logistic.stop), "hyperbolic": rows(hyperbolic.start, hyperbolic.stop)}
     if prepared.as_they_lie:
-        arrays |= bounds(len(gates.logistic_block) * size, operand.dtype)
-    lead = (steps,) if each_step else ()
-    arrays |= {name: empty((*lead, size, *columns), operand.dtype) for name in gates.aside.values()}
-    for k, name in enumerate(gates.hoisted_names):
-        arrays[name] = hoisted[:, k * size : (k + 1) * size]
-    for k, name in enumerate(gates.stepwise_names):
-        arrays[name] = rows(k * size, (k + 1) * size)
-    return arrays
+        arrays |= bounds(len(gates.logistic_block) * size, dtype)
+    return arrays | gates.blocks_of(hoisted, stepwise, inner, size, columns=len(columns))
 
 
 def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:

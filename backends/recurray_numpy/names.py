@@ -15,7 +15,7 @@ joins them: `z_f`. A cell may use any name; so no other array has one of these w
     stepwise                 timed   the gates that have a product with the output before (shared where not all steps
                                      are kept), their parts being
     merged, apart                    by product,
-    logistic, hyperbolic             by what their activation does; see `recurray_numpy.plan`,
+    logistic, hyperbolic             by what their activation does; see `recurray_numpy.gate_order`,
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
     tanh_k                   timed   the tanh of a gate among logistic ones (shared where not all steps are kept)
     most, divisor            shared  for the logistic gates: the bound of what they are of, and work space
@@ -46,6 +46,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from recurray.program import Program
+from recurray_numpy.calls import Array
 
 Word = Literal["x", "z", "h", "tanh", "before", "after", "state", "saved", "param", "dx", "dz", "dh", "d"]
 
@@ -55,28 +56,32 @@ def name_of(word: Word, name: str) -> str:
     return f"{word}_{name}"
 
 
+def of_cell(word: Word, name: str, *, timed: bool = True) -> Array:
+    """Return the array of something that is called ``name`` in the cell."""
+    return Array(name_of(word, name), timed)
+
+
+def shared(name: str) -> Array:
+    """Return an array that is the same for every step."""
+    return Array(name, timed=False)
+
+
 def param_name(name: str, row: str) -> str:
     """Return the name of the array of a row of a param."""
     return name_of("param", f"{len(name)}_{name}_{row}")
 
 
-def is_called(array: str, *words: Word) -> bool:
-    """Whether an array is of something of the cell's own, under one of ``words``."""
-    word, underscore, _ = array.partition("_")
-    return bool(underscore) and word in words
-
-
-def places_of_inputs(program: Program, *, states: Literal["before", "state"]) -> dict[int, str]:
-    """Return the arrays that hold a program's inputs; ``states`` is the word of the states but h."""
+def places_of_inputs(program: Program, *, each_step: bool) -> dict[int, Array]:
+    """Return the arrays that hold a program's inputs; ``each_step`` is whether all steps are kept."""
     places = {}
     for k, value in enumerate(program.values):
         group, _, name = value.name.partition(".")
         if value.operation != "input":
             continue
-        if group == "before":
-            places[k] = name_of("before" if name == "h" else states, name)
-        elif group == "params":
-            places[k] = param_name(*name.split("."))
+        if group == "params":
+            places[k] = shared(param_name(*name.split(".")))
+        elif group == "before" and name != "h" and not each_step:
+            places[k] = of_cell("state", name, timed=False)
         else:
-            places[k] = name_of(cast("Word", group), name)
+            places[k] = of_cell(cast("Word", group), name, timed=each_step or group not in ("z", "h"))
     return places

@@ -12,8 +12,8 @@ import numpy as np
 
 from recurray.cells.cell import Cell, Weights
 from recurray_numpy.buffers import copied, empty
+from recurray_numpy.gate_order import Gates
 from recurray_numpy.names import param_name
-from recurray_numpy.plan import Gates
 
 
 @dataclass(frozen=True)

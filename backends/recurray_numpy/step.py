@@ -8,7 +8,7 @@ I input, H hidden units, R size of the output.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import CodeType
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
+from recurray_numpy.calls import FUNCTIONS, Array, Call, bounds
 from recurray_numpy.compiled import compiled
 from recurray_numpy.forward import work_array
 from recurray_numpy.forward_loop import Forward
-from recurray_numpy.names import name_of
+from recurray_numpy.names import name_of, of_cell
 from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
-from recurray_numpy.writer import FUNCTIONS, bounds
 
 Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], None]
 
@@ -42,7 +42,7 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
         The cell's step can't be recorded.
     """
     ready = compiled(cell)
-    prepared = Prepared(cell, ready.plan.row_gates, weights, as_they_lie=True)
+    prepared = Prepared(cell, ready.order.row_gates, weights, as_they_lie=True)
     code = ready.forward(
         training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
@@ -51,9 +51,9 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
     if any(not _is_own(array, weights) for name, array in arrays.items() if name not in made):
         return None
     dtype = weights.input.dtype
-    names: dict[str, Any] = FUNCTIONS | arrays | _others(prepared, code)
-    for part in (code.ahead, code.loop):
-        names |= {name: np.asarray(number, dtype) for number, name in part.constants.items()}
+    names: dict[str, Any] = (
+        FUNCTIONS | arrays | _others(prepared, code) | code.ahead.numbers(dtype) | code.loop.numbers(dtype)
+    )
     exec(_compiled_text(_text(prepared, code)), names)  # noqa: S102 - our own text
     step: Step = names["step"]
     return step
@@ -66,49 +66,46 @@ def _compiled_text(text: str) -> CodeType:
 
 def _text(prepared: Prepared, code: Forward) -> str:
     """The function as Python text."""
-    states = prepared.cell.states
-    before = [name_of("before", state) for state in states]
-    after = [name_of("after" if state == "h" else "state", state) for state in states]
-    lines = [f"{', '.join(before)}, = before", f"{', '.join(after)}, = after"]
-    in_loop = list(code.loop.lines)
+    gates, weights, states = prepared.gates, prepared.weights, prepared.cell.states
+    before = [of_cell("before", state) for state in states]
+    after = [of_cell("after", state) if state == "h" else of_cell("state", state, timed=False) for state in states]
+    calls, in_loop = list[Call](), list(code.loop.calls)
     for old, new in zip(before[1:], after[1:], strict=True):
-        in_loop, is_read = _reading(in_loop, new, old)
-        lines += [] if is_read else [f"copyto({new}, {old})"]
-    weights = prepared.weights
-    for block, gates in (("merged", prepared.gates.merged), ("hoisted", prepared.gates.hoisted)):
-        if not gates:
+        reading = _reading(in_loop, new, old)
+        calls += [] if reading else [Call("copyto", (old,), new)]
+        in_loop = reading or in_loop
+    for block, members in (("merged", gates.merged), ("hoisted", gates.hoisted)):
+        if not members:
             continue
-        lines.append(f"dot(x, w_{block}, from_{block})")
-        biases = [f"b_{block}"] if weights.input_bias is not None else []
-        biases += ["b_across"] if weights.recurrent_bias is not None and block == "merged" else []
+        to = Array(f"from_{block}")
+        calls.append(Call("dot", (Array("x"), Array(f"w_{block}")), to))
+        biases = [Array(f"b_{block}")] if weights.input_bias is not None else []
+        biases += [Array("b_across")] if weights.recurrent_bias is not None and block == "merged" else []
         if len(biases) == 2:  # in the order of the loop over many steps, so that the bits are those
-            lines.append("add(b_merged, b_across, b_both)")
-            biases = ["b_both"]
-        lines += [f"add(from_{block}, {bias}, from_{block})" for bias in biases]
-    if prepared.gates.apart:
-        lines.append("copyto(from_apart, b_apart)" if weights.recurrent_bias is not None else "from_apart.fill(0)")
-    lines += [*code.ahead.lines, *in_loop]
+            calls.append(Call("add", tuple(biases), Array("b_both")))
+            biases = [Array("b_both")]
+        calls += [Call("add", (to, bias), to) for bias in biases]
+    if gates.apart and weights.recurrent_bias is not None:  # without one it stays zero
+        calls.append(Call("copyto", (Array("b_apart"),), Array("from_apart")))
+    lines = [f"{', '.join(array.name for array in before)}, = before"]
+    lines += [f"{', '.join(array.name for array in after)}, = after", *map(str, [*calls, *code.ahead.calls, *in_loop])]
     return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
 
 
-def _reading(lines: list[str], state: str, before: str) -> tuple[list[str], bool]:
-    """Let lines that update a state in one place read what is ``before`` in another, up to where they write it.
+def _reading(calls: Sequence[Call], state: Array, before: Array) -> list[Call] | None:
+    """Let calls that update a state in one place read what is ``before`` in another, up to where they write it.
 
-    Returns the lines, and whether that is possible: it isn't where they write a part of the state alone.
+    None if that isn't possible, as where they write a part of the state alone.
     """
-    result = list(lines)
-    for k, line in enumerate(lines):
-        function, arguments = line.removesuffix(")").split("(")
-        operands = arguments.split(", ")
-        target = 0 if function == "copyto" else len(operands) - 1
-        writes = operands[target].removeprefix("out=") == state
-        if writes and operands[-1].startswith("where="):
-            return lines, False
-        operands = [before if name == state and place != target else name for place, name in enumerate(operands)]
-        result[k] = f"{function}({', '.join(operands)})"
-        if writes:
-            return result, True
-    return lines, False
+    result = []
+    for k, each in enumerate(calls):
+        if each.out == state and each.where is not None:
+            return None
+        operands = tuple(before if operand == state else operand for operand in each.operands)
+        result.append(each._replace(operands=operands))
+        if each.out == state:
+            return [*result, *calls[k + 1 :]]
+    return None
 
 
 def _weights(prepared: Prepared) -> dict[str, Any]:
@@ -138,31 +135,24 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
     gates, size, dtype = prepared.gates, prepared.size, prepared.weights.input.dtype
     merged = len(gates.merged) * size
     stepwise, hoisted = np.empty(len(gates.of_output) * size, dtype), np.empty(len(gates.hoisted) * size, dtype)
-    inner, from_input = np.empty(len(gates.inner) * size, dtype), np.empty_like(stepwise)
+    inner, from_input = np.empty(len(gates.inner) * size, dtype), np.zeros_like(stepwise)
     arrays = {
         **{name_of("x", draw): np.asarray(mean, dtype) for draw, mean in prepared.cell.draws.items()},
-        "stepwise": stepwise,
         "from_input": from_input,
         "from_merged": from_input[:merged],
         "from_apart": from_input[merged:],
         "from_hoisted": hoisted,
         "b_both": np.empty(merged, dtype),
-        "logistic": stepwise[gates.rows(gates.logistic_block, size)],
         **bounds(len(gates.logistic_block) * size, dtype),
         **{name: np.empty(size, dtype) for name in gates.aside.values()},
         "inner": inner,
         "inner_operand": np.empty(size, dtype),
         "output": np.empty(size, dtype),
     }
-    for names, block in (
-        (gates.hoisted_names, hoisted),
-        (gates.stepwise_names, stepwise),
-        (gates.inner_names, inner),
-    ):
-        arrays |= {name: block[k * size : (k + 1) * size] for k, name in enumerate(names)}
+    arrays |= gates.blocks_of(hoisted, stepwise, inner, size, columns=0)
     arrays |= code.joint.arrays((), size, (), dtype)
-    for part in (code.ahead, code.loop):
-        arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in part.work.items()}
+    for work in (code.ahead.work_of_steps, code.loop.work):
+        arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in work.items()}
     return arrays
 
 

@@ -28,7 +28,7 @@ from recurray.cells import (
 )
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.compiled import compiled
-from recurray_numpy.names import Word, is_called
+from recurray_numpy.names import Word
 from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
 
@@ -90,8 +90,8 @@ def test_the_backends_own_names_leave_the_words_of_a_cells_names_alone(vector, m
             forward = compiled(cell).forward(training=training, as_they_lie=False, **options)
             backward = compiled(cell).backward(**options)
             for part in (forward.ahead, forward.loop, backward.ahead, backward.loop, backward.after):
-                found |= {*part.names, *part.constants.values()}
-    assert {name for name in found if is_called(name, *get_args(Word))} == cells_own
+                found |= {*part.timed, *part.shared, *part.numbers(np.dtype(float))}
+    assert {name for name in found if name.partition("_")[0] in get_args(Word) and "_" in name} == cells_own
 
 
 @pytest.mark.slow
@@ -128,13 +128,13 @@ def test_full_rows_are_one_run():
 
 
 def test_sigmoid_gates_of_the_lstm_share_one_activation():
-    plan = compiled(LSTMCell()).plan
-    assert plan.gates.logistic == ("i", "f", "o")
-    assert plan.gates.activated == ("i", "f", "o", "g")
+    gates = compiled(LSTMCell()).order.gates
+    assert gates.logistic == ("i", "f", "o")
+    assert gates.activated == ("i", "f", "o", "g")
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
-    calls = compiled(LSTMCell()).forward(training=True, **options).loop.lines
+    calls = compiled(LSTMCell()).forward(training=True, **options).loop.calls
     assert len(calls) == 10, calls
-    assert sum(call.startswith("exp(") for call in calls) == 1
+    assert sum(call.function == "exp" for call in calls) == 1
 
 
 @pytest.mark.parametrize("many", [0, 9])
@@ -152,8 +152,8 @@ def test_gates_without_a_product_share_one_activation():
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
     for training in (True, False):
         loop = compiled(DiagonalLSTMCell(True)).forward(training=training, **options)
-        assert sum(line.startswith("tanh(") for line in loop.loop.lines) == 2, loop.loop.lines
-        assert sum(line.startswith("exp(") for line in loop.loop.lines) == 1
+        assert sum(call.function == "tanh" for call in loop.loop.calls) == 2, loop.loop.calls
+        assert sum(call.function == "exp" for call in loop.loop.calls) == 1
         assert loop.joint.logistic == 3
 
 
@@ -193,7 +193,7 @@ def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
         weights, *_ = scan_arguments(cell, rng, batch=1, steps=6)
-        prepared = Prepared(cell, compiled(cell).plan.row_gates, weights, as_they_lie=True)
+        prepared = Prepared(cell, compiled(cell).order.row_gates, weights, as_they_lie=True)
         used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
             assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)

@@ -157,7 +157,8 @@ def test_registers_that_are_used_again_hold_what_is_still_read(seed: int) -> Non
     program, inputs = random_program(seed), inputs_of(seed)
     expected = run(program, inputs)
     order = sorted(program.needed(results(program)))
-    registers = Registers[int](program.values, order, later=results(program))
+    registers = Registers[int]()
+    registers.expect([*(operand for k in order for operand in program.values[k].operands), *results(program)])
     memory: dict[int, Any] = {}
     most_live = 0
 
@@ -170,7 +171,7 @@ def test_registers_that_are_used_again_hold_what_is_still_read(seed: int) -> Non
         known = {operand: memory[registers.places[operand]] for operand in value.reads}
         result = inputs[value.name] if value.operation == "input" else computed(value, known)
         registers.spend(value.operands)
-        registers.places[k] = registers.take(made)
+        registers.put(k, registers.take(made))
         memory[registers.places[k]] = result
         later = {operand for other in order[place + 1 :] for operand in program.values[other].reads}
         most_live = max(most_live, len({k} | (set(order[: place + 1]) & (later | set(results(program))))))
@@ -180,9 +181,11 @@ def test_registers_that_are_used_again_hold_what_is_still_read(seed: int) -> Non
 
 
 def test_a_register_that_does_not_fit_is_left_free() -> None:
-    registers = Registers[str]((Value("input", name="a"), Value("tanh", (0,))), [0, 1])
-    registers.places[0] = registers.take(lambda: "wide")
+    registers = Registers[str]({0: "wide"})
+    registers.expect([0])
+    assert registers.is_live("wide")
     registers.spend([0])
+    assert not registers.is_live("wide")
     assert registers.take(lambda: "narrow", fits=lambda place: place == "narrow") == "narrow"
     assert registers.take(lambda: "new") == "wide"
 

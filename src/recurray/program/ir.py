@@ -85,6 +85,10 @@ class Program:
         used = values_of(self.outputs.values()).union(*(value.reads for value in self.values))
         return [value.name for k, value in enumerate(self.values) if value.operation == "input" and k in used]
 
+    def read_by(self, values: Iterable[int]) -> set[int]:
+        """Return the values that ``values`` read."""
+        return {operand for k in values for operand in self.values[k].reads}
+
     def computed(self) -> list[int]:
         """Return the values that are no inputs, in order."""
         return [k for k, value in enumerate(self.values) if value.operation != "input"]

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-from recurray.program.ir import Operand, Value, is_value
+from recurray.program.ir import Operand, is_value
 
 Place = TypeVar("Place", bound=Hashable)
 
 
 class Registers(Generic[Place]):
-    """Places for the values of a segment, made as they are wanted, and used again after a value's last use.
+    """Places of values: made as they are wanted, and used again after a value's last use.
 
-    Parameters
+    Attributes
     ----------
-    values : sequence of Value
-        A program's.
-    order : iterable of int
-        Those that the segment computes.
-    later : iterable of Operand
-        Further uses, after the segment's own operations.
+    places : dict of int to Place
+        Where each value is.
+    free : list of Place
+        What may be taken; the place that was given back last comes last.
     """
 
-    def __init__(self, values: Sequence[Value], order: Iterable[int], later: Iterable[Operand] = ()) -> None:
-        self.uses_left = Counter(operand for k in order for operand in values[k].reads)
-        self.uses_left.update(filter(is_value, later))
-        self.places: dict[int, Place] = {}  # of values
-        self.free: list[Place] = []  # the place that was given back last comes last
+    def __init__(self, places: dict[int, Place] | None = None) -> None:
+        self.places = places or {}
+        self.free: list[Place] = []
+        self._uses_left = Counter[int]()
+
+    def expect(self, operands: Iterable[Operand]) -> None:
+        """Say which operands will be read, each as often as it comes."""
+        self._uses_left = Counter(filter(is_value, operands))
 
     def take(self, make: Callable[[], Place], fits: Callable[[Place], bool] = lambda place: True) -> Place:
         """Return the place given back last that fits, else a new one."""
@@ -38,12 +39,22 @@ class Registers(Generic[Place]):
         self.free.remove(found)
         return found
 
+    def put(self, value: int, place: Place) -> None:
+        """Note that a place holds a value."""
+        self.places[value] = place
+        if place in self.free:
+            self.free.remove(place)
+
     def spend(self, operands: Iterable[Operand]) -> None:
-        """Note that operands have been used once more; after the last use their places are free."""
+        """Note that operands have been read once more; after the last time their places are free."""
         for operand in filter(is_value, operands):
-            self.uses_left[operand] -= 1
-            if not self.uses_left[operand] and operand in self.places:
+            self._uses_left[operand] -= 1
+            if not self._uses_left[operand] and operand in self.places:
                 self.free.append(self.places[operand])
+
+    def is_live(self, place: Place) -> bool:
+        """Whether a place holds a value that will still be read."""
+        return any(at == place and self._uses_left[value] > 0 for value, at in self.places.items())
 
 
 def parallel_copy(copies: Iterable[tuple[Place, Place]], aside: Callable[[Place], Place]) -> list[tuple[Place, Place]]:

@@ -22,6 +22,7 @@ if there is a tanh gate in between, its result goes elsewhere before. Fewer step
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from recurray import program
 from recurray.cells.cell import Cell
@@ -78,9 +79,29 @@ class Gates(program.Gates):
         from_input = [name_of("dx", gate) for gate in self.hoisted] + [name_of("dz", gate) for gate in self.merged]
         return (*from_input, *(name_of("dh", gate) for gate in self.apart + self.inner))
 
+    def blocks_of(self, hoisted: Any, stepwise: Any, inner: Any, size: int, *, columns: int) -> dict[str, Any]:
+        """Return by name the arrays of gates and of blocks of them: parts of three arrays, ``columns`` axes from the end."""
+        rest = (slice(None),) * columns
+        merged = len(self.merged) * size
+        arrays = {"stepwise": stepwise}
+        for name, rows in (
+            ("merged", slice(merged)),
+            ("apart", slice(merged, None)),
+            ("logistic", self.rows(self.logistic_block, size)),
+            ("hyperbolic", self.rows(self.hyperbolic, size)),
+        ):
+            arrays[name] = stepwise[(..., rows, *rest)]
+        for names, block in (
+            (self.hoisted_names, hoisted),
+            (self.stepwise_names, stepwise),
+            (self.inner_names, inner),
+        ):
+            arrays |= {name: block[(..., slice(k * size, (k + 1) * size), *rest)] for k, name in enumerate(names)}
+        return arrays
 
-class Plan:
-    """What is known of a cell before any array is.
+
+class GateOrder:
+    """A cell's programs, and the order of its gates.
 
     Attributes
     ----------

@@ -1,0 +1,170 @@
+"""Calls into NumPy on arrays that are there already, and the functions that are made of them.
+
+A function is ordinary Python, one call a line: ``multiply(z_f, before_c, t0)``. Its text is made once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recurray.arrays import WHOLE
+from recurray.lazy import cached_property
+
+Kind = str | float  # of an array: one of the following, or the number that an array (H, n) is filled with
+FLOATS, FLAG, ROW = "floats", "flags", "rows"  # (H, n), the same of booleans, and (1, n)
+
+
+def mean_over_units(a: Any, out: Any) -> None:
+    """Mean over the units of (..., H, n): (..., 1, n). As a product, which is 4 times as fast as a sum over an axis."""
+    np.matmul(_averaging(a.shape[-2], a.dtype), a, out)
+
+
+@cache
+def _averaging(size: int, dtype: Any) -> Any:
+    return np.full((1, size), 1 / size, dtype)
+
+
+def mean_over_vector(a: Any, out: Any) -> None:
+    """Mean over the units of (..., H): (..., 1)."""
+    np.add.reduce(a, axis=-1, out=out, keepdims=True)
+    np.multiply(out, 1 / a.shape[-1], out)
+
+
+FUNCTIONS = {
+    name: getattr(np, name)
+    for name in (
+        *("absolute", "exp", "expm1", "log", "log1p", "negative", "sqrt", "tanh"),
+        *("add", "divide", "maximum", "minimum", "multiply", "subtract"),
+        *("greater", "greater_equal", "less", "less_equal", "logical_and"),
+        *("clip", "copyto", "dot", "matmul"),
+    )
+} | {"mean_over_units": mean_over_units, "mean_over_vector": mean_over_vector}
+
+
+class Array(NamedTuple):
+    """An array that a function is given by name."""
+
+    name: str
+    timed: bool = True  # whether it has the steps along its first axis; else it is the same for every step
+    kind: Kind = FLOATS
+    is_work: bool = False  # whether it is mere work space
+
+
+class Number(NamedTuple):
+    """A number, which a function has as an array of no dimensions: NumPy takes that faster than a Python number."""
+
+    name: str
+    number: float
+
+
+Source = Array | Number
+
+
+class Call(NamedTuple):
+    """A call of one of `FUNCTIONS` that fills an array."""
+
+    function: str
+    operands: tuple[Source, ...]
+    out: Source  # an array
+    where: Source | None = None  # of copyto: flags
+
+    def arguments(self) -> Iterator[tuple[str, Source]]:
+        """Yield the operands in their order in the text, each with what stands before its name."""
+        if self.function == "copyto":
+            yield "", self.out
+        for operand in self.operands:
+            yield "", operand
+        if self.where is not None:
+            yield "where=", self.where
+        if self.function != "copyto":  # NumPy wants the output of maximum and minimum named
+            yield "out=" if self.function in ("maximum", "minimum") else "", self.out
+
+    def __str__(self) -> str:
+        return f"{self.function}({', '.join(word + operand.name for word, operand in self.arguments())})"
+
+
+def bounds(rows: int, dtype: Any, prefix: str = "") -> dict[str, Any]:
+    """Make the arrays (rows,) that a bounded logistic function wants beside what it is of."""
+    return {f"{prefix}most": np.full(rows, WHOLE, dtype), f"{prefix}divisor": np.empty(rows, dtype)}
+
+
+def quietly() -> Any:
+    """Return a context in which no warning comes of exp(-a) for a gate that is closed for good, or open."""
+    return np.errstate(over="ignore", under="ignore")
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """A function on arrays that it is given by name.
+
+    Attributes
+    ----------
+    calls : tuple of Call
+        Its body, or the body of its loop over time.
+    is_loop : bool
+        Whether the calls are for one step, rather than for all steps at once.
+    """
+
+    calls: tuple[Call, ...]
+    is_loop: bool = False
+
+    @cached_property
+    def _operands(self) -> list[Source]:
+        """All operands, in the order in which they come first."""
+        return list(dict.fromkeys(operand for each in self.calls for _, operand in each.arguments()))
+
+    @cached_property
+    def arrays(self) -> list[Array]:
+        """All arrays that it wants."""
+        return [operand for operand in self._operands if isinstance(operand, Array)]
+
+    @cached_property
+    def timed(self) -> list[str]:
+        """The arrays with the steps along the first axis; a loop takes them apart."""
+        return [array.name for array in self.arrays if array.timed]
+
+    @cached_property
+    def shared(self) -> list[str]:
+        """The arrays that are the same for every step."""
+        return [array.name for array in self.arrays if not array.timed]
+
+    @cached_property
+    def work(self) -> dict[str, Kind]:
+        """The kinds of its work space for one step at a time, by name."""
+        return {array.name: array.kind for array in self.arrays if array.is_work and not array.timed}
+
+    @cached_property
+    def work_of_steps(self) -> dict[str, Kind]:
+        """The kinds of its work space for many steps, by name."""
+        return {array.name: array.kind for array in self.arrays if array.is_work and array.timed}
+
+    @cached_property
+    def _functions(self) -> dict[Any, Callable[..., None]]:
+        return {}
+
+    def function(self, dtype: Any) -> Callable[..., None]:
+        """Return the function, for arrays of ``dtype``, compiled when it is first wanted."""
+        if dtype not in self._functions:
+            found: dict[str, Any] = FUNCTIONS | self.numbers(dtype)
+            exec(compile(self.text(), "<written for a recorded cell>", "exec"), found)  # noqa: S102 - our own text
+            self._functions[dtype] = found["function"]
+        return self._functions[dtype]
+
+    def numbers(self, dtype: Any) -> dict[str, Any]:
+        """Make the numbers that it wants, by name."""
+        return {each.name: np.asarray(each.number, dtype) for each in self._operands if isinstance(each, Number)}
+
+    def text(self) -> str:
+        """Return the function as Python text."""
+        bound = [*FUNCTIONS, *(each.name for each in self._operands if isinstance(each, Number))]
+        arguments = [*self.timed, *self.shared, *(f"{name}={name}" for name in bound)]  # locals are found fastest
+        body = [str(each) for each in self.calls] or ["pass"]
+        if self.is_loop:
+            arrays = ", ".join(self.timed)
+            body = [f"for {arrays}, in zip({arrays}):", *(f"    {line}" for line in body)]
+        return "\n".join([f"def function({', '.join(arguments)}):", *(f"    {line}" for line in body)])
