@@ -13,14 +13,14 @@ import recurray as rr
 from harness import assert_all_close, layer_for, problem, results
 from harness.cases import CASES
 from harness.cells import CELLS
-from harness.compare_scans import both_ways, scan_arguments
+from harness.compare_scans import Averaging, both_ways, scan_arguments
 from harness.cuda.fake_cupy import CUDADriverError, FakeCupy
 from harness.cuda.host_backend import NoCompiler, backend_on
 from harness.cuda.host_cpp import HostLibrary
 from harness.named_cell import NamedCell
 from harness.needs import needs_compiler
 from recurray import scan
-from recurray.cells import Cell, CellGradients, LSTMCell
+from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
 from recurray_cupy.layout import Device, layout_for
 from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
@@ -40,20 +40,6 @@ def library(tmp_path_factory):
     ]
     library.prepare([*kernels, *compiled(LSTMCell()).kernels(keep=True, projected=True)], "float64")
     return library
-
-
-class Averaging(Cell):
-    """A cell that reduces, which can't be recorded."""
-
-    input_gates = ("x",)
-
-    def step(self, x, h, before, params):
-        after = 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)
-        return {"h": after}, {}
-
-    def step_backward(self, d, saved, before, params):
-        dx = d.h - np.mean(d.h, axis=-1, keepdims=True)
-        return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})
 
 
 @needs_compiler

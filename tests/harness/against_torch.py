@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import recurray as rr
-from harness import named, obtain
+from harness import assert_all_close, named, obtain
 from harness.needs import need
 
 
@@ -93,3 +93,10 @@ def by_recurray(
     dx, dstart, grads = layer.backward(cache, backend.asarray(given["dy"]), rr.State(backend.asarray(given["dstate"])))
     found = {"y": y} | named("end", end) | {"dx": dx} | named("dstart", dstart)
     return found | {f"dparam.{name}": grads[name] for name in params}
+
+
+def compare_with_torch(kind: str, platform: str, config: Configuration, dtype: str, tolerance: float) -> None:
+    """Outputs, states and gradients of a configuration, here and there."""
+    params, given, expected = by_torch(kind, config, dtype)
+    found = by_recurray(kind, platform, config, params, given, dtype)
+    assert_all_close(obtain(platform), found, expected, dtype=dtype, tolerance=tolerance)

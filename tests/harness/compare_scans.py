@@ -142,3 +142,17 @@ class Centred(Cell):
     def step_backward(self, d, saved, before, params):
         da = d.h * saved.centred
         return CellGradients(x={"a": da}, h={"a": da}, before={})
+
+
+class Averaging(Cell):
+    """A cell that reduces, which can't be recorded."""
+
+    input_gates = ("x",)
+
+    def step(self, x, h, before, params):
+        after = 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)
+        return {"h": after}, {}
+
+    def step_backward(self, d, saved, before, params):
+        dx = d.h - np.mean(d.h, axis=-1, keepdims=True)
+        return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})

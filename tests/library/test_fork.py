@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 import recurray as rr
 from harness import here, obtain
 from harness.needs import needs
+from harness.processes import in_child
 from recurray.lazy import cached_property
 from recurray_numpy.buffers import BUFFERS, Buffers
 
@@ -23,26 +22,6 @@ pytestmark = [
     needs("fork"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
-
-
-def in_child(work: Callable[[], Any], seconds: float = 30) -> None:
-    """Run ``work`` in a forked child; fail if it raises there, or doesn't end."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + seconds
-    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            pytest.fail("the child hangs")
-        time.sleep(0.001)
-    assert os.waitstatus_to_exitcode(ended[1]) == 0
 
 
 @contextmanager

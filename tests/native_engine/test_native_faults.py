@@ -12,7 +12,7 @@ import pytest
 
 import recurray as rr
 from harness import obtain
-from harness.compare_scans import scan_arguments
+from harness.compare_scans import Averaging, scan_arguments
 from harness.needs import needs
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, SLSTMCell
@@ -174,17 +174,6 @@ def test_memory_is_not_taken_anew_at_each_call():
 
 def test_what_the_engine_cannot_run_goes_to_numpy():
     backend = obtain("native")
-
-    class Averaging(rr.Cell):
-        """A cell that reduces, which can't be recorded."""
-
-        input_gates = ("x",)
-
-        def step(self, x, h, before, params):
-            return {"h": 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)}, {}
-
-        def step_backward(self, d, saved, before, params):
-            raise NotImplementedError
 
     weights, x, start, _ = scan_arguments(Averaging(), np.random.default_rng(7), batch=2, steps=5, ragged=False)
     assert "a step can't call numpy.mean" in backend.engine.refuses(Averaging(), weights, x)

@@ -13,6 +13,7 @@ import pytest
 import recurray as rr
 from harness import obtain
 from harness.needs import needs
+from harness.processes import in_child
 from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell
 
 SIZES = [(1, 40, 200, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features: enough for 3 threads
@@ -106,24 +107,13 @@ def test_callers_at_the_same_time_get_what_each_gets_alone(native):
 def test_a_forked_child_can_go_on(native):
     native.set_num_threads(2)
     expected = results(LSTMCell(), *SIZES[0])
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            assert threads_here() in (1, None)
-            assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
-            assert threads_here() in (2, None)  # it has made one of its own
-            code = 0
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + 60
-    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            pytest.fail("the child hangs")
-        time.sleep(0.01)
-    assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+    def work():
+        assert threads_here() in (1, None)
+        assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
+        assert threads_here() in (2, None)  # it has made one of its own
+
+    in_child(work, seconds=60)
     assert_same_bits(results(LSTMCell(), *SIZES[0]), expected)
 
 

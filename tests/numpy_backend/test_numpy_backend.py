@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import compare_scans
-from harness.compare_scans import SIZES, scan_arguments
+from harness.compare_scans import SIZES, Averaging, scan_arguments
 from harness.named_cell import CELLS as NAMED_CELLS
 from harness.named_cell import NamedCell
 from harness.random_cell import RandomCell
@@ -258,20 +258,6 @@ def rounded(a, dtype):
 def test_equal_cells_are_compiled_once():
     assert compiled(LSTMCell()) is compiled(LSTMCell())
     assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
-
-
-class Averaging(Cell):
-    """A cell that reduces, which can't be recorded."""
-
-    input_gates = ("x",)
-
-    def step(self, x, h, before, params):
-        after = 0.5 * before.h + x.x - np.mean(x.x, axis=-1, keepdims=True)
-        return {"h": after}, {}
-
-    def step_backward(self, d, saved, before, params):
-        dx = d.h - np.mean(d.h, axis=-1, keepdims=True)
-        return CellGradients(x={"x": dx}, h={}, before={"h": 0.5 * d.h})
 
 
 def test_a_cell_that_cannot_be_recorded_runs_by_the_reference_with_a_warning():

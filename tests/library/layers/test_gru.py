@@ -9,7 +9,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, here, obtain
-from harness.against_torch import by_recurray, by_torch, configuration
+from harness.against_torch import compare_with_torch, configuration
 from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
@@ -20,10 +20,7 @@ PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy
 @PLATFORMS
 @pytest.mark.parametrize("seed", range(60))
 def test_random_configurations_of_pytorch(seed: int, platform: str) -> None:
-    config = configuration(seed)
-    params, given, expected = by_torch("GRU", config)
-    found = by_recurray("GRU", platform, config, params, given, "float64")
-    assert_all_close(obtain(platform), found, expected, tolerance=1e-12)
+    compare_with_torch("GRU", platform, configuration(seed), "float64", 1e-12)
 
 
 @pytest.mark.slow
@@ -37,10 +34,7 @@ def test_many_random_configurations_of_pytorch(first: int, platform: str) -> Non
 @PLATFORMS
 @pytest.mark.parametrize("seed", range(5))
 def test_float32(seed: int, platform: str) -> None:
-    config = configuration(seed)
-    params, given, expected = by_torch("GRU", config, "float32")
-    found = by_recurray("GRU", platform, config, params, given, "float32")
-    assert_all_close(obtain(platform), found, expected, dtype="float32", tolerance=1e-5)
+    compare_with_torch("GRU", platform, configuration(seed), "float32", 1e-5)
 
 
 def test_the_configurations_differ_in_everything() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness import assert_all_close, assert_all_same, here, obtain
-from harness.against_torch import by_recurray, by_torch, configuration
+from harness import assert_all_same, here, obtain
+from harness.against_torch import compare_with_torch, configuration
 from recurray.cells import RNNCell, ZoneoutCell
 
 PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
@@ -20,10 +20,7 @@ I, H, B, T = 3, 4, 5, 7  # noqa: E741
 @PLATFORMS
 @pytest.mark.parametrize("seed", range(60))
 def test_random_configurations_of_pytorch(seed: int, platform: str) -> None:
-    config = configuration(seed, nonlinearity=NONLINEARITIES)
-    params, given, expected = by_torch("RNN", config)
-    found = by_recurray("RNN", platform, config, params, given, "float64")
-    assert_all_close(obtain(platform), found, expected, tolerance=1e-12)
+    compare_with_torch("RNN", platform, configuration(seed, nonlinearity=NONLINEARITIES), "float64", 1e-12)
 
 
 @pytest.mark.slow
@@ -37,10 +34,7 @@ def test_many_random_configurations_of_pytorch(first: int, platform: str) -> Non
 @PLATFORMS
 @pytest.mark.parametrize("seed", range(5))
 def test_float32(seed: int, platform: str) -> None:
-    config = configuration(seed, nonlinearity=NONLINEARITIES)
-    params, given, expected = by_torch("RNN", config, "float32")
-    found = by_recurray("RNN", platform, config, params, given, "float32")
-    assert_all_close(obtain(platform), found, expected, dtype="float32", tolerance=1e-5)
+    compare_with_torch("RNN", platform, configuration(seed, nonlinearity=NONLINEARITIES), "float32", 1e-5)
 
 
 def test_the_configurations_have_both_nonlinearities() -> None:
@@ -86,7 +80,7 @@ def test_streaming() -> None:
 
 
 def test_representation() -> None:
-    assert repr(rr.RNN(I, H, nonlinearity="relu", bias=False)).startswith("RNN(3, 4, bias=False, nonlinearity='relu',")
+    assert repr(rr.RNN(I, H, nonlinearity="relu", bias=False)).startswith("RNN(3, 4, nonlinearity='relu', bias=False,")
     assert "nonlinearity=('leaky_relu', 0.1)" in repr(rr.RNN(I, H, nonlinearity={"name": "leaky_relu", "alpha": 0.1}))
     assert "nonlinearity" not in repr(rr.RNN(I, H))
 
