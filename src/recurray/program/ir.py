@@ -12,6 +12,7 @@ COMPARISON = ("greater", "greater_equal", "less", "less_equal", "logical_and")  
 TERNARY = ("where",)
 ELEMENTWISE = frozenset((*UNARY, *BINARY, *COMPARISON, *TERNARY))
 FLAGS = frozenset(COMPARISON)
+SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}  # as a program is printed
 # What isn't elementwise:
 MEAN = "mean_over_units"  # of one operand; one number for each row of the batch
 INNER = "inner"  # the product of an inner gate, named by `Value.name`, with the operand
@@ -63,10 +64,35 @@ class Program:
         In an order in which each needs only earlier ones; an int operand is a place in this tuple.
     outputs : dict of str to Operand
         The results by dotted name.
+
+    Examples
+    --------
+    >>> from recurray.cells import RNNCell
+    >>> from recurray.program import record
+    >>> print(record(RNNCell()).step)
+    v3 = x.a + h.a
+    v4 = tanh(v3)
+    after.h = v4
+    saved.y = v4
     """
 
     values: tuple[Value, ...]
     outputs: Mapping[str, Operand]
+
+    def __str__(self) -> str:
+        lines = [f"v{k} = {self._expression(self.values[k])}" for k in self.computed()]
+        return "\n".join(lines + [f"{name} = {self._word(operand)}" for name, operand in self.outputs.items()])
+
+    def _expression(self, value: Value) -> str:
+        words = [self._word(operand) for operand in value.operands]
+        if value.operation in SIGNS:
+            return f" {SIGNS[value.operation]} ".join(words)
+        return f"{value.operation}({', '.join(words)})" + (f"  # {value.name}" if value.name else "")
+
+    def _word(self, operand: Operand) -> str:
+        if isinstance(operand, Constant):
+            return repr(operand.number)
+        return self.values[operand].name if self.values[operand].operation == "input" else f"v{operand}"
 
     def find(self, name: str) -> int:
         """Return the index of an input, -1 if the program has none of that name."""
