@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from recurray.cells.cell import Cell
 from recurray.lazy import cached_property
-from recurray.program import INNER_BACKWARD, Constant, Operand, record
-from recurray_native.plan import Plan, plan
-from recurray_native.program import Kind, Slot, translate
-from recurray_native.structures import Blocks, Listing, blocks_of, listing_of
+from recurray.program import INNER_BACKWARD, Constant, Operand, gates_of, merged_gates, record, with_sums
+from recurray_native.program import Code, Kind, Slot, translate
+from recurray_native.structures import Listing, listing_of
 
 ZERO = Constant(0.0)
 MOST = 256  # cells that are remembered
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """The step's program.
 
     Attributes
@@ -60,29 +55,36 @@ class CacheForm(NamedTuple):
 
 
 class Compiled:
-    """A cell's plan and programs."""
+    """A cell's gates in the order of the blocks of the products, and its programs.
+
+    Attributes
+    ----------
+    gates : Gates
+    input_gates, recurrent_gates : list of int
+        Which of the cell's gates each block is, -1 if it has no such product; the inner ones have no input gate.
+    input_places, recurrent_places : list of int
+        Which block each of the cell's gates is.
+    """
 
     def __init__(self, cell: Cell) -> None:
-        self.plan: Plan = plan(cell)
-        self.cell = cell
+        self.cell, self.recording = cell, record(cell)
         self.states = len(cell.states)
         self.draws = tuple(cell.draws)
         self.pointwise = {name: len(rows) for name, rows in cell.pointwise.items()}
         self.param_rows = [f"params.{name}.{row}" for name, rows in cell.pointwise.items() for row in rows]
-        self.blocks: Blocks = blocks_of(self.plan)
-        blocks = self.plan.blocks + self.plan.inner
-        inputs, recurrents = [block.input for block in blocks], [block.recurrent for block in blocks]
-        self.input_places = [inputs.index(gate) for gate in range(len(cell.input_gates))]  # of gates among blocks
-        self.recurrent_places = [recurrents.index(gate) for gate in range(len(cell.recurrent_gates))]
-        self.input_columns = np.array(self.input_places, np.intp)
-        self.recurrent_columns = np.array(self.recurrent_places, np.intp)
+        self.gates = gates = gates_of(cell, merged_gates(cell, self.recording))
+        self.input_gates = [*map(cell.input_gates.index, gates.of_input), *[-1] * len(gates.apart)]
+        recurrents = map(cell.recurrent_gates.index, gates.of_output + gates.inner)
+        self.recurrent_gates = [*[-1] * len(gates.hoisted), *recurrents]
+        self.input_places = [self.input_gates.index(gate) for gate in range(len(cell.input_gates))]
+        self.recurrent_places = [self.recurrent_gates.index(gate) for gate in range(len(cell.recurrent_gates))]
         self.has_recurrent_product = bool(cell.outer_gates)
         self._forward: dict[tuple[bool, bool], Forward] = {}
 
-    @cached_property
+    @property
     def reads_output(self) -> bool:
         """Whether the step computes with the output before, unit by unit."""
-        return record(self.cell).reads_output
+        return self.recording.reads_output
 
     @cached_property
     def cache_form(self) -> CacheForm:
@@ -90,7 +92,7 @@ class Compiled:
         return CacheForm(
             input_gates=tuple(self.input_places),
             recurrent_gates=tuple(self.recurrent_places),
-            inner_blocks=self.blocks.inner,
+            inner_blocks=len(self.gates.inner),
             states=self.cell.states,
             params=tuple(self.pointwise.items()),
             kept=self.kept,
@@ -99,7 +101,7 @@ class Compiled:
     @cached_property
     def kept(self) -> tuple[str, ...]:
         """What backward's program reads of what forward computes or is given, by name."""
-        names = self.plan.step_backward.inputs_read()
+        names = self.recording.step_backward.inputs_read()
         return tuple(name for name in names if name.startswith(("saved.", "before.")))
 
     def forward(self, *, training: bool, means: bool) -> Forward:
@@ -110,33 +112,31 @@ class Compiled:
         return self._forward[key]
 
     def _translate_step(self, kept: tuple[str, ...], training: bool, means: bool) -> Forward:
-        cell, program = self.cell, self.plan.step
+        cell, gates = self.cell, self.gates
+        program = with_sums(self.recording.step, gates.merged)
         draws = tuple(f"x.{name}" for name in cell.draws)
         units, packed = (*self.param_rows, *(draws if means else ())), (*(() if means else draws), *kept)
         inputs = {name: Slot(Kind.UNIT, k) for k, name in enumerate(units)}
         inputs |= {f"before.{name}": Slot(Kind.STATE, k) for k, name in enumerate(cell.states)}
         inputs |= {name: Slot(Kind.PACKED, packed.index(name)) for name in draws if not means}
-        for k, block in enumerate(self.plan.blocks):
-            kind = "z" if min(block.input, block.recurrent) >= 0 else "h" if block.input < 0 else "x"
-            inputs[f"{kind}.{block.gate}"] = Slot(Kind.GATE, k)
-        inner_gates = {
-            block.gate: Slot(Kind.GATE, len(self.plan.blocks) + k) for k, block in enumerate(self.plan.inner)
-        }
+        blocks = [f"x.{gate}" for gate in gates.hoisted] + [f"z.{gate}" for gate in gates.merged]
+        blocks += [f"h.{gate}" for gate in gates.apart]
+        inputs |= {name: Slot(Kind.GATE, k) for k, name in enumerate(blocks)}
         inner = None
-        if self.plan.inner:
+        if gates.inner:
             inner = Slot(Kind.PACKED, len(packed)) if training else Slot(Kind.WIDE, 0)
             packed += ("inner",) if training else ()
-        inner_outputs = [(program.outputs["inner"], inner)] if inner is not None and training else []
 
         outputs: list[tuple[Operand, Slot]] = [(program.outputs["after.h"], Slot(Kind.OUTPUT, 0))]
         outputs += [(program.outputs[f"after.{name}"], Slot(Kind.STATE, k)) for k, name in enumerate(cell.states) if k]
         for name in kept:
             operand = program.find(name) if name.startswith("before.") else program.outputs[name]
             outputs.append((operand, Slot(Kind.PACKED, packed.index(name))))
-        outputs += inner_outputs
-        code = translate(program, inputs, outputs, params=len(units), gates=inner_gates, inner=inner)
-        listing = listing_of(code, self.blocks, params=len(units), states=len(cell.states), terms=0)
-        return Forward(listing, packed)
+        outputs += [(program.outputs["inner"], inner)] if inner is not None and training else []
+        code = translate(
+            program, inputs, outputs, params=len(units), gates=self._slots_of_inner(Kind.GATE), inner=inner
+        )
+        return Forward(self._listing(code, params=len(units), terms=0), packed)
 
     @cached_property
     def backward(self) -> Listing:
@@ -149,31 +149,35 @@ class Compiled:
         return self._backward(projected=True)
 
     def _backward(self, *, projected: bool) -> Listing:
-        cell, program = self.cell, self.plan.step_backward
-        outputs_of = program.outputs
+        cell, gates, program = self.cell, self.gates, self.recording.step_backward
         inputs = {name: Slot(Kind.UNIT, k) for k, name in enumerate(self.param_rows)}
         inputs |= {f"d.{name}": Slot(Kind.STATE, k) for k, name in enumerate(cell.states)}
         inputs["d.h"] = Slot(Kind.OUTPUT, 0) if projected else Slot(Kind.STATE, 0)
         inputs |= {name: Slot(Kind.PACKED, k) for k, name in enumerate(self.kept)}
 
-        outputs: list[tuple[Operand, Slot]] = []
-        for k, block in enumerate(self.plan.blocks):
-            name = f"x.{block.gate}" if block.input >= 0 else f"h.{block.gate}"
-            outputs.append((outputs_of[name], Slot(Kind.GRADIENT, k)))
-        first = len(self.plan.blocks)
-        inner_gates = {block.gate: Slot(Kind.GRADIENT, first + k) for k, block in enumerate(self.plan.inner)}
+        gradients = [program.outputs[f"x.{gate}"] for gate in gates.of_input]
+        gradients += [program.outputs[f"h.{gate}"] for gate in gates.apart]
+        inner_gates = self._slots_of_inner(Kind.GRADIENT)
+        outputs = [(gradient, Slot(Kind.GRADIENT, k)) for k, gradient in enumerate(gradients)]
         for value in program.values:
             if value.operation == INNER_BACKWARD:
                 outputs += zip(value.operands, inner_gates.values(), strict=True)
-        first += len(self.plan.inner)
-        outputs += [(outputs_of[name], Slot(Kind.GRADIENT, first + k)) for k, name in enumerate(self.param_rows)]
+        first = len(gates.all)
+        outputs += [(program.outputs[name], Slot(Kind.GRADIENT, first + k)) for k, name in enumerate(self.param_rows)]
         for k, name in enumerate(cell.states):
             if k or not projected:
-                outputs.append((outputs_of.get(f"before.{name}", ZERO), Slot(Kind.STATE, k)))
-        inner = Slot(Kind.WIDE, 0) if self.plan.inner else None
-        terms = len(self.param_rows)
+                outputs.append((program.outputs.get(f"before.{name}", ZERO), Slot(Kind.STATE, k)))
+        inner, terms = Slot(Kind.WIDE, 0) if gates.inner else None, len(self.param_rows)
         code = translate(program, inputs, outputs, params=terms, gates=inner_gates, inner=inner)
-        return listing_of(code, self.blocks, params=terms, states=len(cell.states), terms=terms)
+        return self._listing(code, params=terms, terms=terms)
+
+    def _slots_of_inner(self, kind: Kind) -> dict[str, Slot]:
+        """The blocks of the inner gates, which come last."""
+        return {gate: Slot(kind, len(self.input_gates) + k) for k, gate in enumerate(self.gates.inner)}
+
+    def _listing(self, code: Code, *, params: int, terms: int) -> Listing:
+        blocks = {"input_gates": self.input_gates, "recurrent_gates": self.recurrent_gates}
+        return listing_of(code, **blocks, params=params, states=self.states, terms=terms)
 
 
 _recent: dict[int, tuple[Cell, Compiled]] = {}  # by id, as a cell's hash takes longer than all else of a short call

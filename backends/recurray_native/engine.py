@@ -197,7 +197,7 @@ class Engine:
         d_input = made(weights.input)
         d_recurrent = None if weights.recurrent is None else made(weights.recurrent)
         d_projection = made(weights.projection) if is_projected else None
-        columns = ready.blocks.count + ready.blocks.inner + len(ready.param_rows)
+        columns = len(ready.gates.all) + len(ready.param_rows)
         sums = np.zeros((columns, padded), dtype)
         first = [valid.sorted(value) for value in dend]
         last = [value.copy() for value in first]
@@ -209,7 +209,7 @@ class Engine:
             _fill(task, h_before=cache.h_before, output=cache.output)
             _fill(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
             packed = _addresses(cache.packed)
-            if ready.blocks.inner:
+            if ready.gates.inner:
                 task.inner_operand = packed.pop()  # which comes last
             kept = packed[len(packed) - len(ready.kept) :]
             self._run("recurray_backward", dtype, task, _param_rows(ready, weights), first, last, kept)
@@ -323,10 +323,10 @@ def _in_order(a: Any) -> Any:
 
 def _sums_by_use(ready: Compiled, weights: Weights, sums: Any) -> tuple[Any, Any, dict[str, Any]]:
     """From sums (blocks and terms, H) over all rows to the gradients of both biases, and of the cell's own params."""
-    of_input = None if weights.input_bias is None else sums.take(ready.input_columns, axis=0).ravel()
-    of_recurrent = None if weights.recurrent_bias is None else sums.take(ready.recurrent_columns, axis=0).ravel()
+    of_input = None if weights.input_bias is None else sums.take(ready.input_places, axis=0).ravel()
+    of_recurrent = None if weights.recurrent_bias is None else sums.take(ready.recurrent_places, axis=0).ravel()
     pointwise = {}
-    first = ready.blocks.count + ready.blocks.inner
+    first = len(ready.gates.all)
     for name, names in ready.cell.pointwise.items():
         pointwise[name] = sums[first : first + len(names)].copy()
         first += len(names)

@@ -1,8 +1,7 @@
 """From a recorded program to the instructions of the vector machine (`c/engine.h` says what they are).
 
-Values get stages. A mean over the units, or a product amid the step, needs all units of a row, so what depends on it
-runs in the next stage. Within a stage, values live in registers, tiles that stay in the processor's first-level cache;
-what a later stage reads is kept for all rows and units.
+Each segment of the program runs for all rows and units before the next. Within a segment, values live in registers,
+tiles that stay in the processor's first-level cache; what a later segment reads is kept for all rows and units.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from typing import NamedTuple, cast
 
 from recurray.program import (
     INNER,
-    INNER_BACKWARD,
     MEAN,
+    PRODUCTS,
     Constant,
     Operand,
     Program,
     Registers,
     Value,
     earliest_segments,
+    is_value,
     parallel_copy,
 )
 
@@ -77,24 +77,24 @@ class Code:
     ----------
     slots : list of Slot
     instructions : list of Instruction
-    stage_ends : list of int
-        Where in the instructions each stage ends.
+    segment_ends : list of int
+        Where in the instructions each segment ends.
     tiles, wides, sums : int
         How many places of these kinds there are.
     constants : list of float
         The numbers whose slots are units after the cell's own params.
-    inner_stage, inner_slot : int
-        After which stage the inner gates' product is made, and the slot that it is with, or backward goes to.
+    inner_segment, inner_slot : int
+        After which segment the inner gates' product is made, and the slot that it is with, or backward goes to.
     """
 
     slots: list[Slot] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
-    stage_ends: list[int] = field(default_factory=list)
+    segment_ends: list[int] = field(default_factory=list)
     tiles: int = 0
     wides: int = 0
     sums: int = 0
     constants: list[float] = field(default_factory=list)
-    inner_stage: int = -1
+    inner_segment: int = -1
     inner_slot: int = 0
 
 
@@ -126,17 +126,16 @@ def translate(
     return _Translation(program, inputs, list(outputs), params, gates, inner).code
 
 
-def fused(program: Program, results: Iterable[int]) -> Program:
+def fused(program: Program, results: Iterable[Operand]) -> Program:
     """Make one operation of a product and the only operation that reads it, where the machine has one for both."""
     kept = program.needed(results)
-    uses = Counter(operand for k in kept for operand in program.values[k].operands)
-    uses.update(results)
-    stage, values = earliest_segments(program), list(program.values)
+    uses = Counter([*(operand for k in kept for operand in program.values[k].operands), *results])
+    segment, values = earliest_segments(program), list(program.values)
 
     def product(operand: Operand, reader: int) -> tuple[Operand, ...] | None:
         if isinstance(operand, Constant) or values[operand].operation != "multiply":
             return None
-        return values[operand].operands if uses[operand] == 1 and stage[operand] == stage[reader] else None
+        return values[operand].operands if uses[operand] == 1 and segment[operand] == segment[reader] else None
 
     for k in sorted(kept):
         value = values[k]
@@ -160,60 +159,59 @@ class _Translation:
         gates: Mapping[str, Slot],
         inner: Slot | None,
     ) -> None:
-        results = [operand for operand, _ in outputs if isinstance(operand, int)]
+        results = [operand for operand, _ in outputs]
         program = fused(program, results)
         self.values, self.params, self.gates = program.values, params, gates
         self.code = Code()
         self.numbers: dict[Slot, int] = {}
         self.order = sorted(program.needed(results))
-        self.stages = earliest_segments(program)  # in which each value can be read
-        self.last = max((self.stages[k] for k in self.order), default=0)
-        self.early: list[tuple[int, Slot]] = []  # inputs to be copied before anything is written over
-        self.ends: list[list[tuple[Operand, Slot]]] = [[] for _ in range(self.last + 1)]  # copies at the end of stages
+        self.segments = earliest_segments(program)  # in which each value can be read
+        self.last = max((self.segments[k] for k in self.order), default=0)
+        self.early: list[tuple[Operand, Slot]] = []  # inputs to be copied before anything is written over
+        self.ends: list[list[tuple[Operand, Slot]]] = [[] for _ in range(self.last + 1)]  # copies that end segments
         self.sums: dict[int, Slot] = {}  # of the means
         self.homes = {k: inputs[self.values[k].name] for k in self.order if self._is(k, "input")}
         self._place_inner(inner)
         self._place_outputs(outputs)
         self._place_in_states()
         self._place_wide()
-        for stage in range(self.last + 1):
-            _Stage(self, stage).write()
-            self.code.stage_ends.append(len(self.code.instructions))
-        if inner is not None and self.code.inner_stage >= 0:
-            self.code.inner_slot = self.number(inner)
+        for segment in range(self.last + 1):
+            self._write(segment)
+        if inner is not None and self.code.inner_segment >= 0:
+            self.code.inner_slot = self._number(inner)
         self.code.slots = list(self.numbers)
 
     def _is(self, value: int, *operations: str) -> bool:
         return self.values[value].operation in operations
 
-    def computed_in(self, value: int) -> int:
-        """The stage that computes a value; for a mean that is the sum."""
-        return self.stages[value] - self._is(value, MEAN)
+    def _computed_in(self, value: int) -> int:
+        """The segment that computes a value; for a mean that is the sum."""
+        return self.segments[value] - self._is(value, MEAN)
 
-    # Where values live that are not in a register of their stage alone
+    # Where values live that are not in a register of their segment alone
 
-    def _place(self, operand: Operand, slot: Slot, stage: int) -> None:
-        """Have a value in a slot by the end of a stage: it is computed there, or copied if it is elsewhere."""
+    def _place(self, operand: Operand, slot: Slot, segment: int) -> None:
+        """Have a value in a slot by the end of a segment: it is computed there, or copied if it is elsewhere."""
         if isinstance(operand, Constant) or operand in self.homes or self._is(operand, MEAN):
-            self.ends[stage].append((operand, slot))
+            self.ends[segment].append((operand, slot))
         else:
             self.homes[operand] = slot
 
     def _place_inner(self, inner: Slot | None) -> None:
         place = cast(Slot, inner)  # where there are inner gates there is one
         for value in self.order:
-            if self._is(value, INNER, INNER_BACKWARD):
-                first = self.code.inner_stage < 0  # all inner gates come from one product
-                self.code.inner_stage = stage = self.stages[value] - 1
+            if self._is(value, *PRODUCTS):
+                first = self.code.inner_segment < 0  # all inner gates come from one product
+                self.code.inner_segment = segment = self.segments[value] - 1
                 operands, name = self.values[value].operands, self.values[value].name
                 if self._is(value, INNER):
                     self.homes[value] = self.gates[name]
                     if first:
-                        self._place(operands[0], place, stage)
+                        self._place(operands[0], place, segment)
                 else:
                     self.homes[value] = place
                     for operand, gate in zip(operands, name.split(), strict=True):
-                        self._place(operand, self.gates[gate], stage)
+                        self._place(operand, self.gates[gate], segment)
         if inner is not None and inner.kind == Kind.WIDE:
             self.code.wides = inner.index + 1
 
@@ -221,17 +219,17 @@ class _Translation:
         taken = {slot for slots in self.ends for _, slot in slots}
         taken |= {slot for value, slot in self.homes.items() if not self._is(value, "input")}
         for operand, slot in outputs:
-            if slot.kind != Kind.STATE and slot in taken:
-                continue  # what has to do with the inner gates is placed by now
             if slot.kind == Kind.STATE:
                 self.ends[self.last].append((operand, slot))
-            elif isinstance(operand, int) and self._is(operand, "input"):
+            elif slot in taken:  # what has to do with the inner gates is placed by now
+                continue
+            elif is_value(operand) and self._is(operand, "input"):
                 self.early.append((operand, slot))
             else:
                 self._place(operand, slot, self.last)
 
     def _place_in_states(self) -> None:
-        """What the last stage computes can go to a state at once, if nothing reads the state thereafter."""
+        """What the last segment computes can go to a state at once, if nothing reads the state thereafter."""
         occupants = {slot: value for value, slot in self.homes.items()}
         for operand, slot in list(self.ends[self.last]):
             if slot.kind != Kind.STATE or isinstance(operand, Constant) or operand in self.homes:
@@ -240,92 +238,75 @@ class _Translation:
             readers = [k for k in self.order if occupant in self.values[k].operands]
             is_copied = any(other == occupant for other, _ in self.ends[self.last])
             is_safe = occupant is None or (max(readers, default=-1) <= operand and not is_copied)
-            if self.stages[operand] == self.last and not self._is(operand, MEAN) and is_safe:
+            if self.segments[operand] == self.last and not self._is(operand, MEAN) and is_safe:
                 self.homes[operand] = slot
                 self.ends[self.last].remove((operand, slot))
 
     def _place_wide(self) -> None:
-        """What a later stage reads."""
+        """What a later segment reads."""
         for value in self.order:
-            readers = [self.computed_in(k) for k in self.order if value in self.values[k].operands]
-            readers += [stage for stage, copies in enumerate(self.ends) for operand, _ in copies if operand == value]
-            is_read_later = any(stage > self.computed_in(value) for stage in readers)
+            readers = [self._computed_in(k) for k in self.order if value in self.values[k].operands]
+            readers += [s for s, copies in enumerate(self.ends) for operand, _ in copies if operand == value]
+            is_read_later = any(segment > self._computed_in(value) for segment in readers)
             if value not in self.homes and not self._is(value, MEAN) and is_read_later:
                 self.homes[value] = Slot(Kind.WIDE, self.code.wides)
                 self.code.wides += 1
 
-    # What a stage needs to write instructions
+    # Instructions
 
-    def number(self, slot: Slot) -> int:
+    def _write(self, segment: int) -> None:
+        """Write a segment's instructions."""
+        skipped = ("input", *PRODUCTS)
+        order = [k for k in self.order if self._computed_in(k) == segment and not self._is(k, *skipped)]
+        operands = [operand for k in order for operand in self.values[k].operands]
+        self.registers = Registers[Slot]()
+        self.registers.expect([*operands, *(operand for operand, _ in self.ends[segment])])
+        for operand, slot in [] if segment else self.early:
+            self._emit("copy", slot, [self._read(operand)])
+        for k in order:
+            operation, slots = self.values[k].operation, [self._read(operand) for operand in self.values[k].operands]
+            self.registers.spend(self.values[k].operands)
+            if operation == MEAN:
+                operation, to = "add_up", Slot(Kind.SUM, self.code.sums)
+                self.sums[k] = to
+                self.code.sums += 1
+            else:
+                to = self.homes[k] if k in self.homes else self._tile_for(k)
+            self._emit(operation, to, slots)
+        copies = [(self._read(operand), slot) for operand, slot in self.ends[segment]]
+        for source, slot in parallel_copy(copies, aside=lambda source: self._tile()):
+            self._emit("copy", slot, [source])
+        self.code.segment_ends.append(len(self.code.instructions))
+
+    def _emit(self, operation: str, to: Slot, operands: list[Slot]) -> None:
+        """Write an instruction."""
+        a, b, c = ([self._number(slot) for slot in operands] + [0, 0, 0])[:3]
+        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self._number(to), a, b, c))
+
+    def _number(self, slot: Slot) -> int:
         """The number of a slot."""
         return self.numbers.setdefault(slot, len(self.numbers))
 
-    def constant(self, number: float) -> Slot:
-        """The slot of a constant."""
-        if number not in self.code.constants:
-            self.code.constants.append(number)
-        return Slot(Kind.UNIT, self.params + self.code.constants.index(number))
-
-    def emit(self, operation: str, to: Slot, operands: list[Slot]) -> None:
-        """Write an instruction."""
-        a, b, c = ([self.number(slot) for slot in operands] + [0, 0, 0])[:3]
-        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self.number(to), a, b, c))
-
-
-class _Stage:
-    """A stage being written: which value is in which register."""
-
-    def __init__(self, whole: _Translation, stage: int) -> None:
-        self.whole = whole
-        self.copies = whole.ends[stage]
-        self.early = [] if stage else whole.early
-        skipped = ("input", INNER, INNER_BACKWARD)
-        self.order = [k for k in whole.order if whole.computed_in(k) == stage and not whole._is(k, *skipped)]
-        self.registers = Registers[Slot]()
-        operands = [operand for k in self.order for operand in whole.values[k].operands]
-        self.registers.expect([*operands, *(operand for operand, _ in self.copies)])
-
-    def write(self) -> None:
-        """Write all instructions."""
-        for value, slot in self.early:
-            self.whole.emit("copy", slot, [self.read(value)])
-        for value in self.order:
-            operation, operands = self.whole.values[value].operation, self.whole.values[value].operands
-            slots = [self.read(operand) for operand in operands]
-            if operation == MEAN:
-                to = self.whole.sums[value] = Slot(Kind.SUM, self.whole.code.sums)
-                self.whole.code.sums += 1
-                self.whole.emit("add_up", to, slots)
-                self.registers.spend(operands)
-                continue
-            self.registers.spend(operands)
-            if value in self.whole.homes:
-                to = self.whole.homes[value]
-            else:
-                to = self.registers.places[value] = self.tile()
-            self.whole.emit(operation, to, slots)
-        self.copy()
-
-    def tile(self) -> Slot:
-        """A register that is free."""
-        return self.registers.take(self._new_tile)
-
-    def _new_tile(self) -> Slot:
-        self.whole.code.tiles += 1
-        return Slot(Kind.TILE, self.whole.code.tiles - 1)
-
-    def read(self, operand: Operand) -> Slot:
+    def _read(self, operand: Operand) -> Slot:
         """Where an operand is; a mean is first spread over the units."""
         if isinstance(operand, Constant):
-            return self.whole.constant(operand.number)
-        places = self.registers.places
-        if operand in self.whole.sums and operand not in places:
-            places[operand] = self.tile()
-            self.whole.emit("spread", places[operand], [self.whole.sums[operand]])
-        return places[operand] if operand in places else self.whole.homes[operand]
+            if operand.number not in self.code.constants:
+                self.code.constants.append(operand.number)
+            return Slot(Kind.UNIT, self.params + self.code.constants.index(operand.number))
+        if operand in self.sums and operand not in self.registers.places:
+            self._emit("spread", self._tile_for(operand), [self.sums[operand]])
+        return self.registers.places[operand] if operand in self.registers.places else self.homes[operand]
 
-    def copy(self) -> None:
-        """Copy values to their places."""
-        copies = [(self.read(operand), slot) for operand, slot in self.copies]
-        for source, slot in parallel_copy(copies, aside=lambda source: self.tile()):
-            self.whole.emit("copy", slot, [source])
+    def _tile_for(self, value: int) -> Slot:
+        """Put a value into a register that is free."""
+        self.registers.put(value, self._tile())
+        return self.registers.places[value]
+
+    def _tile(self) -> Slot:
+        """A register that is free."""
+
+        def make() -> Slot:
+            self.code.tiles += 1
+            return Slot(Kind.TILE, self.code.tiles - 1)
+
+        return self.registers.take(make)

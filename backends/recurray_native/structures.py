@@ -8,7 +8,6 @@ from ctypes import POINTER, Array, Structure, addressof, c_char, c_double, c_int
 from dataclasses import dataclass
 from typing import Any
 
-from recurray_native.plan import Plan
 from recurray_native.program import Code
 
 POINTER_SIZE = sizeof(c_void_p)
@@ -89,16 +88,6 @@ class Listing:
         return CTask.from_buffer_copy(self.task)
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """The blocks of the products as the engine reads them."""
-
-    count: int
-    inner: int
-    input_gate: Any
-    recurrent_gate: Any
-
-
 def numbers(values: Sequence[int]) -> Array[c_int64]:
     """An array of whole numbers."""
     return (c_int64 * len(values))(*values)
@@ -126,34 +115,32 @@ def tables(task: CTask, **addresses: Sequence[int]) -> Any:
     return found
 
 
-def listing_of(code: Code, blocks: Blocks, *, params: int, states: int, terms: int) -> Listing:
-    """Bring a program into the engine's form, and what is the same in all its calls."""
+def listing_of(
+    code: Code, *, input_gates: Sequence[int], recurrent_gates: Sequence[int], params: int, states: int, terms: int
+) -> Listing:
+    """Bring a program into the engine's form, and what is the same in all its calls.
+
+    ``input_gates`` and ``recurrent_gates`` are which gates of the weights make each block of the products, -1 for none.
+    """
     slots = (CSlot * len(code.slots))(*(CSlot(slot.kind, slot.index) for slot in code.slots))
     instructions = (CInstruction * len(code.instructions))(*(CInstruction(*line) for line in code.instructions))
-    ends = numbers(code.stage_ends)
+    ends, of_input, of_recurrent = numbers(code.segment_ends), numbers(input_gates), numbers(recurrent_gates)
     constants = (c_double * len(code.constants))(*code.constants)
     program = CProgram(
         *(len(slots), len(ends), code.tiles, code.wides, code.sums),
         *(slots, instructions, ends),
-        *(code.inner_stage, code.inner_slot),
+        *(code.inner_segment, code.inner_slot),
     )
     task = CTask(
-        blocks=blocks.count,
-        inner_blocks=blocks.inner,
+        blocks=len(of_input),
+        inner_blocks=len(of_recurrent) - len(of_input),
         terms=terms,
-        input_gate=addressof(blocks.input_gate),
-        recurrent_gate=addressof(blocks.recurrent_gate),
+        input_gate=addressof(of_input),
+        recurrent_gate=addressof(of_recurrent),
         params=params,
         constants=len(constants),
         constant=addressof(constants),
         states=states,
         program=program,
     )
-    return Listing(program, constants, task, (slots, instructions, ends, blocks))
-
-
-def blocks_of(plan: Plan) -> Blocks:
-    """Bring a plan's blocks into the engine's form."""
-    inputs = numbers([block.input for block in plan.blocks])
-    recurrents = numbers([block.recurrent for block in plan.blocks + plan.inner])
-    return Blocks(len(plan.blocks), len(plan.inner), inputs, recurrents)
+    return Listing(program, constants, task, (slots, instructions, ends, of_input, of_recurrent))

@@ -80,7 +80,7 @@ class Gates(program.Gates):
         return (*from_input, *(name_of("dh", gate) for gate in self.apart + self.inner))
 
     def blocks_of(self, hoisted: Any, stepwise: Any, inner: Any, size: int, *, columns: int) -> dict[str, Any]:
-        """Return by name the arrays of gates and of blocks of them, parts of three arrays with ``columns`` last axes."""
+        """Return by name gates' arrays and blocks of them: parts of three arrays, which have ``columns`` last axes."""
         rest = (slice(None),) * columns
         merged = len(self.merged) * size
         arrays = {"stepwise": stepwise}
