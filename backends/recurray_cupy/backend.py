@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from recurray import install, parts
+from recurray import chunks, install
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
 from recurray.program import RecordingError
+from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache, forward
@@ -145,14 +146,14 @@ class CupyBackend(Backend):
         if not self.owns(a):
             return super().to_numpy(a)
         result = self._cupy.asnumpy(a)
-        self._check_fault()
+        self.check_fault()
         return result
 
     def synchronize(self) -> None:
         """Wait until the current stream of this backend's device has done what it was given."""
         with self.device:
             self._cupy.cuda.get_current_stream().synchronize()
-        self._check_fault()
+        self.check_fault()
 
     def check_ready(self) -> None:
         """Refuse to run a layer while the current stream is being captured: CuPy's cuBLAS can't be."""
@@ -171,38 +172,40 @@ class CupyBackend(Backend):
 
     def scan_forward(
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
-    ) -> tuple[Any, tuple[Any, ...], Any]:
+    ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
-        self._check_fault()
+        self.check_fault()
         call = Call(cell, str(x.dtype), x.shape[:2], start[0].shape[1], weights.projection is not None)
 
         def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
             if strategy == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
             self._compile(call, strategy, keep=options.get("keep", True))
-            scan = partial(forward, self.library, strategy=strategy, small=self._small(call))
+            scan = partial(self._run_kernels, strategy, self._small(call))
             together = self.steps_together if options.get("recompute") else sys.maxsize
-            return parts.forward(scan, together, cell, weights, x, start, **options)
+            return chunks.forward(scan, together, cell, weights, x, start, **options)
 
         with self.device:
-            return self._by_strategies(call, self._strategies(call, keep=options.get("keep", True)), run)
+            y, end, cache = self._by_strategies(call, self._strategies(call, keep=options.get("keep", True)), run)
+        return y, end, None if cache is None else DeviceCache(self, cache)
 
-    def scan_backward(
-        self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
-    ) -> tuple[Any, tuple[Any, ...], Weights]:
-        """Backward through time; see `recurray.scan.backward`."""
-        self._check_fault()
-        with self.device:
-            if not isinstance(cache, ScanCache):
-                return super().scan_backward(cell, cache, dy, dend)
-            call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], cache.weights.projection is not None)
+    def _run_kernels(
+        self, strategy: str, small: str, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
+    ) -> tuple[Any, tuple[Any, ...], KernelCache | None]:
+        """Run a cell over time by kernels."""
+        y, end, cache = forward(self.library, cell, weights, x, start, strategy=strategy, small=small, **options)
+        return y, end, None if cache is None else KernelCache(self, cell, cache)
 
-            def run(strategy: str) -> tuple[Any, tuple[Any, ...], Weights]:
-                self._compile(call, strategy, keep=None)
-                return backward(self.library, cell, cache, dy, dend, strategy=strategy)
+    def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+        """Backward through time by kernels, from what kernels have kept."""
+        call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], cache.weights.projection is not None)
 
-            strategies = self._strategies(call, keep=None)
-            return self._by_strategies(call, tuple(strategy for strategy in strategies if strategy != REFERENCE), run)
+        def run(strategy: str) -> Gradients:
+            self._compile(call, strategy, keep=None)
+            return backward(self.library, cell, cache, dy, dend, strategy=strategy)
+
+        strategies = self._strategies(call, keep=None)
+        return self._by_strategies(call, tuple(strategy for strategy in strategies if strategy != REFERENCE), run)
 
     def strategy_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
@@ -283,7 +286,7 @@ class CupyBackend(Backend):
             self._warned.add((call.cell, call.dtype, text))
             warnings.warn(text, stacklevel=5)
 
-    def _check_fault(self) -> None:
+    def check_fault(self) -> None:
         """Raise an error if a kernel has waited in vain since this was called the last time."""
         if self.library.found_fault():
             self.strategy = STEP
@@ -299,6 +302,33 @@ class CupyBackend(Backend):
             if str(values.dtype) in REALS:
                 return sum_rows(self.library, values, index, count)
             return super().sum_rows(values, index, count)
+
+
+@dataclass(frozen=True)
+class KernelCache:
+    """What kernels have kept, and the backend whose kernels go backward from there."""
+
+    backend: CupyBackend
+    cell: Cell
+    scan: ScanCache
+
+    def backward(self, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+        """Backward through time; see `recurray.scan.backward`."""
+        return self.backend.kernels_backward(self.cell, self.scan, dy, dend)
+
+
+@dataclass(frozen=True)
+class DeviceCache:
+    """A scan's cache, and the backend whose device is the current one while it goes backward."""
+
+    backend: CupyBackend
+    cache: Cache
+
+    def backward(self, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+        """Backward through time; see `recurray.scan.backward`."""
+        self.backend.check_fault()
+        with self.backend.device:
+            return self.cache.backward(dy, dend)
 
 
 def driver_advice(cupy: Any) -> str:

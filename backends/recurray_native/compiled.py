@@ -30,30 +30,6 @@ class Forward(NamedTuple):
     packed: tuple[str, ...]
 
 
-class CacheForm(NamedTuple):
-    """What the sizes in a cache come from, and the meaning of its arrays: cells that agree can use each other's.
-
-    Attributes
-    ----------
-    input_gates, recurrent_gates : tuple of int
-        Which block of the products each gate of the weights makes.
-    inner_blocks : int
-        How many of the last blocks are of inner gates.
-    states : tuple of str
-    params : tuple of (str, int)
-        The cell's own params, and how many rows they have.
-    kept : tuple of str
-        The arrays over time that backward reads.
-    """
-
-    input_gates: tuple[int, ...]
-    recurrent_gates: tuple[int, ...]
-    inner_blocks: int
-    states: tuple[str, ...]
-    params: tuple[tuple[str, int], ...]
-    kept: tuple[str, ...]
-
-
 class Compiled:
     """A cell's gates in the order of the blocks of the products, and its programs.
 
@@ -85,18 +61,6 @@ class Compiled:
     def reads_output(self) -> bool:
         """Whether the step computes with the output before, unit by unit."""
         return self.recording.reads_output
-
-    @cached_property
-    def cache_form(self) -> CacheForm:
-        """What a cache for this cell has."""
-        return CacheForm(
-            input_gates=tuple(self.input_places),
-            recurrent_gates=tuple(self.recurrent_places),
-            inner_blocks=len(self.gates.inner),
-            states=self.cell.states,
-            params=tuple(self.pointwise.items()),
-            kept=self.kept,
-        )
 
     @cached_property
     def kept(self) -> tuple[str, ...]:

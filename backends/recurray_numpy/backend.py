@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from recurray import parts
 from recurray.arrays import AT_A_TIME
 from recurray.backend import Backend, OneStep
 from recurray.cells.cell import Cell, Weights
 from recurray.messages import shown
 from recurray.program import RecordingError
-from recurray_numpy.backward import backward
 from recurray_numpy.buffers import BUFFERS, trim
 from recurray_numpy.compiled import compiled
-from recurray_numpy.engines import find_engine
-from recurray_numpy.forward import ScanCache, forward
+from recurray_numpy.engines import engine_class
+from recurray_numpy.scan import forward
 from recurray_numpy.step import StackStep, step_of
-
-TOGETHER = 512  # steps that an engine runs in one call
 
 
 class NumpyBackend(Backend):
     """NumPy on the CPU.
 
     Cells are recorded and run as ufunc calls into preallocated buffers, with one product a step; see
-    `recurray_numpy.forward`. A cell that can't be recorded runs by the reference path, after a warning.
+    `recurray_numpy.scan`. A cell that can't be recorded runs by the reference path, after a warning.
 
     Parameters
     ----------
     device : "cpu" or None
         NumPy has one device.
-    engine : str, optional
-        What runs recurrences: "numpy", or the name of an installed engine; see `recurray_numpy.engines.find_engine`.
+    engine : {"numpy", "native"}, optional
+        What runs recurrences: NumPy, or the compiled engine, which is a subclass of this; by default the engine, where
+        it is installed and runs and the environment variable ``RECURRAY_NATIVE`` doesn't say 0, off, no or false.
+
+    Attributes
+    ----------
+    engine : str
+
+    Raises
+    ------
+    BackendUnavailableError
+        The engine named isn't installed, or can't run here.
+    ValueError
+        There is no such device.
     """
+
+    engine = "numpy"
+
+    def __new__(cls, *args: Any, engine: str | None = None, **options: Any) -> Self:
+        """Make a backend of the class that is the engine asked for."""
+        chosen = engine_class(engine) if cls is NumpyBackend else None
+        return super().__new__(chosen or cls)
 
     def __init__(self, device: Any = None, engine: str | None = None) -> None:
         if device not in (None, "cpu"):
             raise ValueError(f"NumPy's only device is 'cpu', not {shown(device)}")
         super().__init__(np)
         self.name = "numpy"
-        self.engine = find_engine(engine)
 
     def __repr__(self) -> str:
-        engine = "" if self.engine is None else f", engine {self.engine.name}"
+        engine = "" if self.engine == NumpyBackend.engine else f", engine {self.engine}"
         return f"<recurray backend {self.name!r} on {self.device}{engine}>"
 
     def owns(self, a: Any) -> bool:
@@ -61,8 +75,6 @@ class NumpyBackend(Backend):
         self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
-        if self.engine is not None and self.engine.refuses(cell, weights, x) is None:
-            return parts.forward(self.engine.scan_forward, TOGETHER, cell, weights, x, start, **options)
         try:
             compiled(cell)
         except RecordingError as error:
@@ -84,22 +96,9 @@ class NumpyBackend(Backend):
         sizes = [output if state == "h" else size for state in cell.states]
         return StackStep([step for step in steps if step], first.input.shape[1], sizes, first.input.dtype)
 
-    def scan_backward(
-        self, cell: Cell, cache: Any, dy: Any, dend: tuple[Any, ...]
-    ) -> tuple[Any, tuple[Any, ...], Weights]:
-        """Backward through time; see `recurray.scan.backward`."""
-        if self.engine is not None and self.engine.owns(cache):
-            grads: tuple[Any, tuple[Any, ...], Weights] = self.engine.scan_backward(cell, cache, dy, dend)
-            return grads
-        if not isinstance(cache, ScanCache):
-            return super().scan_backward(cell, cache, dy, dend)
-        return backward(cell, cache, dy, dend)
-
     def release_memory(self) -> None:
-        """Give back to the system the memory that is kept for later calls, here, in an engine and in the C library."""
+        """Give back to the system the memory that is kept for later calls, here and in the C library."""
         BUFFERS.release()
-        if self.engine is not None:
-            self.engine.release_memory()
         trim()
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:

@@ -10,65 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from recurray.cells.cell import Cell, Weights
-from recurray.scan import check_dy
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward_loops import Backward
 from recurray_numpy.buffers import empty
 from recurray_numpy.calls import Code, Kind, quietly
-from recurray_numpy.compiled import Compiled, compiled
-from recurray_numpy.forward import ScanCache, by_length, by_row, chunk_of, run_forward, work_array
+from recurray_numpy.compiled import Compiled
+from recurray_numpy.forward import work_array
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run
 
 
-def backward(cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Weights]:
-    """Backward through time; see `recurray.scan.backward`."""
-    check_dy(dy, (*cache.shape[:2], dend[cell.states.index("h")].shape[1]))
-    prepared, runs = cache.prepared, cache.runs
-    size, dtype, vector = prepared.size, dy.dtype, runs.vector
-    ready = compiled(cell)
-    projected, masked = prepared.weights.projection is not None, cache.output_mask is not None
-    code = ready.backward(vector=vector, projected=projected, masked=masked)
-    most = max((run.rows for run in runs), default=1)
-    chunk = chunk_of(_numbers(code, prepared, dy.shape[2]) * most, dtype, vector=vector)
-
-    dx = runs.empty(cache.shape, dtype)
-    products = Products(prepared, runs, dx, most=chunk)
-    dstate = {name: by_length(value, runs) for name, value in zip(cell.states, dend, strict=True)}
-    weights = weights_in_order.for_backward(prepared, vector=vector)
-    totals = {place: np.zeros(size) for place in code.sums}  # over the steps and the rows of the batch; in double
-    for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
-    for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
-        if for_forward is not None:
-            arrays = _again(ready, cache, for_forward, run, arrays)
-        _backward_run(ready, code, cache, arrays, runs.read(dy, run), dstate, run, weights, chunk, products, totals)
-
-    grads = products.gradients()
-    none = np.zeros(size, dtype)
-    pointwise = {
-        name: np.stack([totals.get((name, row), none) for row in names]).astype(dtype)
-        for name, names in cell.pointwise.items()
-    }
-    return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
-
-
-def _again(
-    ready: Compiled, cache: ScanCache, weights: dict[str, Any], run: Run, before: dict[str, Any]
-) -> dict[str, Any]:
-    """Compute a run once more from the states before it, and return what backward reads."""
-    state = {name: value.copy() for name, value in before.items()}
-    return run_forward(
-        ready, cache.prepared, weights, cache.x, state, cache.runs, run, cache.draws, cache.output_mask, keep=True
-    )
-
-
-def _backward_run(
+def run_backward(
     ready: Compiled,
     code: Backward,
-    cache: ScanCache,
+    prepared: Prepared,
+    mask: Any,
     arrays: dict[str, Any],
     dy: Any,
     dstate: dict[str, Any],
@@ -77,15 +35,16 @@ def _backward_run(
     chunk: int,
     products: Products,
     totals: dict[tuple[str, str], Any],
+    *,
+    vector: bool,
 ) -> None:
     """Run backward over dy (S, R, n): add to ``products`` and ``totals``, and bring ``dstate`` to before the run."""
-    prepared, vector = cache.prepared, cache.runs.vector
     states, size, rows, dtype = prepared.cell.states, prepared.size, run.rows, dy.dtype
     columns = () if vector else (rows,)
     carried = {name_of("d", name): np.array(dstate[name][:, :rows].reshape(-1, *columns), order="C") for name in states}
     shared = carried | weights | weights_in_order.pointwise(prepared, rows, vector=vector)
-    if cache.output_mask is not None:
-        shared["output_mask"] = np.array(cache.output_mask[:, :rows].reshape(-1, *columns), order="C")
+    if mask is not None:
+        shared["output_mask"] = np.array(mask[:, :rows].reshape(-1, *columns), order="C")
     shared |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
     shared |= {"doutput": np.empty((size, *columns), dtype), "direct": np.empty((dy.shape[1], *columns), dtype)}
     ones = np.ones(rows, dtype)  # a product with them is the fastest sum over the rows
@@ -121,7 +80,7 @@ def _kinds_of_chunk(code: Backward) -> dict[str, Kind]:
     return code.ahead.work_of_steps | code.loop.work_of_steps | code.after.work_of_steps
 
 
-def _numbers(code: Backward, prepared: Prepared, output: int) -> int:
+def numbers(code: Backward, prepared: Prepared, output: int) -> int:
     """How many numbers of work space a step of a row takes."""
     return (len(_kinds_of_chunk(code)) + len(prepared.gates.all)) * prepared.size + output
 

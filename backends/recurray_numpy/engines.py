@@ -1,4 +1,4 @@
-"""Compiled engines that run recurrences in this backend's place, found where their packages are installed."""
+"""Compiled engines: subclasses of the NumPy backend with scans of their own, found where they are installed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ GROUP = "recurray.engines"  # the entry points that packages announce their engi
 OWN = "numpy"
 
 
-def find_engine(name: str | None) -> Any:
-    """Return the engine to use, None for NumPy itself.
-
-    An engine has the methods ``scan_forward`` and ``scan_backward`` of a backend; ``refuses(cell, weights, x)``, which
-    returns why it can't run a cell on these arrays, or None; ``owns(cache)``, whether a cache is its own;
-    ``threads(count)``, a context with that many threads; ``release_memory()``; a ``name``;
-    and a ``description``, whose reading raises an error that says why, if the engine can't run on this machine.
+def engine_class(name: str | None) -> type[Any] | None:
+    """Return the class of the engine to use, None for NumPy itself.
 
     Parameters
     ----------
@@ -58,14 +53,15 @@ def engine_names() -> tuple[str, ...]:
 def why_unusable(name: str) -> str | None:
     """Return what keeps an installed engine from running on this machine, None if nothing does."""
     try:
-        _loaded(name).description  # noqa: B018 - reading it is the test
+        _loaded(name)().description  # noqa: B018 - reading it is the test
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return str(error)
     return None
 
 
 @cache
-def _loaded(name: str) -> Any:
+def _loaded(name: str) -> type[Any]:
     from importlib.metadata import entry_points
 
-    return entry_points(group=GROUP)[name].load()()
+    kind: type[Any] = entry_points(group=GROUP)[name].load()
+    return kind

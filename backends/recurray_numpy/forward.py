@@ -6,78 +6,22 @@ feature-major, (S, features, n), or (S, features) where the batch is a single ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from recurray.cells.cell import Cell, Draws, Weights
+from recurray.cells.cell import Draws
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
 from recurray_numpy.calls import FLAG, ROW, Kind, bounds, quietly
-from recurray_numpy.compiled import Compiled, compiled
+from recurray_numpy.compiled import Compiled
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
-from recurray_numpy.runs import Run, Runs, cut
+from recurray_numpy.runs import Run, Runs
 
 BOOL = np.dtype(bool)
 CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
 TOGETHER = 64  # steps of a single row whose products with the input are one
-MANY = 128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
-
-
-@dataclass(frozen=True)
-class ScanCache:
-    """All that backward reads."""
-
-    prepared: Prepared
-    output_mask: Any  # (R, B), rows by falling length, or None
-    runs: Runs
-    kept: list[Any]  # of each run, its arrays by the names of the loops; or the states before it, to compute them again
-    x: Any  # (T, B, I), and
-    draws: Draws  # where runs are computed again
-    shape: tuple[int, int, int]  # of the input
-
-
-def forward(
-    cell: Cell,
-    weights: Weights,
-    x: Any,
-    start: tuple[Any, ...],
-    *,
-    lengths: Sequence[int] | None = None,
-    reverse: bool = False,
-    keep: bool = True,
-    draws: Draws | None = None,
-    output_mask: Any = None,
-    recompute: int | None = None,
-) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
-    """Run a cell over time; see `recurray.scan.forward`."""
-    ready = compiled(cell)
-    steps, batch, _ = x.shape
-    draws = draws or {}
-    if recompute is not None:
-        recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
-    runs = cut(steps, batch, lengths, reverse, every=recompute)
-    as_they_lie = runs.vector and steps < MANY
-    prepared = Prepared(cell, ready.order.gates_for(vector=runs.vector), weights, as_they_lie)
-    shared = weights_in_order.for_forward(prepared, vector=runs.vector)
-    state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
-    mask = None if output_mask is None else by_length(output_mask, runs)
-    y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
-    kept = []
-    for run in runs:
-        if recompute:
-            kept.append({name: value.copy() for name, value in state.items()})
-        arrays = run_forward(ready, prepared, shared, x, state, runs, run, draws, mask, keep=keep and not recompute)
-        runs.write(y, run, arrays["after_h"].reshape(run.steps, -1, run.rows))
-        if keep and not recompute:
-            kept.append(arrays)
-    end = tuple(by_row(state[name], runs) for name in cell.states)
-    if not keep:
-        return y, end, None
-    return y, end, ScanCache(prepared, mask, runs, kept, x if recompute else None, draws if recompute else {}, x.shape)
 
 
 def run_forward(

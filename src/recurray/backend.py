@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from recurray import parts, scan
+from recurray import chunks, scan
 from recurray.arrays import (
     Array,
     Namespace,
@@ -36,7 +36,7 @@ class Backend:
     """An array library on a device. This class alone is the reference path, for any array-API namespace.
 
     A backend for one library subclasses it and replaces what that library does better: most of all
-    `scan_forward` and `scan_backward`, which must give the numbers of the reference to rounding.
+    `scan_forward`, which must give the numbers of the reference to rounding, as must its cache's backward.
 
     Parameters
     ----------
@@ -160,26 +160,19 @@ class Backend:
         draws: Draws | None = None,
         output_mask: Array | None = None,
         recompute: int | None = None,
-    ) -> tuple[Array, tuple[Array, ...], Any]:
+    ) -> tuple[Array, tuple[Array, ...], scan.Cache | None]:
         """Run ``cell`` over time; see `recurray.scan.forward`, which this calls and any replacement must equal.
 
-        With ``recompute`` the cache holds the states before every so many steps (a multiple of `steps_together`, so
-        rounded up), and `scan_backward` computes the rest again, from ``x``, which must still be what it was. That
-        changes no bit.
+        The cache goes backward by itself, as `recurray.scan.Cache` says. With ``recompute`` it holds the states before
+        every so many steps (a multiple of `steps_together`, so rounded up), and computes the rest again from ``x``,
+        which must still be what it was. That changes no bit.
         """
-        return parts.forward(
-            scan.forward,
-            self.steps_together,
-            cell,
-            weights,
-            x,
-            start,
-            lengths=lengths,
-            reverse=reverse,
-            keep=keep,
-            draws=draws,
-            output_mask=output_mask,
-            recompute=recompute,
+        options: dict[str, Any] = {"lengths": lengths, "reverse": reverse, "keep": keep, "draws": draws}
+        options["output_mask"] = output_mask
+        if x.shape[0] <= self.steps_together:
+            return scan.forward(cell, weights, x, start, **options)
+        return chunks.forward(
+            scan.forward, self.steps_together, cell, weights, x, start, recompute=recompute, **options
         )
 
     def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
@@ -199,14 +192,6 @@ class Backend:
             have work space of its own: two threads can't run it at once.
         """
         return None
-
-    def scan_backward(
-        self, cell: Cell, cache: Any, dy: Array, dend: tuple[Array, ...]
-    ) -> tuple[Array, tuple[Array, ...], Weights]:
-        """Backward through time; see `recurray.scan.backward`."""
-        if isinstance(cache, parts.PartsCache):
-            return parts.backward(self.scan_backward, cell, cache, dy, dend)
-        return scan.backward(cell, cache, dy, dend)
 
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from recurray.arrays import Array, device_of, namespace_of, product_over_rows, rows, sum_over_rows
 from recurray.cells.cell import Cell, Draws, Weights, added, named
 
-ScanForward = Callable[..., tuple[Array, tuple[Array, ...], Any]]  # a function like `forward`
-ScanBackward = Callable[..., tuple[Array, tuple[Array, ...], Weights]]
+Gradients = tuple[Array, tuple[Array, ...], Weights]  # of the input, of the start states and of the weights
+
+
+class Cache(Protocol):
+    """What a scan keeps, and how it goes backward. It can be used again, copied and pickled."""
+
+    def backward(self, dy: Array, dend: tuple[Array, ...]) -> Gradients:
+        """Backward through time; see `recurray.scan.backward`."""
+
+
+Scan = Callable[..., tuple[Array, tuple[Array, ...], Cache | None]]  # a function like `forward`
 
 
 @dataclass(frozen=True)
 class ScanCache:
     """All that backward reads. Lists are in the order of the loop, which runs from the end where ``reverse``."""
 
+    cell: Cell
     weights: Weights
     x: Array  # (T, B, I), padding zeroed
     states: dict[str, list[Array]]  # T + 1 arrays (B, size) each; the first is the start state
@@ -30,6 +40,10 @@ class ScanCache:
     valid: Array | None  # (T, B, 1): whether the step is within the row's length
     reverse: bool
     output_mask: Array | None  # (B, R)
+
+    def backward(self, dy: Array, dend: tuple[Array, ...]) -> Gradients:
+        """Backward through time; see `backward`."""
+        return backward(self, dy, dend)
 
 
 def forward(
@@ -115,18 +129,15 @@ def forward(
                 states[name].append(now[name])
     y = _stack(ys[::-1] if reverse else ys, like=start[0])
     end = tuple(now[name] for name in cell.states)
-    cache = ScanCache(weights, x, states, outputs, saved, inners, valid, reverse, output_mask) if keep else None
+    cache = ScanCache(cell, weights, x, states, outputs, saved, inners, valid, reverse, output_mask) if keep else None
     return y, end, cache
 
 
-def backward(
-    cell: Cell, cache: ScanCache, dy: Array, dend: tuple[Array, ...]
-) -> tuple[Array, tuple[Array, ...], Weights]:
+def backward(cache: ScanCache, dy: Array, dend: tuple[Array, ...]) -> Gradients:
     """Backward through time.
 
     Parameters
     ----------
-    cell : Cell
     cache : ScanCache
         What `forward` returned.
     dy : array, (T, B, R)
@@ -147,7 +158,7 @@ def backward(
     ValueError
         ``dy`` has another shape.
     """
-    weights, x, valid, reverse = cache.weights, cache.x, cache.valid, cache.reverse
+    cell, weights, x, valid, reverse = cache.cell, cache.weights, cache.x, cache.valid, cache.reverse
     xp = namespace_of(x)
     steps = x.shape[0]
     params = _pointwise(cell, weights)

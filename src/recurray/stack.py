@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from recurray.arrays import Array, dropped, namespace_of
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.scan import Cache
 
 Ends = list[tuple[Array, ...]]  # by direction, and by layer where it is of all of them
 
@@ -35,7 +36,7 @@ class LayerForward(NamedTuple):
 class LayerBackward(NamedTuple):
     """What a layer's backward reads."""
 
-    caches: list[Any]  # by direction
+    caches: list[Cache]  # by direction
     dends: Ends  # the gradients of the final states
     kept: Array | None  # as forward
 
@@ -79,7 +80,7 @@ def forward(
 
 
 def backward(
-    backend: Backend, cell: Cell, layers: Sequence[LayerBackward], dy: Array, *, dropout: float
+    layers: Sequence[LayerBackward], dy: Array, *, dropout: float
 ) -> tuple[Array, list[list[tuple[tuple[Array, ...], Weights]]]]:
     """Backward through layer after layer, from the last.
 
@@ -94,7 +95,7 @@ def backward(
         size = dy.shape[2] // len(layer.caches)
         dxs, grads = [], list[tuple[tuple[Array, ...], Weights]]()
         for k, (cache, dend) in enumerate(zip(layer.caches, layer.dends, strict=True)):
-            dx, dstart, dweights = backend.scan_backward(cell, cache, dy[:, :, k * size : (k + 1) * size], dend)
+            dx, dstart, dweights = cache.backward(dy[:, :, k * size : (k + 1) * size], dend)
             dxs.append(dx)
             grads.append((dstart, dweights))
         dy = dxs[0] if len(dxs) == 1 else dxs[0] + dxs[1]

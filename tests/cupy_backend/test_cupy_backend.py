@@ -62,8 +62,8 @@ def runs_by_the_reference(backend, cell, warning, dtype="float64"):
     with pytest.warns(UserWarning, match=warning) as told:
         y, end, cache = backend.scan_forward(cell, weights, x, start, lengths=lengths)
     assert len(told) == 1
-    assert type(cache) is scan.ScanCache
-    backend.scan_backward(cell, cache, y, end)
+    assert type(cache.cache) is scan.ScanCache
+    cache.backward(y, end)
     with warnings.catch_warnings(action="error"):  # once is enough
         again, _, _ = backend.scan_forward(cell, weights, x, start, lengths=lengths)
     np.testing.assert_array_equal(again, y)
@@ -97,7 +97,7 @@ def test_the_backend_runs_kernels(library):
     backend = backend_on(library)
     library.launched.clear()
     arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6)
-    both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
+    both_ways(backend.scan_forward, LSTMCell(), *arguments, rng=rng)
     assert len(library.launched) == 5  # each way one launch for all steps
     np.testing.assert_array_equal(backend.sum_rows(np.eye(2), np.array([1, 1]), 2), [[0, 0], [1, 1]])
 
@@ -115,7 +115,7 @@ def test_names_of_a_cells_own_are_not_taken_for_the_backends(library, cell):
     rng = np.random.default_rng(18)
     backend = backend_on(library)
     arguments = scan_arguments(cell, rng, batch=3, steps=5, projection=2 if cell.projectable else 0)
-    both_ways(backend.scan_forward, backend.scan_backward, cell, *arguments, rng=rng)
+    both_ways(backend.scan_forward, cell, *arguments, rng=rng)
 
 
 TEN = Device(multiprocessors=10, shared=100_000, cooperative=True, tensor_cores=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from harness.cells import CELLS
 from harness.compare_scans import Normalised, both_ways, scan_arguments
 from harness.random_cell import RandomCell
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
+from recurray_cupy.backend import KernelCache
 from recurray_cupy.compiled import compiled
-from recurray_cupy.forward import ScanCache
 
 pytestmark = pytest.mark.gpu
 
@@ -35,17 +36,21 @@ def on_gpu(backend, *arguments, **options):
         draws = {name: a if isinstance(a, float) else there(a) for name, a in draws.items()}
         options |= {"draws": draws, "output_mask": there(output_mask)}
         y, end, cache = backend.scan_forward(cell, weights, there(x), tuple(map(there, start)), **options)
-        return backend.to_numpy(y), tuple(map(backend.to_numpy, end)), cache
+        return backend.to_numpy(y), tuple(map(backend.to_numpy, end)), HostCache(cache) if cache else None
 
-    def scan_backward(cell, cache, dy, dend):
-        dx, dstart, grads = backend.scan_backward(cell, cache, there(dy), tuple(map(there, dend)))
-        assert isinstance(cache, ScanCache)  # it had kernels
-        matrices = {name: a for name, a in vars(grads).items() if name != "pointwise"}
-        matrices = {name: None if a is None else backend.to_numpy(a) for name, a in matrices.items()}
-        pointwise = {name: backend.to_numpy(a) for name, a in grads.pointwise.items()}
-        return backend.to_numpy(dx), tuple(map(backend.to_numpy, dstart)), Weights(**matrices, pointwise=pointwise)
+    @dataclass
+    class HostCache:
+        cache: Any
 
-    both_ways(scan_forward, scan_backward, *arguments, **options)
+        def backward(self, dy, dend):
+            assert isinstance(self.cache.cache, KernelCache)
+            dx, dstart, grads = self.cache.backward(there(dy), tuple(map(there, dend)))
+            matrices = {name: a for name, a in vars(grads).items() if name != "pointwise"}
+            matrices = {name: None if a is None else backend.to_numpy(a) for name, a in matrices.items()}
+            pointwise = {name: backend.to_numpy(a) for name, a in grads.pointwise.items()}
+            return backend.to_numpy(dx), tuple(map(backend.to_numpy, dstart)), Weights(**matrices, pointwise=pointwise)
+
+    both_ways(scan_forward, *arguments, **options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.cells import CELLS
-from harness.compare_scans import Normalised, both_ways, scan_arguments
+from harness.compare_scans import Normalised, both_ways, scan_arguments, scan_by
 from harness.cuda import nvrtc
 from harness.cuda.compilers import ARCHITECTURES, nvcc
 from harness.cuda.host_cpp import HEAD, HostLibrary
@@ -121,7 +121,7 @@ def test_a_peculiar_cell_equals_the_reference(tmp_path):
     library.prepare(kernels_of(Peculiar()), "float64")
     rng = np.random.default_rng(1)
     arguments = scan_arguments(Peculiar(), rng, batch=3, steps=6)
-    both_ways(partial(forward, library), partial(backward, library), Peculiar(), *arguments, rng=rng)
+    both_ways(scan_by(partial(forward, library), partial(backward, library)), Peculiar(), *arguments, rng=rng)
     assert all(kernel.source("float64").isascii() for kernel in kernels_of(Peculiar()))
 
 
@@ -173,7 +173,7 @@ def test_means_with_any_number_of_threads_and_units(tmp_path, threads):
     rng = np.random.default_rng(3)
     for size in (1, 16, 37):
         arguments = scan_arguments(Normalised(), rng, batch=2, steps=3, size=size)
-        both_ways(partial(forward, library), partial(backward, library), Normalised(), *arguments, rng=rng)
+        both_ways(scan_by(partial(forward, library), partial(backward, library)), Normalised(), *arguments, rng=rng)
 
 
 RACE = """
@@ -280,8 +280,7 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
                 with np.errstate(all="ignore"):
                     try:
                         both_ways(
-                            partial(forward, each),
-                            partial(backward, each),
+                            scan_by(partial(forward, each), partial(backward, each)),
                             cell,
                             *arguments,
                             rng=rng,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.cells import CELLS
-from harness.compare_scans import Centred, Normalised, Squared, both_ways, scan_arguments
+from harness.compare_scans import Centred, Normalised, Squared, both_ways, scan_arguments, scan_by
 from harness.cuda.host_cpp import HostLibrary
 from harness.needs import need, needs_compiler
 from harness.random_cell import RandomCell
@@ -43,7 +43,7 @@ def library(tmp_path_factory):
 
 def on_host(library, *arguments, **options):
     """`both_ways` with kernels on the CPU."""
-    both_ways(partial(forward, library), partial(backward, library), *arguments, **options)
+    both_ways(scan_by(partial(forward, library), partial(backward, library)), *arguments, **options)
     library.xp.check_guards()
 
 
@@ -139,7 +139,7 @@ def test_arrays_that_are_not_contiguous(library):
     _, _, cache = forward(library, cell, weights, x, tuple(np.asfortranarray(a) for a in start))
     _, _, expected = scan.forward(cell, weights, x, start)
     found = backward(library, cell, cache, dy, start)
-    right = scan.backward(cell, expected, dy, start)
+    right = expected.backward(dy, start)
     np.testing.assert_allclose(found[0], right[0], rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(found[2].recurrent, right[2].recurrent, rtol=1e-11, atol=1e-12)
 

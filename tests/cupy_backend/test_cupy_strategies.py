@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from harness.cells import CELLS
-from harness.compare_scans import both_ways, scan_arguments
+from harness.compare_scans import both_ways, scan_arguments, scan_by
 from harness.cuda import nvrtc
 from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus, nvcc, recurrences
 from harness.cuda.host_backend import backend_on
@@ -157,8 +157,8 @@ def library(tmp_path_factory):
 
 def on_host(library, strategy, *arguments, **options):
     """`both_ways` with kernels on the CPU."""
-    ways = partial(forward, library, strategy=strategy), partial(backward, library, strategy=strategy)
-    both_ways(*ways, *arguments, **options)
+    by_kernels = scan_by(partial(forward, library, strategy=strategy), partial(backward, library, strategy=strategy))
+    both_ways(by_kernels, *arguments, **options)
     library.xp.check_guards()
     assert not library.found_fault()
 
@@ -276,7 +276,7 @@ def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monk
     if keep is None:
         assert np.isfinite(y).all()
         backend.library = absent
-        dx, dstart, _ = backend.scan_backward(LSTMCell(), cache, y, end)
+        dx, dstart, _ = cache.backward(y, end)
         assert np.isnan(dx[:3]).any()
         assert np.isnan(dstart[0]).any()
     else:
@@ -474,7 +474,7 @@ def test_the_backend_runs_the_strategy_that_is_asked_for(tmp_path):
     for strategy, count in counts.items():
         backend.strategy = strategy
         library.launched.clear()
-        both_ways(backend.scan_forward, backend.scan_backward, LSTMCell(), *arguments, rng=rng)
+        both_ways(backend.scan_forward, LSTMCell(), *arguments, rng=rng)
         assert len(library.launched) == count
         assert any("_by_" in name for name in library.launched) == (strategy in ("auto", "persistent", "step"))
     assert backend.strategy_of(LSTMCell(), 3, 4) == "reference"
@@ -494,9 +494,9 @@ def test_parts_that_are_computed_again_equal_the_reference(tmp_path, reverse):
     dy, dend = rng.standard_normal((7, 3, 4)), tuple(rng.standard_normal((3, 4)) for _ in start)
     options = {"lengths": lengths, "reverse": reverse}
     y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start, recompute=3, **options)
-    found = backend.scan_backward(LSTMCell(), cache, dy, dend)
+    found = cache.backward(dy, dend)
     expected_y, expected_end, expected_cache = scan.forward(LSTMCell(), weights, x, start, **options)
-    expected = scan.backward(LSTMCell(), expected_cache, dy, dend)
+    expected = expected_cache.backward(dy, dend)
     pairs = [(y, expected_y), *zip(end, expected_end, strict=True), (found[0], expected[0])]
     pairs += [*zip(found[1], expected[1], strict=True), (found[2].recurrent, expected[2].recurrent)]
     for ours, theirs in pairs:
@@ -535,7 +535,7 @@ def test_a_strategy_that_fails_leaves_it_to_the_next_with_one_warning(tmp_path, 
     with warnings.catch_warnings(action="error"):  # once is enough
         backend.scan_forward(LSTMCell(), weights, x, start)
     with warnings.catch_warnings(action="ignore"):
-        backend.scan_backward(LSTMCell(), cache, y, end)
+        cache.backward(y, end)
 
 
 @needs_compiler

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from harness import compare_scans
-from harness.compare_scans import both_ways, scan_arguments
+from harness.compare_scans import both_ways, scan_arguments, scan_by
 from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus
 from harness.cuda.host_backend import backend_on
 from harness.cuda.host_cpp import HostLibrary
@@ -62,8 +62,10 @@ def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batc
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
     weights, *rest = scan_arguments(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
     weights = replace(weights, recurrent=weights.recurrent / units**0.5)
-    ways = partial(forward, library, strategy=strategy, small=small), partial(backward, library, strategy=strategy)
-    both_ways(*ways, cell, weights, *rest, rng=rng, masked=True, **options)
+    by_kernels = scan_by(
+        partial(forward, library, strategy=strategy, small=small), partial(backward, library, strategy=strategy)
+    )
+    both_ways(by_kernels, cell, weights, *rest, rng=rng, masked=True, **options)
     library.xp.check_guards()
 
 
@@ -103,8 +105,8 @@ def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, 
         monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
         weights, *rest = scan_arguments(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
         weights = replace(weights, recurrent=weights.recurrent / 3)
-        ways = partial(forward, library, small=small), partial(backward, library)
-        both_ways(*ways, cell, weights, *rest, rng=rng)
+        by_kernels = scan_by(partial(forward, library, small=small), partial(backward, library))
+        both_ways(by_kernels, cell, weights, *rest, rng=rng)
 
 
 MISTAKES = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def scan_arguments(
     return weights, x, start, lengths
 
 
-def run(scan_forward, scan_backward, cell, weights, x, start, *, draws, **options):
+def run(scan_forward, cell, weights, x, start, *, draws, **options):
     """Forward, for training and for inference, and backward; everything that comes out, by name."""
     y, end, cache = scan_forward(cell, weights, x, start, keep=True, draws=draws, **options)
     plain = scan_forward(cell, weights, x, start, keep=False, draws=draws, **options)
@@ -51,8 +52,8 @@ def run(scan_forward, scan_backward, cell, weights, x, start, *, draws, **option
     later = np.random.default_rng(5)
     dy, *dend = (later.standard_normal(a.shape).astype(x.dtype) for a in (y, *end))
     given = [a.copy() for a in (dy, *dend)]
-    dx, dstart, grads = scan_backward(cell, cache, dy, tuple(dend))
-    again = scan_backward(cell, cache, dy, tuple(dend))  # a cache can be used twice
+    dx, dstart, grads = cache.backward(dy, tuple(dend))
+    again = cache.backward(dy, tuple(dend))  # a cache can be used twice
     for before, after in zip(given, (dy, *dend), strict=True):
         np.testing.assert_array_equal(before, after)
     results |= {"dx": dx, "dx again": again[0]}
@@ -61,6 +62,28 @@ def run(scan_forward, scan_backward, cell, weights, x, start, *, draws, **option
     results |= {field.name: getattr(grads, field.name) for field in fields(grads) if field.name != "pointwise"}
     results |= dict(grads.pointwise)
     return results
+
+
+@dataclass
+class ByFunction:
+    """A cache that goes backward by a function of the cell, what a scan has kept, and the gradients."""
+
+    function: Any
+    cell: Any
+    kept: Any
+
+    def backward(self, dy, dend):
+        return self.function(self.cell, self.kept, dy, dend)
+
+
+def scan_by(forward, backward):
+    """A scan of two functions, the second of which takes what the first has kept."""
+
+    def scan_forward(cell, *arrays, **options):
+        y, end, kept = forward(cell, *arrays, **options)
+        return y, end, None if kept is None else ByFunction(backward, cell, kept)
+
+    return scan_forward
 
 
 def compare(found, expected, dtype):
@@ -75,7 +98,7 @@ def compare(found, expected, dtype):
         np.testing.assert_allclose(found[name], right, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=name)
 
 
-def both_ways(scan_forward, scan_backward, cell, weights, x, start, lengths, *, rng, reverse=False, masked=False):
+def both_ways(scan_forward, cell, weights, x, start, lengths, *, rng, reverse=False, masked=False):
     """Run a cell by a scan and by the reference, and compare everything."""
     size = len(weights.input) // len(cell.input_gates)
     shape = (*x.shape[:2], size)
@@ -87,13 +110,13 @@ def both_ways(scan_forward, scan_backward, cell, weights, x, start, lengths, *, 
     if masked:
         options["output_mask"] = ((rng.random(start[0].shape) < 0.5) * 2.0).astype(x.dtype)
     given = [a.copy() for a in (x, *start)]
-    found = run(scan_forward, scan_backward, cell, weights, x, start, **options)
+    found = run(scan_forward, cell, weights, x, start, **options)
     for before, after in zip(given, (x, *start), strict=True):
         np.testing.assert_array_equal(before, after)
     arrays = [a for name, a in found.items() if a is not None and not name.endswith("y")]
     for k, a in enumerate(arrays):  # what the caller does to one mustn't reach another
         assert not any(np.shares_memory(a, other) for other in (x, *start, *arrays[:k]))
-    expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
+    expected = run(scan.forward, cell, weights, x, start, **options)
     compare(found, expected, str(x.dtype))
 
 

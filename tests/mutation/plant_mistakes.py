@@ -353,7 +353,7 @@ MISTAKES = [
     Mistake(
         "no dropout backward",
         STACK,
-        "dy = layer.dropout(dy, slice(0, dy.shape[0]))",
+        "dy = dropped(dy, layer.kept, dropout)",
         "dy = dy",
         DIFFERENCES,
     ),
@@ -364,7 +364,7 @@ MISTAKES = [
         "self.rng if training",
         ("tests/library/layers/test_lstm.py",),
     ),
-    Mistake("one direction's dx alone", STACK, "done[0][0] + done[1][0]", "done[0][0]", FORMULA),
+    Mistake("one direction's dx alone", STACK, "dxs[0] + dxs[1]", "dxs[0]", FORMULA),
     Mistake(
         "directions change places in the gradients",
         RECURRENT,
@@ -501,7 +501,7 @@ MISTAKES = [
         ("tests/library/layers/test_layers.py::test_layer_norm_of_what_does_not_vary",),
     ),
     Mistake("linear's bias gets the mean", LINEAR, "sum_over_rows(dy)", "xp.mean(dy, axis=0)", FORMULA),
-    Mistake("dropout without scaling", DROPOUT, "xp.where(kept, a / (1 - p),", "xp.where(kept, a,", DROPS),
+    Mistake("dropout without scaling", ARRAYS, "where(kept, a / (1 - p),", "where(kept, a,", DROPS),
     Mistake(
         "dropout drops the others", "src/recurray/layers/draws.py", ">= np.float32(drop)", "< np.float32(drop)", DROPS
     ),

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,11 @@ ROWS_LENGTHS = [6, 2, 0, 5]
 
 @pytest.fixture
 def engine():
-    return obtain("native").engine
+    """The engine's own scan, in the place of which NumPy's is never taken."""
+    backend = obtain("native")
+    from recurray_native import scan
+
+    return SimpleNamespace(scan_forward=partial(scan.forward, backend.level))
 
 
 def forward(engine, cell=None, *, masked=False, seed=0, **options):
@@ -43,10 +49,10 @@ def compiled_cell(cell):
     return compiled(cell)
 
 
-def backward_of_another(engine, cell, cache, other, other_cell=None):
+def backward_of_another(cache, other):
     """Backward of a cache with the gradients of another problem."""
     _, _, _, y, end, _ = other
-    return engine.scan_backward(other_cell or cell, cache, np.ones_like(y), tuple(np.ones_like(a) for a in end))
+    return cache.backward(np.ones_like(y), tuple(np.ones_like(a) for a in end))
 
 
 WRONG_SIZES = [
@@ -66,61 +72,35 @@ def test_gradients_that_are_not_of_the_cache_are_refused(engine, cell):
         if "projection" in options and compiled_cell(cell).reads_output:  # it can't be projected
             continue
         with pytest.raises((ValueError, TypeError), match=r"dy must (have|be)"):
-            backward_of_another(engine, cell, cache, forward(engine, cell, **options))
+            backward_of_another(cache, forward(engine, cell, **options))
 
 
-def test_another_layers_cache_is_refused_by_the_backend():
+def test_gradients_of_another_layer_are_refused_by_the_cache():
     backend = obtain("native")
-    small, large = (rr.LSTM(3, size, backend=backend, seed=0) for size in (16, 1024))
+    small = rr.LSTM(3, 16, backend=backend, seed=0)
     *_, cache = small.forward(np.ones((4, 50, 3), "float32"))
     dy, dend = np.ones((50, 4, 1024), "float32"), (np.ones((4, 1024), "float32"),) * 2
     with pytest.raises(ValueError, match=re.escape("dy must have the shape (50, 4, 16), not (50, 4, 1024)")):
-        backend.scan_backward(large.cell, cache.directions[0][0].scan, dy, dend)
-
-
-def test_another_cells_cache_is_refused(engine):
-    cells = (
-        LSTMCell(),
-        GRUCell(),
-        GRUCell(reset_after=False),
-        RNNCell(),
-        DiagonalLSTMCell(shared=True),
-        LSTMCell(layer_norm=True),
-    )
-    for cell in cells:
-        found = forward(engine, cell, size=12)
-        for other_cell in cells:
-            if other_cell != cell:
-                other = forward(engine, other_cell, size=12)
-                with pytest.raises((ValueError, TypeError)):
-                    backward_of_another(engine, cell, found[-1], other, other_cell)
+        cache.directions[0][0].scan.backward(dy, dend)
 
 
 def test_gradients_of_the_end_are_as_many_and_as_large_as_the_states(engine):
     *_, y, end, cache = forward(engine)
     for wrong in (end[:1], (*end, end[0]), (end[0], end[1][:2]), (end[0], end[1].astype("float32")), (end[0], None)):
         with pytest.raises((ValueError, TypeError), match="dend"):
-            engine.scan_backward(LSTMCell(), cache, y, wrong)
+            cache.backward(y, wrong)
 
 
-def test_a_cache_of_another_instruction_set_is_refused():
+def test_a_cache_goes_backward_by_its_own_instruction_set():
     obtain("native")
-    from recurray_native import Engine, library
+    from recurray_native import library, scan
 
-    levels = {library.lanes(level, True): level for level in library.levels()}
-    if len(levels) < 2:
-        pytest.skip("this processor has vectors of one width alone")
-    narrow, wide = Engine(levels[min(levels)]), Engine(levels[max(levels)])
-    *_, y, end, cache = forward(wide)
-    with pytest.raises(ValueError, match="instruction set"):
-        narrow.scan_backward(LSTMCell(), cache, y, end)
-
-
-def test_what_is_no_cache_of_the_engine_is_refused(engine):
-    *_, y, end, _ = forward(engine)
-    for wrong in (None, object(), y):
-        with pytest.raises(TypeError, match="cache"):
-            engine.scan_backward(LSTMCell(), wrong, y, end)
+    for level in library.levels():
+        *_, y, end, cache = forward(SimpleNamespace(scan_forward=partial(scan.forward, level)))
+        assert cache.level == level
+        assert np.isfinite(cache.backward(y, end)[0]).all()
+        with pytest.raises(ValueError, match=r"the instruction set must be one of .* here, not 'sse9'"):
+            replace(cache, level="sse9").backward(y, end)
 
 
 def wrong_arrays(a):
@@ -311,9 +291,7 @@ def test_arrays_may_lie_in_memory_as_they_like(engine, form, keep, lengths):
         )
         results.append([y, *end])
         if keep:
-            dx, dstart, grads = engine.scan_backward(
-                cell, cache, bring(x[..., :PROJECTION].copy()), tuple(map(bring, start))
-            )
+            dx, dstart, grads = cache.backward(bring(x[..., :PROJECTION].copy()), tuple(map(bring, start)))
             results[-1] += [dx, *dstart, grads.input, grads.recurrent, grads.projection, *grads.pointwise.values()]
     for expected, found in zip(*results, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -401,11 +379,11 @@ def test_no_addresses_are_kept(engine):
 def test_weights_of_another_shape_since_forward_are_refused(engine):
     """The cache refers to the caller's arrays, whose shapes can be changed in place."""
     weights, *_, y, end, cache = forward(engine)
-    engine.scan_backward(LSTMCell(), cache, y, end)
+    cache.backward(y, end)
     weights.recurrent.shape = (SIZE, 4 * SIZE)
     with pytest.raises(ValueError, match=r"weights.recurrent must have the shape \(20, 5\)"):
-        engine.scan_backward(LSTMCell(), cache, y, end)
+        cache.backward(y, end)
     for name, shape in (("input", (8, FEATURES)), ("recurrent", (8, 2)), ("input_bias", 8), ("recurrent_bias", 8)):
         getattr(weights, name).resize(shape, refcheck=False)
     with pytest.raises(ValueError, match=r"of \(5, 5\) units and outputs, not \(2, 2\)"):
-        engine.scan_backward(LSTMCell(), cache, y, end)
+        cache.backward(y, end)

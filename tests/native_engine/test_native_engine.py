@@ -26,7 +26,7 @@ SIZES += [(1, 1, 1, 1), (7, 5, 1, 1)]
 @pytest.fixture(params=LEVELS)
 def engine(request):
     """The engine, on each instruction set that runs here."""
-    return type(obtain("native").engine)(level=request.param)
+    return type(obtain("native"))(level=request.param)
 
 
 def check(engine, cell, sizes, rng, *, reverse=False, masked=False, **options):
@@ -40,7 +40,7 @@ def check(engine, cell, sizes, rng, *, reverse=False, masked=False, **options):
     ):  # as they are drawn for a layer, so that nothing grows without end
         if getattr(weights, field) is not None:
             getattr(weights, field)[...] *= (size + features) ** -0.5
-    both_ways(engine.scan_forward, engine.scan_backward, cell, *arguments, rng=rng, reverse=reverse, masked=masked)
+    both_ways(engine.scan_forward, cell, *arguments, rng=rng, reverse=reverse, masked=masked)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -91,8 +91,8 @@ def test_numbers_that_are_not_finite_spread_as_in_the_reference(engine, cell, va
     draws = {name: (rng.random((6, 14, 19)) < p).astype(x.dtype) for name, p in cell.draws.items()}
     options = {"draws": draws, "output_mask": rng.random(start[0].shape)}
     with np.errstate(all="ignore"):
-        found = run(engine.scan_forward, engine.scan_backward, cell, weights, x, start, **options)
-        expected = run(scan.forward, scan.backward, cell, weights, x, start, **options)
+        found = run(engine.scan_forward, cell, weights, x, start, **options)
+        expected = run(scan.forward, cell, weights, x, start, **options)
     assert not np.isfinite(expected["y"][:, 8]).all()
     for name, right in expected.items():
         if right is not None:

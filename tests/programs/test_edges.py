@@ -41,9 +41,7 @@ def check(run: Any, cell: Any, sizes: Sizes, **options: Any) -> None:
     for field in ("input", "recurrent", "projection"):
         if getattr(weights, field) is not None:
             getattr(weights, field)[...] *= (sizes.units + sizes.features) ** -0.5
-    both_ways(
-        run.scan_forward, run.scan_backward, cell, weights, x, start, lengths, rng=rng, masked=masked, reverse=reverse
-    )
+    both_ways(run.scan_forward, cell, weights, x, start, lengths, rng=rng, masked=masked, reverse=reverse)
 
 
 def through(found: list[Edge]) -> Any:
@@ -62,7 +60,7 @@ def test_the_numpy_engine_on_both_sides(edge: Edge) -> None:
 @through(EDGES)
 def test_the_compiled_engine_on_both_sides(edge: Edge, level: str) -> None:
     """On each instruction set, whose vectors and register tiles differ."""
-    engine = type(obtain("native").engine)(level=level)
+    engine = type(obtain("native"))(level=level)
     for k, sizes in enumerate(edge.problems):
         if edge in IN_NUMPY and edge.problems[-1].steps > 1000 and level != LEVELS[0]:
             continue  # long, and of no meaning to a vector
@@ -75,7 +73,7 @@ def test_the_compiled_engine_on_both_sides(edge: Edge, level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_register_tile(level: str, dtype: str) -> None:
     """All numbers of rows up to two tiles', with columns around a vector, a tile and what a row takes at a time."""
-    engine = type(obtain("native").engine)(level=level)
+    engine = type(obtain("native"))(level=level)
     lanes = library.lanes(level, dtype == "float64")
     for columns in sorted({n for k in (1, 2, 3, 4) for n in edges.around(k * lanes)}):
         for batch in (1, 2, 3, 4, 5, 6, 7, 11, 12, 13):
@@ -88,7 +86,7 @@ def test_every_register_tile(level: str, dtype: str) -> None:
     "cell", [LSTMCell(layer_norm=True), GRUCell(reset_after=False), DiagonalLSTMCell(True)], ids=repr
 )
 def test_the_compiled_engine_where_its_threads_share_rows_and_where_each_has_its_own(cell: Any, count: int) -> None:
-    engine = obtain("native").engine
+    engine = obtain("native")
     import recurray_native
 
     for batch in edges.around(count * edges.ROWS_EACH):
@@ -190,16 +188,15 @@ def compare_on_device(backend: Backend, cell: Any, weights: Any, x: Any, start: 
     )
     dy = np.random.default_rng(5).standard_normal((*x.shape[:2], start[0].shape[1]))
     found, expected = (
-        both(scan_forward, scan_backward, *arrays)
-        for scan_forward, scan_backward, *arrays in (
+        both(scan_forward, *arrays)
+        for scan_forward, *arrays in (
             (
                 partial(backend.scan_forward, cell, given),
-                partial(backend.scan_backward, cell),
                 handed(x),
                 tuple(map(handed, start)),
                 handed(dy),
             ),
-            (partial(scan.forward, cell, weights), partial(scan.backward, cell), x, start, dy),
+            (partial(scan.forward, cell, weights), x, start, dy),
         )
     )
     for name, value in expected.items():
@@ -207,9 +204,9 @@ def compare_on_device(backend: Backend, cell: Any, weights: Any, x: Any, start: 
         np.testing.assert_allclose(backend.to_numpy(found[name]), value, rtol=0, atol=1e-11 * scale, err_msg=name)
 
 
-def both(forward: Any, backward: Any, x: Any, start: Any, dy: Any) -> dict[str, Any]:
+def both(forward: Any, x: Any, start: Any, dy: Any) -> dict[str, Any]:
     y, end, cache = forward(x, start, keep=True)
-    dx, dstart, grads = backward(cache, dy, start)
+    dx, dstart, grads = cache.backward(dy, start)
     named = {"y": y, "end": end[0], "dx": dx, "dstart": dstart[0], "input": grads.input, "bias": grads.input_bias}
     if grads.recurrent is not None:
         named["recurrent"] = grads.recurrent
@@ -268,6 +265,5 @@ class ManyGates(Cell):
 @pytest.mark.parametrize("bias", [False, True])
 def test_cells_of_many_gates(engine: str, bias: bool) -> None:
     backend = obtain(engine)
-    run = backend.engine if engine == "native" else backend
     for sizes in (Sizes(1, 5, 8, 8), Sizes(1, 3, 8, 8), Sizes(5, 6, 9, 3), Sizes(40, 3, 65, 2)):
-        check(run, ManyGates(), sizes, bias=bias, masked=sizes.batch == 5)
+        check(backend, ManyGates(), sizes, bias=bias, masked=sizes.batch == 5)

@@ -243,7 +243,7 @@ class Worker:
         _, native = engines()[0], engines()[-1]
         if self.random.random() < 0.2:
             native.release_memory()
-        if native.engine is not None:
+        if native.engine == "native":
             import recurray_native
 
             recurray_native.set_num_threads(self.random.choice((1, 2, 3, None)))

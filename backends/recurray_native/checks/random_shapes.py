@@ -21,7 +21,7 @@ from recurray_native import Engine, library, set_num_threads
 def main(count: int, seed: int) -> None:
     """Run ``count`` random problems."""
     rng = np.random.default_rng(seed)
-    engines = [Engine(level) for level in library.levels()]
+    engines = [Engine(level=level) for level in library.levels()]
     for number in range(count):
         cell = CELLS[rng.integers(len(CELLS))] if rng.random() < 0.5 else RandomCell(int(rng.integers(200)))
         large = rng.random() < 0.2  # large enough for several threads
@@ -47,7 +47,7 @@ def main(count: int, seed: int) -> None:
         reverse, masked = bool(rng.random() < 0.5), bool(rng.random() < 0.3)
         if cell in CELLS and weights.input.dtype == np.float64:
             both_ways(
-                *(engine.scan_forward, engine.scan_backward, cell, weights, x, start, lengths),
+                *(engine.scan_forward, cell, weights, x, start, lengths),
                 rng=rng,
                 reverse=reverse,
                 masked=masked,
@@ -58,7 +58,7 @@ def main(count: int, seed: int) -> None:
         mask = ((rng.random(start[0].shape) < 0.5) * 2.0).astype(x.dtype) if masked else None
         options = {"lengths": lengths, "reverse": reverse, "draws": draws, "output_mask": mask}
         with np.errstate(all="ignore"):
-            run(engine.scan_forward, engine.scan_backward, cell, weights, x, start, **options)
+            run(engine.scan_forward, cell, weights, x, start, **options)
         if number % 500 == 499:
             sys.stdout.write(f"{number + 1} problems\n")
             sys.stdout.flush()

@@ -266,9 +266,9 @@ def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> d
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
     on_gpu = own.backend.name == "cupy"
     facts["backend"] = f"{own.backend.name} on {own.backend.describe() if on_gpu else own.backend.device}"
-    engine = getattr(own.backend, "engine", None)
-    if engine is not None:
-        facts["engine"] = f"{engine.name}, {engine.description}"
+    engine = getattr(own.backend, "engine", "numpy")
+    if engine != "numpy":
+        facts["engine"] = f"{engine}, {getattr(own.backend, 'description', '')}"
     return facts | {contender.name: says for contender in others if (says := contender.describe())}
 
 

@@ -66,19 +66,18 @@ def _backends() -> list[tuple[str, str]]:
 
 def _engines() -> Iterator[tuple[str, str]]:
     """What runs recurrences on NumPy arrays; the compiled engine where it is installed."""
-    used = getattr(recurray.get_backend("numpy"), "engine", None)
+    used = getattr(recurray.get_backend("numpy"), "engine", "numpy")
     found = sorted(metadata.entry_points(group="recurray.engines").names)
     for name in found:
         try:
-            engine: Any = getattr(recurray.get_backend("numpy", engine=name), "engine", None)
+            engine: Any = recurray.get_backend("numpy", engine=name)
         except recurray.BackendUnavailableError as error:
             yield name, f"no: {error}"
         else:
-            is_used = used is not None and used.name == name
-            yield name, f"{'in use' if is_used else 'not in use (RECURRAY_NATIVE)'}: {engine.description}"
+            yield name, f"{'in use' if used == name else 'not in use (RECURRAY_NATIVE)'}: {engine.description}"
     yield (
         "numpy",
-        "in use for what a compiled engine can't run" if used is not None else "in use: NumPy's own functions",
+        "in use for what a compiled engine can't run" if used != "numpy" else "in use: NumPy's own functions",
     )
     if "native" not in found:
         yield "native", f"missing: {install.NATIVE}  (a compiled engine, which is faster)"

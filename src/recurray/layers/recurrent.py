@@ -25,6 +25,7 @@ from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
 from recurray.messages import outside_constructors
 from recurray.program import RecordingError, record
+from recurray.scan import Cache
 from recurray.stack import Direction, LayerBackward, LayerForward
 from recurray.state import State
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 class DirectionCache:
     """What one direction of one layer keeps for backward."""
 
-    scan: Any  # what the backend's scan keeps
+    scan: Cache  # what the backend's scan keeps
     weights_kept: dict[str, Array]  # by param, which of the recurrent weights weight dropout kept
 
 
@@ -303,15 +304,6 @@ class Recurrent(Layer):
         self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
     ) -> tuple[Array, State, RecurrentCache | None]:
         """Run the stack; see `Layer.run`."""
-        try:
-            return self._run(x, state, lengths, training=training, rng=rng, keep=keep)
-        except MemoryError as error:
-            self._add_sizes(error, x)
-            raise
-
-    def _run(
-        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
-    ) -> tuple[Array, State, RecurrentCache | None]:
         self.backend.check_ready()
         layout = ("batch", "time") if self.batch_first else ("time", "batch")
         x = self._time_major(self.floats("x", x, (*layout, self.input_size)))
@@ -348,7 +340,11 @@ class Recurrent(Layer):
                 yield LayerForward(directions, kept[layer])
 
         options = {"lengths": lengths, "keep": keep, "recompute": recompute}
-        y, ends, scans = stack.forward(self.backend, self.cell, layers(), x, dropout=self.dropout, **options)
+        try:
+            y, ends, scans = stack.forward(self.backend, self.cell, layers(), x, dropout=self.dropout, **options)
+        except MemoryError as error:
+            self._add_sizes(error, steps, batch)
+            raise
         cache = None
         if keep:
             caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
@@ -360,13 +356,6 @@ class Recurrent(Layer):
 
         A gradient of the final state may leave fields None for zeros.
         """
-        try:
-            return self._run_backward(cache, dy, dstate)
-        except MemoryError as error:
-            self._add_sizes(error, dy)
-            raise
-
-    def _run_backward(self, cache: RecurrentCache, dy: Array, dstate: Any) -> tuple[Array, State, dict[str, Array]]:
         array_checks.cache(cache, RecurrentCache)
         self.backend.check_ready()
         identity = self._identity
@@ -391,7 +380,11 @@ class Recurrent(Layer):
             )
             for layer, directions in enumerate(cache.directions)
         ]
-        dx, found = stack.backward(self.backend, self.cell, layers, dy, dropout=self.dropout)
+        try:
+            dx, found = stack.backward(layers, dy, dropout=self.dropout)
+        except MemoryError as error:
+            self._add_sizes(error, cache.steps, cache.batch)
+            raise
         grads: dict[str, Array] = {}
         dstarts: list[tuple[Array, ...]] = []
         for layer, directions in enumerate(cache.directions):
@@ -402,9 +395,8 @@ class Recurrent(Layer):
                 grads |= self._start_grads(dstart, layer, direction, cache.state_given)
         return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
 
-    def _add_sizes(self, error: MemoryError, a: Array) -> None:
+    def _add_sizes(self, error: MemoryError, steps: int, batch: int) -> None:
         """Say in an error by too little memory what was to be computed, and what needs less."""
-        batch, steps = a.shape[:2] if self.batch_first else a.shape[1::-1]
         error.add_note(
             f"This was {type(self).__name__} with {self.hidden_size} units, over {steps} steps of {batch} rows. "
             "Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps alone; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,20 @@ class NoWork(Backend):
 
     def scan_forward(self, *args: Any, **kwargs: Any) -> Any:
         assert self.working, "work was begun"
-        return super().scan_forward(*args, **kwargs)
+        y, end, cache = super().scan_forward(*args, **kwargs)
+        return y, end, IdleCache(self, cache)
 
-    def scan_backward(self, *args: Any, **kwargs: Any) -> Any:
-        assert self.working, "work was begun"
-        return super().scan_backward(*args, **kwargs)
+
+@dataclass
+class IdleCache:
+    """A cache, except that backward is a failure of the test."""
+
+    backend: NoWork
+    cache: Any
+
+    def backward(self, *args: Any) -> Any:
+        assert self.backend.working, "work was begun"
+        return self.cache.backward(*args)
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -325,7 +335,7 @@ def test_a_gradient_of_the_wrong_length_is_refused_by_the_scan_itself(steps: int
     _, _, cache = backend.scan_forward(layer.cell, layer.weights()[0], there(steps, B, I), start)
     for wrong in (steps + 1, steps - 1):
         with pytest.raises(ValueError, match=rf"dy must have the shape \({steps}, 3, 4\), not \({wrong}, 3, 4\)"):
-            backend.scan_backward(layer.cell, cache, there(wrong, B, H), start)
+            cache.backward(there(wrong, B, H), start)
 
 
 # Constructors ---------------------------------------------------------------------------------------------------------

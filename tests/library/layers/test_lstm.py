@@ -304,7 +304,7 @@ def scan(
     found = {"y": y, "h": end[0], "c": end[1]}
     if not keep:
         return found
-    dx, dstart, grads = backend.scan_backward(cell, cache, given["dy"], dend)
+    dx, dstart, grads = cache.backward(given["dy"], dend)
     found |= {"dx": dx, "dh": dstart[0], "dc": dstart[1]}
     found |= {f"d{name}": getattr(grads, name) for name in values}
     return found | {f"d{name}": value for name, value in grads.pointwise.items()}

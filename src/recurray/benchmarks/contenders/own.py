@@ -34,8 +34,8 @@ class Own(Contender):
         """Return a context in which NumPy's BLAS, an engine, and any other pool uses ``count`` threads."""
         from threadpoolctl import threadpool_limits
 
-        engine = getattr(self.backend, "engine", None)
-        with threadpool_limits(limits=count), nullcontext() if engine is None else engine.threads(count):
+        of_engine = getattr(self.backend, "threads", nullcontext)
+        with threadpool_limits(limits=count), of_engine(count):
             yield
 
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:

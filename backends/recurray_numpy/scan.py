@@ -1,0 +1,136 @@
+"""The scan: a batch cut into runs, and each run forward, and backward from the last.
+
+T time, B batch, R size of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recurray.cells.cell import Cell, Draws, Weights
+from recurray.scan import Gradients, check_dy
+from recurray_numpy import prepared as weights_in_order
+from recurray_numpy.backward import numbers, run_backward
+from recurray_numpy.compiled import Compiled, compiled
+from recurray_numpy.forward import TOGETHER, by_length, by_row, chunk_of, run_forward
+from recurray_numpy.prepared import Prepared
+from recurray_numpy.products import Products
+from recurray_numpy.runs import Run, Runs, cut
+
+MANY = 128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
+
+
+@dataclass(frozen=True)
+class ScanCache:
+    """All that backward reads."""
+
+    prepared: Prepared
+    output_mask: Any  # (R, B), rows by falling length, or None
+    runs: Runs
+    kept: list[Any]  # of each run, its arrays by the names of the loops; or the states before it, to compute them again
+    x: Any  # (T, B, I), and
+    draws: Draws  # where runs are computed again
+    shape: tuple[int, int, int]  # of the input
+
+    def backward(self, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+        """Backward through time; see `recurray.scan.backward`."""
+        return backward(self, dy, dend)
+
+
+def forward(
+    cell: Cell,
+    weights: Weights,
+    x: Any,
+    start: tuple[Any, ...],
+    *,
+    lengths: Sequence[int] | None = None,
+    reverse: bool = False,
+    keep: bool = True,
+    draws: Draws | None = None,
+    output_mask: Any = None,
+    recompute: int | None = None,
+) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
+    """Run a cell over time; see `recurray.scan.forward`."""
+    ready = compiled(cell)
+    steps, batch, _ = x.shape
+    draws = draws or {}
+    if recompute is not None:
+        recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
+    runs = cut(steps, batch, lengths, reverse, every=recompute)
+    as_they_lie = runs.vector and steps < MANY
+    prepared = Prepared(cell, ready.order.gates_for(vector=runs.vector), weights, as_they_lie)
+    shared = weights_in_order.for_forward(prepared, vector=runs.vector)
+    state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
+    mask = None if output_mask is None else by_length(output_mask, runs)
+    y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
+    kept = []
+    for run in runs:
+        if recompute:
+            kept.append({name: value.copy() for name, value in state.items()})
+        arrays = run_forward(ready, prepared, shared, x, state, runs, run, draws, mask, keep=keep and not recompute)
+        runs.write(y, run, arrays["after_h"].reshape(run.steps, -1, run.rows))
+        if keep and not recompute:
+            kept.append(arrays)
+    end = tuple(by_row(state[name], runs) for name in cell.states)
+    if not keep:
+        return y, end, None
+    return y, end, ScanCache(prepared, mask, runs, kept, x if recompute else None, draws if recompute else {}, x.shape)
+
+
+def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+    """Backward through time; see `recurray.scan.backward`."""
+    prepared, runs, cell = cache.prepared, cache.runs, cache.prepared.cell
+    check_dy(dy, (*cache.shape[:2], dend[cell.states.index("h")].shape[1]))
+    size, dtype, vector = prepared.size, dy.dtype, runs.vector
+    ready = compiled(cell)
+    projected, masked = prepared.weights.projection is not None, cache.output_mask is not None
+    code = ready.backward(vector=vector, projected=projected, masked=masked)
+    most = max((run.rows for run in runs), default=1)
+    chunk = chunk_of(numbers(code, prepared, dy.shape[2]) * most, dtype, vector=vector)
+
+    dx = runs.empty(cache.shape, dtype)
+    products = Products(prepared, runs, dx, most=chunk)
+    dstate = {name: by_length(value, runs) for name, value in zip(cell.states, dend, strict=True)}
+    weights = weights_in_order.for_backward(prepared, vector=vector)
+    totals = {place: np.zeros(size) for place in code.sums}  # over the steps and the rows of the batch; in double
+    for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
+    for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
+        if for_forward is not None:
+            arrays = _again(ready, cache, for_forward, run, arrays)
+        run_backward(
+            ready,
+            code,
+            prepared,
+            cache.output_mask,
+            arrays,
+            runs.read(dy, run),
+            dstate,
+            run,
+            weights,
+            chunk,
+            products,
+            totals,
+            vector=vector,
+        )
+
+    grads = products.gradients()
+    none = np.zeros(size, dtype)
+    pointwise = {
+        name: np.stack([totals.get((name, row), none) for row in names]).astype(dtype)
+        for name, names in cell.pointwise.items()
+    }
+    return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
+
+
+def _again(
+    ready: Compiled, cache: ScanCache, weights: dict[str, Any], run: Run, before: dict[str, Any]
+) -> dict[str, Any]:
+    """Compute a run once more from the states before it, and return what backward reads."""
+    state = {name: value.copy() for name, value in before.items()}
+    return run_forward(
+        ready, cache.prepared, weights, cache.x, state, cache.runs, run, cache.draws, cache.output_mask, keep=True
+    )
