@@ -14,8 +14,8 @@ from recurray.cells.cell import Cell, Weights
 from recurray.messages import shown
 from recurray.program import RecordingError
 from recurray_numpy.buffers import BUFFERS, trim
-from recurray_numpy.compiled import compiled
 from recurray_numpy.engines import engine_class
+from recurray_numpy.gate_order import order_of
 from recurray_numpy.scan import forward
 from recurray_numpy.step import StackStep, step_of
 
@@ -76,7 +76,7 @@ class NumpyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Any]:
         """Run a cell over time; see `recurray.scan.forward`."""
         try:
-            compiled(cell)
+            order_of(cell)
         except RecordingError as error:
             warnings.warn(f"{type(cell).__name__} runs slowly, by the reference path: {error}", stacklevel=2)
             return super().scan_forward(cell, weights, x, start, **options)

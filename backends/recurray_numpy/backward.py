@@ -13,9 +13,8 @@ import numpy as np
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward_loops import Backward
 from recurray_numpy.buffers import empty
-from recurray_numpy.calls import Code, Kind, quietly
-from recurray_numpy.compiled import Compiled
-from recurray_numpy.forward import work_array
+from recurray_numpy.calls import Kind, quietly
+from recurray_numpy.forward import work_space
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
@@ -23,7 +22,6 @@ from recurray_numpy.runs import Run
 
 
 def run_backward(
-    ready: Compiled,
     code: Backward,
     prepared: Prepared,
     mask: Any,
@@ -45,17 +43,10 @@ def run_backward(
     shared = carried | weights | weights_in_order.pointwise(prepared, rows, vector=vector)
     if mask is not None:
         shared["output_mask"] = np.array(mask[:, :rows].reshape(-1, *columns), order="C")
-    shared |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
+    shared |= work_space(code.loop.work, (), size, columns, dtype)
     shared |= {"doutput": np.empty((size, *columns), dtype), "direct": np.empty((dy.shape[1], *columns), dtype)}
     ones = np.ones(rows, dtype)  # a product with them is the fastest sum over the rows
     work = _work_space(code, prepared, min(chunk, run.steps), dy.shape[1], columns, dtype)
-
-    def call(part: Code, first: int, last: int) -> None:
-        found = {name: shared[name] for name in part.shared}
-        for name in part.timed:
-            steps = arrays[name][first:last] if name in arrays else work[name][: last - first]
-            found[name] = steps[::-1] if part.is_loop else steps
-        part.function(dtype)(**found)
 
     for first in reversed(range(0, run.steps, chunk)):  # chunks are cut from a run's start, wherever it is cut
         last = min(run.steps, first + chunk)
@@ -63,7 +54,7 @@ def run_backward(
         work["dy"][here] = dy[first:last].reshape(work["dy"][here].shape)
         with quietly():
             for part in (code.ahead, code.loop, code.after):
-                call(part, first, last)
+                part.run(dtype, arrays | shared, work, slice(first, last), descending=True)
         of_steps = {name: array[first:last] for name, array in arrays.items()} | {
             name: work[name][here] for name in ("dgates", "dprojected")
         }
@@ -90,7 +81,7 @@ def _work_space(
 ) -> dict[str, Any]:
     """Make the arrays that backward works in, for a chunk of steps."""
     gates, size = prepared.gates, prepared.size
-    work = {name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in _kinds_of_chunk(code).items()}
+    work = work_space(_kinds_of_chunk(code), (chunk,), size, columns, dtype)
     work |= {name: empty((chunk, output, *columns), dtype) for name in ("dy", "dprojected")}
     dgates = work["dgates"] = empty((chunk, len(gates.all) * size, *columns), dtype)
     work |= {name: dgates[:, k * size : (k + 1) * size] for k, name in enumerate(gates.gradient_names)}

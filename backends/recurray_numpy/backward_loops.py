@@ -7,10 +7,11 @@ at once; what no step waits for, after it. Only the rest is in the loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from recurray.program import INNER_BACKWARD, Constant, is_value, values_of
 from recurray_numpy.calls import Array, Code
-from recurray_numpy.forward_loop import Forward
+from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import GateOrder
 from recurray_numpy.lower import Goals, Segment, targets_of
 from recurray_numpy.names import of_cell, places_of_inputs, shared
@@ -37,17 +38,17 @@ class _Parts:
     after: list[int]
 
 
-def backward_loops(order: GateOrder, forward: Forward, *, vector: bool, projected: bool, masked: bool) -> Backward:
+@lru_cache(maxsize=1024)
+def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: bool) -> Backward:
     """Write backward.
 
     Parameters
     ----------
     order : GateOrder
-    forward : Forward
-        Where forward left what backward reads.
     vector, projected, masked : bool
         As in `forward_loop`.
     """
+    forward = forward_loop(order, training=True, vector=vector, as_they_lie=False, projected=projected, masked=masked)
     program, gates, states = order.step_backward, order.gates_for(vector=vector), order.cell.states
     outputs = program.outputs
     parts = _parts(order)

@@ -5,7 +5,7 @@ A function is ordinary Python, one call a line: ``multiply(z_f, before_c, t0)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -147,8 +147,8 @@ class Code:
     def _functions(self) -> dict[Any, Callable[..., None]]:
         return {}
 
-    def function(self, dtype: Any) -> Callable[..., None]:
-        """Return the function, for arrays of ``dtype``, compiled when it is first wanted."""
+    def _function(self, dtype: Any) -> Callable[..., None]:
+        """The function for arrays of ``dtype``, compiled when it is first wanted."""
         if dtype not in self._functions:
             found: dict[str, Any] = FUNCTIONS | self.numbers(dtype)
             exec(compile(self.text(), "<written for a recorded cell>", "exec"), found)  # noqa: S102 - our own text
@@ -158,6 +158,16 @@ class Code:
     def numbers(self, dtype: Any) -> dict[str, Any]:
         """Make the numbers that it wants, by name."""
         return {each.name: np.asarray(each.number, dtype) for each in self._operands if isinstance(each, Number)}
+
+    def run(
+        self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
+    ) -> None:
+        """Run over some steps: those of ``arrays``, the first ones of the work space; a loop perhaps from the last."""
+        found = {name: arrays[name] for name in self.shared}
+        for name in self.timed:
+            part = arrays[name][steps] if name in arrays else work[name][: steps.stop - steps.start]
+            found[name] = part[::-1] if descending and self.is_loop else part
+        self._function(dtype)(**found)
 
     def text(self) -> str:
         """Return the function as Python text."""

@@ -6,6 +6,7 @@ feature-major, (S, features, n), or (S, features) where the batch is a single ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from recurray.cells.cell import Draws
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
 from recurray_numpy.calls import FLAG, ROW, Kind, bounds, quietly
-from recurray_numpy.compiled import Compiled
+from recurray_numpy.forward_loop import forward_loop
+from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs
@@ -25,7 +27,6 @@ TOGETHER = 64  # steps of a single row whose products with the input are one
 
 
 def run_forward(
-    ready: Compiled,
     prepared: Prepared,
     shared: dict[str, Any],
     x: Any,
@@ -41,11 +42,16 @@ def run_forward(
 
     Returns what backward reads, or without ``keep`` the output alone.
     """
-    states, dtype, size, vector = ready.order.cell.states, x.dtype, prepared.size, runs.vector
+    states, dtype, size, vector = prepared.cell.states, x.dtype, prepared.size, runs.vector
     projected, masked = prepared.weights.projection is not None, mask is not None
     columns = () if vector else (run.rows,)
-    code = ready.forward(
-        training=keep, vector=vector, as_they_lie=prepared.as_they_lie, projected=projected, masked=masked
+    code = forward_loop(
+        order_of(prepared.cell),
+        training=keep,
+        vector=vector,
+        as_they_lie=prepared.as_they_lie,
+        projected=projected,
+        masked=masked,
     )
 
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
@@ -63,27 +69,18 @@ def run_forward(
             arrays |= {name_of("before", name): trajectory[:-1], name_of("after", name): trajectory[1:]}
         else:
             arrays[name_of("state", name)] = now.copy()
-    arrays |= {name: work_array(kind, (), size, columns, dtype) for name, kind in code.loop.work.items()}
-    arrays |= {a.name: work_array(a.kind, (run.steps,), size, columns, dtype) for a in code.saved}
+    arrays |= work_space(code.loop.work, (), size, columns, dtype)
+    arrays |= work_space(code.saved, (run.steps,), size, columns, dtype)
 
-    chunk = run.steps
-    if code.ahead.calls:
-        chunk = chunk_of(
-            (len(code.ahead.work_of_steps) + len(code.ahead.timed)) * size * run.rows, dtype, vector=vector
-        )
-        chunk = min(chunk, run.steps)
-        work = {
-            name: work_array(kind, (chunk,), size, columns, dtype) for name, kind in code.ahead.work_of_steps.items()
-        }
+    chunk, ahead = run.steps, code.ahead
+    if ahead.calls:
+        numbers = (len(ahead.work_of_steps) + len(ahead.timed)) * size * run.rows
+        chunk = min(chunk, chunk_of(numbers, dtype, vector=vector))
+    work = work_space(ahead.work_of_steps, (chunk,), size, columns, dtype)
     with quietly():
         for first in range(0, run.steps, max(1, chunk)):
-            last = min(run.steps, first + chunk)
-            for part in (code.ahead, code.loop):
-                if part.calls:
-                    found = {name: arrays[name] for name in part.shared}
-                    for name in part.timed:
-                        found[name] = arrays[name][first:last] if name in arrays else work[name][: last - first]
-                    part.function(dtype)(**found)
+            for part in (ahead, code.loop) if ahead.calls else (code.loop,):
+                part.run(dtype, arrays, work, slice(first, min(run.steps, first + chunk)))
 
     for name in states:
         after = name_of("after", name)
@@ -165,12 +162,16 @@ def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:
     return min(most, 1 << max(0, fit.bit_length() - 1))
 
 
-def work_array(kind: Kind, lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any) -> Any:
-    """Make work space of a kind, with the axes ``lead`` in front."""
-    array = empty((*lead, 1 if kind == ROW else size, *columns), BOOL if kind == FLAG else dtype)
-    if isinstance(kind, float):
-        array.fill(kind)
-    return array
+def work_space(
+    kinds: Mapping[str, Kind], lead: tuple[int, ...], size: int, columns: tuple[int, ...], dtype: Any
+) -> dict[str, Any]:
+    """Make arrays of their kinds, by name, with the axes ``lead`` in front."""
+    arrays = {}
+    for name, kind in kinds.items():
+        arrays[name] = empty((*lead, 1 if kind == ROW else size, *columns), BOOL if kind == FLAG else dtype)
+        if isinstance(kind, float):
+            arrays[name].fill(kind)
+    return arrays
 
 
 def _drawn(value: Any, runs: Runs, run: Run, columns: tuple[int, ...], dtype: Any) -> Any:

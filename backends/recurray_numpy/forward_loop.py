@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from recurray.program import INNER, Program, is_value
-from recurray_numpy.calls import FLOATS, Array, Code
+from recurray_numpy.calls import FLOATS, Array, Code, Kind
 from recurray_numpy.gate_order import GateOrder, Gates
 from recurray_numpy.joint import Joint, joint_activations
 from recurray_numpy.lower import Goals, Segment, kinds, targets_of
@@ -28,8 +28,8 @@ class Forward:
         For a chunk of steps; without calls `ahead` needn't be called.
     homes : dict of str to Array
         The array that each saved value is in.
-    saved : list of Array
-        Those of them that are there for saved values alone.
+    saved : dict of str to kind
+        The arrays that are there for saved values alone.
     joint : Joint
         The activations that are computed together, for which arrays are to be made.
     """
@@ -37,10 +37,11 @@ class Forward:
     ahead: Code
     loop: Code
     homes: dict[str, Array]
-    saved: list[Array]
+    saved: dict[str, Kind]
     joint: Joint
 
 
+@lru_cache(maxsize=1024)
 def forward_loop(
     order: GateOrder, *, training: bool, vector: bool, as_they_lie: bool, projected: bool, masked: bool
 ) -> Forward:
@@ -119,7 +120,7 @@ def forward_loop(
     for name in homes:
         value = program.outputs[f"saved.{name}"]
         homes[name] = loop.places[value] if is_value(value) else homes[name]
-    made = [place for place in own.values() if place in homes.values()]
+    made = {place.name: place.kind for place in own.values() if place in homes.values()}
     return Forward(Code(tuple(ahead.calls)), Code(tuple(loop.calls), is_loop=True), homes, made, joint)
 
 

@@ -22,6 +22,7 @@ if there is a tanh gate in between, its result goes elsewhere before. Fewer step
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from recurray import program
@@ -150,3 +151,15 @@ class GateOrder:
             if operation in ("logistic", "tanh") and not is_state:
                 return users[0], operation
         return place, "other"
+
+
+@lru_cache(maxsize=256)
+def order_of(cell: Cell) -> GateOrder:
+    """Return the order of a cell's gates; equal cells share it, and all that is written for it.
+
+    Raises
+    ------
+    RecordingError
+        The cell's step can't be recorded.
+    """
+    return GateOrder(cell)

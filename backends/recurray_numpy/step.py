@@ -17,9 +17,9 @@ import numpy as np
 
 from recurray.cells.cell import Cell, Weights
 from recurray_numpy.calls import FUNCTIONS, Array, Call, bounds
-from recurray_numpy.compiled import compiled
-from recurray_numpy.forward import work_array
-from recurray_numpy.forward_loop import Forward
+from recurray_numpy.forward import work_space
+from recurray_numpy.forward_loop import Forward, forward_loop
+from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import name_of, of_cell
 from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
 
@@ -41,10 +41,10 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
     RecordingError
         The cell's step can't be recorded.
     """
-    ready = compiled(cell)
-    prepared = Prepared(cell, ready.order.row_gates, weights, as_they_lie=True)
-    code = ready.forward(
-        training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
+    order = order_of(cell)
+    prepared = Prepared(cell, order.row_gates, weights, as_they_lie=True)
+    code = forward_loop(
+        order, training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
     arrays = _weights(prepared)
     made = set() if weights.recurrent_bias is not None else {"b_inner"}
@@ -151,9 +151,7 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
     }
     arrays |= gates.blocks_of(hoisted, stepwise, inner, size, columns=0)
     arrays |= code.joint.arrays((), size, (), dtype)
-    for work in (code.ahead.work_of_steps, code.loop.work):
-        arrays |= {name: work_array(kind, (), size, (), dtype) for name, kind in work.items()}
-    return arrays
+    return arrays | work_space(code.ahead.work_of_steps | code.loop.work, (), size, (), dtype)
 
 
 class StackStep:

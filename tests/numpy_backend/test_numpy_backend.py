@@ -27,7 +27,9 @@ from recurray.cells import (
     ZoneoutCell,
 )
 from recurray_numpy.backend import NumpyBackend
-from recurray_numpy.compiled import compiled
+from recurray_numpy.backward_loops import backward_loops
+from recurray_numpy.forward_loop import forward_loop
+from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import Word
 from recurray_numpy.prepared import Prepared, for_backward, for_forward
 from recurray_numpy.runs import Run, cut
@@ -87,8 +89,8 @@ def test_the_backends_own_names_leave_the_words_of_a_cells_names_alone(vector, m
     for cell in (NamedCell(), NamedCell(amid="s"), NamedCell(merged="", apart=""), NamedCell(projectable=True)):
         for training in (True, False):
             options = {"vector": vector, "masked": masked, "projected": cell.projectable}
-            forward = compiled(cell).forward(training=training, as_they_lie=False, **options)
-            backward = compiled(cell).backward(**options)
+            forward = forward_loop(order_of(cell), training=training, as_they_lie=False, **options)
+            backward = backward_loops(order_of(cell), **options)
             for part in (forward.ahead, forward.loop, backward.ahead, backward.loop, backward.after):
                 found |= {*part.timed, *part.shared, *part.numbers(np.dtype(float))}
     assert {name for name in found if name.partition("_")[0] in get_args(Word) and "_" in name} == cells_own
@@ -128,11 +130,11 @@ def test_full_rows_are_one_run():
 
 
 def test_sigmoid_gates_of_the_lstm_share_one_activation():
-    gates = compiled(LSTMCell()).order.gates
+    gates = order_of(LSTMCell()).gates
     assert gates.logistic == ("i", "f", "o")
     assert gates.activated == ("i", "f", "o", "g")
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
-    calls = compiled(LSTMCell()).forward(training=True, **options).loop.calls
+    calls = forward_loop(order_of(LSTMCell()), training=True, **options).loop.calls
     assert len(calls) == 10, calls
     assert sum(call.function == "exp" for call in calls) == 1
 
@@ -151,7 +153,7 @@ def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
 def test_gates_without_a_product_share_one_activation():
     options = {"vector": False, "as_they_lie": False, "projected": False, "masked": False}
     for training in (True, False):
-        loop = compiled(DiagonalLSTMCell(True)).forward(training=training, **options)
+        loop = forward_loop(order_of(DiagonalLSTMCell(True)), training=training, **options)
         assert sum(call.function == "tanh" for call in loop.loop.calls) == 2, loop.loop.calls
         assert sum(call.function == "exp" for call in loop.loop.calls) == 1
         assert loop.joint.logistic == 3
@@ -193,7 +195,7 @@ def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     rng = np.random.default_rng(11)
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
         weights, *_ = scan_arguments(cell, rng, batch=1, steps=6)
-        prepared = Prepared(cell, compiled(cell).order.row_gates, weights, as_they_lie=True)
+        prepared = Prepared(cell, order_of(cell).row_gates, weights, as_they_lie=True)
         used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
             assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)
@@ -256,8 +258,8 @@ def rounded(a, dtype):
 
 
 def test_equal_cells_are_compiled_once():
-    assert compiled(LSTMCell()) is compiled(LSTMCell())
-    assert compiled(DiagonalLSTMCell(True)) is not compiled(DiagonalLSTMCell(False))
+    assert order_of(LSTMCell()) is order_of(LSTMCell())
+    assert order_of(DiagonalLSTMCell(True)) is not order_of(DiagonalLSTMCell(False))
 
 
 def test_a_cell_that_cannot_be_recorded_runs_by_the_reference_with_a_warning():

@@ -49,10 +49,10 @@ def cell_text(number: int, cell: Cell) -> tuple[str, str]:
         part, initialiser = program(f"{name}_{number}", listing)
         text += part
         initialisers.append(f"{initialiser}, {len(listing.constants)}, {name}_{number}_constant")
-    text += array(f"input_gate_{number}", "i64", list(ready.blocks.input_gate))
-    text += array(f"recurrent_gate_{number}", "i64", list(ready.blocks.recurrent_gate))
+    text += array(f"input_gate_{number}", "i64", ready.input_gates)
+    text += array(f"recurrent_gate_{number}", "i64", ready.recurrent_gates)
     sizes = (
-        *(len(cell.input_gates), len(cell.recurrent_gates), ready.blocks.count, ready.blocks.inner),
+        *(len(cell.input_gates), len(cell.recurrent_gates), len(ready.input_gates), len(ready.gates.inner)),
         *(len(ready.param_rows), len(cell.states), len(forward.packed), len(ready.kept), int(bool(cell.outer_gates))),
     )
     gates = f"input_gate_{number}, recurrent_gate_{number}"
