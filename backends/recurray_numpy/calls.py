@@ -66,7 +66,13 @@ Source = Array | Number
 
 
 class Call(NamedTuple):
-    """A call of one of `FUNCTIONS` that fills an array."""
+    """A call of one of `FUNCTIONS` that fills an array.
+
+    Examples
+    --------
+    >>> print(Call("maximum", (Array("z_f"), Number("t_constant0", -1.0)), Array("t0")))
+    maximum(z_f, t_constant0, out=t0)
+    """
 
     function: str
     operands: tuple[Source, ...]

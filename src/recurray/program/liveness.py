@@ -60,14 +60,25 @@ class Registers(Generic[Place]):
 def parallel_copy(copies: Iterable[tuple[Place, Place]], aside: Callable[[Place], Place]) -> list[tuple[Place, Place]]:
     """Order copies, pairs of a source and a target, so that none writes over what another has still to read.
 
-    ``aside(source)`` returns a further place that a source is brought to first, where it stands in another's way.
+    Where they go round in a circle, a source is brought to a further place first, ``aside(source)``.
 
     Examples
     --------
-    >>> parallel_copy([("a", "b"), ("b", "a")], aside=lambda source: f"{source}'")
-    [('a', "a'"), ('b', "b'"), ("a'", 'b'), ("b'", 'a')]
+    >>> parallel_copy([("a", "b"), ("b", "c")], aside=lambda source: "spare")
+    [('b', 'c'), ('a', 'b')]
+    >>> parallel_copy([("a", "b"), ("b", "a")], aside=lambda source: "spare")
+    [('a', 'spare'), ('b', 'a'), ('spare', 'b')]
     """
-    copies = [(source, target) for source, target in copies if source != target]
-    targets = {target for _, target in copies}
-    moved = {source: aside(source) for source, _ in copies if source in targets}
-    return [*moved.items(), *((moved.get(source, source), target) for source, target in copies)]
+    left = [(source, target) for source, target in copies if source != target]
+    ordered = []
+    while left:
+        read = {source for source, _ in left}
+        free = next((copy for copy in left if copy[1] not in read), None)
+        if free is None:
+            first = left[0][0]
+            ordered.append((first, aside(first)))
+            left = [(ordered[-1][1] if source == first else source, target) for source, target in left]
+        else:
+            ordered.append(free)
+            left.remove(free)
+    return ordered
