@@ -85,7 +85,7 @@ def test_a_fork_amid_the_pool_of_buffers():
             go_on.wait()
 
     with inside(begun, go_on, hold):
-        in_child(lambda: BUFFERS.empty((1000, 1000), np.dtype("float32")))
+        in_child(lambda: BUFFERS.empty((1000, 1000), np.dtype("float32")), seconds=10)
 
 
 def test_the_child_has_a_pool_of_its_own():

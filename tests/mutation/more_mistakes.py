@@ -730,8 +730,8 @@ ANEW = [
     Mistake(
         "cupy: the mask not backward",
         f"{CUPY}backward.py",
-        '                if arrays["mask"] is not None:\n                    library.xp.multiply(arrays["dinner"]',
-        '                if False:\n                    library.xp.multiply(arrays["dinner"]',
+        '            if mask is not None:\n                library.xp.multiply(arrays["dinner"]',
+        '            if False:\n                library.xp.multiply(arrays["dinner"]',
         HOST,
     ),
     Mistake(
@@ -744,22 +744,22 @@ ANEW = [
     Mistake(
         "cupy: padding of x gets in",
         f"{CUPY}forward.py",
-        "xp.ascontiguousarray(x if rows is None else xp.where(rows.valid, x, x.dtype.type(0)))",
-        "xp.ascontiguousarray(x)",
+        "x = xp.where(valid, x, dtype.type(0))",
+        "x = x",
         HOST,
     ),
     Mistake(
         "cupy: the final state is the first",
         f"{CUPY}forward.py",
-        "last = 0 if self._reverse else self._x.shape[0]",
-        "last = self._x.shape[0] if self._reverse else 0",
+        "last = 0 if reverse else steps",
+        "last = steps if reverse else 0",
         HOST,
     ),
     Mistake(
         "cupy: products of the first part in all",
         f"{CUPY}forward.py",
-        "here = products.operand(rows[first * batch : stop * batch])",
-        "here = products.operand(rows[: (stop - first) * batch])",
+        "here = products.operand(rows[low * batch : high * batch])",
+        "here = products.operand(rows[: (high - low) * batch])",
         HOST,
     ),
 ]

@@ -30,6 +30,8 @@ from harness import (
     results,
 )
 from harness.oracles import by_formula
+from mutation.more_mistakes import ANEW, SURVIVORS
+from mutation.plant_mistakes import MISTAKES, ROOT
 from recurray.arrays import sigmoid
 from recurray.backend import Backend
 
@@ -273,6 +275,11 @@ def test_tests_with_zero_states_and_gradients_alone(case: Case) -> None:
         assert arrays
         assert all(value.all() for value in arrays.values())
     assert given.x.shape == (B, T, I)
+
+
+def test_what_is_replaced_to_plant_a_mistake_stands_once() -> None:
+    known = (*MISTAKES, *SURVIVORS, *ANEW)
+    assert not [mistake for mistake in known if (ROOT / mistake.file).read_text().count(mistake.old) != 1]
 
 
 @pytest.mark.slow
