@@ -48,7 +48,7 @@ class NumpyBackend(Backend):
 
     engine = "numpy"
 
-    def __new__(cls, *args: Any, engine: str | None = None, **options: Any) -> Self:
+    def __new__(cls, device: Any = None, engine: str | None = None, **own: Any) -> Self:
         """Make a backend of the class that is the engine asked for."""
         chosen = engine_class(engine) if cls is NumpyBackend else None
         return super().__new__(chosen or cls)

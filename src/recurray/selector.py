@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -32,14 +33,7 @@ _MEANT |= {
 _MEANT |= dict.fromkeys(("native", "c"), ": that is the engine of 'numpy', get_backend('numpy', engine='native')")
 
 
-def get_backend(
-    backend: str | Backend | ModuleType | None = None,
-    device: Any = None,
-    *,
-    engine: str | None = None,
-    strategy: str | None = None,
-    compute_dtype: str | None = None,
-) -> Backend:
+def get_backend(backend: str | Backend | ModuleType | None = None, device: Any = None, **options: Any) -> Backend:
     """Return the backend that ``backend`` names.
 
     Parameters
@@ -50,22 +44,16 @@ def get_backend(
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
         One of the library's devices (for CuPy a device's number); its default device if omitted.
-    engine : {"numpy", "native"}, optional
-        Of the backend "numpy" alone: what runs recurrences, NumPy or the compiled engine; by default the engine, where
-        it is installed.
-    strategy : str, optional
-        Of the backend "cupy" alone: the fastest way to use for a recurrence: "auto", which leaves it to a rule,
-        "persistent", "step", "fused" or "reference"; see ``docs/gpu.md``.
-    compute_dtype : {"float16", "bfloat16"}, optional
-        Of the backend "cupy" alone: what the operands of a recurrence's products are rounded to, for tensor cores.
-        Params, states, sums and gradients stay float32.
+    **options
+        What else the backend's class takes, see `recurray_numpy.NumpyBackend` and `recurray_cupy.CupyBackend`; None
+        is for its default.
 
     Raises
     ------
     BackendUnavailableError
         The backend can't run on this machine; the text says what to install.
     ValueError
-        No backend has that name, or the backend has no such strategy or precision.
+        No backend has that name, or it takes no such option.
     TypeError
         ``backend`` is none of the above.
 
@@ -77,8 +65,7 @@ def get_backend(
     """
     if backend is None:
         backend = environment.backend((*backend_names(), "auto")) or "numpy"
-    given = {"engine": engine, "strategy": strategy, "compute_dtype": compute_dtype}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     try:
         hash((device, *options.values()))
     except TypeError:
@@ -89,8 +76,7 @@ def get_backend(
         if device is not None and device != backend.device:
             raise ValueError(f"the backend given is on {backend.device}, but device={shown(device)} was asked for")
         for name, value in options.items():
-            have = getattr(backend, name, None)
-            if value != getattr(have, "name", have):
+            if value != getattr(backend, name, None):
                 raise ValueError(f"the backend given is {backend!r}, but {name}={shown(value)} was asked for")
         return backend
     if isinstance(backend, str):
@@ -153,14 +139,25 @@ def _named(name: str, device: Any, **options: Any) -> Backend:
         make = announced[name].load()
     except ImportError as error:
         raise BackendUnavailableError(f"the backend {name!r} can't be imported: {error}") from error
-    for option, value in options.items():
-        from inspect import signature  # costs more than all the rest
-
-        if option not in signature(make).parameters:
-            raise ValueError(f"the backend {name!r} takes no {option}, but {option}={shown(value)} was asked for")
+    if options:
+        taken = _options_of(make)
+        for option, value in options.items():
+            if option not in taken:
+                but = f"it takes {', '.join(taken)}" if taken else "it takes no options"
+                raise ValueError(
+                    f"the backend {name!r} takes no {option}, but {option}={shown(value)} was asked for: {but}"
+                )
     backend: Backend = make(device=device, **options)
     backend.origin = partial(_named, name, device, **options), ()
     return backend
+
+
+def _options_of(make: Callable[..., Backend]) -> list[str]:
+    """What the maker of a backend takes besides the device, by name."""
+    from inspect import Parameter, signature  # costs more than all the rest
+
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return [name for name, p in signature(make).parameters.items() if p.kind in named and name != "device"]
 
 
 @cache

@@ -219,6 +219,10 @@ def test_strategies_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch,
     assert rr.get_backend("auto", strategy="step") is stepwise
     with pytest.raises(ValueError, match="the backend 'cupy' takes no compute_dtype, but"):
         rr.get_backend("cupy", compute_dtype="float16")
+    with pytest.raises(ValueError, match="takes no stratgy, but stratgy='step' was asked for: it takes strategy"):
+        rr.get_backend("cupy", stratgy="step")
+    with pytest.raises(ValueError, match=r"takes no strategy, .*: it takes engine"):
+        rr.get_backend("numpy", strategy="step")
     assert rr.get_backend("cupy") is not stepwise
     with pytest.raises(ValueError, match="strategy='fused' was asked for"):
         rr.get_backend(stepwise, strategy="fused")

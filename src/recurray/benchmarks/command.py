@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise Failure(f"bench {args.what} has no --{unfit[0]}", code=2)
     if args.what == "import":
         return _run_import(args)
-    own = Own(_backend(args))
+    own = Own(options.backend(args.backend, engine=args.engine, strategy=args.strategy))
     on_gpu = own.backend.name == "cupy"
     sizes = (
         args.sizes or {"layers": ["gpu" if on_gpu else "all"], "cells": cells.SIZES, "memory": memory.SIZES}[args.what]
@@ -78,16 +78,6 @@ def run(args: argparse.Namespace) -> int:
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
     return {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory}[args.what](args, own, problems, budget)
-
-
-def _backend(args: argparse.Namespace) -> rr.Backend:
-    """The backend, with the strategy that was asked for."""
-    found = options.backend(args.backend, args.engine)
-    if args.strategy is None:
-        return found
-    if found.name != "cupy":
-        raise Failure("--strategy is for a GPU: use it with --backend cupy", code=2)
-    return on_device(found, strategy=args.strategy)
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:

@@ -42,23 +42,24 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def backend(name: str | None, engine: str | None = None) -> recurray.Backend:
-    """Return the backend that was asked for, with the engine that was.
+def backend(name: str | None, **options: Any) -> recurray.Backend:
+    """Return the backend that was asked for, with the options that were.
 
     Raises
     ------
     Failure
-        The environment variable names a backend that doesn't exist, or the backend has no engines.
+        The environment variable names a backend that doesn't exist, or the backend has no such option.
     recurray.BackendUnavailableError
         It can't run on this machine.
     """
     try:
-        found = recurray.get_backend(name)
-        if engine is not None and found.name != "numpy":
-            raise Failure(f"--engine: the backend {found.name} has no engines", code=2)
-        return found if engine is None else recurray.get_backend(name, engine=engine)
+        recurray.get_backend(name)
     except ValueError as error:  # argparse has checked --backend, so it is the variable
         raise Failure(f"RECURRAY_BACKEND: {error}", code=2) from None
+    try:
+        return recurray.get_backend(name, **options)
+    except ValueError as error:
+        raise Failure(str(error), code=2) from None
 
 
 def need(package: str, extra: str, purpose: str) -> None:

@@ -224,7 +224,7 @@ def test_other_memory_than_numpys_is_not_measured(
 ) -> None:
     from recurray.command_line import options
 
-    monkeypatch.setattr(options, "backend", lambda name, engine: rr.get_backend(array_api_strict))
+    monkeypatch.setattr(options, "backend", lambda name, **options: rr.get_backend(array_api_strict))
     monkeypatch.setattr(memory, "measure", pytest.fail)
     assert main(["bench", "memory"]) == 2
     assert "--backend numpy" in capsys.readouterr().err

@@ -600,7 +600,10 @@ def test_pytorch_is_told_from_cudnn():
     ("words", "says"),
     [
         (["--dtype", "float32", "bfloat16"], "--dtype: float16 and bfloat16 are for a GPU"),
-        (["--strategy", "auto"], "--strategy is for a GPU: use it with --backend cupy"),
+        (
+            ["--strategy", "auto"],
+            "the backend 'numpy' takes no strategy, but strategy='auto' was asked for: it takes engine",
+        ),
         (["--against", "fused"], "--against fused: a strategy is for a GPU"),
         (["import", "--strategy", "auto"], "bench import has no --strategy"),
     ],
