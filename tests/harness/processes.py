@@ -1,8 +1,9 @@
-"""Processes that tests start."""
+"""Processes that tests start, and terminals that they write to."""
 
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,3 +29,18 @@ def in_child(work: Callable[[], Any], seconds: float = 30) -> None:
             pytest.fail("the child hangs")
         time.sleep(0.001)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+def read_terminal(ours: int, seconds: float) -> bytes:
+    """All that is written to a terminal until its other side is closed, or for some time; close this side."""
+    output, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end and select.select([ours], [], [], seconds)[0]:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other side has been closed
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(ours)
+    return output

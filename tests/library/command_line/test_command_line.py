@@ -6,11 +6,9 @@ import contextlib
 import errno
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 import recurray
 from harness.needs import need, needs
+from harness.processes import read_terminal
 from recurray import blas, command_line
 from recurray.command_line import display, main
 from recurray.command_line.signals import StopRequest
@@ -448,17 +447,7 @@ def test_a_terminal_shows_a_live_panel(folder):
     arguments = ["train", "text.txt", *SMALL, "--epochs", "4"]
     with started(*arguments, stdout=theirs, stderr=theirs, text=False, env=environment) as process:
         os.close(theirs)
-        output = b""
-        end = time.monotonic() + 30
-        while time.monotonic() < end and select.select([ours], [], [], 30)[0]:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # how Linux says that the other side has been closed
-                break
-            if not piece:
-                break
-            output += piece
-        os.close(ours)
+        output = read_terminal(ours, seconds=30)
         assert process.wait(timeout=30) == 0
     shown = output.decode()
     assert "\x1b[" in shown

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 import recurray as rr
 from harness.needs import needs
+from harness.processes import read_terminal
 from recurray.benchmarks import record
 from recurray.command_line import display, main
 from recurray.command_line.output import printable
@@ -354,15 +353,7 @@ def terminal(columns: int, *arguments: str, environment: dict[str, str] | None =
         env=unset | {"TERM": "xterm-256color"} | (environment or {}),
     ) as process:
         os.close(theirs)
-        output = b""
-        end = time.monotonic() + 60
-        while time.monotonic() < end and select.select([ours], [], [], 60)[0]:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # how Linux says that the other side has been closed
-                break
-            output += piece
-        os.close(ours)
+        output = read_terminal(ours, seconds=60)
         assert process.wait(30) == 0
     yield [output]
 
