@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,7 +170,14 @@ class CupyBackend(Backend):
             self._cupy.get_default_memory_pool().free_all_blocks()
 
     def scan_forward(
-        self, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
+        self,
+        cell: Cell,
+        weights: Weights,
+        x: Any,
+        start: tuple[Any, ...],
+        *,
+        recompute: int | None = None,
+        **options: Any,
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
@@ -179,11 +185,12 @@ class CupyBackend(Backend):
 
         def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
             if strategy == REFERENCE:
-                return super(CupyBackend, self).scan_forward(cell, weights, x, start, **options)
+                return super(CupyBackend, self).scan_forward(cell, weights, x, start, recompute=recompute, **options)
             self._compile(call, strategy, keep=options.get("keep", True))
             scan = partial(self._run_kernels, strategy, self._small(call))
-            together = self.steps_together if options.get("recompute") else sys.maxsize
-            return chunks.forward(scan, together, cell, weights, x, start, **options)
+            if recompute is None:
+                return scan(cell, weights, x, start, **options)
+            return chunks.forward(scan, self.steps_together, cell, weights, x, start, recompute=recompute, **options)
 
         with self.device:
             y, end, cache = self._by_strategies(call, self._strategies(call, keep=options.get("keep", True)), run)
