@@ -8,7 +8,7 @@ from typing import NamedTuple
 from recurray.cells.cell import Cell
 from recurray.lazy import cached_property
 from recurray.program import INNER_BACKWARD, Constant, Operand, gates_of, merged_gates, record, with_sums
-from recurray_native.program import Code, Kind, Slot, translate
+from recurray_native.program import Code, Kind, Slot, Translation
 from recurray_native.structures import Listing, listing_of
 
 ZERO = Constant(0.0)
@@ -44,6 +44,7 @@ class Compiled:
 
     def __init__(self, cell: Cell) -> None:
         self.cell, self.recording = cell, record(cell)
+        self.reads_output = self.recording.reads_output
         self.states = len(cell.states)
         self.draws = tuple(cell.draws)
         self.pointwise = {name: len(rows) for name, rows in cell.pointwise.items()}
@@ -55,12 +56,6 @@ class Compiled:
         self.input_places = [self.input_gates.index(gate) for gate in range(len(cell.input_gates))]
         self.recurrent_places = [self.recurrent_gates.index(gate) for gate in range(len(cell.recurrent_gates))]
         self.has_recurrent_product = bool(cell.outer_gates)
-        self._forward: dict[tuple[bool, bool], Forward] = {}
-
-    @property
-    def reads_output(self) -> bool:
-        """Whether the step computes with the output before, unit by unit."""
-        return self.recording.reads_output
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -68,14 +63,10 @@ class Compiled:
         names = self.recording.step_backward.inputs_read()
         return tuple(name for name in names if name.startswith(("saved.", "before.")))
 
+    @lru_cache(maxsize=4 * MOST)  # noqa: B019 - as many as the cells that are remembered have
     def forward(self, *, training: bool, means: bool) -> Forward:
         """The step, keeping what backward needs or not; ``means``: each draw is one number rather than an array."""
-        key = training, means
-        if key not in self._forward:
-            self._forward[key] = self._translate_step(self.kept if training else (), training, means)
-        return self._forward[key]
-
-    def _translate_step(self, kept: tuple[str, ...], training: bool, means: bool) -> Forward:
+        kept = self.kept if training else ()
         cell, gates = self.cell, self.gates
         program = with_sums(self.recording.step, gates.merged)
         draws = tuple(f"x.{name}" for name in cell.draws)
@@ -97,22 +88,14 @@ class Compiled:
             operand = program.find(name) if name.startswith("before.") else program.outputs[name]
             outputs.append((operand, Slot(Kind.PACKED, packed.index(name))))
         outputs += [(program.outputs["inner"], inner)] if inner is not None and training else []
-        code = translate(
+        code = Translation(
             program, inputs, outputs, params=len(units), gates=self._slots_of_inner(Kind.GATE), inner=inner
-        )
+        ).code
         return Forward(self._listing(code, params=len(units), terms=0), packed)
 
-    @cached_property
-    def backward(self) -> Listing:
-        """The step's gradients, the output not being projected."""
-        return self._backward(projected=False)
-
-    @cached_property
-    def backward_projected(self) -> Listing:
-        """The step's gradients where the output is projected."""
-        return self._backward(projected=True)
-
-    def _backward(self, *, projected: bool) -> Listing:
+    @lru_cache(maxsize=4 * MOST)  # noqa: B019
+    def backward(self, *, projected: bool) -> Listing:
+        """The step's gradients, the output being projected or not."""
         cell, gates, program = self.cell, self.gates, self.recording.step_backward
         inputs = {name: Slot(Kind.UNIT, k) for k, name in enumerate(self.param_rows)}
         inputs |= {f"d.{name}": Slot(Kind.STATE, k) for k, name in enumerate(cell.states)}
@@ -132,7 +115,7 @@ class Compiled:
             if k or not projected:
                 outputs.append((program.outputs.get(f"before.{name}", ZERO), Slot(Kind.STATE, k)))
         inner, terms = Slot(Kind.WIDE, 0) if gates.inner else None, len(self.param_rows)
-        code = translate(program, inputs, outputs, params=terms, gates=inner_gates, inner=inner)
+        code = Translation(program, inputs, outputs, params=terms, gates=inner_gates, inner=inner).code
         return self._listing(code, params=terms, terms=terms)
 
     def _slots_of_inner(self, kind: Kind) -> dict[str, Slot]:

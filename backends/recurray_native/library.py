@@ -57,14 +57,18 @@ def _declared(found: Any) -> Any:
 
 
 @cache
+def _numbers() -> dict[str, int]:
+    """The numbers that the library knows instruction sets by, best first."""
+    numbers: dict[str, int] = {}
+    while (name := library().recurray_level(len(numbers))) is not None:
+        numbers[name.decode()] = len(numbers)
+    return numbers
+
+
+@cache
 def levels() -> tuple[str, ...]:
     """The instruction sets that are compiled in and run on this machine, best first."""
-    names = []
-    number = 0
-    while (name := library().recurray_level(number)) is not None:
-        names.append((name.decode(), library().recurray_runs_here(number)))
-        number += 1
-    return tuple(name for name, runs in names if runs)
+    return tuple(name for name, number in _numbers().items() if library().recurray_runs_here(number))
 
 
 def chosen_level(wanted: str | None) -> str:
@@ -82,13 +86,9 @@ def chosen_level(wanted: str | None) -> str:
     return wanted
 
 
-@cache
 def number(name: str) -> int:
     """The number that the library knows an instruction set by."""
-    k = 0
-    while library().recurray_level(k).decode() != name:
-        k += 1
-    return k
+    return _numbers()[name]
 
 
 @cache

@@ -98,34 +98,6 @@ class Code:
     inner_slot: int = 0
 
 
-def translate(
-    program: Program,
-    inputs: Mapping[str, Slot],
-    outputs: Iterable[tuple[Operand, Slot]],
-    *,
-    params: int,
-    gates: Mapping[str, Slot],
-    inner: Slot | None = None,
-) -> Code:
-    """Translate a program.
-
-    Parameters
-    ----------
-    program : Program
-    inputs : mapping of str to Slot
-        Where its inputs are, by name.
-    outputs : iterable of (operand, Slot)
-        What must be where at the end. A slot may be an input's STATE, which is written over after its last use.
-    params : int
-        How many slots of the kind UNIT are the cell's own.
-    gates : mapping of str to Slot
-        The inner gates: forward where their products are, backward where the gradients of these must be.
-    inner : Slot, optional
-        Where what the inner gates' product is with must be, or where it goes backward; by itself if omitted.
-    """
-    return _Translation(program, inputs, list(outputs), params, gates, inner).code
-
-
 def fused(program: Program, results: Iterable[Operand]) -> Program:
     """Make one operation of a product and the only operation that reads it, where the machine has one for both."""
     kept = program.needed(results)
@@ -149,15 +121,33 @@ def fused(program: Program, results: Iterable[Operand]) -> Program:
     return Program(tuple(values), program.outputs)
 
 
-class _Translation:
+class Translation:
+    """The translation of a program, `code`.
+
+    Parameters
+    ----------
+    program : Program
+    inputs : mapping of str to Slot
+        Where its inputs are, by name.
+    outputs : list of (operand, Slot)
+        What must be where at the end. A slot may be an input's STATE, which is written over after its last use.
+    params : int
+        How many slots of the kind UNIT are the cell's own.
+    gates : mapping of str to Slot
+        The inner gates: forward where their products are, backward where the gradients of these must be.
+    inner : Slot, optional
+        Where what the inner gates' product is with must be, or where it goes backward; by itself if omitted.
+    """
+
     def __init__(
         self,
         program: Program,
         inputs: Mapping[str, Slot],
         outputs: list[tuple[Operand, Slot]],
+        *,
         params: int,
         gates: Mapping[str, Slot],
-        inner: Slot | None,
+        inner: Slot | None = None,
     ) -> None:
         results = [operand for operand, _ in outputs]
         program = fused(program, results)

@@ -145,7 +145,7 @@ def backward(cache: Cache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     first = [valid.sorted(value) for value in dend]
     last = [value.copy() for value in first]
     if valid.total:
-        listing = ready.backward_projected if is_projected else ready.backward
+        listing = ready.backward(projected=is_projected)
         task = _begun(ready, listing, valid, features, size, outputs)
         _fill(task, input_weight=weights.input, recurrent_weight=weights.recurrent, projection=weights.projection)
         _fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums)

@@ -29,15 +29,6 @@ class Backward:
     sums: dict[tuple[str, str], str]  # by pointwise param and row: the timed array whose sum is the gradient
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Which values are computed where, in order."""
-
-    ahead: list[int]
-    loop: list[int]
-    after: list[int]
-
-
 @lru_cache(maxsize=1024)
 def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: bool) -> Backward:
     """Write backward.
@@ -51,7 +42,7 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     forward = forward_loop(order, training=True, vector=vector, as_they_lie=False, projected=projected, masked=masked)
     program, gates, states = order.step_backward, order.gates_for(vector=vector), order.cell.states
     outputs = program.outputs
-    parts = _parts(order)
+    in_ahead, in_loop, in_after = _parts(order)
     places = places_of_inputs(program, each_step=True)
     for k, read in enumerate(program.values):
         if read.name.startswith("saved."):
@@ -65,16 +56,16 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
 
     param_gradients = {name: value for name, value in outputs.items() if name.startswith("params.")}
     results = values_of(param_gradients.values())
-    read_after = program.read_by(parts.after)
-    read_later = program.read_by(parts.loop) | read_after | values_of(outputs.values())
+    read_after = program.read_by(in_after)
+    read_later = program.read_by(in_loop) | read_after | values_of(outputs.values())
     ahead = Segment(program, "a", places, vector=vector, timed=True)
-    ahead.lower(parts.ahead, kept=read_later & set(parts.ahead))
+    ahead.lower(in_ahead, kept=read_later & set(in_ahead))
 
     # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
     gradients = [outputs[f"x.{gate}"] for gate in gates.of_input]
     gradients += [outputs[f"h.{gate}"] for gate in gates.apart + gates.inner]
     gate_goals = [(value, Array(name)) for value, name in zip(gradients, gates.gradient_names, strict=True)]
-    goals: Goals = [(value, place) for value, place in gate_goals if value not in parts.after]
+    goals: Goals = [(value, place) for value, place in gate_goals if value not in in_after]
     goals += [(outputs.get(f"before.{state}", ZERO), place) for state, place in d.items() if state != "h"]
     direct = outputs.get("before.h", ZERO)
     if not gates.of_output:
@@ -83,13 +74,13 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
         goals.append((direct, shared("direct")))
     targets, copies = targets_of(goals)
     loop = Segment(program, "t", ahead.places, vector=vector, masked=masked)
-    for k, kept in enumerate(sorted((read_after | results) & {*parts.loop, *carried} - set(targets))):
+    for k, kept in enumerate(sorted((read_after | results) & {*in_loop, *carried} - set(targets))):
         targets[kept] = Array(f"kept{k}", kind=loop.kinds[kept], is_work=True)
     loop.call("add", d["h"], Array("dy"), d["h"])
     if projected:
         loop.call("copyto", d["h"], Array("dprojected"))
         loop.product("w_projection", d["h"], shared("doutput"))
-    loop.lower(parts.loop, reusable=carried.values(), targets=targets)
+    loop.lower(in_loop, reusable=carried.values(), targets=targets)
     loop.copy(copies)
     if gates.of_output:
         loop.product("w_hidden", Array("dstepwise"), d["h"])
@@ -98,20 +89,20 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
         if direct != ZERO:
             loop.call("add", d["h"], shared("direct"), d["h"])
 
-    targets, copies = targets_of([(value, place) for value, place in gate_goals if value in parts.after])
+    targets, copies = targets_of([(value, place) for value, place in gate_goals if value in in_after])
     after = Segment(program, "b", loop.places, vector=vector, timed=True)
-    after.lower(parts.after, targets=targets, kept=results)
+    after.lower(in_after, targets=targets, kept=results)
     after.copy(copies)
     sums = {}
     for name, value in param_gradients.items():
         if is_value(value):
             _, param, row = name.split(".")
             sums[param, row] = after.places[value].name
-    return Backward(Code(tuple(ahead.calls)), Code(tuple(loop.calls), is_loop=True), Code(tuple(after.calls)), sums)
+    return Backward(Code(ahead.calls), Code(loop.calls, is_loop=True), Code(after.calls), sums)
 
 
-def _parts(order: GateOrder) -> _Parts:
-    """Split backward by what waits for what."""
+def _parts(order: GateOrder) -> tuple[list[int], list[int], list[int]]:
+    """Split backward by what waits for what: the values that are computed ahead of the loop, in it, and after it."""
     program, gates, states = order.step_backward, order.gates, order.cell.states
     outputs = program.outputs
     carried = {program.find(f"d.{state}") for state in states} - {-1}
@@ -124,8 +115,8 @@ def _parts(order: GateOrder) -> _Parts:
     results |= {k for k in wanted if carried & set(program.values[k].operands)}  # to be read before it is carried on
     in_loop = program.needed(results) & dependent
     in_order = [k for k in program.computed() if k in wanted]
-    return _Parts(
-        ahead=[k for k in in_order if k not in dependent],
-        loop=[k for k in in_order if k in in_loop],
-        after=[k for k in in_order if k in dependent and k not in in_loop],
+    return (
+        [k for k in in_order if k not in dependent],
+        [k for k in in_order if k in in_loop],
+        [k for k in in_order if k in dependent and k not in in_loop],
     )

@@ -5,15 +5,13 @@ A function is ordinary Python, one call a line: ``multiply(z_f, before_c, t0)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from recurray.arrays import WHOLE
-from recurray.lazy import cached_property
 
 Kind = str | float  # of an array: one of the following, or the number that an array (H, n) is filled with
 FLOATS, FLAG, ROW = "floats", "flags", "rows"  # (H, n), the same of booleans, and (1, n)
@@ -104,7 +102,6 @@ def quietly() -> Any:
     return np.errstate(over="ignore", under="ignore")
 
 
-@dataclass(frozen=True, eq=False)
 class Code:
     """A function on arrays that it is given by name.
 
@@ -114,44 +111,23 @@ class Code:
         Its body, or the body of its loop over time.
     is_loop : bool
         Whether the calls are for one step, rather than for all steps at once.
+    timed, shared : list of str
+        The arrays with the steps along the first axis, which a loop takes apart, and those that are the same for every
+        step.
+    work, work_of_steps : dict of str to kind
+        The work space for one step at a time, and for many.
     """
 
-    calls: tuple[Call, ...]
-    is_loop: bool = False
-
-    @cached_property
-    def _operands(self) -> list[Source]:
-        """All operands, in the order in which they come first."""
-        return list(dict.fromkeys(operand for each in self.calls for _, operand in each.arguments()))
-
-    @cached_property
-    def arrays(self) -> list[Array]:
-        """All arrays that it wants."""
-        return [operand for operand in self._operands if isinstance(operand, Array)]
-
-    @cached_property
-    def timed(self) -> list[str]:
-        """The arrays with the steps along the first axis; a loop takes them apart."""
-        return [array.name for array in self.arrays if array.timed]
-
-    @cached_property
-    def shared(self) -> list[str]:
-        """The arrays that are the same for every step."""
-        return [array.name for array in self.arrays if not array.timed]
-
-    @cached_property
-    def work(self) -> dict[str, Kind]:
-        """The kinds of its work space for one step at a time, by name."""
-        return {array.name: array.kind for array in self.arrays if array.is_work and not array.timed}
-
-    @cached_property
-    def work_of_steps(self) -> dict[str, Kind]:
-        """The kinds of its work space for many steps, by name."""
-        return {array.name: array.kind for array in self.arrays if array.is_work and array.timed}
-
-    @cached_property
-    def _functions(self) -> dict[Any, Callable[..., None]]:
-        return {}
+    def __init__(self, calls: Iterable[Call], *, is_loop: bool = False) -> None:
+        self.calls, self.is_loop = tuple(calls), is_loop
+        operands = list(dict.fromkeys(operand for each in self.calls for _, operand in each.arguments()))
+        arrays = [operand for operand in operands if isinstance(operand, Array)]
+        self.timed = [array.name for array in arrays if array.timed]
+        self.shared = [array.name for array in arrays if not array.timed]
+        self.work = {array.name: array.kind for array in arrays if array.is_work and not array.timed}
+        self.work_of_steps = {array.name: array.kind for array in arrays if array.is_work and array.timed}
+        self._numbers = [operand for operand in operands if isinstance(operand, Number)]
+        self._functions: dict[Any, Callable[..., None]] = {}
 
     def _function(self, dtype: Any) -> Callable[..., None]:
         """The function for arrays of ``dtype``, compiled when it is first wanted."""
@@ -163,7 +139,7 @@ class Code:
 
     def numbers(self, dtype: Any) -> dict[str, Any]:
         """Make the numbers that it wants, by name."""
-        return {each.name: np.asarray(each.number, dtype) for each in self._operands if isinstance(each, Number)}
+        return {each.name: np.asarray(each.number, dtype) for each in self._numbers}
 
     def run(
         self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
@@ -177,7 +153,7 @@ class Code:
 
     def text(self) -> str:
         """Return the function as Python text."""
-        bound = [*FUNCTIONS, *(each.name for each in self._operands if isinstance(each, Number))]
+        bound = [*FUNCTIONS, *(each.name for each in self._numbers)]
         arguments = [*self.timed, *self.shared, *(f"{name}={name}" for name in bound)]  # locals are found fastest
         body = [str(each) for each in self.calls] or ["pass"]
         if self.is_loop:

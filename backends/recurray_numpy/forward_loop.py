@@ -121,7 +121,7 @@ def forward_loop(
         value = program.outputs[f"saved.{name}"]
         homes[name] = loop.places[value] if is_value(value) else homes[name]
     made = {place.name: place.kind for place in own.values() if place in homes.values()}
-    return Forward(Code(tuple(ahead.calls)), Code(tuple(loop.calls), is_loop=True), homes, made, joint)
+    return Forward(Code(ahead.calls), Code(loop.calls, is_loop=True), homes, made, joint)
 
 
 def _wanted(program: Program, *, training: bool) -> set[int]:

@@ -45,7 +45,7 @@ def cell_text(number: int, cell: Cell) -> tuple[str, str]:
     ready = compiled(cell)
     forward = ready.forward(training=True, means=False)
     text, initialisers = "", []
-    for name, listing in (("forward", forward.listing), ("backward", ready.backward)):
+    for name, listing in (("forward", forward.listing), ("backward", ready.backward(projected=False))):
         part, initialiser = program(f"{name}_{number}", listing)
         text += part
         initialisers.append(f"{initialiser}, {len(listing.constants)}, {name}_{number}_constant")
