@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
+__all__ = ["Array", "Namespace", "clamp", "mean_over_units", "namespace_of", "rows", "sigmoid", "tanh"]
+
 Array = Any  # an array of any library that follows https://data-apis.org/array-api
 Namespace = Any  # the module whose functions work on such arrays
 

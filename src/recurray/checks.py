@@ -10,6 +10,8 @@ from typing import Any
 
 from recurray.messages import shown
 
+__all__ = ["bound", "choice", "finite", "flag", "float_dtype", "integer", "number", "probability", "size"]
+
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
 MOST = 2**63 - 1  # that an axis can have

@@ -43,6 +43,8 @@ from recurray.arrays import (
 )
 from recurray.messages import in_words, kind_of
 
+__all__ = ["binary_cross_entropy", "cross_entropy", "huber", "mae", "mse", "nll"]
+
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -12,6 +12,8 @@ from recurray.arrays import to_numpy
 from recurray.messages import shown
 from recurray.trace import DirectionTrace, Trace
 
+__all__ = ["gates"]
+
 FEW = 8  # units that can still be told apart as lines
 WIDTH_OF_STEP, LEAST_WIDTH, MOST_WIDTH = 0.16, 4.0, 11.0  # of a column, in inches
 MOST_LABELS = 60  # that fit in a column

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from recurray.arrays import Array, device_of, namespace_of, product_over_rows, rows, sum_over_rows
 from recurray.cells.cell import Cell, Draws, Weights, added, named
 
+__all__ = ["Cache", "Gradients", "Scan", "ScanCache", "backward", "forward"]
+
 Gradients = tuple[Array, tuple[Array, ...], Weights]  # of the input, of the start states and of the weights
 
 

@@ -22,6 +22,8 @@ from typing import Any, Literal
 from recurray import checks
 from recurray.messages import shown
 
+__all__ = ["Cosine", "Cyclic", "Exponential", "Step"]
+
 
 @dataclass(frozen=True)
 class Step:

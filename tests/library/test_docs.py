@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from recurray.command_line import _COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PUBLIC_MODULES = {"recurray.checks"} | {f"recurray.{name}" for name in rr.__all__}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -49,6 +52,27 @@ def test_example_learns(backend_name: str) -> None:
 
 def test_no_other_block_is_left_out() -> None:
     assert len(plain_blocks()) == 2
+
+
+def names_used(text: str) -> set[str]:
+    """What a page uses of the library, with its module: "recurray.LSTM", "recurray.optim.Adam", "recurray.arrays.rows"."""
+    modules = "|".join(name for name in rr.__all__ if isinstance(getattr(rr, name), ModuleType))
+    used = {f"recurray.{name}" for name in re.findall(rf"\brr\.((?:(?:{modules})\.)?\w+)", text)}
+    for module, names in re.findall(r"from (recurray(?:\.\w+)*) import ([\w, ]+)$", text, re.MULTILINE):
+        used |= {f"{module}.{name}" for name in names.split(", ")}
+    return used | set(re.findall(r"`(recurray\.\w+\.\w+)[`(]", text))
+
+
+@pytest.mark.parametrize(
+    "page", PAGES[:1] + [ROOT / "docs" / f"{name}.md" for name in ("guide", "extending", "gpu")], ids=named
+)
+def test_what_a_page_uses_is_public(page: Path) -> None:
+    used = names_used(text_of(page))
+    assert len(used) > 3
+    for name in used:
+        module, _, own = name.rpartition(".")
+        is_module = f"{module}.{own}" in PUBLIC_MODULES
+        assert is_module or own in import_module(module).__all__, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

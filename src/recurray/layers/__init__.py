@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from recurray.layers.embedding import Embedding
     from recurray.layers.gru import GRU
     from recurray.layers.last import Last
-    from recurray.layers.layer import Layer
+    from recurray.layers.layer import Layer, StatelessLayer
     from recurray.layers.layer_norm import LayerNorm
     from recurray.layers.linear import Linear
     from recurray.layers.lstm import LSTM
@@ -33,6 +33,7 @@ __all__ = [
     "Linear",
     "Recurrent",
     "Sequential",
+    "StatelessLayer",
 ]
 
 if not TYPE_CHECKING:
@@ -52,5 +53,6 @@ if not TYPE_CHECKING:
             "RNN": "rnn",
             "Recurrent": "recurrent",
             "Sequential": "sequential",
+            "StatelessLayer": "layer",
         },
     )
