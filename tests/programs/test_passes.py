@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recurray.arrays import sigmoid
+from harness.programs import computed, evaluate, run
+from harness.random_cell import RandomCell
 from recurray.program import (
     MEAN,
     Constant,
@@ -17,20 +18,15 @@ from recurray.program import (
     Registers,
     Value,
     earliest_segments,
+    gates_of,
     latest_segments,
+    merged_gates,
     parallel_copy,
+    record,
+    with_sums,
 )
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "negative": np.negative,
-    "tanh": np.tanh,
-    "logistic": sigmoid,
-    "add": np.add,
-    "subtract": np.subtract,
-    "multiply": np.multiply,
-    "maximum": np.maximum,
-    MEAN: lambda a: np.mean(np.broadcast_to(a, (2, 3)), axis=1, keepdims=True),
-}
+OPERATIONS = ("negative", "tanh", "logistic", "add", "subtract", "multiply", "maximum", MEAN)
 SEEDS = range(20)
 
 
@@ -39,7 +35,7 @@ def random_program(seed: int) -> Program:
     rng = np.random.default_rng(seed)
     values = [Value("input", name=name) for name in "abcd"]
     for _ in range(20):
-        operation = str(rng.choice(list(FUNCTIONS)))
+        operation = str(rng.choice(OPERATIONS))
         count = 2 if operation in ("add", "subtract", "multiply", "maximum") else 1
         operands: list[Operand] = [int(k) for k in rng.integers(len(values), size=count)]
         if count == 2 and rng.random() < 0.2:
@@ -53,21 +49,6 @@ def random_program(seed: int) -> Program:
 def inputs_of(seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, 1])
     return {name: rng.standard_normal((2, 3)) for name in "abcd"}
-
-
-def computed(value: Value, known: Mapping[int, Any]) -> Any:
-    """Return a value from those that are known."""
-    operands = (operand.number if isinstance(operand, Constant) else known[operand] for operand in value.operands)
-    return FUNCTIONS[value.operation](*operands)
-
-
-def run(program: Program, inputs: Mapping[str, Any], order: Iterable[int] | None = None) -> dict[int, Any]:
-    """Return the values in ``order``, by default all."""
-    known: dict[int, Any] = {}
-    for k in range(len(program.values)) if order is None else order:
-        value = program.values[k]
-        known[k] = inputs[value.name] if value.operation == "input" else computed(value, known)
-    return known
 
 
 def results(program: Program) -> list[int]:
@@ -108,6 +89,25 @@ def test_inputs_that_are_not_read_may_be_missing(seed: int) -> None:
     assert set(results(program)) <= set(known)
     for name in read:
         assert program.uses()[program.find(name)] or program.find(name) in program.outputs.values()
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(60) if not RandomCell(seed).inner_gates])
+def test_a_program_with_sums_gives_the_same(seed: int) -> None:
+    cell = RandomCell(seed)
+    step, merged = record(cell).step, merged_gates(cell, record(cell))
+    rng = np.random.default_rng(seed)
+    names = [value.name for value in step.values if value.operation == "input"]
+    inputs = {name: rng.standard_normal((2, 3)) for name in names}
+    sums = {f"z.{gate}": inputs[f"x.{gate}"] + inputs[f"h.{gate}"] for gate in merged}
+    unmerged = {name: value for name, value in inputs.items() if name[2:] not in merged or name[0] not in "xh"}
+    found = with_sums(step, merged)
+    assert not {f"{word}.{gate}" for gate in merged for word in "xh"} & set(found.inputs_read())
+    result = evaluate(found, dict.fromkeys(inputs, np.nan) | unmerged | sums)
+    for name, expected in evaluate(step, inputs).items():
+        np.testing.assert_array_equal(result[name], expected, err_msg=name)
+    gates = gates_of(cell, merged)
+    assert sorted(gates.of_input) == sorted(cell.input_gates)
+    assert sorted(gates.of_output + gates.inner) == sorted(cell.recurrent_gates)
 
 
 def run_by_segments(program: Program, inputs: Mapping[str, Any], segment: Mapping[int, int]) -> dict[int, Any]:

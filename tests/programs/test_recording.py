@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recurray.arrays import namespace_of, sigmoid
+from harness.programs import evaluate
+from recurray.arrays import namespace_of
 from recurray.cells import Cell, CellGradients, DiagonalLSTMCell, LSTMCell
-from recurray.program import Constant, RecordingError, record
+from recurray.program import RecordingError, record
 
 
 class Elman(Cell):
@@ -30,19 +31,6 @@ class Elman(Cell):
             return self._step_backward(d, saved, before, params)
         da = {"a": d.h * (1 - saved.y * saved.y)}
         return CellGradients(x=da, h=da, before={})
-
-
-def evaluate(program, inputs):
-    """Run a program with NumPy, value by value."""
-    functions = {"logistic": sigmoid, "abs": np.abs}
-    values = []
-    for value in program.values:
-        if value.operation == "input":
-            values.append(inputs[value.name])
-            continue
-        operands = [o.number if isinstance(o, Constant) else values[o] for o in value.operands]
-        values.append(functions.get(value.operation, getattr(np, value.operation, None))(*operands))
-    return {name: o.number if isinstance(o, Constant) else values[o] for name, o in program.outputs.items()}
 
 
 @pytest.mark.parametrize(
