@@ -2,26 +2,20 @@
 
 A cell is recorded, and kernels are written for it, in this order:
 
-    forward_step, backward_step   say where the inputs of the recorded programs are and where the results go (`step`)
-    saved                         where what forward keeps for backward is
-    schedule                      cuts a step where a value needs all units: at a mean, at a product amid the step
-    stretches                     writes what is read, computed and stored for one element between two cuts
-    elements, rows                put a kernel around that: a thread for each element, or a block for each row
-    kernel, prelude               the text as a whole
+    step                          what there is to say of a step: arrays, places, expressions, what is stored, carried
+    forward_step, backward_step   say it of the recorded programs
+    segments                      cuts a step where a value needs all units: at a mean, at a product amid the step
+    kernels                       put a thread for each element, or a block for each row, around that
+    kernel                        makes text of it; its fixed text is in functions.cuh
+    compiled                      all that is written for a cell
 
 `forward` and `backward` run them: a product, a launch, a product, a launch, with single products over all steps
 before and after. A step is one launch each way, and two where there is a product amid the step. Where no unit waits
 for another's output, as in the diagonal LSTM, all steps are one launch.
 
-Or one kernel makes the recurrent product too, for one step or for all:
-
-    recurrence            writes that kernel around the same step; its product is in `recurrence_text`
-    tensor_cores          the like on tensor cores, with operands rounded to float16 or bfloat16
-    layout                  divides the units and rows among the blocks of the launch
-    recurrence_launch     launches it; `graphs` replays launches that come again
-    strategies                which way is taken when
-
-`products` are the library's, of operands as they are or rounded.
+Or one kernel makes the recurrent product too, for one step or for all: `persistent`. `strategies` says which way is
+taken when. `products` are the library's, of operands as they are or rounded; a `launcher` launches a kernel step after
+step.
 
 `library` is all that is CuPy's own, so that the tests can also run the rest with NumPy and a C++ compiler in its place.
 

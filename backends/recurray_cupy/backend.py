@@ -17,28 +17,16 @@ from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import ScanCache, forward
-from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError, KernelError, Library
-from recurray_cupy.prelude import REALS
-from recurray_cupy.recurrence_launch import ready
-from recurray_cupy.strategies import FUSED, PERSISTENT, REFERENCE, STEP, WHOLE, check_strategy, strategies_for
-from recurray_cupy.sum_rows import sum_rows
-from recurray_cupy.tensor_core_text import NAMES
+from recurray_cupy.kernel import REALS
+from recurray_cupy.library import CompilationError, KernelError, Library
+from recurray_cupy.products import sum_rows
+from recurray_cupy.strategies import FUSED, REFERENCE, STEP, Call, check_strategy, prepare, strategies_for
 
 Result = TypeVar("Result")
 
+SMALL = ("float16", "bfloat16")  # what operands may be rounded to
 SLOWLY = "slowly, by the reference path"
 INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, or with cupy12 for CUDA 12"
-
-
-@dataclass(frozen=True)
-class Call:
-    """What the strategy of a scan depends on."""
-
-    cell: Cell
-    dtype: str
-    shape: tuple[int, int]  # steps and rows
-    units: int
-    projected: bool
 
 
 class CupyBackend(Backend):
@@ -84,8 +72,8 @@ class CupyBackend(Backend):
         compute_dtype: str | None = None,
     ) -> None:
         self.strategy = check_strategy(strategy)
-        if compute_dtype not in (None, *NAMES):
-            raise ValueError(f"compute_dtype must be {' or '.join(map(repr, NAMES))} or None, not {compute_dtype!r}")
+        if compute_dtype not in (None, *SMALL):
+            raise ValueError(f"compute_dtype must be {' or '.join(map(repr, SMALL))} or None, not {compute_dtype!r}")
         self.compute_dtype = compute_dtype
         try:
             import cupy
@@ -116,7 +104,7 @@ class CupyBackend(Backend):
         self.xp = namespace
         self.device = cupy.cuda.Device() if device is None else cupy.cuda.Device(device)
         with self.device:
-            self.library: Library = CupyLibrary()
+            self.library = Library()
             if compute_dtype is not None and not self.library.device().tensor_cores:
                 raise BackendUnavailableError(
                     f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
@@ -181,19 +169,21 @@ class CupyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
-        call = Call(cell, str(x.dtype), x.shape[:2], start[0].shape[1], weights.projection is not None)
+        dtype, projected = str(x.dtype), weights.projection is not None
+        keep, small = options.get("keep", True), self._small(dtype)
+        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, keep, small)
 
         def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
             if strategy == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, recompute=recompute, **options)
-            self._compile(call, strategy, keep=options.get("keep", True))
-            scan = partial(self._run_kernels, strategy, self._small(call))
+            self._compile(call, strategy)
+            scan = partial(self._run_kernels, strategy, small)
             if recompute is None:
                 return scan(cell, weights, x, start, **options)
             return chunks.forward(scan, self.steps_together, cell, weights, x, start, recompute=recompute, **options)
 
         with self.device:
-            y, end, cache = self._by_strategies(call, self._strategies(call, keep=options.get("keep", True)), run)
+            y, end, cache = self._by_strategies(call, self._strategies(call), run)
         return y, end, None if cache is None else DeviceCache(self, cache)
 
     def _run_kernels(
@@ -205,20 +195,21 @@ class CupyBackend(Backend):
 
     def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
-        call = Call(cell, str(dy.dtype), dy.shape[:2], dy.shape[2], cache.weights.projection is not None)
+        dtype, projected = str(dy.dtype), cache.weights.projection is not None
+        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, None, self._small(dtype))
 
         def run(strategy: str) -> Gradients:
-            self._compile(call, strategy, keep=None)
+            self._compile(call, strategy)
             return backward(self.library, cell, cache, dy, dend, strategy=strategy)
 
-        strategies = self._strategies(call, keep=None)
-        return self._by_strategies(call, tuple(strategy for strategy in strategies if strategy != REFERENCE), run)
+        strategies = tuple(strategy for strategy in self._strategies(call) if strategy != REFERENCE)
+        return self._by_strategies(call, strategies, run)
 
     def strategy_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
-            call = Call(cell, dtype, (1, batch), units, projected=False)
-            return self._strategies(call, keep=None if backward else True)[0]
+            keep = None if backward else True
+            return self._strategies(Call(cell, dtype, (1, batch), units, False, keep, self._small(dtype)))[0]
 
     def describe(self) -> str:
         """Where this backend works, and by which strategies."""
@@ -227,35 +218,24 @@ class CupyBackend(Backend):
             where = self.library.describe()
         return f"{where}; strategy {self.strategy!r} (for an LSTM of 64 rows, by its units: {examples})"
 
-    def _strategies(self, call: Call, *, keep: bool | None) -> tuple[str, ...]:
-        """The strategies to try for a call, forward with or without a cache, or with None for ``keep`` backward."""
+    def _strategies(self, call: Call) -> tuple[str, ...]:
+        """The strategies to try for a call."""
         if self.strategy == REFERENCE:
             return (REFERENCE,)
         try:
-            texts = compiled(call.cell)
+            compiled(call.cell)
         except RecordingError as error:
             self._warn(call, SLOWLY, error)
             return (REFERENCE,)
         if call.dtype not in REALS:
             self._warn(call, SLOWLY, f"there are kernels for {' and '.join(REALS)}, not for {call.dtype}")
             return (REFERENCE,)
-        recurrence = None
-        if all(call.shape) and call.units and texts.no_recurrence(projected=call.projected) is None:
-            recurrence = texts.recurrence(keep=keep, small=self._small(call))
-        found = strategies_for(
-            self.strategy,
-            call.cell,
-            recurrence,
-            call.shape[1],
-            call.units,
-            call.dtype,
-            self.library.device(),
-        )
+        found = strategies_for(self.strategy, call, self.library.device())
         return tuple(strategy for strategy in found if (call.cell, call.dtype, strategy) not in self._refused)
 
-    def _small(self, call: Call) -> str:
-        """What the operands of a call's products are rounded to; empty if they aren't."""
-        return (self.compute_dtype or "") if call.dtype == "float32" else ""
+    def _small(self, dtype: str) -> str:
+        """What the operands of products of arrays are rounded to; empty if they aren't."""
+        return (self.compute_dtype or "") if dtype == "float32" else ""
 
     def _by_strategies(self, call: Call, strategies: tuple[str, ...], run: Callable[[str], Result]) -> Result:
         """Run by the first of the strategies that can."""
@@ -273,18 +253,11 @@ class CupyBackend(Backend):
             return result
         raise refusals[-1]
 
-    def _compile(self, call: Call, strategy: str, *, keep: bool | None) -> None:
+    def _compile(self, call: Call, strategy: str) -> None:
         """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
-        texts = compiled(call.cell)
-        why_not = texts.no_recurrence(projected=call.projected)
-        if strategy in WHOLE and why_not is not None:
-            raise DoesNotFitError(why_not)
-        if strategy in WHOLE and all(call.shape):
-            recurrence = texts.recurrence(keep=keep, small=self._small(call))
-            sizes = {"batch": call.shape[1], "units": call.units}
-            ready(self.library, recurrence, persistent=strategy == PERSISTENT, dtype=call.dtype, **sizes)
-        if keep is not None:
-            for kernel in texts.kernels(keep=keep, projected=call.projected):
+        prepare(self.library, strategy, call)
+        if call.keep is not None:
+            for kernel in compiled(call.cell).kernels(keep=call.keep, projected=call.projected):
                 self.library.function(kernel, call.dtype)
 
     def _warn(self, call: Call, how: str, why: Any) -> None:

@@ -12,17 +12,16 @@ from recurray.cells.cell import Cell, Weights
 from recurray.scan import check_dy
 from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, compiled
-from recurray_cupy.expressions import identifier
 from recurray_cupy.forward import Scan, ScanCache
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
-from recurray_cupy.prepared import joined
-from recurray_cupy.products import Products
-from recurray_cupy.recurrence_launch import run_recurrence
+from recurray_cupy.products import Products, joined
+from recurray_cupy.step import identifier
+from recurray_cupy.strategies import FUSED, WHOLE
 
 
 def backward(
-    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, strategy: str = "fused"
+    library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, strategy: str = FUSED
 ) -> tuple[Any, tuple[Any, ...], Weights]:
     """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.strategies` for the strategy."""
     xp, texts, (steps, batch, features) = library.xp, compiled(cell), cache.x.shape
@@ -30,7 +29,7 @@ def backward(
     arrays, products = _arrays(xp, texts, cache, dy, dend), Products(library, cache.small)
     scan = Scan(library, texts, cache.prepared, products, arrays, cache.reverse, True, strategy)
     if batch and steps:
-        run = _step_by_step if strategy == "fused" else _whole
+        run = _step_by_step if strategy == FUSED else _whole
         run(scan, steps, {"dtype": str(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
 
     dx = xp.empty(cache.x.shape, dtype=cache.x.dtype)
@@ -47,10 +46,7 @@ def _step_by_step(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     """Run all steps, whose products are the library's."""
     library, texts, products, arrays = scan.library, scan.texts, scan.products, scan.arrays
     batch, mask = options["batch"], arrays["mask"]
-    outer, inner, projection = (
-        None if a is None else products.operand(a)
-        for a in (scan.prepared.outer, scan.prepared.inner, scan.prepared.projection)
-    )
+    outer, inner, projection = scan.operands()
     kernels = texts.backward(projected=projection is not None).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, **options) for each in kernels]
     if outer is None and inner is None and projection is None:  # no step waits for another unit's gradient
@@ -77,11 +73,12 @@ def _step_by_step(scan: Scan, steps: int, options: dict[str, Any]) -> None:
 def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     """Run all steps by kernels that make the product themselves: that of a step is made ahead of the one before it."""
     products, outer, batch, last = scan.products, scan.prepared.outer, options["batch"], steps - 1
-    run_recurrence(
+    WHOLE[scan.strategy].run(
         scan.library,
-        scan.texts.recurrence(keep=None, small=products.small),
+        scan.texts.cell,
         scan.arrays | {"weight": outer},
-        persistent=scan.strategy == "persistent",
+        keep=None,
+        small=products.small,
         units=scan.prepared.size,
         start=0 if scan.reverse else last,
         steps=steps,

@@ -22,11 +22,30 @@ from __future__ import annotations
 
 from recurray.cells.cell import Cell
 from recurray.program import INNER_BACKWARD, Constant, Program, has_one_gradient
-from recurray_cupy.expressions import identifier
-from recurray_cupy.forward_step import part, put_params
-from recurray_cupy.kernel import Kernel, kernel
-from recurray_cupy.saved import Saved, before, timed
-from recurray_cupy.step import Carried, Goal, Names, Step, Sum
+from recurray_cupy.forward_step import Saved, put_params, state_array, sum_of_part
+from recurray_cupy.kernel import ELEMENT_OF_GRID, LENGTHS, Body, Kernel
+from recurray_cupy.step import (
+    Array,
+    Carried,
+    CarriedValue,
+    Expression,
+    Goal,
+    Inputs,
+    Load,
+    Masked,
+    Place,
+    Step,
+    Sum,
+    Total,
+    after,
+    before,
+    element,
+    identifier,
+    of_elements,
+    timed,
+)
+
+DY, PRODUCT = Array("dy"), Array("product")
 
 
 def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool, whole: bool = False) -> Step:
@@ -42,18 +61,18 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
     projected : bool
         Whether the layer's output is a projection of the cell's h.
     whole : bool
-        Whether the kernel makes the product with the recurrent weights as well; see `recurray_cupy.recurrence`.
+        Whether the kernel makes the product with the recurrent weights as well; see `recurray_cupy.persistent`.
     """
     outputs = program.outputs
-    names = Names(program)
-    for name, place in saved.places.items():
-        names.put(f"saved.{name}", place)
-    put_params(cell, names)
+    inputs = Inputs(program)
+    for name, expression in saved.found.items():
+        inputs.put(f"saved.{name}", expression)
+    put_params(cell, inputs)
     for state in cell.states:
-        names.put(f"before.{state}", before(state))
-        names.put(f"d.{state}", f"{{dstate_{identifier(state)}}}")
-    names.put("d.h", "doutput[e]" if projected else f"{{dstate_h}} + {timed('dy')}")
-    inputs = names.places
+        inputs.put(f"before.{state}", Load(before(state_array(state))))
+        inputs.put(f"d.{state}", CarriedValue(f"dstate_{identifier(state)}"))
+    d_h = Load(element(Array("doutput"))) if projected else Total((CarriedValue("dstate_h"), Load(timed(DY))))
+    inputs.put("d.h", d_h)
 
     goals = [
         Goal(outputs[f"x.{gate}"], gate_gradient("dx_gates", k, len(cell.input_gates)))
@@ -66,7 +85,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         ]
     for k, value in enumerate(program.values):
         if value.operation == INNER_BACKWARD:
-            inputs[k] = "dinner[e]"
+            inputs.found[k] = Load(element(Array("dinner")))
             count = len(value.operands)
             goals += [
                 Goal(operand, gate_gradient("dinner_gates", j, count), for_product=True)
@@ -75,29 +94,29 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
 
     carried = []
     for state in cell.states:
-        name, place = f"dstate_{identifier(state)}", f"d_{identifier(state)}[e]"
+        name, place = f"dstate_{identifier(state)}", element(_gradient(state))
         result = outputs.get(f"before.{state}", Constant(0.0))
         if state == "h" and projected:
             if result != Constant(0.0):
-                carried.append(Carried(name, result, place, place))
+                carried.append(Carried(name, result, Load(place), place))
         elif state == "h" and whole:
-            carried.append(Carried(name, result, place, place, through=f"(mask ? {part(0)} * mask[e] : {part(0)})"))
+            carried.append(Carried(name, result, Load(place), place, through=Masked(sum_of_part(0))))
         else:
-            carried.append(Carried(name, result, incoming(cell) if state == "h" else place, place))
+            carried.append(Carried(name, result, incoming(cell) if state == "h" else Load(place), place))
     sums = []
     for k, row in enumerate(params_of(cell)):
         if outputs[f"params.{row}"] != Constant(0.0):
-            sums.append(Sum(outputs[f"params.{row}"], f"dparams[{k} * n + e]"))
+            sums.append(Sum(outputs[f"params.{row}"], of_elements(Array("dparams"), k)))
     row_names = {f"saved.{name}" for name in saved.by_row}
     return Step(
         name=f"{identifier(type(cell).__name__)}_backward",
         program=program,
-        inputs=inputs,
+        inputs=inputs.found,
         row_inputs=frozenset(k for k, value in enumerate(program.values) if value.name in row_names),
         goals=tuple(goals),
         carried=tuple(carried),
         sums=tuple(sums),
-        stride="2 * reverse - 1",
+        backward=True,
     )
 
 
@@ -111,39 +130,43 @@ def params_of(cell: Cell) -> list[str]:
     return [f"{param}.{row}" for param, rows in cell.pointwise.items() for row in rows]
 
 
-def gate_gradient(array: str, k: int, count: int) -> str:
-    """The place of a gate's gradient."""
-    return f"{array}[(((long long)t * batch + b) * {count} + {k}) * units + u]"
+def gate_gradient(array: str, k: int, count: int) -> Place:
+    """Return the place of a gate's gradient."""
+    return Place(Array(array), f"(((long long)t * batch + b) * {count} + {k}) * units + u", "tbu")
 
 
-def incoming(cell: Cell) -> str:
-    """The gradient of the output before the step that is carried here from the step after it."""
-    return "d_h[e] + (mask ? product[e] * mask[e] : product[e])" if cell.outer_gates else "d_h[e]"
+def _gradient(state: str) -> Array:
+    return Array(f"d_{identifier(state)}")
+
+
+def incoming(cell: Cell) -> Expression:
+    """Return the gradient of the output before the step that is carried here from the step after it."""
+    carried = Load(element(_gradient("h")))
+    return Total((carried, Masked(element(PRODUCT)))) if cell.outer_gates else carried
 
 
 def gather(cell: Cell) -> Kernel:
     """Write the kernel that makes the gradient of a projected output, ``dprojected`` (T, B, R), here H is R."""
+    body = Body()
+    lengths = body.array(LENGTHS)
     lines = [
-        "const long long n = (long long)batch * units;",
-        "const long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
-        "if (e >= n) return;",
+        *ELEMENT_OF_GRID,
         "const int t = start;",
-        "const bool valid = lengths ? t < lengths[e / units] : true;",
-        f"const real total = {incoming(cell)};",
-        f"{timed('dprojected')} = valid ? total + {timed('dy')} : (real)0;",
-        "d_h[e] = valid ? (real)0 : total;",
+        f"const bool valid = {lengths} ? t < {lengths}[e / units] : true;",
+        f"const real total = {body.text(incoming(cell))};",
+        f"{body.store(timed(Array('dprojected')))} = valid ? total + {body.load(timed(DY))} : (real)0;",
+        f"{body.store(element(_gradient('h')))} = valid ? (real)0 : total;",
     ]
-    return kernel("gather", lines, {"dprojected", "d_h"})
+    return Kernel("gather", tuple(lines), body.arguments())
 
 
 def hold() -> Kernel:
     """Write the kernel that keeps the projected output of rows past their length what it was; here H is R."""
+    body, h = Body(), state_array("h")
     lines = [
-        "const long long n = (long long)batch * units;",
-        "const long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
-        "if (e >= n) return;",
+        *ELEMENT_OF_GRID,
         "const int t = start;",
-        "if (t >= lengths[e / units])",
-        "    state_h[(long long)(t + 1 - reverse) * n + e] = state_h[(long long)(t + reverse) * n + e];",
+        f"if (t >= {body.array(LENGTHS)}[e / units])",
+        f"    {body.store(after(h))} = {body.load(before(h))};",
     ]
-    return kernel("hold", lines, {"state_h"})
+    return Kernel("hold", tuple(lines), body.arguments())

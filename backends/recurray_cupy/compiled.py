@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from recurray.cells.cell import Cell
-from recurray.program import MEAN, record
+from recurray.program import record
 from recurray_cupy.backward_step import backward_step, gather, hold, shares_gradients
-from recurray_cupy.forward_step import forward_step
+from recurray_cupy.forward_step import Saved, forward_step, save
 from recurray_cupy.kernel import Kernel
-from recurray_cupy.launches import Launches, write
-from recurray_cupy.recurrence import Recurrence, backward_product, forward_product
-from recurray_cupy.saved import Saved, save
-from recurray_cupy.tensor_cores import TensorCoreRecurrence
+from recurray_cupy.kernels import element_kernel, row_kernel
+from recurray_cupy.segments import Segments
+from recurray_cupy.step import Step
+
+
+@dataclass(frozen=True)
+class Launches:
+    """The launches of a step.
+
+    Attributes
+    ----------
+    kernels : tuple of Kernel
+        One, or two with a product between them.
+    work, work_rows : int
+        How many arrays (B, H) and (B,) they hand numbers on in.
+    """
+
+    kernels: tuple[Kernel, ...]
+    work: int
+    work_rows: int
+
+
+def write(step: Step) -> Launches:
+    """Write the kernels of a step."""
+    segments = Segments(step)
+    kernels = []
+    for k, launch in enumerate(segments.launches):
+        name = step.name if len(segments.launches) == 1 else f"{step.name}_{k + 1}"
+        if segments.by_row(launch):
+            kernels.append(row_kernel(name, segments, launch))
+        else:
+            (s,) = launch
+            kernels.append(element_kernel(name, segments, s))
+    return Launches(tuple(kernels), len(segments.work), len(segments.work_rows))
 
 
 class Compiled:
@@ -35,7 +66,6 @@ class Compiled:
         self._saved: dict[bool, Saved] = {}
         self._forward: dict[tuple[bool, bool], Launches] = {}
         self._backward: dict[bool, Launches] = {}
-        self._recurrences: dict[tuple[bool | None, str], Recurrence] = {}
 
     def saved(self, *, projected: bool) -> Saved:
         """Where what the step saves for backward is kept."""
@@ -43,57 +73,28 @@ class Compiled:
             self._saved[projected] = save(self.cell, self.recording.step, projected=projected)
         return self._saved[projected]
 
+    def forward_step(self, *, keep: bool, projected: bool = False, whole: bool = False) -> Step:
+        """The step forward; see `recurray_cupy.forward_step`."""
+        saved = self.saved(projected=projected)
+        return forward_step(self.cell, self.recording.step, saved, keep=keep, projected=projected, whole=whole)
+
+    def backward_step(self, *, projected: bool = False, whole: bool = False) -> Step:
+        """The step backward; see `recurray_cupy.backward_step`."""
+        saved = self.saved(projected=projected)
+        return backward_step(self.cell, self.recording.step_backward, saved, projected=projected, whole=whole)
+
     def forward(self, *, keep: bool, projected: bool) -> Launches:
-        """The kernels of a step; see `forward_step`."""
+        """The kernels of a step forward."""
         key = keep, projected
         if key not in self._forward:
-            saved = self.saved(projected=projected)
-            step = forward_step(self.cell, self.recording.step, saved, keep=keep, projected=projected)
-            self._forward[key] = write(step)
+            self._forward[key] = write(self.forward_step(keep=keep, projected=projected))
         return self._forward[key]
 
     def backward(self, *, projected: bool) -> Launches:
-        """The kernels of a step backward; see `backward_step`."""
+        """The kernels of a step backward."""
         if projected not in self._backward:
-            saved = self.saved(projected=projected)
-            self._backward[projected] = write(
-                backward_step(self.cell, self.recording.step_backward, saved, projected=projected)
-            )
+            self._backward[projected] = write(self.backward_step(projected=projected))
         return self._backward[projected]
-
-    def no_recurrence(self, *, projected: bool) -> str | None:
-        """Why kernels can't make the recurrent product themselves; None if they can."""
-        if not self.cell.outer_gates:
-            return "it has no product with the output before"
-        if self.cell.inner_gates:
-            return "it has a product amid the step"
-        if projected:
-            return "its output is projected"
-        programs = self.recording.step, self.recording.step_backward
-        if any(value.operation == MEAN for program in programs for value in program.values):
-            return "it takes means over the units"
-        return None
-
-    def recurrence(self, *, keep: bool | None, small: str = "") -> Recurrence:
-        """A step and its product, in one kernel: forward, keeping every step or not, or backward for None.
-
-        ``small`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
-        """
-        if (keep, small) not in self._recurrences:
-            saved, cell = self.saved(projected=False), self.cell
-            if keep is None:
-                step = backward_step(cell, self.recording.step_backward, saved, projected=False, whole=True)
-                product = backward_product(cell, shared=self.shares_gradients)
-            else:
-                step = forward_step(cell, self.recording.step, saved, keep=keep, projected=False, whole=True)
-                product = forward_product(cell)
-            backward = keep is None
-            self._recurrences[keep, small] = (
-                TensorCoreRecurrence(step, product, backward=backward, small=small)
-                if small
-                else Recurrence(step, product, backward=backward)
-            )
-        return self._recurrences[keep, small]
 
     def kernels(self, *, keep: bool, projected: bool) -> list[Kernel]:
         """All kernels that a call wants, its backward included if every step is kept."""

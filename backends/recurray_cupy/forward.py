@@ -12,12 +12,11 @@ from typing import Any
 
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray_cupy.compiled import Compiled, compiled
-from recurray_cupy.expressions import identifier
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
-from recurray_cupy.prepared import Prepared, prepare
-from recurray_cupy.products import Products
-from recurray_cupy.recurrence_launch import run_recurrence
+from recurray_cupy.products import Prepared, Products, prepare
+from recurray_cupy.step import identifier
+from recurray_cupy.strategies import FUSED, WHOLE
 
 PART = 64 * 2**20  # bytes of the input product that are made at a time
 
@@ -47,6 +46,11 @@ class Scan:
     keep: bool
     strategy: str
 
+    def operands(self) -> list[Any]:
+        """The weights of the products at each step, as operands: the outer, the inner gates' and the projection."""
+        weights = self.prepared.outer, self.prepared.inner, self.prepared.projection
+        return [None if a is None else self.products.operand(a) for a in weights]
+
 
 def forward(
     library: Library,
@@ -60,7 +64,7 @@ def forward(
     keep: bool = True,
     draws: Draws | None = None,
     output_mask: Any = None,
-    strategy: str = "fused",
+    strategy: str = FUSED,
     small: str = "",
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
     """Run a cell over time; see `recurray.scan.forward`.
@@ -85,10 +89,12 @@ def forward(
         is_number = isinstance(value, float)
         arrays[f"draw_{identifier(name)}"] = None if is_number else xp.ascontiguousarray(value, dtype=dtype)
         arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
-    if mask is not None and cell.outer_gates and strategy == "fused":
+    if mask is not None and cell.outer_gates and strategy == FUSED:
         arrays["h_masked"] = arrays["state_h"][steps if reverse else 0] * mask
-    if x.shape[1]:
-        _run(Scan(library, texts, prepared, Products(library, small), arrays, reverse, keep, strategy), x)
+    scan = Scan(library, texts, prepared, Products(library, small), arrays, reverse, keep, strategy)
+    run = _step_by_step if strategy == FUSED else _whole
+    for low, high in _input_products(scan, x):
+        run(scan, low, high, {"dtype": str(dtype), "batch": x.shape[1], "reverse": reverse})
 
     y = arrays["state_h"][:steps] if reverse else arrays["state_h"][1:]  # after each step
     if valid is not None:
@@ -104,43 +110,10 @@ def forward(
     return y, end, ScanCache(weights, prepared, x, {name: arrays[name] for name in kept}, reverse, small)
 
 
-def _run(scan: Scan, x: Any) -> None:
-    """Run all steps, the input product being made for some at a time."""
-    products, (steps, batch, features) = scan.products, x.shape
-    width = len(scan.texts.cell.input_gates) * scan.prepared.size
-    part = max(1, PART // (batch * width * x.dtype.itemsize))
-    x_gates = scan.library.xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
-    rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
-    outer, inner, projection = (
-        None if a is None or scan.strategy != "fused" else products.operand(a)
-        for a in (scan.prepared.outer, scan.prepared.inner, scan.prepared.projection)
-    )
-    options: dict[str, Any] = {"dtype": str(x.dtype), "batch": batch, "reverse": scan.reverse}
-    for low, high in _parts(steps, part, scan.reverse):
-        scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
-        here = products.operand(rows[low * batch : high * batch])
-        products.with_transposed(here, weight, out=scan.arrays["x_gates"])
-        if scan.strategy == "fused":
-            _step_by_step(scan, low, high, outer, inner, projection, options)
-        else:
-            run_recurrence(
-                scan.library,
-                scan.texts.recurrence(keep=scan.keep, small=products.small),
-                scan.arrays | {"weight": scan.prepared.outer},
-                persistent=scan.strategy == "persistent",
-                units=scan.prepared.size,
-                first=low,
-                start=high - 1 if scan.reverse else low,
-                steps=high - low,
-                **options,
-            )
-
-
-def _step_by_step(
-    scan: Scan, low: int, high: int, outer: Any, inner: Any, projection: Any, options: dict[str, Any]
-) -> None:
-    """Run steps whose products, by the weights as operands, are the library's."""
+def _step_by_step(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
+    """Run steps whose products are the library's."""
     library, products, arrays, reverse = scan.library, scan.products, scan.arrays, scan.reverse
+    outer, inner, projection = scan.operands()
     h, mask, masked = arrays["state_h"], arrays["mask"], arrays["h_masked"]
     kernels = scan.texts.forward(keep=scan.keep, projected=projection is not None).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, first=low, **options) for each in kernels]
@@ -169,6 +142,22 @@ def _step_by_step(
                 hold(t)
             if masked is not None:
                 library.xp.multiply(after, mask, out=masked)
+
+
+def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
+    """Run steps by kernels that make the product with the output before themselves."""
+    WHOLE[scan.strategy].run(
+        scan.library,
+        scan.texts.cell,
+        scan.arrays | {"weight": scan.prepared.outer},
+        keep=scan.keep,
+        small=scan.products.small,
+        units=scan.prepared.size,
+        first=low,
+        start=high - 1 if scan.reverse else low,
+        steps=high - low,
+        **options,
+    )
 
 
 def check_projection(texts: Compiled, weights: Weights, output: int, size: int) -> None:
@@ -214,8 +203,19 @@ def _arrays(
     return arrays
 
 
-def _parts(steps: int, part: int, reverse: bool) -> Iterator[tuple[int, int]]:
-    """Cut steps into parts of at most ``part``, in the order of the loop."""
+def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
+    """Make the input product of some steps at a time, in the order of the loop, and yield which these are."""
+    products, (steps, batch, features) = scan.products, x.shape
+    if not batch:
+        return
+    width = len(scan.texts.cell.input_gates) * scan.prepared.size
+    part = max(1, PART // (batch * width * x.dtype.itemsize))
+    x_gates = scan.library.xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
+    rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
     firsts = range(0, steps, part)
-    for first in reversed(firsts) if reverse else firsts:
-        yield first, min(steps, first + part)
+    for low in reversed(firsts) if scan.reverse else firsts:
+        high = min(steps, low + part)
+        scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
+        here = products.operand(rows[low * batch : high * batch])
+        products.with_transposed(here, weight, out=scan.arrays["x_gates"])
+        yield low, high

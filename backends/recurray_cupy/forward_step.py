@@ -1,4 +1,4 @@
-"""The forward step of a cell, for its kernels to be written from.
+"""The forward step of a cell, for its kernels to be written from, and where what it saves for backward is.
 
 T time, B batch, H hidden units; S steps of a part of the sequence. The arrays, besides the cell's params:
 
@@ -11,18 +11,98 @@ T time, B batch, H hidden units; S steps of a part of the sequence. The arrays, 
     state_c      (T + 1, B, H)     any other state, where all steps are kept; else (B, H)
     output       (T, B, H)         the cell's h, where the layer's output is its projection; (B, H) if none is kept
     inner        (T, B, H)         what the product amid the step is with; (B, H) if none is kept
-    saved, saved_rows              what backward reads; see `recurray_cupy.saved`
+    saved        (T, slots, B, H)  what else backward reads
+    saved_rows   (T, row_slots, B) the like, where it is the same for all units of a row
     mask, h_masked  (B, H)         what the output is multiplied by on its way into the product, or null; the result
     lengths      (B,)              of the rows, or null
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from recurray.cells.cell import Cell
-from recurray.program import INNER, Program
-from recurray_cupy.expressions import identifier
-from recurray_cupy.saved import Saved, after, before, timed
-from recurray_cupy.step import Carried, Goal, Names, Step
+from recurray.program import INNER, Constant, Operand, Program, is_value
+from recurray_cupy.step import (
+    Array,
+    Carried,
+    CarriedValue,
+    Expression,
+    Given,
+    Goal,
+    Inputs,
+    Load,
+    Place,
+    Step,
+    Total,
+    after,
+    before,
+    element,
+    identifier,
+    of_units,
+    rows_of,
+    timed,
+)
+
+OUTPUT, INNER_OPERAND = Array("output"), Array("inner")
+SUMS = Array("gates", own=True)  # of the product, in a kernel that makes it
+
+
+def state_array(state: str) -> Array:
+    """Return the array that holds a state."""
+    return Array(f"state_{identifier(state)}")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where saved values are. Not twice: what is a state or a constant as well is read from there.
+
+    Attributes
+    ----------
+    found : dict of str to Expression
+        By name.
+    goals : tuple of Goal
+        What forward stores.
+    by_row : set of str
+        The names of those that are the same for all units of a row.
+    slots, row_slots : int
+        How many are stored in the arrays `saved` and `saved_rows`.
+    """
+
+    found: dict[str, Expression]
+    goals: tuple[Goal, ...]
+    by_row: frozenset[str]
+    slots: int
+    row_slots: int
+
+
+def save(cell: Cell, step: Program, *, projected: bool) -> Saved:
+    """Say where the values are that a cell's step saves."""
+    there: dict[Operand, Place] = {}
+    for state in cell.states:
+        k = step.find(f"before.{state}")
+        if k >= 0:
+            there[k] = before(state_array(state))
+    for state in cell.states:
+        place = timed(OUTPUT) if projected and state == "h" else after(state_array(state))
+        there.setdefault(step.outputs[f"after.{state}"], place)
+
+    rows = rows_of(step)
+    wanted = {name.removeprefix("saved."): value for name, value in step.outputs.items() if name.startswith("saved.")}
+    stored = [value for value in dict.fromkeys(wanted.values()) if is_value(value) and value not in there]
+    by_row = [value for value in stored if value in rows]
+    by_element = [value for value in stored if value not in rows]
+    for k, value in enumerate(by_element):
+        there[value] = Place(Array("saved"), f"((long long)t * {len(by_element)} + {k}) * n + e", "tne")
+    for k, value in enumerate(by_row):
+        there[value] = Place(Array("saved_rows"), f"((long long)t * {len(by_row)} + {k}) * batch + b", "tb")
+    return Saved(
+        found={name: value if isinstance(value, Constant) else Load(there[value]) for name, value in wanted.items()},
+        goals=tuple(Goal(value, there[value], padded=False, by_row=value in rows) for value in stored),
+        by_row=frozenset(name for name, value in wanted.items() if value in rows),
+        slots=len(by_element),
+        row_slots=len(by_row),
+    )
 
 
 def forward_step(
@@ -42,66 +122,68 @@ def forward_step(
     projected : bool
         Whether the layer's output is a projection of the cell's h.
     whole : bool
-        Whether the kernel makes the product with the output before as well; see `recurray_cupy.recurrence`.
+        Whether the kernel makes the product with the output before as well; see `recurray_cupy.persistent`.
     """
     outputs = program.outputs
-    names = Names(program)
+    inputs = Inputs(program)
     for k, gate in enumerate(cell.input_gates):
         row, count = "((long long)(t - first) * batch + b)", len(cell.input_gates)
-        names.put(f"x.{gate}", f"x_gates[({row} * {count} + {k}) * units + u] + {_bias('x_bias', k)}")
+        product = Place(Array("x_gates"), f"({row} * {count} + {k}) * units + u", "tbu")
+        inputs.put(f"x.{gate}", Total((Load(product), _bias("x", k))))
     for k, gate in enumerate(cell.outer_gates):
-        product = f"{part(k)} + {_bias('h_bias', k)}" if whole else _product("h", k, len(cell.outer_gates))
-        names.put(f"h.{gate}", product)
+        product = sum_of_part(k) if whole else _product("h", k, len(cell.outer_gates))
+        inputs.put(f"h.{gate}", Total((Load(product), _bias("h", k))))
     for draw in cell.draws:
         name = identifier(draw)
-        names.put(f"x.{draw}", f"(draw_{name} ? {timed(f'draw_{name}')} : mean_{name})")
-    put_params(cell, names)
-    for state in cell.states:
-        names.put(f"before.{state}", f"{{before_{identifier(state)}}}")
-    inputs = names.places
+        inputs.put(f"x.{draw}", Given(timed(Array(f"draw_{name}")), f"mean_{name}"))
+    put_params(cell, inputs)
     for k, value in enumerate(program.values):
         if value.operation == INNER:
-            inputs[k] = _product("inner", cell.inner_gates.index(value.name), len(cell.inner_gates))
+            j, count = cell.inner_gates.index(value.name), len(cell.inner_gates)
+            inputs.found[k] = Total((Load(_product("inner", j, count)), _bias("inner", j)))
 
     carried, goals = [], []
     for state in cell.states:
-        result, each_step = outputs[f"after.{state}"], keep or state == "h"
-        now = before(state) if each_step else f"state_{identifier(state)}[e]"
-        then = after(state) if each_step else now
+        result, each_step, array = outputs[f"after.{state}"], keep or state == "h", state_array(state)
+        now = before(array) if each_step else element(array)
+        then = after(array) if each_step else now
         if state == "h" and projected:  # the product with the projection makes the state
-            goals.append(Goal(result, timed("output") if keep else "output[e]"))
-            inputs = {k: place.replace("{before_h}", now) for k, place in inputs.items()}
+            inputs.put("before.h", Load(now))
+            goals.append(Goal(result, timed(OUTPUT) if keep else element(OUTPUT)))
         else:
-            carried.append(Carried(f"before_{identifier(state)}", result, now, then, each_step))
+            name = f"before_{identifier(state)}"
+            inputs.put(f"before.{state}", CarriedValue(name))
+            carried.append(Carried(name, result, Load(now), then, each_step))
     if not projected and cell.outer_gates and not whole:
         # Of a row past its length it stays what it is.
-        goals.append(Goal(outputs["after.h"], "h_masked[e]", otherwise=None, factor="mask[e]"))
+        goals.append(Goal(outputs["after.h"], element(Array("h_masked")), padded=False, masked=True))
     if cell.inner_gates:
-        goals.append(Goal(outputs["inner"], timed("inner") if keep else "inner[e]", for_product=True))
+        place = timed(INNER_OPERAND) if keep else element(INNER_OPERAND)
+        goals.append(Goal(outputs["inner"], place, for_product=True))
     return Step(
         name=f"{identifier(type(cell).__name__)}_{'forward' if keep else 'inference'}",
         program=program,
-        inputs=inputs,
+        inputs=inputs.found,
         goals=(*goals, *(saved.goals if keep else ())),
         carried=tuple(carried),
     )
 
 
-def put_params(cell: Cell, names: Names) -> None:
+def put_params(cell: Cell, inputs: Inputs) -> None:
     """Say where the cell's own params are, arrays (rows, H)."""
     for param, rows in cell.pointwise.items():
         for k, row in enumerate(rows):
-            names.put(f"params.{param}.{row}", f"param_{identifier(param)}[{k} * units + u]")
+            inputs.put(f"params.{param}.{row}", Load(of_units(Array(f"param_{identifier(param)}"), k)))
 
 
-def part(k: int) -> str:
-    """The place of a part of the product, where the kernel makes it."""
-    return f"gates[g + {k} * block_units]"
+def sum_of_part(k: int) -> Place:
+    """Return the place of a part of the product, where the kernel makes it."""
+    return Place(SUMS, f"g + {k} * block_units", "g")
 
 
-def _product(kind: str, k: int, count: int) -> str:
-    return f"{kind}_gates[((long long)b * {count} + {k}) * units + u] + {_bias(f'{kind}_bias', k)}"
+def _product(kind: str, k: int, count: int) -> Place:
+    return Place(Array(f"{kind}_gates"), f"((long long)b * {count} + {k}) * units + u", "bu")
 
 
-def _bias(name: str, k: int) -> str:
-    return f"({name} ? {name}[{k} * units + u] : (real)0)"
+def _bias(kind: str, k: int) -> Given:
+    return Given(of_units(Array(f"{kind}_bias"), k))

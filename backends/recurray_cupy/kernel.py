@@ -1,16 +1,21 @@
-"""A kernel: the text of a CUDA function, and what it is called with."""
+"""A kernel: the text of a CUDA function, what it is called with, and how text comes of what it does."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 
-from recurray_cupy.prelude import ROW_BLOCK, prelude
-from recurray_cupy.recurrence_text import recurrence_prelude
+from recurray.program import Constant, Operand
+from recurray_cupy.step import MASK, Array, CarriedValue, Expression, Given, Load, Masked, Place
 
 ELEMENT_BLOCK = 128  # threads of a block where each thread has an element: few, to spread small layers over the GPU
+ROW_BLOCK = 256  # the most threads of a block that has a row to itself
 MOST_BLOCKS = 2**31 - 1  # of a grid's first axis
+
+REALS = {"float32": "float", "float64": "double"}
 
 # The last arguments of every kernel.
 #   batch, units   rows B, and H, or whatever else the features are
@@ -19,18 +24,34 @@ MOST_BLOCKS = 2**31 - 1  # of a grid's first axis
 #   start, steps   the step to start with, and how many there are
 INTEGERS = ("batch", "units", "reverse", "first", "start", "steps")
 
-# And, before them, of the kernels that make the recurrent product themselves; see `recurray_cupy.recurrence`.
-#   skip           the step that has no product, -1 if there is none
-LAYOUT_INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
+LENGTHS = Array("lengths", "int")
 
-OTHER_TYPES = {  # of arrays that aren't of real numbers
-    "lengths": "int",
-    "order": "long long",
-    "ends": "long long",
-    "arrivals": "unsigned",
-    "fault": "int",
-    "rounded": "unsigned short",
+FORMS = {
+    "negative": "-{}",
+    "abs": "fabs({})",
+    "add": "{} + {}",
+    "subtract": "{} - {}",
+    "multiply": "{} * {}",
+    "divide": "{} / {}",
+    "greater": "{} > {}",
+    "greater_equal": "{} >= {}",
+    "less": "{} < {}",
+    "less_equal": "{} <= {}",
+    "logical_and": "{} && {}",
+    "where": "{} ? {} : {}",
 }
+
+ELEMENT_OF_GRID = (  # the element that a thread has to itself
+    "const long long n = (long long)batch * units;",
+    "const long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;",
+    "if (e >= n) return;",
+)
+
+
+@cache
+def fixed_text(name: str, package: str = "recurray_cupy") -> str:
+    """Return the CUDA C++ in a file of a package."""
+    return (files(package) / name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -65,16 +86,16 @@ class Kernel:
         Whether each block has a row of the batch; else each thread has an element of it.
     threads : int
         Of a block, if the kernel makes the recurrent product itself, in a layout of its own; else 0.
-    small : str
-        The type of that product's operands, if it isn't that of the arrays.
+    ahead : str
+        Fixed text that it calls, besides functions.cuh.
     """
 
     name: str
     lines: tuple[str, ...]
     arguments: tuple[Argument, ...]
-    by_row: bool
+    by_row: bool = False
     threads: int = 0
-    small: str = ""
+    ahead: str = ""
 
     def source(self, dtype: str) -> str:
         """The whole text for elements of ``dtype``, "float32" or "float64"."""
@@ -86,43 +107,110 @@ class Kernel:
             else f"{argument.type} {argument.name}"
             for argument in self.arguments
         )
-        body = "\n".join(f"    {line}" for line in self.lines)
         most = self.threads or (ROW_BLOCK if self.by_row else ELEMENT_BLOCK)
         bounds = f"{most}, 1" if self.threads else f"{most}"  # 1: all the registers there are
-        head = f'extern "C" __global__ void __launch_bounds__({bounds}) {self.name}(\n    '
-        sums = "block_sums" in body
-        own = recurrence_prelude(self.threads, self.small) if self.threads else ""
-        return f"{prelude(dtype, sums=sums)}{own}\n{head}" + ",\n    ".join(restricted) + f")\n{{\n{body}\n}}\n"
+        return "\n".join(
+            (
+                f"typedef {REALS[dtype]} real;",
+                f"#define ROW_BLOCK {ROW_BLOCK}",
+                fixed_text("functions.cuh"),
+                self.ahead,
+                f'extern "C" __global__ void __launch_bounds__({bounds}) {self.name}(',
+                ",\n".join(f"    {argument}" for argument in restricted) + ")",
+                "{",
+                *(f"    {line}" for line in self.lines),
+                "}\n",
+            )
+        )
 
 
-def kernel(
-    name: str,
-    lines: Iterable[str],
-    written: Collection[str],
-    *,
-    by_row: bool = False,
-    threads: int = 0,
-    own: Collection[str] = (),
-    small: str = "",
-) -> Kernel:
-    """Make a kernel of lines, its arguments being what they mention.
+@dataclass
+class Body:
+    """What the body of a kernel that is being written uses.
 
-    ``written`` are the arrays that they write to, ``own`` those that the kernel itself declares.
+    Attributes
+    ----------
+    carried : mapping of str to Expression
+        What stands for a carried value that has no variable.
+    needs : set of str
+        The letters of the variables that places have.
     """
-    lines = tuple(lines)
-    text = re.sub("//.*", "", "\n".join(lines))  # notes hold names of the cell's own
-    arrays = [
-        name
-        for name in dict.fromkeys(re.findall(r"([A-Za-z_]\w*)\[", text))
-        if name not in own and not re.match(r"sums\d", name)
-    ]
-    means = dict.fromkeys(re.findall(r"\bmean_\w+", text))
-    arguments = [
-        Argument(f"{'' if name in written else 'const '}{OTHER_TYPES.get(name, 'real')}*", name) for name in arrays
-    ]
-    arguments += [Argument("real", name) for name in means]
-    arguments += [Argument("int", name) for name in (*(LAYOUT_INTEGERS if threads else ()), *INTEGERS)]
-    return Kernel(name, lines, tuple(arguments), by_row, threads, small)
+
+    carried: Mapping[str, Expression] = field(default_factory=dict)
+    needs: set[str] = field(default_factory=set)
+    _arrays: dict[Array, bool] = field(default_factory=dict)  # and whether they are written to
+    _numbers: dict[str, None] = field(default_factory=dict)
+
+    def arguments(self, *integers: str) -> tuple[Argument, ...]:
+        """Return the kernel's arguments: what it has used, and the integers of every kernel."""
+        arrays = [
+            Argument(f"{'' if written else 'const '}{array.type}*", array.name)
+            for array, written in self._arrays.items()
+        ]
+        numbers = [Argument("real", name) for name in self._numbers]
+        return (*arrays, *numbers, *(Argument("int", name) for name in (*integers, *INTEGERS)))
+
+    def array(self, array: Array, *, written: bool = False) -> str:
+        """Return the name of an array that is used."""
+        if not array.own:
+            self._arrays[array] = self._arrays.get(array, False) or written
+        return array.name
+
+    def load(self, place: Place) -> str:
+        """Return a place that is read."""
+        self.needs.update(place.needs)
+        return f"{self.array(place.array)}[{place.index}]"
+
+    def store(self, place: Place) -> str:
+        """Return a place that is written to."""
+        self.needs.update(place.needs)
+        return f"{self.array(place.array, written=True)}[{place.index}]"
+
+    def text(self, expression: Expression) -> str:
+        """Return an expression."""
+        match expression:
+            case Constant(number):
+                return literal(number)
+            case Load(place):
+                return self.load(place)
+            case Given(place, otherwise):
+                if otherwise:
+                    self._numbers[otherwise] = None
+                return f"({place.array.name} ? {self.load(place)} : {otherwise or '(real)0'})"
+            case Masked(place):
+                loaded = self.load(place)
+                return f"({MASK.array.name} ? {loaded} * {self.load(MASK)} : {loaded})"
+            case CarriedValue(name):
+                return f"({self.text(self.carried[name])})" if name in self.carried else name
+        return " + ".join(map(self.text, expression.terms))
+
+
+def variable(operand: Operand) -> str:
+    """Return a value's variable, or a constant."""
+    return literal(operand.number) if isinstance(operand, Constant) else f"v{operand}"
+
+
+def operation(name: str, operands: tuple[Operand, ...]) -> str:
+    """Return an elementwise operation on operands."""
+    given = map(variable, operands)
+    if name in FORMS:
+        return FORMS[name].format(*given)
+    return f"{name}({', '.join(given)})"  # the others have their C++ names, or are in functions.cuh
+
+
+def literal(number: float) -> str:
+    """Return a number as text.
+
+    Examples
+    --------
+    >>> literal(0.5), literal(float("-inf"))
+    ('(real)0.5', '(-INFINITE)')
+    """
+    if math.isnan(number):
+        return "(INFINITE - INFINITE)"
+    if math.isinf(number):
+        return "INFINITE" if number > 0 else "(-INFINITE)"
+    return f"(real){number!r}"
 
 
 def grid_of(by_row: bool, batch: int, units: int) -> tuple[int, int]:

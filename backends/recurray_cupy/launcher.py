@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from recurray_cupy.kernel import LAYOUT_INTEGERS, Kernel, grid_of
-from recurray_cupy.layout import Layout
-
-if TYPE_CHECKING:
-    from recurray_cupy.library import Library
+from recurray_cupy.kernel import Kernel, grid_of
+from recurray_cupy.library import Library
 
 NULL = np.uintp(0)  # None would be no pointer at all to CuPy, not a null pointer
 INTEGER = np.int32
@@ -37,10 +34,12 @@ class Launcher:
         Whether time runs from the end.
     first : int
         See `recurray_cupy.kernel.INTEGERS`.
-    layout : Layout, optional
-        The layout, of a kernel that makes the recurrent product itself.
+    shape : optional
+        Of the launch, where it isn't a thread for each element or a block for each row; see `Library.shaped`.
     cooperative : bool
         Whether its blocks wait for each other.
+    integers : mapping of str to int, optional
+        Further arguments.
 
     Raises
     ------
@@ -59,23 +58,22 @@ class Launcher:
         units: int,
         reverse: bool,
         first: int = 0,
-        layout: Layout | None = None,
+        shape: Any = None,
         cooperative: bool = False,
+        integers: Mapping[str, int] | None = None,
     ) -> None:
-        integers = {"batch": batch, "units": units, "reverse": reverse, "first": first}
-        if layout is None:
+        given = {"batch": batch, "units": units, "reverse": reverse, "first": first, **(integers or {})}
+        if shape is None:
             self.function = library.function(kernel, dtype)
             blocks, threads = grid_of(kernel.by_row, batch, units)
         else:
-            self.function = library.laid_out(kernel, dtype, layout, cooperative=cooperative)
-            blocks, threads = layout.blocks, layout.threads
-            integers |= {name: getattr(layout, name) for name in LAYOUT_INTEGERS if name != "skip"}
-            integers["skip"] = arrays["skip"]
+            self.function = library.shaped(kernel, dtype, shape, cooperative=cooperative)
+            blocks, threads = shape.blocks, shape.threads
         self.grid, self.block = (blocks,), (threads,)
         arguments: list[Any] = []
         for argument in kernel.arguments[:-2]:  # without start and steps
-            if argument.name in integers:
-                arguments.append(INTEGER(integers[argument.name]))
+            if argument.name in given:
+                arguments.append(INTEGER(given[argument.name]))
                 continue
             value = arrays[argument.name]
             if not argument.is_array:

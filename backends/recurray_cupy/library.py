@@ -1,20 +1,17 @@
 """The array library and its compiler, behind an interface so small that NumPy and a C++ compiler can stand in for it.
 
-Everything but what is in `CupyLibrary` is tested on machines without a GPU: there kernels are compiled for the host.
+Everything but what is in `Library` is tested on machines without a GPU: there kernels are compiled for the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from recurray_cupy.graphs import Graphs
 from recurray_cupy.kernel import Kernel
-from recurray_cupy.launcher import Launcher
-from recurray_cupy.layout import Device, Layout
-from recurray_cupy.rounding import rounding_kernel
 
 # What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
 # each other.
@@ -25,68 +22,28 @@ CUDA_R_16BF = 14  # CuPy 13 has no name for it
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
 
 
-class Library(Protocol):
-    """An array library in which kernels can run.
+@dataclass(frozen=True)
+class Device:
+    """What a launch depends on of a GPU.
 
     Attributes
     ----------
-    xp : module
-        Its functions, by NumPy's names.
-    fault : numpy.uintp
-        The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
+    multiprocessors : int
+    shared : int
+        Bytes of shared memory that a block may have.
+    threads : int
+        Threads of a block.
+    cooperative : bool
+        Whether the blocks of a launch may wait for each other.
+    tensor_cores : bool
+        Whether it has those that the kernels use.
     """
 
-    xp: Any
-    fault: Any
-
-    def describe(self) -> str:
-        """What the current device is, and by which versions it is used."""
-
-    def device(self) -> Device:
-        """What a layout depends on of the current device."""
-
-    def function(self, kernel: Kernel, dtype: str) -> Function:
-        """Return the compiled kernel, for elements of ``dtype``.
-
-        Raises
-        ------
-        CompilationError
-            The kernel doesn't compile.
-        """
-
-    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Function:
-        """Return a kernel that makes the recurrent product itself, to be launched with the layout's grid and block.
-
-        Raises
-        ------
-        CompilationError
-            The kernel doesn't compile.
-        DoesNotFitError
-            The blocks need more than the device has; if ``cooperative``, all of them at once.
-        """
-
-    def repeat(self, launch: Launch, starts: range) -> None:
-        """Launch a step after another."""
-
-    def found_fault(self) -> bool:
-        """Tell whether a kernel has waited in vain since this was asked the last time."""
-
-    def rounded(self, a: Any, small: str) -> Any:
-        """Return the matrix ``a``, float32, as an operand of `rounded_product`, rounded to ``small``."""
-
-    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
-        """Write the product of two operands, of which "a", "b" or neither is ``transposed``, to ``out``, float32."""
-
-
-class Launch(Protocol):
-    """A launch with all its arguments but the step."""
-
-    grid: tuple[int]
-    function: Function
-    arguments: tuple[Any, ...]
-
-    def __call__(self, start: int) -> None:
-        """Launch it for the step ``start``."""
+    multiprocessors: int
+    shared: int
+    threads: int = 256
+    cooperative: bool = True
+    tensor_cores: bool = True
 
 
 class KernelError(RuntimeError):
@@ -101,10 +58,17 @@ class DoesNotFitError(KernelError):
     """A layout needs more than the GPU has."""
 
 
-class CupyLibrary:
+class Library:
     """CuPy, which compiles by NVRTC, when a kernel is first wanted, and keeps the result on disk.
 
     A launch goes to CuPy's current stream and returns at once.
+
+    Attributes
+    ----------
+    xp : module
+        Its functions, by NumPy's names.
+    fault : numpy.uintp
+        The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
     """
 
     def __init__(self) -> None:
@@ -112,9 +76,8 @@ class CupyLibrary:
 
         self.xp = cupy
         self._functions: dict[tuple[Kernel, str, int], Any] = {}  # by kernel, type of its elements and device
-        self._laid_out: dict[tuple[Kernel, str, int, Layout, bool], Function] = {}
+        self._shaped: dict[tuple[Kernel, str, int, Any, bool], Function] = {}
         self._devices: dict[int, Device] = {}
-        self._graphs = Graphs(_captured)
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
         self._memory = cupy.cuda.alloc_pinned_memory(4)
         self._fault = np.frombuffer(self._memory, np.int32, 1)
@@ -132,7 +95,7 @@ class CupyLibrary:
         return f"{properties['name'].decode()} ({cuda}, CuPy {cupy.__version__})"
 
     def device(self) -> Device:
-        """What a layout depends on of the current device."""
+        """What a launch depends on of the current device."""
         import cupy
 
         number = cupy.cuda.runtime.getDevice()
@@ -147,12 +110,8 @@ class CupyLibrary:
             )
         return self._devices[number]
 
-    def function(self, kernel: Kernel, dtype: str) -> Function:
-        """Return the compiled kernel, for elements of ``dtype`` and the current device."""
-        function: Function = self._compiled(kernel, dtype)
-        return function
-
-    def _compiled(self, kernel: Kernel, dtype: str) -> Any:
+    def function(self, kernel: Kernel, dtype: str) -> Any:
+        """Return the compiled kernel, for elements of ``dtype`` and the current device, or a `CompilationError`."""
         import cupy
 
         key = kernel, dtype, cupy.cuda.runtime.getDevice()
@@ -166,62 +125,62 @@ class CupyLibrary:
             self._functions[key] = found
         return found
 
-    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Function:
-        """Return a kernel that makes the recurrent product itself, after asking the driver whether its blocks fit.
+    def shaped(self, kernel: Kernel, dtype: str, shape: Any, *, cooperative: bool) -> Function:
+        """Return the compiled kernel, to be launched in ``shape``, which has blocks, threads and shared (memory).
 
-        CuPy would make a cooperative launch that is too large a smaller one, after a warning, with wrong results.
+        The driver is asked whether the blocks fit, all at once if they are ``cooperative``; it may be a
+        `DoesNotFitError`. CuPy would make such a launch that is too large a smaller one, with wrong results.
         """
         import cupy
 
-        key = kernel, dtype, cupy.cuda.runtime.getDevice(), layout, cooperative
-        if key in self._laid_out:
-            return self._laid_out[key]
-        raw, driver = self._compiled(kernel, dtype), cupy.cuda.driver
+        key = kernel, dtype, cupy.cuda.runtime.getDevice(), shape, cooperative
+        if key in self._shaped:
+            return self._shaped[key]
+        raw, driver = self.function(kernel, dtype), cupy.cuda.driver
         try:
-            raw.max_dynamic_shared_size_bytes = self.device().shared  # other layouts of the kernel may need more
-            here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, layout.threads, layout.shared)
+            raw.max_dynamic_shared_size_bytes = self.device().shared  # other launches of the kernel may need more
+            here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, shape.threads, shape.shared)
         except driver.CUDADriverError as error:
             raise DoesNotFitError(f"{kernel.name} can't have the shared memory that it needs: {error}") from error
         room = here * self.device().multiprocessors
-        wanted = layout.blocks if cooperative else 1
+        wanted = shape.blocks if cooperative else 1
         if room < wanted:
             raise DoesNotFitError(f"{kernel.name} needs {wanted} blocks on the GPU at once, but {room} fit")
         function = raw.kernel
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             try:
-                function(grid, block, arguments, shared_mem=layout.shared, enable_cooperative_groups=cooperative)
+                function(grid, block, arguments, shared_mem=shape.shared, enable_cooperative_groups=cooperative)
             except driver.CUDADriverError as error:
                 if error.status not in REFUSED:
                     raise
                 raise DoesNotFitError(f"the GPU refuses to launch {kernel.name}: {error}") from error
 
-        self._laid_out[key] = launch
+        self._shaped[key] = launch
         return launch
 
-    def repeat(self, launch: Launch, starts: range) -> None:
-        """Launch a step after another, as a graph where the same arrays have come before."""
+    def captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what launches at once, as a CUDA graph, all that ``work`` launches, which does nothing else."""
+        import cupy
 
-        def all_steps() -> None:
-            for start in starts:
-                launch(start)
+        stream = cupy.cuda.Stream(non_blocking=True)  # the default stream can't be captured
+        with stream:
+            stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = stream.end_capture()
 
-        self._graphs.run((launch.function, starts, *map(_identity, launch.arguments)), all_steps)
+        def replay() -> None:
+            graph.launch(cupy.cuda.get_current_stream())
 
-    def rounded(self, a: Any, small: str) -> Any:
-        """Return the matrix ``a``, float32, as an operand of `rounded_product`: bfloat16 as its bits."""
-        a = self.xp.ascontiguousarray(a)
-        if small == "float16":
-            return a.astype(np.float16)
-        result = self.xp.empty(a.shape, dtype=np.uint16)
-        if a.size:
-            arrays = {"values": a, "rounded": result}
-            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
-            Launcher(self, rounding_kernel(), arrays, **options)(0)
-        return result
+        return replay
 
     def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
-        """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream."""
+        """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream.
+
+        They are float16, or the bits of bfloat16; "a", "b" or neither is ``transposed``.
+        """
         import cupy
 
         rows, columns = out.shape
@@ -262,26 +221,3 @@ class CupyLibrary:
         found = bool(self._fault[0])
         self._fault[0] = 0
         return found
-
-
-def _identity(argument: Any) -> Any:
-    """What tells an argument of a kernel from others: an array's address, a number's type and value."""
-    return argument.data.ptr if hasattr(argument, "data") and hasattr(argument.data, "ptr") else str(argument)
-
-
-def _captured(work: Callable[[], None]) -> Callable[[], None]:
-    """Launches as one graph."""
-    import cupy
-
-    stream = cupy.cuda.Stream(non_blocking=True)  # the default stream can't be captured
-    with stream:
-        stream.begin_capture()
-        try:
-            work()
-        finally:
-            graph = stream.end_capture()
-
-    def replay() -> None:
-        graph.launch(cupy.cuda.get_current_stream())
-
-    return replay

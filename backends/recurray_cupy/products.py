@@ -1,4 +1,4 @@
-"""Products of matrices by the library, with operands as they are or rounded to float16 or bfloat16.
+"""Products by the library: of a layer's weights, sorted by product, with operands as they are or rounded; sums of rows.
 
 Rounded operands are multiplied with sums in float32, and so is the result.
 """
@@ -6,9 +6,67 @@ Rounded operands are multiplied with sums in float32, and so is the result.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
+
+from recurray.cells.cell import Cell, Weights
+from recurray_cupy.kernel import ELEMENT_OF_GRID, Body, Kernel
+from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
+from recurray_cupy.step import Array, Place, element, identifier
+
+# Weights --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights by the product that they are for. Biases are None where there are none.
+
+    I input, H hidden units, R size of the output.
+    """
+
+    input: Any  # (input gates * H, I)
+    outer: Any  # (outer gates * H, R), or None
+    inner: Any  # (inner gates * H, H), or None
+    projection: Any  # (R, H), or None
+    arrays: dict[str, Any]  # the biases and the cell's own params by the kernels' names
+    size: int  # H
+
+
+def prepare(xp: Any, cell: Cell, weights: Weights) -> Prepared:
+    """Sort weights by product. What is contiguous and in order already isn't copied."""
+
+    def of_gates(a: Any, gates: tuple[str, ...]) -> Any:
+        return None if a is None or not gates else xp.ascontiguousarray(joined(xp, gates, [(cell.recurrent_gates, a)]))
+
+    arrays = {f"param_{identifier(name)}": xp.ascontiguousarray(rows) for name, rows in weights.pointwise.items()}
+    arrays["x_bias"] = None if weights.input_bias is None else xp.ascontiguousarray(weights.input_bias)
+    arrays["h_bias"] = of_gates(weights.recurrent_bias, cell.outer_gates)
+    arrays["inner_bias"] = of_gates(weights.recurrent_bias, cell.inner_gates)
+    return Prepared(
+        input=xp.ascontiguousarray(weights.input),
+        outer=of_gates(weights.recurrent, cell.outer_gates),
+        inner=of_gates(weights.recurrent, cell.inner_gates),
+        projection=None if weights.projection is None else xp.ascontiguousarray(weights.projection),
+        arrays=arrays,
+        size=weights.input.shape[0] // len(cell.input_gates),
+    )
+
+
+def joined(xp: Any, gates: tuple[str, ...], parts: list[tuple[tuple[str, ...], Any]]) -> Any:
+    """Bring blocks of rows, given in parts with their gates, into the order ``gates``."""
+    if len(parts) == 1 and parts[0][0] == gates:
+        return parts[0][1]
+    blocks: dict[str, Any] = {}
+    for names, a in parts:
+        size = a.shape[0] // len(names)
+        blocks |= {gate: a[k * size : (k + 1) * size] for k, gate in enumerate(names)}
+    return xp.concatenate([blocks[gate] for gate in gates])
+
+
+# Products -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -26,8 +84,8 @@ class Products:
     small: str = ""
 
     def operand(self, a: Any) -> Any:
-        """What is made of a matrix to be an operand; worth while for one that comes again."""
-        return self.library.rounded(a, self.small) if self.small else a
+        """Return what is made of a matrix to be an operand; worth while for one that comes again."""
+        return rounded(self.library, a, self.small) if self.small else a
 
     def with_transposed(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (n, k) transposed."""
@@ -50,3 +108,77 @@ class Products:
         out = self.library.xp.empty((a.shape[1], b.shape[1]), dtype=a.dtype)
         self.library.rounded_product(self.operand(a), self.operand(b), out, small=self.small, transposed="a")
         return out
+
+
+def rounded(library: Library, a: Any, small: str) -> Any:
+    """Return a matrix in float32 rounded to ``small``, to the nearest; bfloat16 as its bits."""
+    a = library.xp.ascontiguousarray(a)
+    if small == "float16":
+        return a.astype(np.float16)
+    result = library.xp.empty(a.shape, dtype=np.uint16)
+    if a.size:
+        options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
+        Launcher(library, rounding_kernel(), {"values": a, "rounded": result}, **options)(0)
+    return result
+
+
+@cache  # a step may need it: writing it would take the host longer than running it takes the GPU
+def rounding_kernel() -> Kernel:
+    """Write the kernel: ``values`` (B, H), float32, to their nearest bfloat16, as bits, ``rounded`` (B, H)."""
+    body = Body()
+    lines = [
+        *ELEMENT_OF_GRID,
+        "union { float number; unsigned bits; } value;",
+        f"value.number = {body.load(element(Array('values')))};",
+        "const bool nan = value.number != value.number;",
+        "const unsigned nearest = value.bits + 0x7fff + ((value.bits >> 16) & 1);  // to even, where two are as near",
+        f"{body.store(element(Array('rounded', 'unsigned short')))} = (unsigned short)(nan ? 0x7fc0 : nearest >> 16);",
+    ]
+    return Kernel("to_bfloat16", tuple(lines), body.arguments())
+
+
+# Sums of rows, which are a product with a matrix of ones and zeros ----------------------------------------------------
+
+
+def sum_rows(library: Library, values: Any, index: Any, count: int) -> Any:
+    """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n).
+
+    Rows are sorted by their index, and one thread adds up each element in the order in which the rows stood: no
+    atomic additions, so equal calls give equal bits. The sums are Kahan's, whose error doesn't grow with N.
+    """
+    xp = library.xp
+    features = values.shape[1]
+    result = xp.zeros((count, features), dtype=values.dtype)
+    if not (len(index) and count and features):
+        return result
+    index = index.astype(np.int64)
+    order = xp.argsort(index, kind="stable").astype(np.int64)
+    arrays = {
+        "values": xp.ascontiguousarray(values),
+        "order": order,
+        "ends": xp.searchsorted(index[order], xp.arange(count, dtype=np.int64), side="right").astype(np.int64),
+        "sums_of_rows": result,
+    }
+    options: dict[str, Any] = {"dtype": str(values.dtype), "batch": count, "units": features, "reverse": False}
+    Launcher(library, sum_rows_kernel(), arrays, **options)(0)
+    return result
+
+
+@cache
+def sum_rows_kernel() -> Kernel:
+    """Write the kernel: ``order`` (N,) are the rows sorted by index, ``ends`` (count,) where each index ends in it."""
+    body = Body()
+    ends, order = body.array(Array("ends", "long long")), body.array(Array("order", "long long"))
+    value = body.load(Place(Array("values"), f"{order}[p] * units + u", ""))
+    lines = [
+        *ELEMENT_OF_GRID,
+        "const long long k = e / units, u = e - k * units;",
+        "real total = 0, excess = 0;  // of the total: what rounding has added to it",
+        f"for (long long p = k ? {ends}[k - 1] : 0; p < {ends}[k]; ++p) {{",
+        f"    const real term = {value} - excess, sum = total + term;",
+        "    excess = (sum - total) - term;",
+        "    total = sum;",
+        "}",
+        f"{body.store(element(Array('sums_of_rows')))} = total;",
+    ]
+    return Kernel("sum_rows", tuple(lines), body.arguments())

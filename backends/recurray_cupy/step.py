@@ -1,21 +1,135 @@
 """What a kernel for one time step is written from: a recorded program, and where its values come from and go to.
 
-Places are C++ text. The variables in them, besides arrays and the integers of every kernel:
+Indices of places are C++, of the integers of every kernel and of
 
     b, u     the row of the batch, and the unit
     n, e     batch * units, and the element: b * units + u
     t        the time step
-    length   of the row
-
-In the texts of `Step.inputs` the name of a `Carried` may stand in braces.
+    g        in a kernel that makes the recurrent product: where the sums of the element begin
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from recurray.program import Operand, Program
+from recurray.program import ELEMENTWISE, MEAN, Constant, Operand, Program, values_of
+
+
+def identifier(name: str) -> str:
+    """Return ``name``, any Python identifier, with ASCII letters alone; no two names become the same.
+
+    Examples
+    --------
+    >>> identifier("w_1"), identifier("ω")
+    ('w_1', 'U969_')
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c == "_") and c != "U" else f"U{ord(c)}_" for c in name)
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array by its name and the type of its elements."""
+
+    name: str
+    type: str = "real"
+    own: bool = False  # whether the kernel has it in shared memory, rather than as an argument
+
+
+@dataclass(frozen=True)
+class Place:
+    """An element of an array; ``needs`` are the letters of the variables that the index has."""
+
+    array: Array
+    index: str
+    needs: str
+
+
+def element(array: Array) -> Place:
+    """Return the element of an array (B, H)."""
+    return Place(array, "e", "e")
+
+
+def timed(array: Array) -> Place:
+    """Return the element of an array (T, B, H)."""
+    return Place(array, "(long long)t * n + e", "tne")
+
+
+def before(state: Array) -> Place:
+    """Return where a state before the step is, in an array (T + 1, B, H)."""
+    return Place(state, "(long long)(t + reverse) * n + e", "tne")
+
+
+def after(state: Array) -> Place:
+    """Return where a state after the step is."""
+    return Place(state, "(long long)(t + 1 - reverse) * n + e", "tne")
+
+
+def of_units(array: Array, k: int) -> Place:
+    """Return the element of the row ``k`` of an array (rows, H)."""
+    return Place(array, f"{k} * units + u", "u")
+
+
+def of_elements(array: Array, k: int) -> Place:
+    """Return the element of the part ``k`` of an array (parts, B, H)."""
+    return Place(array, f"{k} * n + e", "ne")
+
+
+# Expressions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """The number at a place."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
+class Given:
+    """The number at a place of an array that may be null; then the argument ``otherwise``, or 0."""
+
+    place: Place
+    otherwise: str = ""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The number at a place times the mask's, if there is a mask."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
+class CarriedValue:
+    """What is carried from step to step under a name; see `Carried`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum of expressions."""
+
+    terms: tuple[Expression, ...]
+
+
+Expression = Load | Given | Masked | CarriedValue | Total | Constant
+
+MASK = element(Array("mask"))
+
+
+def parts_of(expression: Expression) -> Iterator[Expression]:
+    """Yield an expression and all that it consists of."""
+    yield expression
+    for term in expression.terms if isinstance(expression, Total) else ():
+        yield from parts_of(term)
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -25,11 +139,11 @@ class Goal:
     Attributes
     ----------
     value : Operand
-    place : str
-    otherwise : str or None
-        What is stored where the row is past its length; None for nothing, where nothing will read it.
-    factor : str
-        An array's element that the value is multiplied by on its way; where that array is null, nothing is stored.
+    place : Place
+    padded : bool
+        Whether 0 is stored where the row is past its length; else nothing, where nothing will read it.
+    masked : bool
+        Whether the value is multiplied by the mask on its way; where there is none, nothing is stored.
     by_row : bool
         Whether the place is one for each row, not one for each element.
     for_product : bool
@@ -37,9 +151,9 @@ class Goal:
     """
 
     value: Operand
-    place: str
-    otherwise: str | None = "0"
-    factor: str = ""
+    place: Place
+    padded: bool = True
+    masked: bool = False
     by_row: bool = False
     for_product: bool = False
 
@@ -54,20 +168,22 @@ class Carried:
         Of the variable.
     value : Operand
         What it becomes.
-    load, store : str
-        Where it is before a step, and goes after it.
+    load : Expression
+        Where it is before a step.
+    store : Place
+        Where it goes after it.
     each_step : bool
         Whether the place after it is another one at each step.
-    through : str
+    through : Masked, optional
         What is added to it ahead of each step, in a kernel that makes the recurrent product itself.
     """
 
     name: str
     value: Operand
-    load: str
-    store: str
+    load: Expression
+    store: Place
     each_step: bool = False
-    through: str = ""
+    through: Masked | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +191,7 @@ class Sum:
     """A number of each element to which a value is added at each step."""
 
     value: Operand
-    place: str
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -87,24 +203,29 @@ class Step:
     name : str
         Of the kernels.
     program : Program
-    inputs : mapping of int to str
-        Where inputs are, and the results of the product amid the step.
+    inputs : mapping of int to Expression
+        Where inputs come from, and the results of the product amid the step.
     row_inputs : set of int
         Those that are the same for all units of a row.
     goals, carried, sums
         What becomes of the results.
-    stride : str
-        What the time step changes by.
+    backward : bool
+        Whether time runs the other way.
     """
 
     name: str
     program: Program
-    inputs: Mapping[int, str]
+    inputs: Mapping[int, Expression]
     row_inputs: frozenset[int] = frozenset()
     goals: tuple[Goal, ...] = ()
     carried: tuple[Carried, ...] = ()
     sums: tuple[Sum, ...] = ()
-    stride: str = "1 - 2 * reverse"
+    backward: bool = False
+
+    @property
+    def stride(self) -> str:
+        """What the time step changes by, in C++."""
+        return "2 * reverse - 1" if self.backward else "1 - 2 * reverse"
 
     def results(self) -> list[Operand]:
         """The values that are wanted, but for those that only the product reads."""
@@ -113,14 +234,24 @@ class Step:
 
 
 @dataclass
-class Names:
-    """The places of a program's inputs, collected."""
+class Inputs:
+    """Where a program's inputs come from, collected."""
 
     program: Program
-    places: dict[int, str] = field(default_factory=dict)
+    found: dict[int, Expression] = field(default_factory=dict)
 
-    def put(self, name: str, place: str) -> None:
-        """Say where the input ``name`` is, if the program has it."""
-        for k, value in enumerate(self.program.values):
-            if value.operation == "input" and value.name == name:
-                self.places[k] = place
+    def put(self, name: str, expression: Expression) -> None:
+        """Say where the input ``name`` comes from, if the program has it."""
+        k = self.program.find(name)
+        if k >= 0:
+            self.found[k] = expression
+
+
+def rows_of(program: Program, inputs: frozenset[int] = frozenset()) -> set[int]:
+    """Return the values that are the same for all units of a row; ``inputs`` are the inputs among them."""
+    found = set(inputs)
+    for k, value in enumerate(program.values):
+        operands = values_of(value.operands)
+        if value.operation == MEAN or (value.operation in ELEMENTWISE and operands and found >= operands):
+            found.add(k)
+    return found

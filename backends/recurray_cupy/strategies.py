@@ -13,14 +13,35 @@ A strategy that can't run a cell or a size leaves it to the next.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from recurray.cells.cell import Cell
-from recurray_cupy.layout import Device, clocks_by_library, layout_for
-from recurray_cupy.prelude import REALS
-from recurray_cupy.recurrence import Recurrence
+from recurray_cupy.library import Device, DoesNotFitError, Library
+from recurray_cupy.persistent import Recurrence, Whole, pays, recurrence_of, why_not
 
 PERSISTENT, STEP, FUSED, REFERENCE = STRATEGIES = ("persistent", "step", "fused", "reference")
-WHOLE = (PERSISTENT, STEP)  # their kernels make the recurrent product themselves
+WHOLE = {PERSISTENT: Whole(resident=True), STEP: Whole(resident=False)}  # they make the recurrent product themselves
 AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the strategy of a scan depends on."""
+
+    cell: Cell
+    dtype: str
+    shape: tuple[int, int]  # steps and rows
+    units: int
+    projected: bool
+    keep: bool | None  # whether every step is kept forward; None backward
+    small: str  # what the products' operands are rounded to; empty if they aren't
+
+    @property
+    def recurrence(self) -> Recurrence | None:
+        """The step with its product; None where no kernel can make that itself, or where there are no elements."""
+        if not (all(self.shape) and self.units) or why_not(self.cell, projected=self.projected) is not None:
+            return None
+        return recurrence_of(self.cell, keep=self.keep, small=self.small)
 
 
 def check_strategy(strategy: str) -> str:
@@ -30,44 +51,36 @@ def check_strategy(strategy: str) -> str:
     return strategy
 
 
-def strategies_for(
-    strategy: str,
-    cell: Cell,
-    recurrence: Recurrence | None,
-    batch: int,
-    units: int,
-    dtype: str,
-    device: Device,
-) -> tuple[str, ...]:
-    """Return the strategies to try, in this order.
+def strategies_for(strategy: str, call: Call, device: Device) -> tuple[str, ...]:
+    """Return the strategies to try, in this order, where the user has asked for ``strategy``.
 
     1. What needs no product with the output before is "fused", all steps in one launch. So is an empty batch.
     2. A strategy that the user has asked for comes first, and after it the slower ones.
-    3. Left to the rule, it is "persistent" if there is a layout for the sizes that is estimated to take less time than
-       the library's product and a launch for the cell; else "fused".
-
-    Parameters
-    ----------
-    strategy : str
-        What the user has asked for: "auto" or one of `STRATEGIES`.
-    cell : Cell
-    recurrence : Recurrence or None
-        The step with its product; None where no kernel can make that itself, or where there are no elements.
-    batch, units, dtype
-        Of the recurrence.
-    device : Device
+    3. Left to the rule, "auto", it is "persistent" if there is a layout for the sizes that is estimated to take less
+       time than the library's product and a launch for the cell; else "fused".
     """
-    if not (cell.outer_gates and batch and units):
-        return STRATEGIES[STRATEGIES.index(FUSED) :]
-    if strategy != AUTO:
-        return STRATEGIES[STRATEGIES.index(strategy) :]
-    if recurrence is None:
-        return STRATEGIES[STRATEGIES.index(FUSED) :]
-    work = recurrence.work(batch, units, ITEMSIZE[dtype])
-    layout = layout_for(work, device, resident=True)
-    if layout is None or layout.clocks > clocks_by_library(work, device):
-        return STRATEGIES[STRATEGIES.index(FUSED) :]
-    return STRATEGIES
+    first = FUSED
+    if call.cell.outer_gates and call.shape[1] and call.units:
+        if strategy != AUTO:
+            first = strategy
+        elif (found := call.recurrence) is not None and pays(found, call.shape[1], call.units, call.dtype, device):
+            first = PERSISTENT
+    return STRATEGIES[STRATEGIES.index(first) :]
 
 
-ITEMSIZE = dict(zip(REALS, (4, 8), strict=True))
+def prepare(library: Library, strategy: str, call: Call) -> None:
+    """Compile what a strategy needs but for the kernels of "fused".
+
+    Raises
+    ------
+    DoesNotFitError, CompilationError
+        The strategy can't do it.
+    """
+    whole = WHOLE.get(strategy)
+    if whole is None:
+        return
+    why = why_not(call.cell, projected=call.projected)
+    if why is not None:
+        raise DoesNotFitError(why)
+    if call.recurrence is not None:
+        whole.ready(library, call.recurrence, dtype=call.dtype, batch=call.shape[1], units=call.units)

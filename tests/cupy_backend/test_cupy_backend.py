@@ -22,8 +22,9 @@ from harness.needs import needs_compiler
 from recurray import scan
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import compiled
-from recurray_cupy.layout import Device, layout_for
-from recurray_cupy.library import CompilationError, CupyLibrary, DoesNotFitError
+from recurray_cupy.library import CompilationError, Device, DoesNotFitError, Library
+from recurray_cupy.persistent.kernel import recurrence_of
+from recurray_cupy.persistent.layout import layout_for
 
 
 def empty(case):
@@ -124,7 +125,7 @@ TEN = Device(multiprocessors=10, shared=100_000, cooperative=True, tensor_cores=
 def test_kernels_are_compiled_once_for_each_device(monkeypatch):
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = CupyLibrary()
+    library = Library()
     kernel = compiled(LSTMCell()).forward(keep=True, projected=False).kernels[0]
     first = library.function(kernel, "float32")
     assert library.function(kernel, "float32") is first
@@ -139,16 +140,16 @@ def test_kernels_are_compiled_once_for_each_device(monkeypatch):
 
 
 def laid_out(library, layout, cooperative=True):
-    recurrence = compiled(LSTMCell()).recurrence(keep=True)
-    return library.laid_out(recurrence.kernel(layout.tile, layout.threads), "float32", layout, cooperative=cooperative)
+    recurrence = recurrence_of(LSTMCell(), keep=True)
+    return library.shaped(recurrence.kernel(layout.tile, layout.threads), "float32", layout, cooperative=cooperative)
 
 
 def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = CupyLibrary()
+    library = Library()
     assert library.device() == TEN
-    layout = layout_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
+    layout = layout_for(recurrence_of(LSTMCell(), keep=True).work(3, 80, 4), TEN, resident=True)
     assert 5 < layout.blocks <= 10
     launch, arguments = laid_out(library, layout), ((layout.blocks,), (256,), (1, 2))
     assert laid_out(library, layout) is launch
@@ -160,15 +161,15 @@ def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     assert cupy.launched[-1][-1] is False
     cupy.most_shared = 99_999
     with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: CUDA_ERROR_1"):
-        laid_out(CupyLibrary(), layout, cooperative=False)
+        laid_out(Library(), layout, cooperative=False)
     assert len(cupy.launched) == 4
 
 
 def test_a_launch_that_is_refused_is_left_to_another_strategy_and_a_broken_one_is_not(monkeypatch):
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = CupyLibrary()
-    layout = layout_for(compiled(LSTMCell()).recurrence(keep=True).work(3, 80, 4), TEN, resident=True)
+    library = Library()
+    layout = layout_for(recurrence_of(LSTMCell(), keep=True).work(3, 80, 4), TEN, resident=True)
     launch = laid_out(library, layout)
     for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, CUDADriverError)):
         cupy.refuses = CUDADriverError(status)

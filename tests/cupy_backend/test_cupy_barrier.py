@@ -17,17 +17,16 @@ from harness.cells import CELLS
 from harness.cuda import nvrtc
 from harness.needs import need, needs_nvrtc
 from recurray.cells import LSTMCell
-from recurray_cupy.compiled import compiled
-from recurray_cupy.layout import TILES
-from recurray_cupy.prelude import prelude
-from recurray_cupy.recurrence_text import recurrence_prelude
+from recurray_cupy.kernel import fixed_text
+from recurray_cupy.persistent.kernel import recurrence_of, why_not
+from recurray_cupy.persistent.layout import TILES
 
 
 @needs_nvrtc
 def test_blocks_hand_on_what_they_wrote_by_one_fence():
     """None beside the release, which makes one; and one acquire, after the loop that waits."""
     for small in ("", "bfloat16"):
-        kernel = compiled(LSTMCell()).recurrence(keep=True, small=small).kernel((16, 8) if small else (1, 1), 256)
+        kernel = recurrence_of(LSTMCell(), keep=True, small=small).kernel((16, 8) if small else (1, 1), 256)
         ptx = nvrtc.ptx_of(kernel.source("float32"), "compute_90")
         assert "membar" not in ptx
         assert "fence" not in ptx
@@ -36,13 +35,11 @@ def test_blocks_hand_on_what_they_wrote_by_one_fence():
         assert polling < ptx.index("bra", polling) < ptx.index("ld.acquire.gpu")
 
 
-@pytest.mark.parametrize(
-    "cell", [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None], ids=repr
-)
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if why_not(cell, projected=False) is None], ids=repr)
 def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
     """The biases too: after the product each would be waited for."""
     for keep in (True, False, None):
-        text = "\n".join(compiled(cell).recurrence(keep=keep).kernel((1, 1), 256).lines)
+        text = "\n".join(recurrence_of(cell, keep=keep).kernel((1, 1), 256).lines)
         ahead, waited, after = text.partition("wait_for(")
         assert waited
         read = ("saved[", "dy[") if keep is None else ("x_gates[", "x_bias[", "h_bias[")
@@ -56,7 +53,11 @@ def test_each_product_is_one_instruction(tile):
     """A multiplication and an addition in one: nothing else with floating point is in the loop."""
     rows, columns = tile
     call = "multiply(s, w, 1, 0, 1, 9, w + 99, 1, 0, 1, 9, 0, 1, count)"
-    text = f"""{prelude("float32", sums=False)}{recurrence_prelude(256, "")}
+    text = f"""typedef float real;
+#define ROW_BLOCK 256
+{fixed_text("functions.cuh")}
+constexpr int THREADS = 256;
+{fixed_text("recurrence.cuh", "recurray_cupy.persistent")}
 extern "C" __global__ void only(real* out, int count) {{
     Four* w = (Four*)shared_memory;
     real s[{rows}][{columns}] = {{}};

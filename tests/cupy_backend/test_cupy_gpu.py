@@ -16,7 +16,7 @@ from harness.compare_scans import Normalised, both_ways, scan_arguments
 from harness.random_cell import RandomCell
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
 from recurray_cupy.backend import KernelCache
-from recurray_cupy.compiled import compiled
+from recurray_cupy.persistent.kernel import why_not
 
 pytestmark = pytest.mark.gpu
 
@@ -73,7 +73,7 @@ def _scaled(weight):
 
 
 # What a layout does besides: rows and units that don't divide evenly, chunks of the depth, one block and many.
-DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+DENSE = [cell for cell in CELLS if why_not(cell, projected=False) is None]
 # And with 2,048 units, weights that don't fit.
 STRATEGY_SIZES = [
     (1, 5, 7),
@@ -132,7 +132,7 @@ def test_small_sizes_by_every_strategy(cell, strategy, small, monkeypatch):
     obtain("cupy")
     backend, rng = rr.get_backend("cupy", strategy=strategy, compute_dtype=small), np.random.default_rng(14)
     monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {None: 1e-4, "float16": 4e-3, "bfloat16": 3e-2}[small])
-    may_warn = strategy != "fused" and compiled(cell).no_recurrence(projected=False) is not None
+    may_warn = strategy != "fused" and why_not(cell, projected=False) is not None
     with warnings.catch_warnings(action="ignore" if may_warn else "error"):
         for k, (batch, steps, size) in enumerate([(3, 5, 7), (5, 4, 70), (17, 3, 24)]):
             arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=size, ragged=k != 2, dtype="float32")
@@ -156,7 +156,7 @@ def test_a_kernels_text_is_put_together_once(strategy, small, monkeypatch):
 
     call()
     monkeypatch.setattr("recurray_cupy.kernel.Kernel.source", lambda *_: pytest.fail("it is put together again"))
-    monkeypatch.setattr("recurray_cupy.rounding.kernel", lambda *_: pytest.fail("it is written again"))
+    monkeypatch.setattr("recurray_cupy.products.Kernel", lambda *_: pytest.fail("it is written again"))
     call()
 
 

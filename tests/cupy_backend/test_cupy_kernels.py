@@ -26,11 +26,9 @@ from recurray.cells.cell import named
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, grid_of
+from recurray_cupy.kernel import ELEMENT_BLOCK, MOST_BLOCKS, ROW_BLOCK, fixed_text, grid_of
 from recurray_cupy.launcher import Launcher
-from recurray_cupy.prelude import TEXT
-from recurray_cupy.rounding import rounding_kernel
-from recurray_cupy.sum_rows import sum_rows_kernel
+from recurray_cupy.products import rounding_kernel, sum_rows_kernel
 
 
 def kernels_of(cell, *, projected=False):
@@ -201,7 +199,7 @@ int main() {
 @pytest.mark.parametrize("barrier", [None, 0, 1])
 def test_threads_do_not_race_in_sums(tmp_path, barrier):
     """ThreadSanitizer finds nothing, and it does where a barrier is taken out."""
-    parts = TEXT.split("__syncthreads();")
+    parts = f"#define ROW_BLOCK {ROW_BLOCK}\n{fixed_text('functions.cuh')}".split("__syncthreads();")
     assert len(parts) == 3
     if barrier is not None:
         parts[barrier : barrier + 2] = ["".join(parts[barrier : barrier + 2])]

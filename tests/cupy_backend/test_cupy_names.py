@@ -17,7 +17,7 @@ import pytest
 
 from harness.cuda.fake_cupy import FakeCupy, differences, machine
 from harness.needs import need
-from recurray_cupy.layout import Device
+from recurray_cupy.library import Device
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [*sorted((ROOT / "backends" / "recurray_cupy").glob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]

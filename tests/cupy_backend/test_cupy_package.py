@@ -20,10 +20,11 @@ from harness.cuda.fake_cupy import FakeCupy, differences
 from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import LSTMCell
-from recurray_cupy import recurrence_text
-from recurray_cupy.compiled import compiled
-from recurray_cupy.layout import Device, layout_for
-from recurray_cupy.library import CupyLibrary, DoesNotFitError
+from recurray_cupy import persistent
+from recurray_cupy.library import Device, DoesNotFitError, Library
+from recurray_cupy.persistent.kernel import recurrence_of
+from recurray_cupy.persistent.layout import layout_for
+from recurray_cupy.products import rounded
 
 pytestmark = pytest.mark.gpu
 
@@ -358,19 +359,19 @@ def test_too_little_memory_is_said_with_the_sizes_and_leaves_no_trace(
 
 def test_what_does_not_fit_on_the_device_is_refused(cupy: Any, backend: Backend) -> None:
     """A layout for a larger GPU than this: the driver is asked."""
-    library = CupyLibrary()
+    library = Library()
     larger = replace(library.device(), multiprocessors=20 * library.device().multiprocessors)
-    recurrence = compiled(LSTMCell()).recurrence(keep=True)
+    recurrence = recurrence_of(LSTMCell(), keep=True)
     layout = layout_for(recurrence.work(64, 4096, 4), larger, resident=True)
     assert layout is not None
     kernel = recurrence.kernel(layout.tile, layout.threads)
     with pytest.raises(
         DoesNotFitError, match=f"LSTMCell_forward.* needs {layout.blocks} blocks .* at once, but .* fit"
     ):
-        library.laid_out(kernel, "float32", layout, cooperative=True)
+        library.shaped(kernel, "float32", layout, cooperative=True)
     too_much = replace(layout, shared=2**24)
     with pytest.raises(DoesNotFitError, match=r"LSTMCell_forward.* needs 1 blocks .* at once, but 0 fit|can't have"):
-        library.laid_out(kernel, "float32", too_much, cooperative=False)
+        library.shaped(kernel, "float32", too_much, cooperative=False)
 
 
 class Patient(LSTMCell):
@@ -378,29 +379,34 @@ class Patient(LSTMCell):
 
 
 def test_a_kernel_that_waits_in_vain(cupy: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence_text, "TEXT", recurrence_text.TEXT.replace("20000000000LL", "20000LL"))
+    right = persistent.kernel.fixed_text
+
+    def impatient(*names: str) -> str:
+        return right(*names).replace("20000000000LL", "20000LL")
+
+    monkeypatch.setattr(persistent.kernel, "fixed_text", impatient)
     backend = type(backend)(strategy="persistent")  # type: ignore[call-arg]
     layer = rr.Recurrent(Patient(), 4, 300, backend=backend, seed=0)
     x = backend.asarray(X, "float32")
-    laid_out = backend.library.laid_out  # type: ignore[attr-defined]
+    laid_out = backend.library.shaped  # type: ignore[attr-defined]
 
     def with_a_block_too_few(kernel: Any, dtype: str, layout: Any, *, cooperative: bool) -> Any:
         launch = laid_out(kernel, dtype, layout, cooperative=cooperative)
         return lambda grid, block, arguments: launch((grid[0] - 1,), block, arguments)
 
-    backend.library.laid_out = with_a_block_too_few  # type: ignore[attr-defined]
+    backend.library.shaped = with_a_block_too_few  # type: ignore[attr-defined]
     y, _ = layer(x)
     with pytest.raises(RuntimeError, match=r"'persistent' waited in vain .* From now on this backend uses .* 'step'"):
         backend.to_numpy(y)
     assert np.isnan(backend.to_numpy(y)).any()
-    backend.library.laid_out = laid_out  # type: ignore[attr-defined]
+    backend.library.shaped = laid_out  # type: ignore[attr-defined]
     assert backend.strategy == "step"  # type: ignore[attr-defined]
     found = backend.to_numpy(layer(x)[0])
     np.testing.assert_allclose(found, rr.Recurrent(Patient(), 4, 300, seed=0)(X.astype("float32"))[0], atol=2e-5)
 
 
 def test_a_fault_is_found_once(cupy: Any, backend: Backend) -> None:
-    library = CupyLibrary()
+    library = Library()
     assert not library.found_fault()
     library._fault[0] = 1
     assert library.found_fault()
@@ -414,7 +420,7 @@ def test_the_device_is_described(cupy: Any, backend: Backend) -> None:
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     assert backend.describe().startswith(f"{name} (CUDA 1")
     assert f"CuPy {cupy.__version__})" in backend.describe()
-    library = CupyLibrary()
+    library = Library()
     capability = tuple(int(cupy.cuda.Device().compute_capability) // n for n in (10,))
     assert library.device() == Device(
         multiprocessors=cupy.cuda.Device().attributes["MultiProcessorCount"],
@@ -444,7 +450,7 @@ class SameAgain:
 
 def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: Backend, allocator: Any) -> None:
     backend = type(backend)(strategy="step")  # type: ignore[call-arg]
-    graphs = backend.library._graphs  # type: ignore[attr-defined]
+    graphs = persistent.graphs_of(backend.library)  # type: ignore[attr-defined]
     capture, captured, replayed = graphs._capture, [], []
 
     def counted(work: Any) -> Any:
@@ -472,25 +478,25 @@ def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: B
 @pytest.mark.parametrize("small", ["float16", "bfloat16"])
 @pytest.mark.parametrize("transposed", ["", "a", "b"])
 def test_rounded_products(cupy: Any, backend: Backend, small: str, transposed: str) -> None:
-    library, rng = CupyLibrary(), np.random.default_rng(8)
+    library, rng = Library(), np.random.default_rng(8)
     a, b = rng.standard_normal((3, 5)), rng.standard_normal((5, 4))
     given = [
-        library.rounded(cupy.asarray(np.ascontiguousarray(one.T if name == transposed else one), "float32"), small)
+        rounded(library, cupy.asarray(np.ascontiguousarray(one.T if name == transposed else one), "float32"), small)
         for name, one in (("a", a), ("b", b))
     ]
     out = cupy.full((3, 4), cupy.nan, "float32")
     library.rounded_product(*given, out, small=small, transposed=transposed)
     np.testing.assert_allclose(cupy.asnumpy(out), a @ b, rtol=0, atol={"float16": 4e-3, "bfloat16": 3e-2}[small])
     nothing = (
-        library.rounded(cupy.zeros((3, 0), "float32"), small),
-        library.rounded(cupy.zeros((4, 0), "float32"), small),
+        rounded(library, cupy.zeros((3, 0), "float32"), small),
+        rounded(library, cupy.zeros((4, 0), "float32"), small),
     )
     library.rounded_product(*nothing, out, small=small, transposed="b")
     assert not out.any()
 
 
 def test_imitations_are_as_what_they_imitate(cupy: Any, backend: Backend) -> None:
-    fake, number = FakeCupy(CupyLibrary().device()), cupy.cuda.runtime.getDevice()
+    fake, number = FakeCupy(Library().device()), cupy.cuda.runtime.getDevice()
     assert not list(differences(fake.cuda.Device(number), cupy.cuda.Device(number), "Device"))
     kernel = cupy.RawKernel('extern "C" __global__ void nothing() {}', "nothing")
     kernel.compile()

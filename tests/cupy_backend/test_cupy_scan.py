@@ -20,7 +20,7 @@ from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.sum_rows import sum_rows
+from recurray_cupy.products import sum_rows
 
 SEEDS = range(40)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]

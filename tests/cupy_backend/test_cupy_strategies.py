@@ -25,24 +25,24 @@ from harness.cuda.layouts import H200, LARGE, Forced
 from harness.needs import needs_compiler, needs_nvcc, needs_nvrtc
 from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
-from recurray_cupy import recurrence_launch
+from recurray_cupy import persistent
 from recurray_cupy.backward import backward
-from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.graphs import MOST, Graphs
-from recurray_cupy.layout import TILES, Device, Work, layout_for
-from recurray_cupy.library import CompilationError, DoesNotFitError
-from recurray_cupy.strategies import STRATEGIES, WHOLE, strategies_for
+from recurray_cupy.library import CompilationError, Device, DoesNotFitError
+from recurray_cupy.persistent import MOST, Graphs
+from recurray_cupy.persistent.kernel import recurrence_of, why_not
+from recurray_cupy.persistent.layout import TILES, Work, layout_for
+from recurray_cupy.strategies import STRATEGIES, WHOLE, Call, strategies_for
 
 T4 = Device(multiprocessors=40, shared=65_536)
-DENSE = [cell for cell in CELLS if compiled(cell).no_recurrence(projected=False) is None]
+DENSE = [cell for cell in CELLS if why_not(cell, projected=False) is None]
 
 
 # Layouts --------------------------------------------------------------------------------------------------------------
 
 
 def work(batch, units, *, itemsize=4, backward=False):
-    recurrence = compiled(LSTMCell()).recurrence(keep=None if backward else True)
+    recurrence = recurrence_of(LSTMCell(), keep=None if backward else True)
     return recurrence.work(batch, units, itemsize)
 
 
@@ -90,9 +90,7 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
 
 def test_the_rule():
     def first(strategy, batch, units, cell=LSTMCell(), dtype="float32", device=H200, small=""):  # noqa: B008 - cells don't change
-        texts = compiled(cell)
-        recurrence = None if texts.no_recurrence(projected=False) else texts.recurrence(keep=True, small=small)
-        return strategies_for(strategy, cell, recurrence, batch, units, dtype, device)
+        return strategies_for(strategy, Call(cell, dtype, (1, batch), units, False, True, small), device)
 
     for batch, units in [(1, 64), (1, 512), (1, 1024), (16, 256), (64, 512), (16, 1024)]:
         assert first("auto", batch, units) == STRATEGIES, (batch, units)
@@ -148,9 +146,9 @@ def library(tmp_path_factory):
     kernels = []
     for cell in (LSTMCell(), GRUCell()):
         for keep, (*_, tile, threads, _, _) in itertools.product((True, False, None), SIZE_CLASSES.values()):
-            kernels.append(compiled(cell).recurrence(keep=keep).kernel(tile, threads))
+            kernels.append(recurrence_of(cell, keep=keep).kernel(tile, threads))
     for cell in DENSE:
-        kernels += [compiled(cell).recurrence(keep=keep).kernel((2, 1), 20) for keep in (True, False, None)]
+        kernels += [recurrence_of(cell, keep=keep).kernel((2, 1), 20) for keep in (True, False, None)]
     library.prepare(kernels, "float64")
     return library
 
@@ -169,7 +167,7 @@ def on_host(library, strategy, *arguments, **options):
 @pytest.mark.parametrize("cell", [LSTMCell(), GRUCell()], ids=str)
 def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name, strategy):
     forced = Forced(SIZE_CLASSES[name])
-    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
+    monkeypatch.setattr(persistent, "layout_for", forced)
     rng = np.random.default_rng(1)
     ways = {"persistent": [(False, True), (True, False)], "step": [(True, True)]}[strategy]
     if strategy == "persistent" and cell == LSTMCell():
@@ -187,7 +185,7 @@ def test_every_size_class_equals_the_reference(library, monkeypatch, cell, name,
 @pytest.mark.parametrize("cell", DENSE, ids=repr)
 def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, cell):
     forced = Forced(SIZE_CLASSES["units shared"])
-    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
+    monkeypatch.setattr(persistent, "layout_for", forced)
     rng = np.random.default_rng(2)
     for batch, steps in [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]:
         arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=forced.units)
@@ -202,8 +200,8 @@ def test_which_cells_have_such_kernels():
         (GRUCell(reset_after=False), "amid the step"),
         (DiagonalLSTMCell(True), "no product with the output before"),
     ]:
-        assert why in compiled(cell).no_recurrence(projected=False)
-    assert "projected" in compiled(LSTMCell()).no_recurrence(projected=True)
+        assert why in why_not(cell, projected=False)
+    assert "projected" in why_not(LSTMCell(), projected=True)
 
 
 @needs_compiler
@@ -220,7 +218,7 @@ def test_the_layouts_that_are_chosen_equal_the_reference_in_float32(tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("offset", [0, 1])
 def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     rng = np.random.default_rng(14)
     weights, *rest = scan_arguments(LSTMCell(), rng, batch=3, steps=5, size=8)
     buffer = np.empty(weights.recurrent.size + 8)
@@ -234,7 +232,7 @@ def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
 @needs_compiler
 def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
     monkeypatch.setattr("recurray_cupy.forward.PART", 2000)  # 2 steps
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     rng = np.random.default_rng(4)
     for reverse in (False, True):
         library.launched.clear()
@@ -255,17 +253,17 @@ class Changed:
     def __getattr__(self, name):
         return getattr(self.library, name)
 
-    def laid_out(self, kernel, dtype, layout, *, cooperative):
+    def shaped(self, kernel, dtype, layout, *, cooperative):
         if self.refused is not None:
             self.refused(kernel, cooperative)
         changed = replace(kernel, lines=tuple(map(self.change, kernel.lines)))
-        return self.library.laid_out(changed, dtype, layout, cooperative=cooperative)
+        return self.library.shaped(changed, dtype, layout, cooperative=cooperative)
 
 
 @needs_compiler
 @pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
 def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, keep):
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["units shared"]))
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL",))
     absent = Changed(host, lambda line: line.replace("release_one(", "if (blockIdx.x != 1) release_one("))
     rng = np.random.default_rng(5)
@@ -316,10 +314,10 @@ MISTAKES = {
 def test_mistakes_are_caught(tmp_path, monkeypatch):
     forced = Forced(SIZE_CLASSES["units and rows shared"])
     forced.layout = [4, 2, (2, 1), 16, 2, 0]
-    monkeypatch.setattr(recurrence_launch, "layout_for", forced)
+    monkeypatch.setattr(persistent, "layout_for", forced)
     patient = HostLibrary(tmp_path, gpu=LARGE)
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
-    kernels = [compiled(LSTMCell()).recurrence(keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
+    kernels = [recurrence_of(LSTMCell(), keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
 
     def changed(kernel, old, new):
         return replace(kernel, lines=tuple(line.replace(old, new) for line in kernel.lines))
@@ -362,7 +360,7 @@ int main() {
 
 def race_kernel(keep, small):
     """A kernel of the LSTM for few threads."""
-    return compiled(LSTMCell()).recurrence(keep=keep, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
+    return recurrence_of(LSTMCell(), keep=keep, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
 
 
 def race_program(keep, small, lines):
@@ -439,7 +437,7 @@ def test_the_other_kernels_compile_for_gpus_without_spilling():
     compile_for_gpus(REST, "sm_80", ways=(None,))
     compile_for_gpus(REST, "sm_90", ways=(True,))
     compile_for_gpus([(LSTMCell(), (4, 4))], "sm_90", dtype="float64", ways=(True, False, None))
-    kernel = compiled(LSTMCell()).recurrence(keep=True).kernel((4, 8), 256)
+    kernel = recurrence_of(LSTMCell(), keep=True).kernel((4, 8), 256)
     assert nvrtc.compiled(kernel.source("float32"), "sm_90")[:4] == b"\x7fELF"  # as it stands, extern "C" and all
 
 
@@ -605,4 +603,4 @@ def test_work_that_cannot_be_captured_is_done_all_the_same():
 
 
 def test_zoneout_of_dense_cells_has_kernels_of_its_own():
-    assert compiled(ZoneoutCell(LSTMCell(), 0.3)).no_recurrence(projected=False) is None
+    assert why_not(ZoneoutCell(LSTMCell(), 0.3), projected=False) is None

@@ -17,16 +17,16 @@ from harness import compare_scans
 from harness.compare_scans import both_ways, scan_arguments, scan_by
 from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus
 from harness.cuda.host_backend import backend_on
-from harness.cuda.host_cpp import HostLibrary
+from harness.cuda.host_cpp import HostLibrary, of_bits
 from harness.cuda.layouts import H200, LARGE, Forced
 from harness.needs import needs_compiler, needs_nvrtc
 from recurray.cells import GRUCell, LSTMCell, MGUCell
-from recurray_cupy import recurrence_launch
+from recurray_cupy import persistent
 from recurray_cupy.backward import backward
-from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.layout import TENSOR_TILES, layout_for
-from recurray_cupy.products import Products
+from recurray_cupy.persistent.kernel import recurrence_of
+from recurray_cupy.persistent.layout import TENSOR_TILES, layout_for
+from recurray_cupy.products import Products, rounded
 
 SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may be
 
@@ -48,7 +48,7 @@ def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
     library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
     kernels = [
-        compiled(cell).recurrence(keep=keep, small=small).kernel(tile, threads)
+        recurrence_of(cell, keep=keep, small=small).kernel(tile, threads)
         for cell in (LSTMCell(), GRUCell())
         for keep, small in itertools.product((True, False, None), SMALL)
         for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
@@ -74,7 +74,7 @@ def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batc
 @pytest.mark.parametrize("name", SIZE_CLASSES)
 def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, small):
     layout, rng = Forced(SIZE_CLASSES[name]), np.random.default_rng(1)
-    monkeypatch.setattr(recurrence_launch, "layout_for", layout)
+    monkeypatch.setattr(persistent, "layout_for", layout)
     sizes = {"units": layout.units, "batch": layout.batch}
     reverse = list(SIZE_CLASSES).index(name) % 2 == 0
     close_to_float32(monkeypatch, library, "persistent", cell, small, rng=rng, reverse=reverse, **sizes)
@@ -85,7 +85,7 @@ def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, 
 def test_kernels_and_library_round_alike(library, monkeypatch, small):
     """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
     layout, rng, outputs = Forced(SIZE_CLASSES["units and rows shared"]), np.random.default_rng(2), []
-    monkeypatch.setattr(recurrence_launch, "layout_for", layout)
+    monkeypatch.setattr(persistent, "layout_for", layout)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
     for strategy in ("persistent", "step", "fused"):
         outputs.append(forward(library, LSTMCell(), weights, x, start, strategy=strategy, small=small)[0])
@@ -127,13 +127,12 @@ MISTAKES = {
 @needs_compiler
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_caught(tmp_path, monkeypatch, name):
-    text = "recurray_cupy.recurrence_text.tensor_core_text"
-    from recurray_cupy.tensor_core_text import tensor_core_text
-
     old, new = MISTAKES[name]
-    assert old in tensor_core_text("float16")
-    monkeypatch.setattr(text, lambda small: tensor_core_text(small).replace(old, new))
-    monkeypatch.setattr(recurrence_launch, "layout_for", Forced(SIZE_CLASSES["two tiles side by side"]))
+    right = persistent.kernel.fixed_text
+    assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
+    monkeypatch.setattr(persistent.kernel, "fixed_text", lambda *names: right(*names).replace(old, new))
+    monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["two tiles side by side"]))
     library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
     found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", small="float16", keep=False)[0]
@@ -151,7 +150,9 @@ def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
         _, exponents = np.frexp(values)
         steps = np.ldexp(1.0, np.maximum(exponents, -125) - 8)  # from one bfloat16 to the next
         expected = (np.rint(values.astype("float64") / steps) * steps).astype("float32")
-        np.testing.assert_array_equal(library.rounded(values, "bfloat16"), np.where(np.isinf(values), values, expected))
+        np.testing.assert_array_equal(
+            of_bits(rounded(library, values, "bfloat16")), np.where(np.isinf(values), values, expected)
+        )
 
 
 # Layouts and the backend ----------------------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
 
 @pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
 def test_layouts_cover_everything_and_fit(keep):
-    recurrence, found = compiled(LSTMCell()).recurrence(keep=keep, small="bfloat16"), 0
+    recurrence, found = recurrence_of(LSTMCell(), keep=keep, small="bfloat16"), 0
     for batch, units in itertools.product([1, 9, 64, 256], [1, 50, 128, 500, 1024, 1500]):
         work = recurrence.work(batch, units, 4)
         layout = layout_for(work, H200, resident=True)

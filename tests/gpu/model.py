@@ -21,9 +21,10 @@ if __name__ == "__main__":  # a checkout that needn't be installed
 
 from gpu.verdict import target
 from recurray.cells import LSTMCell
-from recurray_cupy.compiled import compiled
-from recurray_cupy.layout import FOUR, LAUNCHED, Device, Layout, Work, clocks_by_library, layout_for
-from recurray_cupy.recurrence import Recurrence
+from recurray_cupy import persistent
+from recurray_cupy.library import Device
+from recurray_cupy.persistent.layout import FOUR, LAUNCHED, Layout, Work, clocks_by_library, layout_for
+from recurray_cupy.step import Given, Load, parts_of
 
 H200 = Device(multiprocessors=132, shared=232_448)
 ESTIMATED_CLOCK = 1.755e9  # at which the rule's clocks are turned into time: less than the most, as under load
@@ -82,12 +83,13 @@ class Counts:
     tiles: int
 
 
-def recurrence_of(dtype: str, *, backward: bool) -> Recurrence:
+def recurrence_of(dtype: str, *, backward: bool) -> persistent.Recurrence:
     """The step of a layer in training."""
-    return compiled(LSTMCell()).recurrence(keep=None if backward else True, small="" if dtype == "float32" else dtype)
+    small = "" if dtype == "float32" else dtype
+    return persistent.recurrence_of(LSTMCell(), keep=None if backward else True, small=small)
 
 
-def counts_of(recurrence: Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:
+def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:
     """Count a step of a kernel that makes the product itself."""
     units_of = [min(layout.block_units, work.units - k * layout.block_units) for k in range(layout.unit_groups)]
     rows_of = [min(layout.block_rows, work.batch - k * layout.block_rows) for k in range(layout.row_groups)]
@@ -131,14 +133,18 @@ def wavefronts_of(rows: int, layout: Layout) -> Iterator[int]:
         yield layout.tile[0] * -(-of_weights // 8) + layout.tile[1] * -(-of_operand // 8)
 
 
-def streams_of(recurrence: Recurrence) -> int:
+def streams_of(recurrence: persistent.Recurrence) -> int:
     """How many numbers of each element a step reads from memory, or writes to it."""
     step = recurrence.step
-    read = sum("(t " in place or ")t " in place for place in recurrence.early)
+    places = [
+        [part.place for part in parts_of(expression) if isinstance(part, Load | Given)]
+        for expression in recurrence.early
+    ]
+    read = sum(any("t" in place.needs for place in of_one) for of_one in places)
     return read + len(step.goals) + sum(each.each_step for each in step.carried)
 
 
-def counts_of_fused(recurrence: Recurrence, work: Work) -> Counts:
+def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:
     """Count a step whose product is the library's: its bytes and multiply-adds are the least that there can be."""
     numbers = work.batch * work.units
     products = numbers * work.parts * work.depth

@@ -17,7 +17,8 @@ from gpu import model
 from harness import obtain
 from harness.needs import need
 from recurray_cupy import CupyBackend
-from recurray_cupy.layout import Device, layout_for
+from recurray_cupy.library import Device
+from recurray_cupy.persistent.layout import layout_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -140,10 +140,11 @@ def parts(report: Report) -> None:
     from recurray.cells import LSTMCell
     from recurray_cupy.compiled import compiled
     from recurray_cupy.launcher import Launcher
-    from recurray_cupy.library import CupyLibrary
+    from recurray_cupy.library import Library
+    from recurray_cupy.products import rounded
 
     (kernel,) = compiled(LSTMCell()).forward(keep=True, projected=False).kernels
-    library = CupyLibrary()
+    library = Library()
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for batch, units in ((2, 16),) if report.small else ((1, 512), (64, 512), (64, 2048)):
@@ -159,8 +160,8 @@ def parts(report: Report) -> None:
                 "kernel": lambda launch=launch: launch(0),
                 "product": lambda h=states[0], weight=weight, out=out: h.dot(weight, out=out),
                 "view of a step": lambda states=states: states[1],
-                "rounded to float16": lambda h=states[0]: library.rounded(h, "float16"),
-                "rounded to bfloat16": lambda h=states[0]: library.rounded(h, "bfloat16"),
+                "rounded to float16": lambda h=states[0]: rounded(library, h, "float16"),
+                "rounded to bfloat16": lambda h=states[0]: rounded(library, h, "bfloat16"),
             }.items():
                 times = microseconds(cp, part, 3 if report.small else 500)
                 yield f"B {batch}, H {units}", name, *(f"{number:.2f}" for number in times)

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import recurray_cupy.forward
 import recurray_cupy.kernel
-import recurray_cupy.layout
-import recurray_cupy.prelude
+import recurray_cupy.persistent.layout
 import recurray_numpy.buffers
 import recurray_numpy.forward
 import recurray_numpy.products
@@ -161,7 +160,7 @@ IN_C = [
     Edge("panels of one row", BLOCK, SMALL, tuple(Sizes(1, 9, n, 5) for n in (15, 16, 17, 31, 33, 127, 128, 129, 257))),
 ]
 
-FOUR = recurray_cupy.layout.FOUR
+FOUR = recurray_cupy.persistent.layout.FOUR
 ON_GPU = [
     Edge(
         "threads of a block of elements",
@@ -171,9 +170,9 @@ ON_GPU = [
     ),
     Edge(
         "threads of a row's block",
-        recurray_cupy.prelude.ROW_BLOCK,
+        recurray_cupy.kernel.ROW_BLOCK,
         DEEP,
-        tuple(Sizes(2, 2, n) for n in around(recurray_cupy.prelude.ROW_BLOCK)),
+        tuple(Sizes(2, 2, n) for n in around(recurray_cupy.kernel.ROW_BLOCK)),
     ),
     Edge("numbers read at a time", FOUR, PLAIN, tuple(Sizes(2, 3, n, n) for n in (*around(FOUR), *around(4 * FOUR)))),
     Edge("steps of a part", CupyBackend.steps_together, SMALL, steps(CupyBackend.steps_together, 2), parts=True),

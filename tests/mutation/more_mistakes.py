@@ -708,9 +708,9 @@ ANEW = [
     # The CuPy backend, its kernels as C++ on the CPU
     Mistake(
         "cupy: sums of rows without their last",
-        f"{CUPY}sum_rows.py",
-        "p < ends[k]; ++p",
-        "p + 1 < ends[k]; ++p",
+        f"{CUPY}products.py",
+        "p < {ends}[k]; ++p",
+        "p + 1 < {ends}[k]; ++p",
         ("tests/cupy_backend/test_cupy_scan.py::test_sum_rows_equals_one_hot_product",),
     ),
     Mistake(
@@ -737,8 +737,8 @@ ANEW = [
     Mistake(
         "cupy: parts in the order of time",
         f"{CUPY}forward.py",
-        "for first in reversed(firsts) if reverse else firsts:",
-        "for first in firsts:",
+        "for low in reversed(firsts) if scan.reverse else firsts:",
+        "for low in firsts:",
         HOST,
     ),
     Mistake(

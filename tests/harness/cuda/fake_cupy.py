@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from recurray_cupy.layout import Device
+from recurray_cupy.library import Device
 
 
 class CUDARuntimeError(RuntimeError):

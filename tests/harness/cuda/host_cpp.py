@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 
 from recurray_cupy.kernel import Kernel
-from recurray_cupy.launcher import Launcher
-from recurray_cupy.layout import Device, Layout
-from recurray_cupy.library import DoesNotFitError
-from recurray_cupy.rounding import rounding_kernel
+from recurray_cupy.library import Device, DoesNotFitError
+from recurray_cupy.persistent.layout import Layout
 
 HEAD = """
 #include <math.h>
@@ -223,7 +221,7 @@ static void grid_together(unsigned shared, unsigned blocks, unsigned threads, Ca
 }
 """
 
-GUARD, GUARDS = 123456.0, 8
+GUARD, GUARDS = 12345.0, 8
 
 COMPILED: dict[tuple[str, tuple[str, ...]], Any] = {}  # functions of all libraries, by text and options
 
@@ -317,7 +315,7 @@ class HostLibrary:
     def device(self) -> Device:
         return self.gpu
 
-    def laid_out(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Any:
+    def shaped(self, kernel: Kernel, dtype: str, layout: Layout, *, cooperative: bool) -> Any:
         """The compiled kernel, for a layout."""
         if layout.blocks > (self.gpu.multiprocessors if cooperative else 2**31):
             raise DoesNotFitError(f"{layout.blocks} blocks don't fit")
@@ -330,24 +328,12 @@ class HostLibrary:
 
         return launch
 
-    def repeat(self, launch: Any, starts: range) -> None:
-        for start in starts:
-            launch(start)
-
-    def rounded(self, a: Any, small: str) -> Any:
-        """Rounded, but float32 still; bfloat16 by the kernel."""
-        if small == "float16":
-            return a.astype(np.float16).astype(np.float32)
-        a = np.ascontiguousarray(a)
-        bits = np.empty(a.shape, np.uint16)
-        if a.size:
-            arrays = {"values": a, "rounded": bits}
-            options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
-            Launcher(self, rounding_kernel(), arrays, **options)(0)
-        return (bits.astype(np.uint32) << 16).view(np.float32)
+    def captured(self, work: Any) -> Any:
+        return work
 
     def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
         """The product of rounded operands."""
+        a, b = (of_bits(operand) if small == "bfloat16" else operand.astype(np.float32) for operand in (a, b))
         np.matmul(a.T if transposed == "a" else a, b.T if transposed == "b" else b, out=out)
 
     def found_fault(self) -> bool:
@@ -383,6 +369,11 @@ class HostLibrary:
         return launch
 
 
+def of_bits(bits: Any) -> Any:
+    """The numbers of bfloat16's bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 class Namespace:
     """NumPy, but what it makes empty is full of NaN, and stands between guards.
 
@@ -401,8 +392,8 @@ class Namespace:
         return getattr(np, name)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array of NaN."""
-        return self._guarded(shape, dtype, np.nan)
+        """An array of NaN, or of a number if it can have none."""
+        return self._guarded(shape, dtype, np.nan if np.dtype(dtype).kind == "f" else 77)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array of zeros."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recurray_cupy.layout import Device, _laid_out
+from recurray_cupy.library import Device
+from recurray_cupy.persistent.layout import _laid_out
 
 H200 = Device(multiprocessors=132, shared=232_448)
 LARGE = Device(multiprocessors=100, shared=10**6)

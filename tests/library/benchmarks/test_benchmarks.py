@@ -23,7 +23,7 @@ from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
 from recurray.blas import Blas
 from recurray.command_line import main, options
-from recurray_cupy.layout import Device
+from recurray_cupy.library import Device
 
 TINY = Problem(3, 5, 4, 6)
 FAST = Budget(repeats=2, seconds=600.0, block=1e-4, pause=0.0)

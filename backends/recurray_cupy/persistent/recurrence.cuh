@@ -1,14 +1,8 @@
-"""The CUDA C++ of the kernels that make the recurrent product themselves, besides what is in `prelude`.
+// What the kernels call that make the recurrent product themselves. THREADS is how many a block has.
+//
+// What only a GPU has (order between blocks, loads past the first-level cache, a clock) stands between `#ifndef HOST`
+// and `#endif`; the tests put threads and atomics of C++ in its place.
 
-What only a GPU has (order between blocks, loads past the first-level cache, a clock) stands between ``#ifndef HOST``
-and ``#endif``; the tests put threads and atomics of C++ in its place.
-"""
-
-from __future__ import annotations
-
-from recurray_cupy.tensor_core_text import tensor_core_text
-
-TEXT = """
 #ifndef HOST
 extern __shared__ float4 shared_memory[];
 #define PATIENCE 20000000000LL  // clocks, some ten seconds
@@ -135,10 +129,3 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
         }
     }
 }
-"""
-
-
-def recurrence_prelude(threads: int, small: str) -> str:
-    """Return what stands ahead of a kernel that makes the product itself, in blocks of so many threads."""
-    tensor_cores = tensor_core_text(small) if small else ""
-    return f"constexpr int THREADS = {threads};\n{TEXT}{tensor_cores}"

@@ -1,26 +1,26 @@
-"""The CUDA C++ of the recurrent product on tensor cores, see `recurray_cupy.tensor_cores`."""
+// The recurrent product on tensor cores. TYPE is that of the operands, f16 or bf16.
 
-from __future__ import annotations
+#define NAME_OF(type) #type
+#define NAMED(type) NAME_OF(type)
 
-NAMES = {"float16": "f16", "bfloat16": "bf16"}  # of the types, in the instructions
-
-# What only a GPU has; the tests have the same for a CPU. `a` comes first in memory, in the low half of the word.
-TEXT = """
+// What only a GPU has; the tests have the same for a CPU. `a` comes first in memory, in the low half of the word.
 #ifndef HOST
 __device__ inline unsigned rounded(float a, float b) {
     unsigned word;
-    asm("cvt.rn.TYPEx2.f32 %0, %1, %2;" : "=r"(word) : "f"(b), "f"(a));
+    asm("cvt.rn." NAMED(TYPE) "x2.f32 %0, %1, %2;" : "=r"(word) : "f"(b), "f"(a));
     return word;
 }
 __device__ inline void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.TYPE.TYPE.f32 "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAMED(TYPE) "." NAMED(TYPE) ".f32 "
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #else
-HOST_TENSOR_CORES(TYPE)
+#define HOST_OF(type) HOST_TENSOR_CORES(type)
+HOST_OF(TYPE)
 #endif
+#undef TYPE
 
 // As `load_operand`, but rounded; `count` words of a row, from the word `low` on. Past the depth there are zeros.
 __device__ inline void load_rounded(unsigned* operand, int stride, const real* source, const real* factors,
@@ -81,9 +81,3 @@ __device__ inline void multiply_rounded(float (&sums)[TILES][4], const unsigned*
         }
     }
 }
-"""
-
-
-def tensor_core_text(small: str) -> str:
-    """Return what stands ahead of a kernel with operands of ``small``, "float16" or "bfloat16"."""
-    return TEXT.replace("TYPE", NAMES[small])

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from recurray_cupy.library import Device
+
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
 TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
 TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
@@ -22,30 +24,6 @@ FETCH = 27  # and of the operand, which all read at the same time, and each numb
 HOST_PRODUCT, HOST_LAUNCH = 18_000, 9_000  # clocks that the host takes to queue a product of CuPy's, and a kernel
 LAUNCHED = 3_500  # that it takes until two launches have begun, one after another
 FLAG = 4  # numbers' room for what the threads of a block tell each other
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a layout depends on of a GPU.
-
-    Attributes
-    ----------
-    multiprocessors : int
-    shared : int
-        Bytes of shared memory that a block may have.
-    threads : int
-        Threads of a block.
-    cooperative : bool
-        Whether the blocks of a launch may wait for each other.
-    tensor_cores : bool
-        Whether it has those that the kernels use.
-    """
-
-    multiprocessors: int
-    shared: int
-    threads: int = 256
-    cooperative: bool = True
-    tensor_cores: bool = True
 
 
 @dataclass(frozen=True)

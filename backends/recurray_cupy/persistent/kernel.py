@@ -1,0 +1,513 @@
+"""Kernels that make the recurrent product as well as the cell's step, for one step or for all.
+
+The blocks of a launch divide the units and the rows of the batch among them; see `recurray_cupy.persistent.layout`. A
+block reads the weights that lead to its units into shared memory, or as many as there is room for. Then, step after
+step:
+
+    early     what doesn't depend on the step before is read
+    wait      until the other blocks with the same rows have written what the product is with
+    product   each thread adds up some sums over a slice of the depth, chunk by chunk, reading the weights that aren't
+              there yet; the slices' sums are added up
+    cell      the recorded program, each thread for elements of its own
+    arrive    the block says that it has written its part
+
+With one step in a launch nothing waits, and the kernel is otherwise the same. What blocks hand each other goes through
+the arrays of the whole sequence, a part for each step, so that nothing is written to twice. If a block waits in vain,
+which is a fault, all that it computes from then on is NaN, and `fault` is set.
+
+`part` of the sums, `depth` of a sum, the fours that a depth is read in: see `recurray_cupy.persistent.layout.Work`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from recurray.cells.cell import Cell
+from recurray.program import MEAN
+from recurray_cupy.compiled import compiled
+from recurray_cupy.forward_step import SUMS, state_array
+from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
+from recurray_cupy.kernels import LENGTH, either, indented
+from recurray_cupy.persistent.layout import Work
+from recurray_cupy.segments import Segments
+from recurray_cupy.step import (
+    MASK,
+    Array,
+    CarriedValue,
+    Expression,
+    Load,
+    Masked,
+    Place,
+    Step,
+    Total,
+)
+
+# The arguments of these kernels besides those of every kernel: the layout, and
+#   skip           the step that has no product, -1 if there is none
+INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
+
+TYPES = {"float16": "f16", "bfloat16": "bf16"}  # of rounded operands, in the instructions
+
+WEIGHT, ARRIVALS, FAULT = Array("weight"), Array("arrivals", "unsigned"), Array("fault", "int")
+EARLY, KEPT = Array("early", own=True), Array("kept", own=True)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The recurrent product, as a kernel has to make it.
+
+    Attributes
+    ----------
+    parts : int
+        Sums for each unit.
+    gates : int
+        By what the units are multiplied to give the depth.
+    operand : Place
+        A number of the operand at the step t: of the row `first_row`, the first of the depth.
+    masked : bool
+        Whether the operand is multiplied by the mask.
+    weight : callable
+        From an offset j to the place of a weight: for the part p of the unit u, the number k + j of the depth.
+    units_together : bool
+        Whether a weight's neighbours are those of other units, rather than of the same depth.
+    """
+
+    parts: int
+    gates: int
+    operand: Place
+    masked: bool
+    weight: Callable[[int], Place]
+    units_together: bool
+
+
+def forward_product(cell: Cell) -> Product:
+    """Return the output before the step, times the weights."""
+    return Product(
+        parts=len(cell.outer_gates),
+        gates=1,
+        operand=Place(state_array("h"), "(long long)(t + reverse) * n + (long long)first_row * depth", ""),
+        masked=True,
+        weight=lambda j: Place(WEIGHT, f"((long long)p * units + u) * depth + k + {j}", ""),
+        units_together=False,
+    )
+
+
+def backward_product(cell: Cell, *, shared: bool) -> Product:
+    """Return the gates' gradients of the step that came after, times the weights."""
+    return Product(
+        parts=1,
+        gates=len(cell.outer_gates),
+        operand=Place(
+            Array("dx_gates" if shared else "dh_gates"),
+            "((long long)(t + 1 - 2 * reverse) * batch + first_row) * depth",
+            "",
+        ),
+        masked=False,
+        weight=lambda j: Place(WEIGHT, f"(long long)(k + {j}) * units + u", ""),
+        units_together=True,
+    )
+
+
+@lru_cache(maxsize=1024)
+def why_not(cell: Cell, *, projected: bool) -> str | None:
+    """Return why kernels can't make a cell's recurrent product themselves; None if they can."""
+    if not cell.outer_gates:
+        return "it has no product with the output before"
+    if cell.inner_gates:
+        return "it has a product amid the step"
+    if projected:
+        return "its output is projected"
+    recording = compiled(cell).recording
+    programs = recording.step, recording.step_backward
+    if any(value.operation == MEAN for program in programs for value in program.values):
+        return "it takes means over the units"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def recurrence_of(cell: Cell, *, keep: bool | None, small: str = "") -> Recurrence:
+    """Return a step and its product, in one kernel: forward, keeping every step or not, or backward for None.
+
+    ``small`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
+    """
+    texts = compiled(cell)
+    if keep is None:
+        step, product = texts.backward_step(whole=True), backward_product(cell, shared=texts.shares_gradients)
+    else:
+        step, product = texts.forward_step(keep=keep, whole=True), forward_product(cell)
+    return TensorCoreRecurrence(step, product, small=small) if small else Recurrence(step, product)
+
+
+class Recurrence:
+    """A step and its product, to be written as a kernel.
+
+    Parameters
+    ----------
+    step : Step
+        Without means, and without a product amid it.
+    product : Product
+
+    Attributes
+    ----------
+    early : dict of Expression to Place
+        What is read ahead of the product, and where it is kept until the cell's turn.
+    small : str
+        The type of the product's operands in shared memory, if it isn't that of the arrays; else empty.
+    """
+
+    small = ""
+
+    def __init__(self, step: Step, product: Product) -> None:
+        self.product = product
+        self.early: dict[Expression, Place] = {}
+        needed = step.program.needed(step.results())
+        inputs = {k: self._divided(each) if k in needed else each for k, each in step.inputs.items()}
+        self.step = replace(step, inputs=inputs)
+        self.segments = Segments(self.step)
+        self._kernels: dict[tuple[tuple[int, int], int], Kernel] = {}
+
+    def _divided(self, expression: Expression) -> Expression:
+        """Keep what can be read ahead of the product; carried numbers and the product's sums are there later."""
+        terms = expression.terms if isinstance(expression, Total) else (expression,)
+        late = tuple(term for term in terms if _is_late(term))
+        early = tuple(term for term in terms if not _is_late(term))
+        if not early:
+            return expression
+        whole = early[0] if len(early) == 1 else Total(early)
+        kept = Load(self.early.setdefault(whole, Place(EARLY, f"{len(self.early)} * elements + el", "")))
+        return Total((*late, kept)) if late else kept
+
+    def work(self, batch: int, units: int, itemsize: int) -> Work:
+        """What a step is, for a layout to be chosen."""
+        product = self.product
+        depth, carried = product.gates * units, len(self.step.carried)
+        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.small))
+
+    def kernel(self, tile: tuple[int, int], threads: int) -> Kernel:
+        """The kernel for a tile and a number of threads of a block."""
+        key = tile, threads
+        if key not in self._kernels:
+            self._kernels[key] = self._write(tile, threads)
+        return self._kernels[key]
+
+    def _ahead(self, threads: int) -> str:
+        """The fixed text that the kernel calls."""
+        return f"constexpr int THREADS = {threads};\n{fixed_text('recurrence.cuh', __package__)}"
+
+    def _write(self, tile: tuple[int, int], threads: int) -> Kernel:
+        body = Body()
+        carried = [
+            (each, Place(KEPT, f"{k} * elements + el", "")) for k, each in enumerate(self.step.carried)
+        ]  # and where it is kept
+
+        def keep() -> list[str]:
+            return [f"{body.store(kept)} = {body.text(each.load)};" for each, kept in carried]
+
+        def hand_on() -> list[str]:
+            return [f"{body.store(each.store)} = {body.load(kept)};" for each, kept in carried if not each.each_step]
+
+        lines = [
+            *self._shared(tile),
+            *self._read_weights(body),
+            *_for_each_element(body, keep, "start"),
+            "bool failed = false;",
+            "int t = start;",
+            f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
+            *indented(
+                [
+                    *_for_each_element(body, lambda: self._read_early(body)),
+                    *_wait(body),
+                    *self._multiply(body, tile),
+                    *(["__syncthreads();"] if self.product.parts > 1 else []),  # else a thread reads its own sums alone
+                    *_for_each_element(body, lambda: self._cell(body, [kept for _, kept in carried])),
+                    "__syncthreads();",
+                    "if (unit_groups > 1 && step + 1 < steps && threadIdx.x == 0)",
+                    f"    release_one(&{body.store(_OF_ROWS)});",
+                ]
+            ),
+            "}",
+            *_for_each_element(body, hand_on),
+        ]
+        name = f"{self.step.name}_by_{tile[0]}_{tile[1]}"
+        return Kernel(name, tuple(lines), body.arguments(*INTEGERS), threads=threads, ahead=self._ahead(threads))
+
+    def _shared(self, tile: tuple[int, int]) -> list[str]:
+        """Which units and rows the block has, where its arrays are, and which sums the thread has."""
+        parts, gates = self.product.parts, self.product.gates
+        return [
+            "const long long n = (long long)batch * units;",
+            "const int unit_groups = (units + block_units - 1) / block_units, row_group = blockIdx.x / unit_groups;",
+            "const int first_unit = (blockIdx.x - row_group * unit_groups) * block_units;",
+            "const int first_row = row_group * block_rows, own_rows = least(block_rows, batch - first_row);",
+            f"const int depth = {gates} * units;",
+            f"const int rows = {parts} * block_units, elements = block_units * block_rows;",
+            *self._sums(tile),
+            "real* partial = (real*)operand;  // (slices, block_rows, rows)",
+            "real* gates = partial + area;  // (block_rows, parts, block_units)",
+            "real* early = gates + rows * block_rows;  // (early, block_rows, block_units)",
+            f"real* kept = early + {len(self.early)} * elements;  // (carried, block_rows, block_units)",
+            f"int* gave_up = (int*)(kept + {len(self.step.carried)} * elements);",
+        ]
+
+    def _sums(self, tile: tuple[int, int]) -> list[str]:
+        """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
+        return [
+            "const int depth4 = (depth + 3) / 4;",
+            "const int stride = resident | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
+            "Four* weights = (Four*)shared_memory;  // (rows, stride)",
+            "Four* staged = weights + rows * stride;  // (rows, chunk_stride) if not all weights are resident",
+            "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);",
+            f"const int rows_apart = (rows + {tile[0] - 1}) / {tile[0]};",
+            f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
+            "const int slice = threadIdx.x / (rows_apart * columns_apart);",
+            "const int column = (threadIdx.x - slice * rows_apart * columns_apart) / rows_apart;",
+            "const int row = threadIdx.x % rows_apart;",
+        ]
+
+    def _weights(self, body: Body, count: int) -> list[str]:
+        """Weights side by side, zeros past the depth."""
+        places = [body.load(self.product.weight(j)) for j in range(count)]
+        return [f"inside && k + {j} < depth ? {place} : (real)0" for j, place in enumerate(places)]
+
+    def _read_weights(self, body: Body) -> list[str]:
+        reads, first = self._weights(body, 4), body.load(self.product.weight(0))
+        fours = [
+            "        if (in_fours && inside) {",
+            f"            to[r * stride + j] = *(const Four*)&{first};",
+            "            continue;",
+            "        }",
+        ]
+        if self.product.units_together:
+            aligned, fours = [], []
+        else:  # a weight's array may be a part of a larger one, which begins anywhere
+            aligned = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % sizeof(Four) == 0;"]
+        return [
+            *aligned,
+            "auto read_weights = [&](Four* to, int stride, int low, int count) {",
+            "#pragma unroll 4",
+            "    for (int i = threadIdx.x; i < rows * count; i += THREADS) {",
+            *indented(self._which_weight("rows", "4")),
+            *fours,
+            f"        to[r * stride + j] = Four{{{reads[0]},",
+            *(f"                                  {read}," for read in reads[1:3]),
+            f"                                  {reads[3]}}};",
+            "    }",
+            "};",
+            "read_weights(weights, stride, 0, resident);",
+        ]
+
+    def _which_weight(self, rows: str, width: str) -> list[str]:
+        """Find what a thread is to read, the i-th of ``rows`` times ``count``, so that neighbours read side by side."""
+        order = (f"i % {rows}", f"i / {rows}") if self.product.units_together else ("i / count", "i % count")
+        place = f"    const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
+        unit = "    const int u = first_unit + r % block_units, p = r / block_units;"
+        return [place, unit, "    const bool inside = u < units && r < rows;", "    (void)p;"]
+
+    def _read_early(self, body: Body) -> list[str]:
+        return [
+            f"if ({body.array(LENGTHS)} && t >= lengths[b]) continue;",
+            *(f"{body.store(place)} = {body.text(expression)};" for expression, place in self.early.items()),
+        ]
+
+    def _multiply(self, body: Body, tile: tuple[int, int]) -> list[str]:
+        operand, factors = body.load(self.product.operand), "(const real*)0"
+        if self.product.masked:
+            factors = f"mask ? &{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))} : {factors}"
+        return [
+            "if (t == skip || failed) {",
+            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS)",
+            f"        gates[i] = failed ? {literal(float('nan'))} : (real)0;",
+            "} else {",
+            *self._add_up(tile, operand, factors),
+            "    __syncthreads();",
+            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS) {",
+            "        real total = 0;",
+            "        for (int s = 0; s < slices; ++s) total += partial[s * rows * block_rows + i];",
+            "        gates[i] = total;",
+            "    }",
+            "}",
+        ]
+
+    def _add_up(self, tile: tuple[int, int], operand: str, factors: str) -> list[str]:
+        """Each thread's sums over its slice, into `partial`."""
+        return [
+            f"    real sums[{tile[0]}][{tile[1]}] = {{}};",
+            "    for (int low = 0; low < depth4; low += chunk) {",
+            "        const int count = least(chunk, depth4 - low);",
+            "        if (low) __syncthreads();  // what was here has been read",
+            f"        load_operand(operand, chunk_stride, &{operand},",
+            f"                     {factors}, own_rows, depth, low, count);",
+            *_staging(1),
+            "        if (slice < slices)",
+            "            multiply(sums, here, here_stride, row, rows_apart, rows,",
+            "                     operand, chunk_stride, column, columns_apart, own_rows, slice, slices, count);",
+            "    }",
+            "    __syncthreads();",
+            "    if (slice < slices) {",
+            "#pragma unroll",
+            f"        for (int i = 0; i < {tile[0]}; ++i) {{",
+            "#pragma unroll",
+            f"            for (int j = 0; j < {tile[1]}; ++j) {{",
+            "                const int r = row + i * rows_apart, c = column + j * columns_apart;",
+            "                if (r >= rows || c >= block_rows) continue;",
+            "                partial[(slice * block_rows + c) * rows + r] = sums[i][j];",
+            "            }",
+            "        }",
+            "    }",
+        ]
+
+    def _cell(self, body: Body, kept: list[Place]) -> list[str]:
+        step, before = self.step, []
+        body.array(LENGTHS)
+        for each, place in zip(step.carried, kept, strict=True):
+            more = f" + {body.text(each.through)}" if each.through else ""
+            before.append(f"real {each.name} = {body.load(place)}{more};")
+        valid = self.segments.compute(0, body)
+        valid += [f"{body.store(each.place)} += {variable(each.value)};" for each in step.sums]
+        valid += [f"{each.name} = {variable(each.value)};" for each in step.carried]
+        lines = [
+            LENGTH,
+            *before,
+            *either(valid, self.segments.pad(0, body)),
+            *(f"{body.store(each.store)} = {each.name};" for each in step.carried if each.each_step),
+            *(f"{body.store(place)} = {each.name};" for each, place in zip(step.carried, kept, strict=True)),
+        ]
+        if "g" in body.needs:
+            parts = self.product.parts
+            lines.insert(0, f"const int g = (el / block_units * {parts}) * block_units + el % block_units;")
+        return lines
+
+
+class TensorCoreRecurrence(Recurrence):
+    """A `Recurrence` whose product is on tensor cores: operands in float16 or bfloat16, sums in float32.
+
+    All arrays of the kernel are float32; its copies of the weights and of the operand in shared memory are rounded, two
+    numbers to a word. A warp, 32 threads, multiplies tiles of 16 rows of the weights by 8 rows of the batch, 16
+    products for each sum at a time, by the instruction mma.m16n8k16. It needs compute capability 8.0. A tile of the
+    kernel is of 16 rows of the weights and 8, 16, ... of the batch.
+
+    Which thread has which numbers of a tile, with g = lane / 4 and t = lane % 4:
+
+        of the weights, row by depth   (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), each and its right neighbour
+        of the operand, row by depth   (g, 2t), (g, 2t + 8), each and its right neighbour
+        of the sums, row by row        (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
+
+    Parameters
+    ----------
+    step, product
+        See `Recurrence`.
+    small : str
+        "float16" or "bfloat16".
+    """
+
+    def __init__(self, step: Step, product: Product, *, small: str) -> None:
+        super().__init__(step, product)
+        self.small = small
+
+    def _ahead(self, threads: int) -> str:
+        more = fixed_text("tensor_cores.cuh", __package__)
+        return f"{super()._ahead(threads)}\n#define TYPE {TYPES[self.small]}\n{more}"
+
+    def _sums(self, tile: tuple[int, int]) -> list[str]:
+        return [
+            f"const int row_tiles = (rows + 15) / 16, column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
+            "const int depth16 = (depth + 15) / 16;  // a chunk is of so many, too",
+            "const int stride = 8 * resident + 4, chunk_stride = 8 * chunk + 4;  // the 32 threads' banks differ",
+            "const int places = row_tiles * column_tiles, warp = threadIdx.x / 32, slice = warp / places;",
+            "const int column = (warp % places) / row_tiles, row = warp % row_tiles;",
+            "unsigned* weights = (unsigned*)shared_memory;  // (row_tiles * 16, stride)",
+            "unsigned* staged = weights + row_tiles * 16 * stride;  // the like, if not all weights are resident",
+            "unsigned* operand = staged + (resident < depth16 ? row_tiles * 16 * chunk_stride : 0);",
+        ]
+
+    def _read_weights(self, body: Body) -> list[str]:
+        first, second = self._weights(body, 2)
+        return [
+            "auto read_weights = [&](unsigned* to, int stride, int low16, int count16) {",
+            "    const int low = 8 * low16, count = 8 * count16;",
+            "#pragma unroll 4",
+            "    for (int i = threadIdx.x; i < row_tiles * 16 * count; i += THREADS) {",
+            *indented(self._which_weight("(row_tiles * 16)", "2")),
+            f"        to[r * stride + j] = rounded({first},",
+            f"                                     {second});",
+            "    }",
+            "};",
+            "read_weights(weights, stride, 0, resident);",
+        ]
+
+    def _add_up(self, tile: tuple[int, int], operand: str, factors: str) -> list[str]:
+        return [
+            f"    float sums[{tile[1] // 8}][4] = {{}};",
+            "    for (int low = 0; low < depth16; low += chunk) {",
+            "        const int count = least(chunk, depth16 - low);",
+            "        if (low) __syncthreads();  // what was here has been read",
+            f"        load_rounded(operand, chunk_stride, &{operand},",
+            f"                     {factors}, own_rows, depth, 8 * low, 8 * count);",
+            *_staging(8),
+            "        if (slice < slices)",
+            "            multiply_rounded(sums, here + 16 * row * here_stride, here_stride,",
+            f"                             operand, chunk_stride, {tile[1]} * column, own_rows, slice, slices, count);",
+            "    }",
+            "    __syncthreads();",
+            "    if (slice < slices) {",
+            "#pragma unroll",
+            f"        for (int j = 0; j < {tile[1] // 8}; ++j) {{",
+            "#pragma unroll",
+            "            for (int i = 0; i < 4; ++i) {",
+            "                const int lane = threadIdx.x % 32, r = 16 * row + lane / 4 + i / 2 * 8;",
+            f"                const int c = {tile[1]} * column + 8 * j + lane % 4 * 2 + i % 2;",
+            "                if (r >= rows || c >= block_rows) continue;",
+            "                partial[(slice * block_rows + c) * rows + r] = sums[j][i];",
+            "            }",
+            "        }",
+            "    }",
+        ]
+
+
+_OF_ROWS = Place(ARRIVALS, "32 * row_group", "")  # the counter of the blocks with the same rows
+
+
+def _is_late(term: Expression) -> bool:
+    return isinstance(term, CarriedValue) or (isinstance(term, Load | Masked) and term.place.array == SUMS)
+
+
+def _staging(width: int) -> list[str]:
+    """Bring the weights of a chunk, of which each unit of the depth takes ``width``, to where they are then read."""
+    return [
+        "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
+        "        if (!resides) read_weights(staged, chunk_stride, low, count);",
+        "        __syncthreads();",
+        f"        const auto* here = resides ? weights + {width} * low : staged;",
+        "        const int here_stride = resides ? stride : chunk_stride;",
+    ]
+
+
+def _wait(body: Body) -> list[str]:
+    """Have the first of the block's threads wait, and tell the others."""
+    arrivals, fault = body.store(_OF_ROWS), body.store(Place(FAULT, "0", ""))
+    return [
+        "if (step && unit_groups > 1 && !failed) {",
+        "    if (threadIdx.x == 0)",
+        f"        *gave_up = !wait_for(&{arrivals}, (unsigned)step * unit_groups, &{fault});",
+        "    __syncthreads();",
+        "    failed = *gave_up;",
+        "}",
+    ]
+
+
+def _for_each_element(body: Body, write: Callable[[], list[str]], now: str = "t") -> list[str]:
+    """Write a loop over a thread's elements, at the step ``now``."""
+    before, body.needs = body.needs, set()
+    lines = write()
+    element = ["const long long e = (long long)b * units + u;"] if "e" in body.needs else []
+    if now != "t" and "t" in body.needs:
+        element.append(f"const int t = {now};")
+    body.needs = before
+    head = [
+        "for (int el = threadIdx.x; el < elements; el += THREADS) {",
+        "    const int u = first_unit + el % block_units, b = first_row + el / block_units;",
+        "    if (u >= units || b >= batch) continue;",
+    ]
+    return [*head, *indented([*element, *lines]), "}"] if lines else []
