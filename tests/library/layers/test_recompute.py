@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
 from typing import Any
 
@@ -85,6 +86,23 @@ def test_every_layer_has_it_on_every_backend(kind: Any, backend: Backend) -> Non
     )
     for name, value in plain.items():
         assert_close(backend, backend.asarray(again[name]), value, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("every", [None, 100])
+@pytest.mark.parametrize("steps", [40, 600])  # in one chunk and in several
+@pytest.mark.parametrize("platform", here("numpy", "native", "reference", "cupy"))
+def test_a_cache_can_be_pickled(platform: str, steps: int, every: int | None) -> None:
+    """Whichever scan has made it, it goes backward by itself, and its copy to the same bits."""
+    backend = obtain(platform)
+    layer = rr.LSTM(2, 3, num_layers=2, bidirectional=True, recompute=every, backend=backend, seed=0)
+    x = backend.asarray(np.random.default_rng(0).standard_normal((3, steps, 2)), "float32")
+    y, _, cache = layer.forward(x, lengths=[steps, 0, 17])
+    dx, _, grads = layer.backward(cache, y)
+    again, _, grads_again = layer.backward(pickle.loads(pickle.dumps(cache)), y)
+    for name, value in {"dx": dx, **grads}.items():
+        np.testing.assert_array_equal(
+            backend.to_numpy({"dx": again, **grads_again}[name]), backend.to_numpy(value), err_msg=name
+        )
 
 
 def test_projection_and_recurrent_dropout() -> None:
