@@ -264,6 +264,7 @@ def test_importing_and_using_numpy_imports_no_other_library() -> None:
 # Namespaces -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", here("reference", "array-api-strict", "device1", "torch", "jax"), indirect=True)
 def test_a_namespace_is_the_reference_path(backend: Backend) -> None:
     """Asked for twice, it is one backend."""
     again = rr.get_backend(backend.xp, backend.device)
