@@ -15,8 +15,7 @@ from recurray.cells.cell import Draws
 from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
 from recurray_numpy.calls import FLAG, ROW, Kind, bounds, quietly
-from recurray_numpy.forward_loop import forward_loop
-from recurray_numpy.gate_order import order_of
+from recurray_numpy.forward_loop import Forward
 from recurray_numpy.names import name_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs
@@ -27,6 +26,7 @@ TOGETHER = 64  # steps of a single row whose products with the input are one
 
 
 def run_forward(
+    code: Forward,
     prepared: Prepared,
     shared: dict[str, Any],
     x: Any,
@@ -43,16 +43,8 @@ def run_forward(
     Returns what backward reads, or without ``keep`` the output alone.
     """
     states, dtype, size, vector = prepared.cell.states, x.dtype, prepared.size, runs.vector
-    projected, masked = prepared.weights.projection is not None, mask is not None
+    projected = prepared.weights.projection is not None
     columns = () if vector else (run.rows,)
-    code = forward_loop(
-        order_of(prepared.cell),
-        training=keep,
-        vector=vector,
-        as_they_lie=prepared.as_they_lie,
-        projected=projected,
-        masked=masked,
-    )
 
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
     arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}

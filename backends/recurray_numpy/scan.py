@@ -17,6 +17,7 @@ from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.backward import numbers, run_backward
 from recurray_numpy.backward_loops import backward_loops
 from recurray_numpy.forward import TOGETHER, by_length, by_row, chunk_of, run_forward
+from recurray_numpy.forward_loop import Forward, forward_loop
 from recurray_numpy.gate_order import order_of
 from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
@@ -62,7 +63,10 @@ def forward(
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
     as_they_lie = runs.vector and steps < MANY
-    prepared = Prepared(cell, order_of(cell).gates_for(vector=runs.vector), weights, as_they_lie)
+    order, keep_all = order_of(cell), keep and not recompute
+    options = {"vector": runs.vector, "projected": weights.projection is not None, "masked": output_mask is not None}
+    code = forward_loop(order, training=keep_all, as_they_lie=as_they_lie, **options)
+    prepared = Prepared(cell, order.gates_for(vector=runs.vector), weights, as_they_lie)
     shared = weights_in_order.for_forward(prepared, vector=runs.vector)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
@@ -71,9 +75,9 @@ def forward(
     for run in runs:
         if recompute:
             kept.append({name: value.copy() for name, value in state.items()})
-        arrays = run_forward(prepared, shared, x, state, runs, run, draws, mask, keep=keep and not recompute)
+        arrays = run_forward(code, prepared, shared, x, state, runs, run, draws, mask, keep=keep_all)
         runs.write(y, run, arrays["after_h"].reshape(run.steps, -1, run.rows))
-        if keep and not recompute:
+        if keep_all:
             kept.append(arrays)
     end = tuple(by_row(state[name], runs) for name in cell.states)
     if not keep:
@@ -86,8 +90,14 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     prepared, runs, cell = cache.prepared, cache.runs, cache.prepared.cell
     check_dy(dy, (*cache.shape[:2], dend[cell.states.index("h")].shape[1]))
     size, dtype, vector = prepared.size, dy.dtype, runs.vector
-    projected, masked = prepared.weights.projection is not None, cache.output_mask is not None
-    code = backward_loops(order_of(cell), vector=vector, projected=projected, masked=masked)
+    options = {
+        "vector": vector,
+        "projected": prepared.weights.projection is not None,
+        "masked": cache.output_mask is not None,
+    }
+    order = order_of(cell)
+    code = backward_loops(order, **options)
+    code_again = forward_loop(order, training=True, as_they_lie=prepared.as_they_lie, **options)
     most = max((run.rows for run in runs), default=1)
     chunk = chunk_of(numbers(code, prepared, dy.shape[2]) * most, dtype, vector=vector)
 
@@ -99,7 +109,7 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
     for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
         if for_forward is not None:
-            arrays = _again(cache, for_forward, run, arrays)
+            arrays = _again(code_again, cache, for_forward, run, arrays)
         run_backward(
             code,
             prepared,
@@ -124,9 +134,11 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
 
 
-def _again(cache: ScanCache, weights: dict[str, Any], run: Run, before: dict[str, Any]) -> dict[str, Any]:
+def _again(
+    code: Forward, cache: ScanCache, weights: dict[str, Any], run: Run, before: dict[str, Any]
+) -> dict[str, Any]:
     """Compute a run once more from the states before it, and return what backward reads."""
     state = {name: value.copy() for name, value in before.items()}
     return run_forward(
-        cache.prepared, weights, cache.x, state, cache.runs, run, cache.draws, cache.output_mask, keep=True
+        code, cache.prepared, weights, cache.x, state, cache.runs, run, cache.draws, cache.output_mask, keep=True
     )
