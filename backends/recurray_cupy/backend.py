@@ -15,7 +15,7 @@ from recurray.cells.cell import Cell, Weights
 from recurray.program import RecordingError
 from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
-from recurray_cupy.compiled import compiled
+from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.kernel import REALS
 from recurray_cupy.library import CompilationError, KernelError, Library
@@ -170,8 +170,8 @@ class CupyBackend(Backend):
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
         dtype, projected = str(x.dtype), weights.projection is not None
-        keep, small = options.get("keep", True), self._small(dtype)
-        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, keep, small)
+        way, small = Way.TRAINING if options.get("keep", True) else Way.INFERENCE, self._small(dtype)
+        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, way, small)
 
         def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
             if strategy == REFERENCE:
@@ -196,7 +196,7 @@ class CupyBackend(Backend):
     def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
         dtype, projected = str(dy.dtype), cache.weights.projection is not None
-        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, None, self._small(dtype))
+        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, Way.BACKWARD, self._small(dtype))
 
         def run(strategy: str) -> Gradients:
             self._compile(call, strategy)
@@ -208,8 +208,8 @@ class CupyBackend(Backend):
     def strategy_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
-            keep = None if backward else True
-            return self._strategies(Call(cell, dtype, (1, batch), units, False, keep, self._small(dtype)))[0]
+            way = Way.BACKWARD if backward else Way.TRAINING
+            return self._strategies(Call(cell, dtype, (1, batch), units, False, way, self._small(dtype)))[0]
 
     def describe(self) -> str:
         """Where this backend works, and by which strategies."""
@@ -256,8 +256,8 @@ class CupyBackend(Backend):
     def _compile(self, call: Call, strategy: str) -> None:
         """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
         prepare(self.library, strategy, call)
-        if call.keep is not None:
-            for kernel in compiled(call.cell).kernels(keep=call.keep, projected=call.projected):
+        if call.way is not Way.BACKWARD:
+            for kernel in compiled(call.cell).kernels(keep=call.way is Way.TRAINING, projected=call.projected):
                 self.library.function(kernel, call.dtype)
 
     def _warn(self, call: Call, how: str, why: Any) -> None:

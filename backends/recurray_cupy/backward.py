@@ -11,7 +11,7 @@ from recurray.arrays import sum_over_rows
 from recurray.cells.cell import Cell, Weights
 from recurray.scan import check_dy
 from recurray_cupy.backward_step import params_of
-from recurray_cupy.compiled import Compiled, compiled
+from recurray_cupy.compiled import Compiled, Way, compiled
 from recurray_cupy.forward import Scan, ScanCache
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
@@ -77,7 +77,7 @@ def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
         scan.library,
         scan.texts.cell,
         scan.arrays | {"weight": outer},
-        keep=None,
+        way=Way.BACKWARD,
         small=products.small,
         units=scan.prepared.size,
         start=0 if scan.reverse else last,

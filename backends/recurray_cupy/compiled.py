@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from recurray.cells.cell import Cell
@@ -44,6 +45,14 @@ def write(step: Step) -> Launches:
             (s,) = launch
             kernels.append(element_kernel(name, segments, s))
     return Launches(tuple(kernels), len(segments.work), len(segments.work_rows))
+
+
+class Way(Enum):
+    """Which way through time the steps go, and what of them is kept."""
+
+    INFERENCE = "forward, keeping nothing"
+    TRAINING = "forward, keeping every step"
+    BACKWARD = "backward"
 
 
 class Compiled:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurray.cells.cell import Cell, Draws, Weights
-from recurray_cupy.compiled import Compiled, compiled
+from recurray_cupy.compiled import Compiled, Way, compiled
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
 from recurray_cupy.products import Prepared, Products, prepare
@@ -150,7 +150,7 @@ def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
         scan.library,
         scan.texts.cell,
         scan.arrays | {"weight": scan.prepared.outer},
-        keep=scan.keep,
+        way=Way.TRAINING if scan.keep else Way.INFERENCE,
         small=scan.products.small,
         units=scan.prepared.size,
         first=low,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
+from recurray_cupy.compiled import Way
 from recurray_cupy.library import Device, DoesNotFitError, Library
 from recurray_cupy.persistent import Recurrence, Whole, pays, recurrence_of, why_not
 
@@ -33,7 +34,7 @@ class Call:
     shape: tuple[int, int]  # steps and rows
     units: int
     projected: bool
-    keep: bool | None  # whether every step is kept forward; None backward
+    way: Way
     small: str  # what the products' operands are rounded to; empty if they aren't
 
     @property
@@ -41,7 +42,7 @@ class Call:
         """The step with its product; None where no kernel can make that itself, or where there are no elements."""
         if not (all(self.shape) and self.units) or why_not(self.cell, projected=self.projected) is not None:
             return None
-        return recurrence_of(self.cell, keep=self.keep, small=self.small)
+        return recurrence_of(self.cell, self.way, self.small)
 
 
 def check_strategy(strategy: str) -> str:

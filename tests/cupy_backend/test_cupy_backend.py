@@ -21,7 +21,7 @@ from harness.named_cell import NamedCell
 from harness.needs import needs_compiler
 from recurray import scan
 from recurray.cells import LSTMCell
-from recurray_cupy.compiled import compiled
+from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError, Library
 from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import layout_for
@@ -140,7 +140,7 @@ def test_kernels_are_compiled_once_for_each_device(monkeypatch):
 
 
 def laid_out(library, layout, cooperative=True):
-    recurrence = recurrence_of(LSTMCell(), keep=True)
+    recurrence = recurrence_of(LSTMCell(), Way.TRAINING)
     return library.shaped(recurrence.kernel(layout.tile, layout.threads), "float32", layout, cooperative=cooperative)
 
 
@@ -149,7 +149,7 @@ def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = Library()
     assert library.device() == TEN
-    layout = layout_for(recurrence_of(LSTMCell(), keep=True).work(3, 80, 4), TEN, resident=True)
+    layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True)
     assert 5 < layout.blocks <= 10
     launch, arguments = laid_out(library, layout), ((layout.blocks,), (256,), (1, 2))
     assert laid_out(library, layout) is launch
@@ -169,7 +169,7 @@ def test_a_launch_that_is_refused_is_left_to_another_strategy_and_a_broken_one_i
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = Library()
-    layout = layout_for(recurrence_of(LSTMCell(), keep=True).work(3, 80, 4), TEN, resident=True)
+    layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True)
     launch = laid_out(library, layout)
     for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, CUDADriverError)):
         cupy.refuses = CUDADriverError(status)

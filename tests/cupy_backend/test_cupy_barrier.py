@@ -17,6 +17,7 @@ from harness.cells import CELLS
 from harness.cuda import nvrtc
 from harness.needs import need, needs_nvrtc
 from recurray.cells import LSTMCell
+from recurray_cupy.compiled import Way
 from recurray_cupy.kernel import fixed_text
 from recurray_cupy.persistent.kernel import recurrence_of, why_not
 from recurray_cupy.persistent.layout import TILES
@@ -26,7 +27,7 @@ from recurray_cupy.persistent.layout import TILES
 def test_blocks_hand_on_what_they_wrote_by_one_fence():
     """None beside the release, which makes one; and one acquire, after the loop that waits."""
     for small in ("", "bfloat16"):
-        kernel = recurrence_of(LSTMCell(), keep=True, small=small).kernel((16, 8) if small else (1, 1), 256)
+        kernel = recurrence_of(LSTMCell(), Way.TRAINING, small=small).kernel((16, 8) if small else (1, 1), 256)
         ptx = nvrtc.ptx_of(kernel.source("float32"), "compute_90")
         assert "membar" not in ptx
         assert "fence" not in ptx
@@ -38,13 +39,13 @@ def test_blocks_hand_on_what_they_wrote_by_one_fence():
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if why_not(cell, projected=False) is None], ids=repr)
 def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
     """The biases too: after the product each would be waited for."""
-    for keep in (True, False, None):
-        text = "\n".join(recurrence_of(cell, keep=keep).kernel((1, 1), 256).lines)
+    for way in Way:
+        text = "\n".join(recurrence_of(cell, way).kernel((1, 1), 256).lines)
         ahead, waited, after = text.partition("wait_for(")
         assert waited
-        read = ("saved[", "dy[") if keep is None else ("x_gates[", "x_bias[", "h_bias[")
+        read = ("saved[", "dy[") if way is Way.BACKWARD else ("x_gates[", "x_bias[", "h_bias[")
         assert not [array for array in read if array in after]
-        assert keep is None or "h_bias[" in ahead
+        assert way is Way.BACKWARD or "h_bias[" in ahead
 
 
 @needs_nvrtc

@@ -21,6 +21,7 @@ from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import LSTMCell
 from recurray_cupy import persistent
+from recurray_cupy.compiled import Way
 from recurray_cupy.library import Device, DoesNotFitError, Library
 from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import layout_for
@@ -361,7 +362,7 @@ def test_what_does_not_fit_on_the_device_is_refused(cupy: Any, backend: Backend)
     """A layout for a larger GPU than this: the driver is asked."""
     library = Library()
     larger = replace(library.device(), multiprocessors=20 * library.device().multiprocessors)
-    recurrence = recurrence_of(LSTMCell(), keep=True)
+    recurrence = recurrence_of(LSTMCell(), Way.TRAINING)
     layout = layout_for(recurrence.work(64, 4096, 4), larger, resident=True)
     assert layout is not None
     kernel = recurrence.kernel(layout.tile, layout.threads)

@@ -27,6 +27,7 @@ from recurray import scan
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell, ZoneoutCell
 from recurray_cupy import persistent
 from recurray_cupy.backward import backward
+from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError
 from recurray_cupy.persistent import MOST, Graphs
@@ -42,7 +43,7 @@ DENSE = [cell for cell in CELLS if why_not(cell, projected=False) is None]
 
 
 def work(batch, units, *, itemsize=4, backward=False):
-    recurrence = recurrence_of(LSTMCell(), keep=None if backward else True)
+    recurrence = recurrence_of(LSTMCell(), Way.BACKWARD if backward else Way.TRAINING)
     return recurrence.work(batch, units, itemsize)
 
 
@@ -145,10 +146,10 @@ def library(tmp_path_factory):
     library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
     kernels = []
     for cell in (LSTMCell(), GRUCell()):
-        for keep, (*_, tile, threads, _, _) in itertools.product((True, False, None), SIZE_CLASSES.values()):
-            kernels.append(recurrence_of(cell, keep=keep).kernel(tile, threads))
+        for way, (*_, tile, threads, _, _) in itertools.product(Way, SIZE_CLASSES.values()):
+            kernels.append(recurrence_of(cell, way).kernel(tile, threads))
     for cell in DENSE:
-        kernels += [recurrence_of(cell, keep=keep).kernel((2, 1), 20) for keep in (True, False, None)]
+        kernels += [recurrence_of(cell, way).kernel((2, 1), 20) for way in Way]
     library.prepare(kernels, "float64")
     return library
 
@@ -261,17 +262,17 @@ class Changed:
 
 
 @needs_compiler
-@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
-def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, keep):
+@pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
+def test_blocks_that_wait_in_vain_give_nan_and_a_fault_not_a_hang(tmp_path, monkeypatch, way):
     monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL",))
     absent = Changed(host, lambda line: line.replace("release_one(", "if (blockIdx.x != 1) release_one("))
     rng = np.random.default_rng(5)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=6, size=8, ragged=False)
-    backend = backend_on(absent if keep else host)
+    backend = backend_on(absent if way is Way.TRAINING else host)
     backend.strategy = "persistent"
     y, end, cache = backend.scan_forward(LSTMCell(), weights, x, start)
-    if keep is None:
+    if way is Way.BACKWARD:
         assert np.isfinite(y).all()
         backend.library = absent
         dx, dstart, _ = cache.backward(y, end)
@@ -317,7 +318,7 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
     monkeypatch.setattr(persistent, "layout_for", forced)
     patient = HostLibrary(tmp_path, gpu=LARGE)
     host = HostLibrary(tmp_path, gpu=LARGE, options=("-DPATIENCE=300000000LL", "-Wno-unused"))
-    kernels = [recurrence_of(LSTMCell(), keep=keep).kernel((2, 1), 16) for keep in (True, False, None)]
+    kernels = [recurrence_of(LSTMCell(), way).kernel((2, 1), 16) for way in Way]
 
     def changed(kernel, old, new):
         return replace(kernel, lines=tuple(line.replace(old, new) for line in kernel.lines))
@@ -358,19 +359,30 @@ int main() {
 """
 
 
-def race_kernel(keep, small):
+def race_kernel(way, small):
     """A kernel of the LSTM for few threads."""
-    return recurrence_of(LSTMCell(), keep=keep, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
+    return recurrence_of(LSTMCell(), way, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
 
 
-def race_program(keep, small, lines):
+def race_program(way, small, lines):
     """A program that runs it by threads: 3 groups of units, 2 groups of 2 rows, in chunks."""
-    kernel = replace(race_kernel(keep, small), lines=tuple(lines))
+    kernel = replace(race_kernel(way, small), lines=tuple(lines))
     numbers = {"block_units": "7" if small else "2", "block_rows": "2", "area": "160" if small else "64"}
-    numbers |= {"slices": "1", "chunk": "1"} if keep else {"slices": "2", "chunk": "2"}
+    numbers |= {"slices": "1", "chunk": "1"} if way is Way.TRAINING else {"slices": "2", "chunk": "2"}
     numbers["resident"] = "0" if small else numbers["chunk"]  # all other weights are read anew at each step
-    numbers |= {"skip": "T - 1" if keep is None else "-1", "batch": "B", "units": "H", "reverse": "0", "first": "0"}
-    numbers |= {"start": "T - 1" if keep is None else "0", "steps": "T", "arrivals": "arrivals", "fault": "fault"}
+    numbers |= {
+        "skip": "T - 1" if way is Way.BACKWARD else "-1",
+        "batch": "B",
+        "units": "H",
+        "reverse": "0",
+        "first": "0",
+    }
+    numbers |= {
+        "start": "T - 1" if way is Way.BACKWARD else "0",
+        "steps": "T",
+        "arrivals": "arrivals",
+        "fault": "fault",
+    }
     nothing = ("mask", "lengths")
     arrays = [a.name for a in kernel.arguments if a.is_array and a.name not in (*numbers, *nothing)]
     values = numbers | dict.fromkeys(nothing, "nullptr") | {name: name for name in arrays}
@@ -398,23 +410,23 @@ def races(folder, program, *, times, seconds):
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("small", ["", "bfloat16"])
-@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
-def test_threads_do_not_race(tmp_path, keep, small):
-    assert not races(tmp_path, race_program(keep, small, race_kernel(keep, small).lines), times=1, seconds=100)
+@pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
+def test_threads_do_not_race(tmp_path, way, small):
+    assert not races(tmp_path, race_program(way, small, race_kernel(way, small).lines), times=1, seconds=100)
 
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
-def test_a_missing_barrier_is_a_race(tmp_path, keep):
+@pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
+def test_a_missing_barrier_is_a_race(tmp_path, way):
     """Wherever one is taken out, in the block or across the grid."""
-    lines, caught = race_kernel(keep, "").lines, []
+    lines, caught = race_kernel(way, "").lines, []
     for old, new in (("__syncthreads();", ";"), ("if (step && un", "if (step < 0 && un")):
         for k, line in enumerate(lines):
             if old in line:
                 changed = [*lines[:k], line.replace(old, new), *lines[k + 1 :]]
-                caught.append(races(tmp_path, race_program(keep, "", changed), times=2, seconds=5))
-    assert len(caught) == (8 if keep else 7)
+                caught.append(races(tmp_path, race_program(way, "", changed), times=2, seconds=5))
+    assert len(caught) == (8 if way is Way.TRAINING else 7)
     assert all(caught)
 
 
@@ -434,17 +446,17 @@ def test_kernels_compile_for_gpus_without_spilling(architecture):
 @needs_nvrtc
 @pytest.mark.slow
 def test_the_other_kernels_compile_for_gpus_without_spilling():
-    compile_for_gpus(REST, "sm_80", ways=(None,))
-    compile_for_gpus(REST, "sm_90", ways=(True,))
-    compile_for_gpus([(LSTMCell(), (4, 4))], "sm_90", dtype="float64", ways=(True, False, None))
-    kernel = recurrence_of(LSTMCell(), keep=True).kernel((4, 8), 256)
+    compile_for_gpus(REST, "sm_80", ways=(Way.BACKWARD,))
+    compile_for_gpus(REST, "sm_90", ways=(Way.TRAINING,))
+    compile_for_gpus([(LSTMCell(), (4, 4))], "sm_90", dtype="float64", ways=Way)
+    kernel = recurrence_of(LSTMCell(), Way.TRAINING).kernel((4, 8), 256)
     assert nvrtc.compiled(kernel.source("float32"), "sm_90")[:4] == b"\x7fELF"  # as it stands, extern "C" and all
 
 
 @needs_nvcc
 def test_the_product_reads_what_others_wrote_past_the_first_cache(tmp_path):
     """And it has all its other operands in shared memory, read four at a time."""
-    text, _ = recurrences([(LSTMCell(), (4, 8))], ways=(True,))
+    text, _ = recurrences([(LSTMCell(), (4, 8))], ways=(Way.TRAINING,))
     nvcc(tmp_path, text, "-arch=compute_90", "--ptx", "-o", "kernels.ptx")
     ptx = (tmp_path / "kernels.ptx").read_text()
     for wanted in ("ld.relaxed.gpu.global.v4.f32", "ld.acquire.gpu", "red.release.gpu", "ld.shared.v4.f32"):

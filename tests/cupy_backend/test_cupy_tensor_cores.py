@@ -23,6 +23,7 @@ from harness.needs import needs_compiler, needs_nvrtc
 from recurray.cells import GRUCell, LSTMCell, MGUCell
 from recurray_cupy import persistent
 from recurray_cupy.backward import backward
+from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
 from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import TENSOR_TILES, layout_for
@@ -48,9 +49,9 @@ def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
     library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
     kernels = [
-        recurrence_of(cell, keep=keep, small=small).kernel(tile, threads)
+        recurrence_of(cell, way, small=small).kernel(tile, threads)
         for cell in (LSTMCell(), GRUCell())
-        for keep, small in itertools.product((True, False, None), SMALL)
+        for way, small in itertools.product(Way, SMALL)
         for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
     ]
     library.prepare(kernels, "float32")
@@ -158,9 +159,9 @@ def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
 # Layouts and the backend ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keep", [True, None], ids=["forward", "backward"])
-def test_layouts_cover_everything_and_fit(keep):
-    recurrence, found = recurrence_of(LSTMCell(), keep=keep, small="bfloat16"), 0
+@pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
+def test_layouts_cover_everything_and_fit(way):
+    recurrence, found = recurrence_of(LSTMCell(), way, small="bfloat16"), 0
     for batch, units in itertools.product([1, 9, 64, 256], [1, 50, 128, 500, 1024, 1500]):
         work = recurrence.work(batch, units, 4)
         layout = layout_for(work, H200, resident=True)
@@ -222,4 +223,6 @@ def test_kernels_compile_for_gpus_without_spilling(architecture):
     tile = TENSOR_TILES[1]
     compile_for_gpus([(LSTMCell(), tile), (GRUCell(), tile)], architecture, small="bfloat16")
     if architecture == "sm_90":
-        compile_for_gpus([(LSTMCell(), tile) for tile in TENSOR_TILES], architecture, small="float16", ways=(True,))
+        compile_for_gpus(
+            [(LSTMCell(), tile) for tile in TENSOR_TILES], architecture, small="float16", ways=(Way.TRAINING,)
+        )

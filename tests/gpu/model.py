@@ -22,6 +22,7 @@ if __name__ == "__main__":  # a checkout that needn't be installed
 from gpu.verdict import target
 from recurray.cells import LSTMCell
 from recurray_cupy import persistent
+from recurray_cupy.compiled import Way
 from recurray_cupy.library import Device
 from recurray_cupy.persistent.layout import FOUR, LAUNCHED, Layout, Work, clocks_by_library, layout_for
 from recurray_cupy.step import Given, Load, parts_of
@@ -86,7 +87,7 @@ class Counts:
 def recurrence_of(dtype: str, *, backward: bool) -> persistent.Recurrence:
     """The step of a layer in training."""
     small = "" if dtype == "float32" else dtype
-    return persistent.recurrence_of(LSTMCell(), keep=None if backward else True, small=small)
+    return persistent.recurrence_of(LSTMCell(), Way.BACKWARD if backward else Way.TRAINING, small=small)
 
 
 def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from recurray.cells.cell import Cell
+from recurray_cupy.compiled import Way
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
@@ -67,7 +68,7 @@ class Whole:
         cell: Cell,
         arrays: dict[str, Any],
         *,
-        keep: bool | None,
+        way: Way,
         small: str,
         dtype: str,
         batch: int,
@@ -86,14 +87,14 @@ class Whole:
         cell : Cell
         arrays : dict
             By the names of the kernel's arguments.
-        keep, small
+        way, small
             See `recurrence_of`.
         dtype, batch, units, reverse, first
             See `Launcher`.
         skip : int
             The step that has no product, -1 if there is none.
         """
-        recurrence = recurrence_of(cell, keep=keep, small=small)
+        recurrence = recurrence_of(cell, way, small)
         layout, kernel = self.ready(library, recurrence, dtype=dtype, batch=batch, units=units)
         waiting = self._waits(layout) and steps > 1
         arrivals = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None

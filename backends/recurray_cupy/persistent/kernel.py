@@ -26,7 +26,7 @@ from functools import lru_cache
 
 from recurray.cells.cell import Cell
 from recurray.program import MEAN
-from recurray_cupy.compiled import compiled
+from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward_step import SUMS, state_array
 from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
 from recurray_cupy.kernels import LENGTH, either, indented
@@ -127,16 +127,16 @@ def why_not(cell: Cell, *, projected: bool) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def recurrence_of(cell: Cell, *, keep: bool | None, small: str = "") -> Recurrence:
-    """Return a step and its product, in one kernel: forward, keeping every step or not, or backward for None.
+def recurrence_of(cell: Cell, way: Way, small: str = "") -> Recurrence:
+    """Return a step and its product, in one kernel.
 
     ``small`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
     """
     texts = compiled(cell)
-    if keep is None:
+    if way is Way.BACKWARD:
         step, product = texts.backward_step(whole=True), backward_product(cell, shared=texts.shares_gradients)
     else:
-        step, product = texts.forward_step(keep=keep, whole=True), forward_product(cell)
+        step, product = texts.forward_step(keep=way is Way.TRAINING, whole=True), forward_product(cell)
     return TensorCoreRecurrence(step, product, small=small) if small else Recurrence(step, product)
 
 

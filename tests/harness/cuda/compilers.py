@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from harness.cuda import nvrtc
+from recurray_cupy.compiled import Way
 from recurray_cupy.persistent.kernel import recurrence_of
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -19,9 +20,9 @@ def nvcc(folder, text, *options):
     return done.stdout + done.stderr
 
 
-def recurrences(pairs, dtype="float32", ways=(True, None), small=""):
+def recurrences(pairs, dtype="float32", ways=(Way.TRAINING, Way.BACKWARD), small=""):
     """Text of the kernels forward and backward, in namespaces of their own."""
-    kernels = [recurrence_of(cell, keep=keep, small=small).kernel(tile, 256) for cell, tile in pairs for keep in ways]
+    kernels = [recurrence_of(cell, way, small=small).kernel(tile, 256) for cell, tile in pairs for way in ways]
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources)), len(sources)
 
