@@ -12,10 +12,10 @@ from recurray import checks
 from recurray.arrays import Array, to_numpy
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, check_declared
+from recurray.cells.contract import check_names
 from recurray.layers.layer import Layer
 from recurray.layers.trial import Trial, fault_of
 from recurray.messages import in_words
-from recurray.program.record import check_names
 from recurray.selector import get_backend
 
 STEP = 1e-5  # of the differences: truncation, about STEP**2, and rounding, about 1e-16 / STEP, are then alike

@@ -9,8 +9,9 @@ from typing import Any
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, check_declared, named
+from recurray.cells.contract import checked_gradients, checked_step
 from recurray.messages import in_words
-from recurray.program.record import RecordingError, checked_gradients, checked_step, record
+from recurray.program import RecordingError, record
 
 SHAPE = (2, 3)
 

@@ -8,16 +8,12 @@ Examples
 """
 
 from recurray.program.ir import (
-    BINARY,
-    COMPARISON,
     ELEMENTWISE,
     FLAGS,
     INNER,
     INNER_BACKWARD,
     MEAN,
     PRODUCTS,
-    TERNARY,
-    UNARY,
     Constant,
     Operand,
     Program,
@@ -31,16 +27,12 @@ from recurray.program.record import Recording, RecordingError, record
 from recurray.program.segments import earliest_segments, latest_segments
 
 __all__ = [
-    "BINARY",
-    "COMPARISON",
     "ELEMENTWISE",
     "FLAGS",
     "INNER",
     "INNER_BACKWARD",
     "MEAN",
     "PRODUCTS",
-    "TERNARY",
-    "UNARY",
     "Constant",
     "Gates",
     "Operand",
