@@ -37,12 +37,7 @@ from recurray_cupy.step import (
     Step,
     Sum,
     Total,
-    after,
-    before,
-    element,
     identifier,
-    of_elements,
-    timed,
 )
 
 DY, PRODUCT = Array("dy"), Array("product")
@@ -69,9 +64,9 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         inputs.put(f"saved.{name}", expression)
     put_params(cell, inputs)
     for state in cell.states:
-        inputs.put(f"before.{state}", Load(before(state_array(state))))
+        inputs.put(f"before.{state}", Load(state_array(state).before()))
         inputs.put(f"d.{state}", CarriedValue(f"dstate_{identifier(state)}"))
-    d_h = Load(element(Array("doutput"))) if projected else Total((CarriedValue("dstate_h"), Load(timed(DY))))
+    d_h = Load(Array("doutput").element()) if projected else Total((CarriedValue("dstate_h"), Load(DY.timed())))
     inputs.put("d.h", d_h)
 
     goals = [
@@ -85,7 +80,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         ]
     for k, value in enumerate(program.values):
         if value.operation == INNER_BACKWARD:
-            inputs.found[k] = Load(element(Array("dinner")))
+            inputs.found[k] = Load(Array("dinner").element())
             count = len(value.operands)
             goals += [
                 Goal(operand, gate_gradient("dinner_gates", j, count), for_product=True)
@@ -94,7 +89,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
 
     carried = []
     for state in cell.states:
-        name, place = f"dstate_{identifier(state)}", element(_gradient(state))
+        name, place = f"dstate_{identifier(state)}", _gradient(state).element()
         result = outputs.get(f"before.{state}", Constant(0.0))
         if state == "h" and projected:
             if result != Constant(0.0):
@@ -106,7 +101,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
     sums = []
     for k, row in enumerate(params_of(cell)):
         if outputs[f"params.{row}"] != Constant(0.0):
-            sums.append(Sum(outputs[f"params.{row}"], of_elements(Array("dparams"), k)))
+            sums.append(Sum(outputs[f"params.{row}"], Array("dparams").of_elements(k)))
     row_names = {f"saved.{name}" for name in saved.by_row}
     return Step(
         name=f"{identifier(type(cell).__name__)}_backward",
@@ -141,8 +136,8 @@ def _gradient(state: str) -> Array:
 
 def incoming(cell: Cell) -> Expression:
     """Return the gradient of the output before the step that is carried here from the step after it."""
-    carried = Load(element(_gradient("h")))
-    return Total((carried, Masked(element(PRODUCT)))) if cell.outer_gates else carried
+    carried = Load(_gradient("h").element())
+    return Total((carried, Masked(PRODUCT.element()))) if cell.outer_gates else carried
 
 
 def gather(cell: Cell) -> Kernel:
@@ -154,8 +149,8 @@ def gather(cell: Cell) -> Kernel:
         "const int t = start;",
         f"const bool valid = {lengths} ? t < {lengths}[e / units] : true;",
         f"const real total = {body.text(incoming(cell))};",
-        f"{body.store(timed(Array('dprojected')))} = valid ? total + {body.load(timed(DY))} : (real)0;",
-        f"{body.store(element(_gradient('h')))} = valid ? (real)0 : total;",
+        f"{body.store(Array('dprojected').timed())} = valid ? total + {body.load(DY.timed())} : (real)0;",
+        f"{body.store(_gradient('h').element())} = valid ? (real)0 : total;",
     ]
     return Kernel("gather", tuple(lines), body.arguments())
 
@@ -167,6 +162,6 @@ def hold() -> Kernel:
         *ELEMENT_OF_GRID,
         "const int t = start;",
         f"if (t >= {body.array(LENGTHS)}[e / units])",
-        f"    {body.store(after(h))} = {body.load(before(h))};",
+        f"    {body.store(h.after())} = {body.load(h.before())};",
     ]
     return Kernel("hold", tuple(lines), body.arguments())

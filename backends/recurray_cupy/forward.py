@@ -18,7 +18,7 @@ from recurray_cupy.products import Prepared, Products, prepare
 from recurray_cupy.step import identifier
 from recurray_cupy.strategies import FUSED, WHOLE
 
-PART = 64 * 2**20  # bytes of the input product that are made at a time
+CHUNK = 64 * 2**20  # bytes of the input product that are made at a time
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,12 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
     if not batch:
         return
     width = len(scan.texts.cell.input_gates) * scan.prepared.size
-    part = max(1, PART // (batch * width * x.dtype.itemsize))
-    x_gates = scan.library.xp.empty((min(part, steps) * batch, width), dtype=x.dtype)
+    chunk = max(1, CHUNK // (batch * width * x.dtype.itemsize))
+    x_gates = scan.library.xp.empty((min(chunk, steps) * batch, width), dtype=x.dtype)
     rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
-    firsts = range(0, steps, part)
+    firsts = range(0, steps, chunk)
     for low in reversed(firsts) if scan.reverse else firsts:
-        high = min(steps, low + part)
+        high = min(steps, low + chunk)
         scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
         here = products.operand(rows[low * batch : high * batch])
         products.with_transposed(here, weight, out=scan.arrays["x_gates"])

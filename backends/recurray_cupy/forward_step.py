@@ -35,13 +35,8 @@ from recurray_cupy.step import (
     Place,
     Step,
     Total,
-    after,
-    before,
-    element,
     identifier,
-    of_units,
     rows_of,
-    timed,
 )
 
 OUTPUT, INNER_OPERAND = Array("output"), Array("inner")
@@ -82,9 +77,9 @@ def save(cell: Cell, step: Program, *, projected: bool) -> Saved:
     for state in cell.states:
         k = step.find(f"before.{state}")
         if k >= 0:
-            there[k] = before(state_array(state))
+            there[k] = state_array(state).before()
     for state in cell.states:
-        place = timed(OUTPUT) if projected and state == "h" else after(state_array(state))
+        place = OUTPUT.timed() if projected and state == "h" else state_array(state).after()
         there.setdefault(step.outputs[f"after.{state}"], place)
 
     rows = rows_of(step)
@@ -135,7 +130,7 @@ def forward_step(
         inputs.put(f"h.{gate}", Total((Load(product), _bias("h", k))))
     for draw in cell.draws:
         name = identifier(draw)
-        inputs.put(f"x.{draw}", Given(timed(Array(f"draw_{name}")), f"mean_{name}"))
+        inputs.put(f"x.{draw}", Given(Array(f"draw_{name}").timed(), f"mean_{name}"))
     put_params(cell, inputs)
     for k, value in enumerate(program.values):
         if value.operation == INNER:
@@ -145,20 +140,20 @@ def forward_step(
     carried, goals = [], []
     for state in cell.states:
         result, each_step, array = outputs[f"after.{state}"], keep or state == "h", state_array(state)
-        now = before(array) if each_step else element(array)
-        then = after(array) if each_step else now
+        now = array.before() if each_step else array.element()
+        then = array.after() if each_step else now
         if state == "h" and projected:  # the product with the projection makes the state
             inputs.put("before.h", Load(now))
-            goals.append(Goal(result, timed(OUTPUT) if keep else element(OUTPUT)))
+            goals.append(Goal(result, OUTPUT.timed() if keep else OUTPUT.element()))
         else:
             name = f"before_{identifier(state)}"
             inputs.put(f"before.{state}", CarriedValue(name))
             carried.append(Carried(name, result, Load(now), then, each_step))
     if not projected and cell.outer_gates and not whole:
         # Of a row past its length it stays what it is.
-        goals.append(Goal(outputs["after.h"], element(Array("h_masked")), padded=False, masked=True))
+        goals.append(Goal(outputs["after.h"], Array("h_masked").element(), padded=False, masked=True))
     if cell.inner_gates:
-        place = timed(INNER_OPERAND) if keep else element(INNER_OPERAND)
+        place = INNER_OPERAND.timed() if keep else INNER_OPERAND.element()
         goals.append(Goal(outputs["inner"], place, for_product=True))
     return Step(
         name=f"{identifier(type(cell).__name__)}_{'forward' if keep else 'inference'}",
@@ -173,7 +168,7 @@ def put_params(cell: Cell, inputs: Inputs) -> None:
     """Say where the cell's own params are, arrays (rows, H)."""
     for param, rows in cell.pointwise.items():
         for k, row in enumerate(rows):
-            inputs.put(f"params.{param}.{row}", Load(of_units(Array(f"param_{identifier(param)}"), k)))
+            inputs.put(f"params.{param}.{row}", Load(Array(f"param_{identifier(param)}").of_units(k)))
 
 
 def sum_of_part(k: int) -> Place:
@@ -186,4 +181,4 @@ def _product(kind: str, k: int, count: int) -> Place:
 
 
 def _bias(kind: str, k: int) -> Given:
-    return Given(of_units(Array(f"{kind}_bias"), k))
+    return Given(Array(f"{kind}_bias").of_units(k))

@@ -15,7 +15,7 @@ from recurray.cells.cell import Cell, Weights
 from recurray_cupy.kernel import ELEMENT_OF_GRID, Body, Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Library
-from recurray_cupy.step import Array, Place, element, identifier
+from recurray_cupy.step import Array, Place, identifier
 
 # Weights --------------------------------------------------------------------------------------------------------------
 
@@ -129,10 +129,10 @@ def rounding_kernel() -> Kernel:
     lines = [
         *ELEMENT_OF_GRID,
         "union { float number; unsigned bits; } value;",
-        f"value.number = {body.load(element(Array('values')))};",
+        f"value.number = {body.load(Array('values').element())};",
         "const bool nan = value.number != value.number;",
         "const unsigned nearest = value.bits + 0x7fff + ((value.bits >> 16) & 1);  // to even, where two are as near",
-        f"{body.store(element(Array('rounded', 'unsigned short')))} = (unsigned short)(nan ? 0x7fc0 : nearest >> 16);",
+        f"{body.store(Array('rounded', 'unsigned short').element())} = (unsigned short)(nan ? 0x7fc0 : nearest >> 16);",
     ]
     return Kernel("to_bfloat16", tuple(lines), body.arguments())
 
@@ -179,6 +179,6 @@ def sum_rows_kernel() -> Kernel:
         "    excess = (sum - total) - term;",
         "    total = sum;",
         "}",
-        f"{body.store(element(Array('sums_of_rows')))} = total;",
+        f"{body.store(Array('sums_of_rows').element())} = total;",
     ]
     return Kernel("sum_rows", tuple(lines), body.arguments())

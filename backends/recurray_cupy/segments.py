@@ -30,7 +30,6 @@ from recurray_cupy.step import (
     Place,
     Step,
     identifier,
-    of_elements,
     parts_of,
     rows_of,
 )
@@ -152,7 +151,7 @@ class Segments:
         for goal in self.step.goals:
             if goal.value == k and not goal.masked:
                 return goal.place
-        return self.work.setdefault(k, of_elements(Array("work"), len(self.work)))
+        return self.work.setdefault(k, Array("work").of_elements(len(self.work)))
 
     # Text -------------------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,30 @@ class Array:
     type: str = "real"
     own: bool = False  # whether the kernel has it in shared memory, rather than as an argument
 
+    def element(self) -> Place:
+        """The element of an array (B, H)."""
+        return Place(self, "e", "e")
+
+    def timed(self) -> Place:
+        """The element of an array (T, B, H)."""
+        return Place(self, "(long long)t * n + e", "tne")
+
+    def before(self) -> Place:
+        """Where a state before the step is, in an array (T + 1, B, H)."""
+        return Place(self, "(long long)(t + reverse) * n + e", "tne")
+
+    def after(self) -> Place:
+        """Where a state after the step is."""
+        return Place(self, "(long long)(t + 1 - reverse) * n + e", "tne")
+
+    def of_units(self, k: int) -> Place:
+        """The element of the row ``k`` of an array (rows, H)."""
+        return Place(self, f"{k} * units + u", "u")
+
+    def of_elements(self, k: int) -> Place:
+        """The element of the part ``k`` of an array (parts, B, H)."""
+        return Place(self, f"{k} * n + e", "ne")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -46,36 +70,6 @@ class Place:
     array: Array
     index: str
     needs: str
-
-
-def element(array: Array) -> Place:
-    """Return the element of an array (B, H)."""
-    return Place(array, "e", "e")
-
-
-def timed(array: Array) -> Place:
-    """Return the element of an array (T, B, H)."""
-    return Place(array, "(long long)t * n + e", "tne")
-
-
-def before(state: Array) -> Place:
-    """Return where a state before the step is, in an array (T + 1, B, H)."""
-    return Place(state, "(long long)(t + reverse) * n + e", "tne")
-
-
-def after(state: Array) -> Place:
-    """Return where a state after the step is."""
-    return Place(state, "(long long)(t + 1 - reverse) * n + e", "tne")
-
-
-def of_units(array: Array, k: int) -> Place:
-    """Return the element of the row ``k`` of an array (rows, H)."""
-    return Place(array, f"{k} * units + u", "u")
-
-
-def of_elements(array: Array, k: int) -> Place:
-    """Return the element of the part ``k`` of an array (parts, B, H)."""
-    return Place(array, f"{k} * n + e", "ne")
 
 
 # Expressions ----------------------------------------------------------------------------------------------------------
@@ -119,7 +113,7 @@ class Total:
 
 Expression = Load | Given | Masked | CarriedValue | Total | Constant
 
-MASK = element(Array("mask"))
+MASK = Array("mask").element()
 
 
 def parts_of(expression: Expression) -> Iterator[Expression]:

@@ -70,14 +70,10 @@ class Whole:
         *,
         way: Way,
         small: str,
-        dtype: str,
-        batch: int,
-        units: int,
-        reverse: bool,
         start: int,
         steps: int,
-        first: int = 0,
         skip: int = -1,
+        **options: Any,
     ) -> None:
         """Run ``steps`` steps from the step ``start``; raises what `ready` does.
 
@@ -89,32 +85,24 @@ class Whole:
             By the names of the kernel's arguments.
         way, small
             See `recurrence_of`.
-        dtype, batch, units, reverse, first
-            See `Launcher`.
         skip : int
             The step that has no product, -1 if there is none.
+        options
+            See `Launcher`.
         """
         recurrence = recurrence_of(cell, way, small)
-        layout, kernel = self.ready(library, recurrence, dtype=dtype, batch=batch, units=units)
+        sizes = {name: options[name] for name in ("dtype", "batch", "units")}
+        layout, kernel = self.ready(library, recurrence, **sizes)
         waiting = self._waits(layout) and steps > 1
         arrivals = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None
-        launch = Launcher(
-            library,
-            kernel,
-            arrays | {"fault": library.fault, "arrivals": arrivals},
-            dtype=dtype,
-            batch=batch,
-            units=units,
-            reverse=reverse,
-            first=first,
-            shape=layout,
-            cooperative=waiting,
-            integers={name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS},
-        )
+        arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
+        integers = {name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS}
+        options |= {"shape": layout, "cooperative": waiting, "integers": integers}
+        launch = Launcher(library, kernel, arrays, **options)
         if self.resident:
             launch(start, steps)
             return
-        stride = -1 if recurrence.step.backward != reverse else 1
+        stride = -1 if recurrence.step.backward != options["reverse"] else 1
         graphs_of(library).repeat(launch, range(start, start + stride * steps, stride))
 
     def _waits(self, layout: Layout) -> bool:

@@ -107,8 +107,6 @@ class Layout:
 def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
     """Return the layout that is estimated to be the fastest, None if there is none.
 
-    Of several recurrences at the same time, each has its part of the GPU, or one after another has all of it.
-
     Parameters
     ----------
     work : Work
@@ -186,10 +184,29 @@ def _laid_out(
         weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
         if weights + area > room:
             return None
+        of_block = block_units, block_rows, *groups, tile, device.threads, slices
         shared = (fixed + weights + area) * work.itemsize
-        clocks = _clocks(work, device, block_units, block_rows, groups, tile, slices, chunk, resident if stays else 0)
-        of_block = block_units, block_rows, *groups
-        return Layout(*of_block, tile, device.threads, slices, chunk, resident, area, shared, clocks)
+        return Layout(*of_block, chunk, resident, area, shared, clocks(chunk, resident if stays else 0))
+
+    def clocks(chunk: int, resident: int) -> float:
+        """Estimate the clocks of a step, to which so much of the weights is there."""
+        words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
+        rounds = -(-chunk // slices) * chunks
+        if work.small:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
+            multiply = rounds * tile[1] / 8 * 16 * warps / 4
+            read = rounds * (4 + tile[1] / 4) * warps
+        else:
+            multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
+            read = rounds * (tile[0] + tile[1]) * warps * 2 * words
+        add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
+        fetch = block_rows * work.depth * work.itemsize / FETCH + 800 * chunks  # from the second-level cache
+        # Weights come as they are in the arrays; the wait for a chunk is the operand's.
+        fetch += (depth - resident) * (16 if work.small else FOUR) * rows * work.itemsize / STREAM
+        elementwise = -(-elements // device.threads) * 250
+        wait = 1500 if groups[0] > 1 else 200
+        # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
+        turns = -(-groups[0] * groups[1] // device.multiprocessors)
+        return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
 
     chunks = [depth >> k for k in range(depth.bit_length())]
     found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)
@@ -210,40 +227,6 @@ def _up(count: int, step: int) -> int:
     return step * -(-count // step)
 
 
-def _clocks(
-    work: Work,
-    device: Device,
-    block_units: int,
-    block_rows: int,
-    groups: tuple[int, int],
-    tile: tuple[int, int],
-    slices: int,
-    chunk: int,
-    resident: int,
-) -> float:
-    """Estimate the clocks of a step, to which so much of the weights is there."""
-    words, sums = work.itemsize / 4, work.parts * block_units * block_rows
-    warps = device.threads / 32
-    depth = -(-work.depth // (16 if work.small else FOUR))
-    chunks = -(-depth // chunk)
-    rounds = -(-chunk // slices) * chunks
-    if work.small:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
-        multiply = rounds * tile[1] / 8 * 16 * warps / 4
-        read = rounds * (4 + tile[1] / 4) * warps
-    else:
-        multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
-        read = rounds * (tile[0] + tile[1]) * warps * 2 * words
-    add_up = -(-sums // device.threads) * slices * 4 + 100
-    fetch = block_rows * work.depth * work.itemsize / FETCH + 800 * chunks  # from the second-level cache
-    # Weights come as they are in the arrays; the wait for a chunk is the operand's.
-    fetch += (depth - resident) * (16 if work.small else FOUR) * work.parts * block_units * work.itemsize / STREAM
-    elementwise = -(-block_units * block_rows // device.threads) * 250
-    wait = 1500 if groups[0] > 1 else 200
-    # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
-    turns = -(-groups[0] * groups[1] // device.multiprocessors)
-    return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
-
-
 def clocks_by_library(work: Work, device: Device) -> float:
     """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
 
@@ -252,11 +235,6 @@ def clocks_by_library(work: Work, device: Device) -> float:
     """
     fetch = work.units * work.parts * work.depth * (2 if work.small else work.itemsize) / STREAM
     host = HOST_PRODUCT + HOST_LAUNCH * (2 if work.small else 1)
-    return max(host, LAUNCHED + max(clocks_of_product(work, device), fetch / device.multiprocessors))
-
-
-def clocks_of_product(work: Work, device: Device) -> float:
-    """Estimate the clocks of a step's product by the library, at three quarters of what the multiprocessors can do."""
-    rate = 2048 if work.small else 128  # of a multiprocessor
-    multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / (rate * 0.75)
-    return multiply / device.multiprocessors
+    rate = 0.75 * (2048 if work.small else 128)  # of a multiprocessor: three quarters of what it can do
+    multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / rate
+    return max(host, LAUNCHED + max(multiply, fetch) / device.multiprocessors)

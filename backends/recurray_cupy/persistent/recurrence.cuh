@@ -61,6 +61,28 @@ __device__ inline bool wait_for(const unsigned* arrivals, unsigned wanted, int* 
     return true;
 }
 
+// The numbers k to k + 3 of a row of `depth`, zeros past its end.
+__device__ inline Four four_of(const real* row, int k, int depth) {
+    Four four{0, 0, 0, 0};
+    if (depth % 4 == 0 && k < depth) {
+        fresh(row + k, four.a, four.b, four.c, four.d);
+    } else {
+        if (k < depth) fresh(row + k, four.a);
+        if (k + 1 < depth) fresh(row + k + 1, four.b);
+        if (k + 2 < depth) fresh(row + k + 2, four.c);
+        if (k + 3 < depth) fresh(row + k + 3, four.d);
+    }
+    return four;
+}
+
+// Multiplies them by those of a row of factors.
+__device__ inline void multiply_four(Four& four, const real* factors, int k, int depth) {
+    if (k < depth) four.a *= factors[k];
+    if (k + 1 < depth) four.b *= factors[k + 1];
+    if (k + 2 < depth) four.c *= factors[k + 2];
+    if (k + 3 < depth) four.d *= factors[k + 3];
+}
+
 // Reads `count` fours from the four `low` on, of rows of `depth` numbers, times the mask if there is one. Several are
 // on their way at a time.
 __device__ inline void load_operand(Four* operand, int stride, const real* source, const real* factors,
@@ -71,29 +93,13 @@ __device__ inline void load_operand(Four* operand, int stride, const real* sourc
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
-            if (place >= all) continue;
-            const real* from = source + (long long)row * depth + k;
-            if (depth % 4 == 0) {
-                fresh(from, held[j].a, held[j].b, held[j].c, held[j].d);
-            } else {
-                held[j] = Four{0, 0, 0, 0};
-                fresh(from, held[j].a);
-                if (k + 1 < depth) fresh(from + 1, held[j].b);
-                if (k + 2 < depth) fresh(from + 2, held[j].c);
-                if (k + 3 < depth) fresh(from + 3, held[j].d);
-            }
+            if (place < all) held[j] = four_of(source + (long long)row * depth, k, depth);
         }
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
             if (place >= all) continue;
-            if (factors) {
-                const real* by = factors + (long long)row * depth + k;
-                held[j].a *= by[0];
-                if (k + 1 < depth) held[j].b *= by[1];
-                if (k + 2 < depth) held[j].c *= by[2];
-                if (k + 3 < depth) held[j].d *= by[3];
-            }
+            if (factors) multiply_four(held[j], factors + (long long)row * depth, k, depth);
             operand[row * stride + place - row * count] = held[j];
         }
     }

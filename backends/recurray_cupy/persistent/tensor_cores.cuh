@@ -31,29 +31,13 @@ __device__ inline void load_rounded(unsigned* operand, int stride, const real* s
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
-            if (place >= 2 * all) continue;
-            const real* from = source + (long long)row * depth + k;
-            held[j] = Four{0, 0, 0, 0};
-            if (depth % 4 == 0 && k < depth) {
-                fresh(from, held[j].a, held[j].b, held[j].c, held[j].d);
-            } else {
-                if (k < depth) fresh(from, held[j].a);
-                if (k + 1 < depth) fresh(from + 1, held[j].b);
-                if (k + 2 < depth) fresh(from + 2, held[j].c);
-                if (k + 3 < depth) fresh(from + 3, held[j].d);
-            }
+            if (place < 2 * all) held[j] = four_of(source + (long long)row * depth, k, depth);
         }
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
             if (place >= 2 * all) continue;
-            if (factors) {
-                const real* by = factors + (long long)row * depth + k;
-                if (k < depth) held[j].a *= by[0];
-                if (k + 1 < depth) held[j].b *= by[1];
-                if (k + 2 < depth) held[j].c *= by[2];
-                if (k + 3 < depth) held[j].d *= by[3];
-            }
+            if (factors) multiply_four(held[j], factors + (long long)row * depth, k, depth);
             unsigned* to = operand + row * stride + place - row * count;
             to[0] = rounded(held[j].a, held[j].b);
             to[1] = rounded(held[j].c, held[j].d);
