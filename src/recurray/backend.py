@@ -54,7 +54,7 @@ class Backend:
     device : object
         Where its arrays live.
     steps_together : int
-        How many steps of a scan are computed together; longer ones are cut into such parts.
+        How many steps of a scan are computed together; longer ones are cut into such chunks.
 
     Examples
     --------

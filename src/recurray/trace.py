@@ -157,7 +157,7 @@ def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) ->
         raise TypeError(f"only a recurrent layer has gates to trace, not {type(layer).__name__}")
     slow = copy.copy(layer)
     slow.backend, slow.recompute = Backend(layer.backend.xp, layer.backend.device), None
-    slow.backend.steps_together = sys.maxsize  # one part, so that all it keeps is in one place
+    slow.backend.steps_together = sys.maxsize  # one chunk, so that all it keeps is in one place
     y, _, cache = slow.forward(x, state, lengths, training=False)
     time = 1 if layer.batch_first else 0
     steps = y.shape[time]

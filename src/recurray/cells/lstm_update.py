@@ -48,13 +48,14 @@ class MemoryCell(Cell):
     coupled : bool
         Whether f is 1 - i. There is no gate f then, nor are there weights for it.
     cell_clip : float, optional
-        The bound of c: what goes beyond it, either way, is set to it.
+        c is clamped to [-cell_clip, cell_clip].
     gate_clip : float, optional
-        The bound of what goes into φ: the sums above, and, in the last one, c (which itself stays as it is).
+        What goes into φ is clamped to [-gate_clip, gate_clip]: the sums above and, for the output, c; in the state c
+        stays as it is.
 
     Notes
     -----
-    What is set to a bound has no gradient.
+    What is clamped has no gradient.
     """
 
     activations: Activations = USUAL
@@ -80,14 +81,14 @@ class MemoryCell(Cell):
     @property
     def pointwise(self) -> dict[str, tuple[str, ...]]:
         """The peepholes' weights."""
-        return {"peephole": self._peepers} if self.peepholes else {}
+        return {"peephole": self._peephole_gates} if self.peepholes else {}
 
     # The update of c and h
 
     def update(self, a: Mapping[str, Array], before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """From the pre-activations by gate to the states; returns what `Cell.step` does."""
         c_prev, saved = before.c, dict[str, Array]()
-        a = self._peeping(a, ("i", "f"), c_prev, params)
+        a = self._with_peepholes(a, ("i", "f"), c_prev, params)
         i = self._gate("i", a["i"], saved)
         f = 1 - i if self.coupled else self._gate("f", a["f"], saved)
         g = self._gate("g", a["g"], saved)
@@ -96,7 +97,7 @@ class MemoryCell(Cell):
             c = clip(c, self.cell_clip)
         if self.peepholes or self.cell_clip is not None:
             saved["c"] = c
-        a = self._peeping(a, ("o",), c, params)
+        a = self._with_peepholes(a, ("o",), c, params)
         o = self._gate("o", a["o"], saved)
         out = self._gate("out", self._seen(c, params, saved), saved)
         return {"h": o * out, "c": c}, saved
@@ -122,22 +123,27 @@ class MemoryCell(Cell):
 
         c_by_c = 1 - i if self.coupled else saved.f
         if self.peepholes:
-            seen = {gate: saved.c if gate == "o" else c_prev for gate in self._peepers}
+            seen = {gate: saved.c if gate == "o" else c_prev for gate in self._peephole_gates}
             grads["peephole"] = {gate: da[gate] * c for gate, c in seen.items()}
-            for gate in self._peepers[:-1]:
+            for gate in self._peephole_gates[:-1]:
                 c_by_c = c_by_c + c_by[gate] * getattr(params.peephole, gate)
         return da, dc * c_by_c, grads
 
     # Peepholes
 
     @property
-    def _peepers(self) -> tuple[str, ...]:
+    def _peephole_gates(self) -> tuple[str, ...]:
         """The gates with peepholes, of which the last sees c after the step."""
         return tuple(gate for gate in self.gates if gate != "g") if self.peepholes else ()
 
-    def _peeping(self, a: Mapping[str, Array], gates: tuple[str, ...], c: Array, params: Any) -> Mapping[str, Array]:
+    def _with_peepholes(
+        self, a: Mapping[str, Array], gates: tuple[str, ...], c: Array, params: Any
+    ) -> Mapping[str, Array]:
         """The pre-activations, those of ``gates`` with what they see of c."""
-        return {**a, **{gate: a[gate] + getattr(params.peephole, gate) * c for gate in gates if gate in self._peepers}}
+        return {
+            **a,
+            **{gate: a[gate] + getattr(params.peephole, gate) * c for gate in gates if gate in self._peephole_gates},
+        }
 
     # A gate: its activation, of its pre-activation within bounds
 

@@ -57,10 +57,10 @@ class LSTM(Recurrent):
     coupled : bool
         Whether :math:`f = 1 - i`. There are then three gates, i g o, and no weights for f [6]_.
     cell_clip : float, optional
-        The bound of c: what is beyond it, either way, is set to it.
+        c is clamped to [-cell_clip, cell_clip].
     gate_clip : float, optional
-        The bound of what goes into every activation, that is of the gates' sums, and of c on its way to the output
-        (itself it stays as it is): what ONNX calls clip.
+        What goes into every activation is clamped to [-gate_clip, gate_clip]: the gates' sums and, on its way to the
+        output, c, which itself stays as it is. ONNX calls it clip.
     layer_norm : bool
         Whether both products, that of all gates with the input and that with the output before, are normalised in each
         row to mean 0 and variance 1, then scaled by ``gamma_x`` and ``gamma_h``, and so is c on its way to the output,
@@ -157,8 +157,6 @@ class LSTM(Recurrent):
     True
     """
 
-    layer_norm: bool
-
     def __init__(
         self,
         input_size: int,
@@ -221,6 +219,7 @@ class LSTM(Recurrent):
             dtype=dtype,
             seed=seed,
         )
+        self.bias = bias
         lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
@@ -229,7 +228,3 @@ class LSTM(Recurrent):
                 self._param_form.fill_gate(self.params, field, self.cell.input_gates, gate, part)
         if params is not None:
             self.load_state_dict(params)
-
-    def options(self) -> list[str]:
-        """The sizes and the options that differ from the defaults; see `Layer.options`."""
-        return [option for option in super().options() if option != "bias=False" or not self.layer_norm]
