@@ -20,7 +20,7 @@ from harness.needs import need
 from recurray_cupy.library import Device
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = [*sorted((ROOT / "backends" / "recurray_cupy").glob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+FILES = [*sorted((ROOT / "backends" / "recurray_cupy").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
 # What isn't called cupy, but is it or a part of it.
 ROOTS = {
     "backends/recurray_cupy": {"xp": "cupy", "self.xp": "cupy", "library.xp": "cupy", "self._library.xp": "cupy"},

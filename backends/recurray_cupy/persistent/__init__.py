@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 
@@ -180,7 +180,8 @@ _GRAPHS: WeakKeyDictionary[Any, Graphs] = WeakKeyDictionary()
 def graphs_of(library: Library) -> Graphs:
     """Return the graphs of a library's launches."""
     if library not in _GRAPHS:
-        _GRAPHS[library] = Graphs(library.captured)
+        weak = proxy(library)  # or the library would be held for ever
+        _GRAPHS[library] = Graphs(lambda work: weak.captured(work))
     return _GRAPHS[library]
 
 
