@@ -43,10 +43,8 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     program, gates, states = order.step_backward, order.gates_for(vector=vector), order.cell.states
     outputs = program.outputs
     in_ahead, in_loop, in_after = _parts(order)
-    places = places_of_inputs(program, each_step=True)
-    for k, read in enumerate(program.values):
-        if read.name.startswith("saved."):
-            places[k] = forward.homes[read.name.removeprefix("saved.")]
+    places = places_of_inputs(program, order.cell, each_step=True)
+    places |= {k: forward.homes[name] for name, k in program.inputs_of("saved").items()}
     d = {state: of_cell("d", state, timed=False) for state in states}
     carried = {program.find(f"d.{state}"): place for state, place in d.items()}
     if projected:
@@ -54,8 +52,7 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     carried.pop(-1, None)  # a state whose gradient isn't read
     places |= carried
 
-    param_gradients = {name: value for name, value in outputs.items() if name.startswith("params.")}
-    results = values_of(param_gradients.values())
+    results = values_of(program.outputs_of("params").values())
     read_after = program.read_by(in_after)
     read_later = program.read_by(in_loop) | read_after | values_of(outputs.values())
     ahead = Segment(program, "a", places, vector=vector, timed=True)
@@ -94,9 +91,9 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     after.lower(in_after, targets=targets, kept=results)
     after.copy(copies)
     sums = {}
-    for name, value in param_gradients.items():
+    for param, row in ((param, row) for param, rows in order.cell.pointwise.items() for row in rows):
+        value = outputs[f"params.{param}.{row}"]
         if is_value(value):
-            _, param, row = name.split(".")
             sums[param, row] = after.places[value].name
     return Backward(Code(ahead.calls), Code(loop.calls, is_loop=True), Code(after.calls), sums)
 

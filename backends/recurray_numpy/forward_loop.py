@@ -63,7 +63,7 @@ def forward_loop(
     """
     program, gates, states = order.step, order.gates_for(vector=vector), order.cell.states
     of_step = partial(Array, timed=training)  # where not all steps are kept, one step's serve all
-    places = places_of_inputs(program, each_step=training)
+    places = places_of_inputs(program, order.cell, each_step=training)
     places |= {value: of_step(gates.aside.get(gate, name_of("z", gate))) for value, gate in order.activated.items()}
     wanted = _wanted(program, training=training)
     joint = joint_activations(order, wanted, each_step=training)
@@ -126,19 +126,18 @@ def forward_loop(
 
 def _wanted(program: Program, *, training: bool) -> set[int]:
     """The values that the states, and in training what is saved, and all products need."""
-    groups = ("after.", "saved.") if training else ("after.",)
-    wanted = [value for name, value in program.outputs.items() if name.startswith(groups)]
-    return program.needed([*wanted, *(k for k, value in enumerate(program.values) if value.operation == INNER)])
+    saved = program.outputs_of("saved") if training else {}
+    products = (k for k, value in enumerate(program.values) if value.operation == INNER)
+    return program.needed([*program.outputs_of("after").values(), *saved.values(), *products])
 
 
 def _own(program: Program) -> dict[str, Array]:
     """By name an array for each saved value, for where no other holds it."""
-    kind_of, own = kinds(program, {}), {}
-    for output, value in program.outputs.items():
-        group, _, name = output.partition(".")
-        if group == "saved":
-            own[name] = of_cell("saved", name)._replace(kind=kind_of[value] if is_value(value) else FLOATS)
-    return own
+    kind_of = kinds(program, {})
+    return {
+        name: of_cell("saved", name)._replace(kind=kind_of[value] if is_value(value) else FLOATS)
+        for name, value in program.outputs_of("saved").items()
+    }
 
 
 def _homes(program: Program, own: dict[str, Array], places: dict[int, Array], goals: Goals) -> dict[str, Array]:
@@ -156,15 +155,11 @@ def _homes(program: Program, own: dict[str, Array], places: dict[int, Array], go
 def _early(order: GateOrder, goals: AbstractSet[int]) -> set[int]:
     """The values that can be computed ahead of the loop: of the input alone, and none of ``goals``."""
     program = order.step
-    known = {f"x.{name}" for name in (*order.gates.hoisted, *order.cell.draws)}
-    late = {
-        k
-        for k, value in enumerate(program.values)
-        if (value.operation == "input" and value.name not in known and not value.name.startswith("params."))
-        or value.operation == INNER
-        or (value.operation != "input" and k in goals)
-    }
-    return set(program.computed()) - program.dependents(late)
+    ready = {program.find(f"x.{name}") for name in (*order.gates.hoisted, *order.cell.draws)}
+    ready |= {*program.inputs_of("params").values()}
+    computed = set(program.computed())
+    late = {k for k, value in enumerate(program.values) if k not in computed | ready or value.operation == INNER}
+    return computed - program.dependents(late | goals & computed)
 
 
 def _add_products(loop: Segment, gates: Gates, of_step: Callable[[str], Array], *, training: bool) -> None:

@@ -72,7 +72,7 @@ def joint_activations(order: GateOrder, wanted: AbstractSet[int], *, each_step: 
     """
     step = order.step
     kind, uses, outputs = kinds(step, {}), step.uses(), set(step.outputs.values())
-    in_loop = step.dependents(k for k, value in enumerate(step.values) if value.name.startswith("before."))
+    in_loop = step.dependents(step.inputs_of("before").values())
     states = {step.outputs[f"after.{state}"] for state in order.cell.states}
     found: dict[int, int] = {}  # activations and what they are of
     for k in sorted(wanted - states):

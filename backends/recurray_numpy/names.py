@@ -43,8 +43,9 @@ joins them: `z_f`. A cell may use any name; so no other array has one of these w
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
+from recurray.cells.cell import Cell
 from recurray.program import Program
 from recurray_numpy.calls import Array
 
@@ -71,17 +72,14 @@ def param_name(name: str, row: str) -> str:
     return name_of("param", f"{len(name)}_{name}_{row}")
 
 
-def places_of_inputs(program: Program, *, each_step: bool) -> dict[int, Array]:
-    """Return the arrays that hold a program's inputs; ``each_step`` is whether all steps are kept."""
+def places_of_inputs(program: Program, cell: Cell, *, each_step: bool) -> dict[int, Array]:
+    """Return the arrays that hold the inputs of a cell's program; ``each_step`` is whether all steps are kept."""
+    words: tuple[Word, ...] = ("x", "z", "h", "before", "saved", "d")
     places = {}
-    for k, value in enumerate(program.values):
-        group, _, name = value.name.partition(".")
-        if value.operation != "input":
-            continue
-        if group == "params":
-            places[k] = shared(param_name(*name.split(".")))
-        elif group == "before" and name != "h" and not each_step:
-            places[k] = of_cell("state", name, timed=False)
-        else:
-            places[k] = of_cell(cast("Word", group), name, timed=each_step or group not in ("z", "h"))
-    return places
+    for word in words:
+        for name, k in program.inputs_of(word).items():
+            places[k] = of_cell(word, name, timed=each_step or word not in ("z", "h"))
+            if word == "before" and name != "h" and not each_step:
+                places[k] = of_cell("state", name, timed=False)
+    rows = {f"{name}.{row}": param_name(name, row) for name, names in cell.pointwise.items() for row in names}
+    return places | {k: shared(rows[name]) for name, k in program.inputs_of("params").items()}

@@ -98,6 +98,15 @@ class Program:
         """Return the index of an input, -1 if the program has none of that name."""
         return next((k for k, value in enumerate(self.values) if value.operation == "input" and value.name == name), -1)
 
+    def inputs_of(self, group: str) -> dict[str, int]:
+        """Return the inputs "<group>.<name>" by name."""
+        names = {value.name: k for k, value in enumerate(self.values) if value.operation == "input"}
+        return {name.removeprefix(f"{group}."): k for name, k in names.items() if name.startswith(f"{group}.")}
+
+    def outputs_of(self, group: str) -> dict[str, Operand]:
+        """Return the outputs "<group>.<name>" by name."""
+        return {name.removeprefix(f"{group}."): a for name, a in self.outputs.items() if name.startswith(f"{group}.")}
+
     def uses(self) -> list[int]:
         """Return how many operands refer to each value."""
         counts = [0] * len(self.values)
