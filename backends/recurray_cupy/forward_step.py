@@ -83,7 +83,7 @@ def save(cell: Cell, step: Program, *, projected: bool) -> Saved:
         there.setdefault(step.outputs[f"after.{state}"], place)
 
     rows = rows_of(step)
-    wanted = {name.removeprefix("saved."): value for name, value in step.outputs.items() if name.startswith("saved.")}
+    wanted = step.outputs_of("saved")
     stored = [value for value in dict.fromkeys(wanted.values()) if is_value(value) and value not in there]
     by_row = [value for value in stored if value in rows]
     by_element = [value for value in stored if value not in rows]
