@@ -305,51 +305,48 @@ class Recurrent(Layer):
     ) -> tuple[Array, State, RecurrentCache | None]:
         """Run the stack; see `Layer.run`."""
         self.backend.check_ready()
-        layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = self._time_major(self.floats("x", x, (*layout, self.input_size)))
-        steps, batch, _ = x.shape
-        lengths = array_checks.lengths(lengths, batch, steps)
-        form, params = self._state_form, self.checked_params()
-        starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
-        rng = (rng or self.rng) if training else None
-        noise = draws.Noise(self.backend, self.dtype)
-        recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
-        has_product = bool(self.cell.recurrent_gates)
-        output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
+        with _SizesInErrors(self, x):
+            layout = ("batch", "time") if self.batch_first else ("time", "batch")
+            x = self._time_major(self.floats("x", x, (*layout, self.input_size)))
+            steps, batch, _ = x.shape
+            lengths = array_checks.lengths(lengths, batch, steps)
+            form, params = self._state_form, self.checked_params()
+            starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
+            rng = (rng or self.rng) if training else None
+            noise = draws.Noise(self.backend, self.dtype)
+            recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
+            has_product = bool(self.cell.recurrent_gates)
+            output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
 
-        handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
+            handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
 
-        kept: list[Array | None] = []
-        weights_kept: list[list[dict[str, Array]]] = []
+            kept: list[Array | None] = []
+            weights_kept: list[list[dict[str, Array]]] = []
 
-        def layers() -> Iterator[LayerForward]:
-            """Draw what each layer is run with, in the order of the layers."""
-            for layer in range(self.num_layers):
-                kept.append(None)
-                if rng is not None and self.dropout and layer > 0:
-                    kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
-                weights_kept.append([])
-                directions = []
-                for direction in range(self.directions):
-                    weights, weights_here = self._weights_in_use(params, layer, direction, rng)
-                    weights_kept[layer].append(weights_here)
-                    output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
-                    cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
-                    start = starts[layer * self.directions + direction]
-                    directions.append(Direction(weights, start, output_mask, cell_draws))
-                yield LayerForward(directions, kept[layer])
+            def layers() -> Iterator[LayerForward]:
+                """Draw what each layer is run with, in the order of the layers."""
+                for layer in range(self.num_layers):
+                    kept.append(None)
+                    if rng is not None and self.dropout and layer > 0:
+                        kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
+                    weights_kept.append([])
+                    directions = []
+                    for direction in range(self.directions):
+                        weights, weights_here = self._weights_in_use(params, layer, direction, rng)
+                        weights_kept[layer].append(weights_here)
+                        output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
+                        cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
+                        start = starts[layer * self.directions + direction]
+                        directions.append(Direction(weights, start, output_mask, cell_draws))
+                    yield LayerForward(directions, kept[layer])
 
-        options = {"lengths": lengths, "keep": keep, "recompute": recompute}
-        try:
+            options = {"lengths": lengths, "keep": keep, "recompute": recompute}
             y, ends, scans = stack.forward(self.backend, self.cell, layers(), x, dropout=self.dropout, **options)
-        except MemoryError as error:
-            self._add_sizes(error, steps, batch)
-            raise
-        cache = None
-        if keep:
-            caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
-            cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity)
-        return self._time_major(y), form.join(ends), cache
+            cache = None
+            if keep:
+                caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
+                cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity)
+            return self._time_major(y), form.join(ends), cache
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
@@ -366,42 +363,31 @@ class Recurrent(Layer):
                         f"cache must be of a layer with {name} {own}, but is of one with {cache.made_by[name]}: "
                         "it is another layer's"
                     )
-        sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
-        dy = self.floats("dy", dy, (*sizes, self.output_size * self.directions))
-        dy = self._time_major(dy)
-        form = self._state_form
-        dends = form.split("dstate", dstate, cache.batch, optional=True)
+        with _SizesInErrors(self, dy):
+            sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
+            dy = self.floats("dy", dy, (*sizes, self.output_size * self.directions))
+            dy = self._time_major(dy)
+            form = self._state_form
+            dends = form.split("dstate", dstate, cache.batch, optional=True)
 
-        layers = [
-            LayerBackward(
-                [own.scan for own in directions],
-                dends[layer * self.directions : (layer + 1) * self.directions],
-                cache.kept[layer],
-            )
-            for layer, directions in enumerate(cache.directions)
-        ]
-        try:
+            layers = [
+                LayerBackward(
+                    [own.scan for own in directions],
+                    dends[layer * self.directions : (layer + 1) * self.directions],
+                    cache.kept[layer],
+                )
+                for layer, directions in enumerate(cache.directions)
+            ]
             dx, found = stack.backward(layers, dy, dropout=self.dropout)
-        except MemoryError as error:
-            self._add_sizes(error, cache.steps, cache.batch)
-            raise
-        grads: dict[str, Array] = {}
-        dstarts: list[tuple[Array, ...]] = []
-        for layer, directions in enumerate(cache.directions):
-            for direction, own in enumerate(directions):
-                dstart, dweights = found[layer][direction]
-                dstarts.append(dstart)
-                grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
-                grads |= self._start_grads(dstart, layer, direction, cache.state_given)
-        return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
-
-    def _add_sizes(self, error: MemoryError, steps: int, batch: int) -> None:
-        """Say in an error by too little memory what was to be computed, and what needs less."""
-        error.add_note(
-            f"This was {type(self).__name__} with {self.hidden_size} units, over {steps} steps of {batch} rows. "
-            "Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps alone; "
-            "backend.release_memory() gives back what is kept for later arrays."
-        )
+            grads: dict[str, Array] = {}
+            dstarts: list[tuple[Array, ...]] = []
+            for layer, directions in enumerate(cache.directions):
+                for direction, own in enumerate(directions):
+                    dstart, dweights = found[layer][direction]
+                    dstarts.append(dstart)
+                    grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
+                    grads |= self._start_grads(dstart, layer, direction, cache.state_given)
+            return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
@@ -497,6 +483,26 @@ class Recurrent(Layer):
         if type(self) is Recurrent:
             options[0] = repr(self._given_cell)
         return options
+
+
+@dataclass(frozen=True)
+class _SizesInErrors:
+    """Says in an error by too little memory what was to be computed with ``a``, and what needs less."""
+
+    layer: Recurrent
+    a: Array
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, MemoryError):
+            return
+        batch, steps = self.a.shape[:2] if self.layer.batch_first else self.a.shape[1::-1]
+        error.add_note(
+            f"This was {type(self.layer).__name__} with {self.layer.hidden_size} units, over {steps} steps of {batch} "
+            "rows. Fewer rows need less; in training so does recompute='sqrt', which keeps the states of some steps "
+            "alone; backend.release_memory() gives back what is kept for later arrays."
+        )
 
 
 def _agree(a: Any, b: Any) -> bool:
