@@ -17,6 +17,26 @@ from recurray import checks
 from recurray.arrays import Array, below_largest, clamp, in_order, namespace_of, sigmoid, tanh
 from recurray.messages import shown
 
+__all__ = [
+    "Affine",
+    "Elementwise",
+    "Elu",
+    "Function",
+    "HardSigmoid",
+    "Identity",
+    "LeakyRelu",
+    "LogSoftmax",
+    "Relu",
+    "ScaledTanh",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "ThresholdedRelu",
+    "activation",
+]
+
 
 @dataclass(frozen=True)  # for those that have no parameters too
 class Function(ABC):
@@ -45,8 +65,13 @@ class Elementwise(Function):
         return dy * self.derivative(y)
 
     @property
-    def spec(self) -> str | tuple[Any, ...]:
-        """What `activation` makes this of: the name, followed by the parameters where they aren't the default ones."""
+    def spec(self) -> Any:
+        """What `activation` makes this of: the name, followed by the parameters where they aren't the default ones.
+
+        A function that has no name there is its own.
+        """
+        if ELEMENTWISE.get(self.name) is not type(self):
+            return self
         return self.name if type(self)() == self else (self.name, *astuple(self))
 
 

@@ -24,11 +24,10 @@ class Activation(StatelessLayer):
     Parameters
     ----------
     name : str
-        The function, as PyTorch defines it where it has it: "tanh", "sigmoid", "relu", "leaky_relu",
-        "thresholded_relu", "elu", "softplus", "softsign", "hard_sigmoid", "scaled_tanh", "affine", "identity", on each
-        element; "softmax", "log_softmax", along the last axis.
+        The function, as PyTorch defines it where it has it: on each element one of those that
+        `recurray.activations.activation` lists; along the last axis "softmax" or "log_softmax".
     alpha, beta : float, optional
-        The function's parameters, where it has them; see `recurray.activations.activation` for their defaults.
+        The function's parameters, where it has them; their defaults stand there too.
     backend, dtype
         As in `LSTM`; in a `Sequential`, where omitted, those of the other layers.
 
