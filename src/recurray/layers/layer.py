@@ -310,7 +310,7 @@ class Layer(ABC):
                 value = getattr(self, name)
                 if argument.default is Parameter.empty:
                     found.append(repr(value))
-                elif value != argument.default:
+                elif (value == argument.default) is not True:  # of an array it is an array
                     found.append(f"{name}={value!r}")
         return found
 

@@ -12,6 +12,7 @@ import recurray as rr
 from harness import assert_all_same, assert_close, assert_same, formulas, host, leaves
 from harness.needs import need
 from recurray.backend import Backend
+from recurray.layers import StatelessLayer
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -419,3 +420,24 @@ def test_a_copy_of_a_layer_is_its_own() -> None:
     for name, value in model.state_dict().items():
         assert_same(value, before[name])
         assert_same(other.state_dict()[name], value + 1)
+
+
+def test_repr_of_a_layer_that_is_made_with_an_array() -> None:
+    class Shifted(StatelessLayer):
+        def __init__(self, by: Any = None, times: int = 1, *, backend: Any = None, dtype: Any = None) -> None:
+            self.by, self.times = by, times
+            self.runs_on(backend, dtype)
+            self.params = {}
+
+        def apply(self, x: Any, lengths: Any, training: bool, rng: Any) -> Any:
+            return x + self.times * self.by, None
+
+        def apply_backward(self, cache: Any, dy: Any) -> Any:
+            return dy, {}
+
+        def random_input(self, rng: Any, batch: int, steps: int) -> Any:
+            return rng.standard_normal((batch, steps, 2))
+
+    layer = Shifted(np.ones(2), backend="numpy")
+    assert repr(layer) == "Shifted(by=array([1., 1.]), backend='numpy', dtype='float32')  # 0 params"
+    assert repr(Shifted(times=2, backend="numpy")).startswith("Shifted(times=2, backend")
