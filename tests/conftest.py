@@ -66,7 +66,10 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def told_once(report: Report) -> Report:
     """Give all skips one place: pytest prints a reason once for each."""
     if report.skipped and isinstance(report.longrepr, tuple):
-        report.longrepr = (str(TESTS), None, report.longrepr[2])  # type: ignore[assignment]
+        reason = report.longrepr[2]
+        if "got empty parameter set" in reason:
+            reason = "none of the backends that the test is for is here"
+        report.longrepr = (str(TESTS), None, reason)  # type: ignore[assignment]
     return report
 
 

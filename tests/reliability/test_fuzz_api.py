@@ -71,7 +71,7 @@ def test_a_call_that_hangs_is_noticed(monkeypatch: Any) -> None:
 
 
 def test_a_check_that_is_missing_is_noticed(monkeypatch: Any) -> None:
-    monkeypatch.setattr(rr.layers.layer.checks, "params", lambda backend, dtype, shapes, given: given)
+    monkeypatch.setattr(rr.layers.layer.array_checks, "params", lambda backend, dtype, shapes, given: given)
     fuzz = Fuzz(0)
     fuzz.actions = {name: fuzz.actions[name] for name in ("layer", "params")}
     fuzz.run(300)

@@ -30,6 +30,7 @@ from harness import (
 )
 from harness.cases import CASES, OPTIONS, RAGGED
 from harness.cells import CELLS
+from harness.needs import need
 from harness.problems import Given, state_like
 from recurray.backend import Backend
 
@@ -108,9 +109,7 @@ def test_backward_is_what_the_library_derives_from_forward(case: Case, library: 
 @pytest.mark.parametrize("case", TRACED, ids=str)
 def test_forward_and_backward_can_be_compiled(case: Case) -> None:
     """In `jax.jit` arrays are tracers, without a device or values; the compiled numbers are those of every call."""
-    import jax
-
-    backend = obtain("jax")
+    backend, jax = obtain("jax"), need("jax")
     layer = layer_for(case, problem(case), backend)
     given = give(layer, problem(case))
 
@@ -126,9 +125,7 @@ def test_forward_and_backward_can_be_compiled(case: Case) -> None:
 
 def test_a_training_step_can_be_compiled() -> None:
     """The model, a loss and their gradients in one `jax.jit`; of classes, which can't be looked at then."""
-    import jax
-
-    backend = obtain("jax")
+    backend, jax = obtain("jax"), need("jax")
     model = rr.Sequential(
         rr.Embedding(6, 4, backend=backend, dtype="float64", seed=0),
         rr.LSTM(4, 5, backend=backend, dtype="float64", seed=1),
