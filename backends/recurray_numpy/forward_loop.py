@@ -85,12 +85,12 @@ def forward_loop(
     reusable = of_gates | (set() if training else {place for state, place in after.items() if state != "h"})
     saved = {value: place for value, place in targets.items() if place in own.values()}
     instead = dict.fromkeys(saved, of_gates)
-    order_of_all = [k for k in program.computed() if k in wanted and k not in places and k not in joint.results]
+    to_do = [k for k in program.computed() if k in wanted and k not in places and k not in joint.results]
     early = _early(order, targets.keys() - saved.keys())
-    in_loop = [value for value in order_of_all if value not in early]
+    in_loop = [value for value in to_do if value not in early]
     ahead = Segment(program, "a", places, vector=vector, timed=True)
     ahead.lower(
-        [value for value in order_of_all if value in early],
+        [value for value in to_do if value in early],
         reusable=reusable,
         targets={value: place for value, place in targets.items() if value in early},
         kept=program.read_by(in_loop) | set(targets),
