@@ -67,7 +67,7 @@ class Segments:
     Attributes
     ----------
     of_value : dict of int to int
-        By value the segment in which it is computed, or for a mean and a product the one from which on it is there.
+        By value the segment that computes it; for a mean or a product, the first that can read it.
     rows : set of int
         Values that are the same for all units of a row. The elementwise ones of them are computed in every segment
         that reads them.

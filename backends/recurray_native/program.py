@@ -99,7 +99,7 @@ class Code:
 
 
 def fused(program: Program, results: Iterable[Operand]) -> Program:
-    """Make one operation of a product and the only operation that reads it, where the machine has one for both."""
+    """Join a product with the one operation that reads it, in one segment: a b + c, c - a b, a b c."""
     kept = program.needed(results)
     uses = Counter([*(operand for k in kept for operand in program.values[k].operands), *results])
     segment, values = earliest_segments(program), list(program.values)
@@ -136,7 +136,7 @@ class Translation:
     gates : mapping of str to Slot
         The inner gates: forward where their products are, backward where the gradients of these must be.
     inner : Slot, optional
-        Where what the inner gates' product is with must be, or where it goes backward; by itself if omitted.
+        The inner product's operand; backward, that operand's gradient. A place of its own if omitted.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How the NumPy backend runs a cell: which products its gates come from, and the loops written for it.
+"""The order of a cell's gates in the NumPy backend, by the products that they come from.
 
 S steps of a run, n rows of the batch in it, I input, H hidden units, R size of the output. Arrays are feature-major,
 (steps, features, rows), so that gates are contiguous blocks of rows and BLAS multiplies fastest. Gates stand in

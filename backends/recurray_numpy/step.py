@@ -93,9 +93,9 @@ def _text(prepared: Prepared, code: Forward) -> str:
 
 
 def _reading(calls: Sequence[Call], state: Array, before: Array) -> list[Call] | None:
-    """Let calls that update a state in one place read what is ``before`` in another, up to where they write it.
+    """Let calls read ``before`` in the place of ``state``, up to the first that writes the state: it needn't be copied.
 
-    None if that isn't possible, as where they write a part of the state alone.
+    None where a call writes a part of the state alone.
     """
     result = []
     for k, each in enumerate(calls):

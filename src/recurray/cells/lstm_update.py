@@ -105,13 +105,14 @@ class MemoryCell(Cell):
     def update_backward(self, d: Any, saved: Any, before: Any, params: Any) -> tuple[dict[str, Array], Array, Grads]:
         """From the gradients of h and c to those of the pre-activations, of c before the step, and of the params."""
         c_prev, i, g, o, out = before.c, saved.i, saved.g, saved.o, saved.out
-        # How far h or c moves with what is behind it. None of it depends on d.
-        h_by_seen = self._gate_backward("out", o, saved)
-        c_by = {"i": self._gate_backward("i", g - c_prev if self.coupled else g, saved)}
+        # Partial derivatives, none of which depends on d: of h by what the output sees of c, and by the pre-activation
+        # of o; of c by those of i, f and g.
+        h_by_seen = self._slope("out", o, saved)
+        c_by = {"i": self._slope("i", g - c_prev if self.coupled else g, saved)}
         if not self.coupled:
-            c_by["f"] = self._gate_backward("f", c_prev, saved)
-        c_by["g"] = self._gate_backward("g", i, saved)
-        h_by_o = self._gate_backward("o", out, saved)
+            c_by["f"] = self._slope("f", c_prev, saved)
+        c_by["g"] = self._slope("g", i, saved)
+        h_by_o = self._slope("o", out, saved)
 
         dc_seen, grads = self._seen_backward(d.h, h_by_seen, saved, params)
         dc = d.c + dc_seen
@@ -153,9 +154,10 @@ class MemoryCell(Cell):
         y = saved[name] = getattr(self.activations, name).forward(a)
         return y
 
-    def _gate_backward(self, name: str, dy: Array, saved: Any) -> Array:
-        da = getattr(self.activations, name).backward(dy, getattr(saved, name))
-        return da if self.gate_clip is None else da * within(getattr(saved, f"a_{name}"), self.gate_clip)
+    def _slope(self, name: str, factor: Array, saved: Any) -> Array:
+        """The derivative of ``factor`` times a gate by its pre-activation: 0 where that was clamped."""
+        slope = getattr(self.activations, name).backward(factor, getattr(saved, name))
+        return slope if self.gate_clip is None else slope * within(getattr(saved, f"a_{name}"), self.gate_clip)
 
     # What the output sees of c: c itself, where a subclass doesn't say otherwise
 
@@ -163,7 +165,7 @@ class MemoryCell(Cell):
         return c
 
     def _seen_backward(self, dh: Array, slope: Array, saved: Any, params: Any) -> tuple[Array, Grads]:
-        """From the gradient of h, and the slope of h by what it sees of c, to the gradients of c and of params."""
+        """From the gradient of h, and ``slope``, h's derivative by what it sees of c, to those of c and of params."""
         return dh * slope, {}
 
     def __repr__(self) -> str:

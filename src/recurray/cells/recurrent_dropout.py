@@ -89,7 +89,7 @@ class RecurrentDropoutCell(WrapperCell):
 
 
 def with_recurrent_dropout(cell: Cell, p: float) -> Cell:
-    """Return a cell that recurs without a product with recurrent dropout inside what may be around it already."""
+    """Put recurrent dropout around ``cell``, which has no recurrent product: inside its wrappers, if it has any."""
     if isinstance(cell, WrapperCell) and not isinstance(cell, RecurrentDropoutCell):
         return replace(cell, cell=with_recurrent_dropout(cell.cell, p))
     return RecurrentDropoutCell(cell, p)

@@ -16,9 +16,9 @@ WAYS_OUT = {
 
 
 def unsaid(layer: Layer) -> frozenset[str]:
-    """Which of "backend" and "dtype" nobody has said for a layer, so that it has the default.
+    """Which of "backend" and "dtype" the user left open.
 
-    A layer that doesn't tell is taken to have been told, unless it has no params, to which it could matter.
+    A layer that doesn't record it counts as told both if it has params, else as told neither.
     """
     if layer._unsaid is not None:
         return layer._unsaid
@@ -28,9 +28,9 @@ def unsaid(layer: Layer) -> frozenset[str]:
 def joined(layers: Sequence[Layer], backend: Any = None) -> tuple[Layer, ...]:
     """Return the layers on one backend and in one dtype.
 
-    Those without params that weren't told take both from the others. Where ``backend`` is given, all that weren't told
-    take it; those that have params are copied, even if nothing changes: what becomes of a layer doesn't depend on which
-    backend is the default. All others must agree already.
+    Layers without params follow the others in what they weren't told. With ``backend``, every layer that wasn't told
+    one goes there; one with params is then always copied, so that whether it is doesn't depend on the default backend.
+    All others must agree already.
 
     Raises
     ------

@@ -27,11 +27,11 @@ class Stepped(Protocol):
 
 
 class OneSteps:
-    """What the backend has written for a layer's params, kept from call to call.
+    """Steps of one row that the backend has written, reused while the layer's params are the same array objects.
 
-    It is used only while the params are the very arrays that it was written for, and these are read anew at each step:
-    it can't serve what they were before. Each thread takes one for itself. Writing takes longer than a step, so it is
-    done when arrays come for the second time: in training they don't.
+    The arrays are read anew at each step, so they may be written to in place. A thread takes a step out of the list
+    while it uses it. Writing one takes longer than a step, so it is done when the same arrays are seen for the second
+    time: in training they aren't.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ Kind = TypeVar("Kind")
 
 
 class Setting(Generic[Kind]):
-    """An attribute that is what ``check``, of its name and the value given, returns: when it is set first and later."""
+    """A checked attribute: whatever is assigned is stored as ``check(name, value)`` returns it."""
 
     def __init__(self, check: Callable[[str, Any], Kind]) -> None:
         self.check = check

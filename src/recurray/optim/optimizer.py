@@ -116,7 +116,7 @@ class Optimizer(ABC):
         return tuple(getattr(self, name) for name in self._options)
 
     def _complete_moments(self) -> None:
-        """Start the moments that hyperparameters ask for which have been set since, and drop those that they don't."""
+        """Bring the moments in line with hyperparameters changed since: start those now needed, drop the rest."""
         if self._values() != self._started_for:
             for name, have in self._moments.items():
                 started = self._start(float_array(f"the param {name!r}", self.params[name]))

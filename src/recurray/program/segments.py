@@ -11,7 +11,7 @@ from recurray.program.ir import MEAN, PRODUCTS, Program, Value
 
 
 def ends_segment(value: Value) -> bool:
-    """Whether a value is read in later segments alone than the one that computes its operands."""
+    """Whether a value is known only when all units have finished its operands' segment, and is read in later ones."""
     return value.operation == MEAN or value.operation in PRODUCTS
 
 

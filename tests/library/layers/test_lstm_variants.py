@@ -165,26 +165,27 @@ def test_float32(case: Case) -> None:
 
 # Options that are off ------------------------------------------------------------------------------------------------
 
+OFF = {  # each option at what the plain layer has
+    "peepholes": False,
+    "coupled": False,
+    "cell_clip": None,
+    "gate_clip": None,
+    "layer_norm": False,
+    "zoneout_h": 0.0,
+    "zoneout_c": 0.0,
+    "gate_activation": {"i": "sigmoid", "o": "sigmoid"},
+    "cell_activation": ("tanh",),
+    "output_activation": {"name": "tanh"},
+    "recurrent_dropout": 0.0,
+    "weight_dropout": 0.0,
+    "learned_state": False,
+}
+
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_an_option_that_is_off_is_the_plain_layer(kind: str, backend: Backend) -> None:
     """To the last bit, and with the same code."""
-    off = {
-        "peepholes": False,
-        "coupled": False,
-        "cell_clip": None,
-        "gate_clip": None,
-        "layer_norm": False,
-        "zoneout_h": 0.0,
-        "zoneout_c": 0.0,
-        "gate_activation": {"i": "sigmoid", "o": "sigmoid"},
-        "cell_activation": ("tanh",),
-        "output_activation": {"name": "tanh"},
-        "recurrent_dropout": 0.0,
-        "weight_dropout": 0.0,
-        "learned_state": False,
-    }
-    plain, other = (LAYERS[kind](I, H, seed=0, backend=backend, **options) for options in ({}, off))
+    plain, other = (LAYERS[kind](I, H, seed=0, backend=backend, **options) for options in ({}, OFF))
     assert other.cell == plain.cell
     x = backend.asarray(np.random.default_rng(0).standard_normal((B, T, I)))
 
@@ -390,6 +391,12 @@ def test_orthogonal_recurrent_weights() -> None:
 @pytest.mark.parametrize("kind", [rr.LSTM, rr.DiagonalLSTM])
 def test_every_option_of_the_cell_is_an_argument_of_the_layer(kind: type) -> None:
     assert set(signature(kind).parameters) >= lstm_options.OPTIONS
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_option_of_the_cell_is_tested(kind: str) -> None:
+    assert set().union(*BOTH, *OWN[kind]) >= lstm_options.OPTIONS
+    assert OFF.keys() >= lstm_options.OPTIONS
 
 
 def test_repr_tells_the_options() -> None:
