@@ -186,8 +186,8 @@ MISTAKES = [
         RECURRENT,
         'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)',
         'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)\n'
-        '        starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
-        "        self.leaked = [tuple(a + 0.1 for a in start) for start in starts]",
+        '            starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
+        "            self.leaked = [tuple(a + 0.1 for a in start) for start in starts]",
         listed("state_leaks_from_call_to_call"),
     ),
     Mistake(
