@@ -396,6 +396,27 @@ ANEW = [
         "numpy",
     ),
     Mistake(
+        "registers: a place is free before the last use",
+        "src/recurray/program/liveness.py",
+        "if not self._uses_left[operand] and",
+        "if self._uses_left[operand] < 2 and",
+        ("tests/programs/test_passes.py",),
+    ),
+    Mistake(
+        "parallel copies: in any order",
+        "src/recurray/program/liveness.py",
+        "if copy[1] not in read",
+        "if True",
+        ("tests/programs/test_passes.py",),
+    ),
+    Mistake(
+        "segments: what reads a mean doesn't wait for it",
+        "src/recurray/program/segments.py",
+        "return value.operation == MEAN or value.operation",
+        "return value.operation",
+        ("tests/programs/test_passes.py",),
+    ),
+    Mistake(
         "chunks: in the order of time",
         "src/recurray/chunks.py",
         "    if reverse:\n        chunks.reverse()\n",

@@ -188,6 +188,7 @@ def test_a_register_that_does_not_fit_is_left_free() -> None:
     assert not registers.is_live("wide")
     assert registers.take(lambda: "narrow", fits=lambda place: place == "narrow") == "narrow"
     assert registers.take(lambda: "new") == "wide"
+    assert registers.take(lambda: "new") == "new"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
