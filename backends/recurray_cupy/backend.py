@@ -170,14 +170,14 @@ class CupyBackend(Backend):
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
         dtype, projected = str(x.dtype), weights.projection is not None
-        way, small = Way.TRAINING if options.get("keep", True) else Way.INFERENCE, self._small(dtype)
-        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, way, small)
+        way, rounded_to = Way.TRAINING if options.get("keep", True) else Way.INFERENCE, self._rounded_to(dtype)
+        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, way, rounded_to)
 
         def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
             if strategy == REFERENCE:
                 return super(CupyBackend, self).scan_forward(cell, weights, x, start, recompute=recompute, **options)
             self._compile(call, strategy)
-            scan = partial(self._run_kernels, strategy, small)
+            scan = partial(self._run_kernels, strategy, rounded_to)
             if recompute is None:
                 return scan(cell, weights, x, start, **options)
             return chunks.forward(scan, self.steps_together, cell, weights, x, start, recompute=recompute, **options)
@@ -187,16 +187,25 @@ class CupyBackend(Backend):
         return y, end, None if cache is None else DeviceCache(self, cache)
 
     def _run_kernels(
-        self, strategy: str, small: str, cell: Cell, weights: Weights, x: Any, start: tuple[Any, ...], **options: Any
+        self,
+        strategy: str,
+        rounded_to: str,
+        cell: Cell,
+        weights: Weights,
+        x: Any,
+        start: tuple[Any, ...],
+        **options: Any,
     ) -> tuple[Any, tuple[Any, ...], KernelCache | None]:
         """Run a cell over time by kernels."""
-        y, end, cache = forward(self.library, cell, weights, x, start, strategy=strategy, small=small, **options)
+        y, end, cache = forward(
+            self.library, cell, weights, x, start, strategy=strategy, rounded_to=rounded_to, **options
+        )
         return y, end, None if cache is None else KernelCache(self, cell, cache)
 
     def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
         dtype, projected = str(dy.dtype), cache.weights.projection is not None
-        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, Way.BACKWARD, self._small(dtype))
+        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, Way.BACKWARD, self._rounded_to(dtype))
 
         def run(strategy: str) -> Gradients:
             self._compile(call, strategy)
@@ -209,7 +218,7 @@ class CupyBackend(Backend):
         """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
         with self.device:
             way = Way.BACKWARD if backward else Way.TRAINING
-            return self._strategies(Call(cell, dtype, (1, batch), units, False, way, self._small(dtype)))[0]
+            return self._strategies(Call(cell, dtype, (1, batch), units, False, way, self._rounded_to(dtype)))[0]
 
     def describe(self) -> str:
         """Where this backend works, and by which strategies."""
@@ -233,7 +242,7 @@ class CupyBackend(Backend):
         found = strategies_for(self.strategy, call, self.library.device())
         return tuple(strategy for strategy in found if (call.cell, call.dtype, strategy) not in self._refused)
 
-    def _small(self, dtype: str) -> str:
+    def _rounded_to(self, dtype: str) -> str:
         """What the operands of products of arrays are rounded to; empty if they aren't."""
         return (self.compute_dtype or "") if dtype == "float32" else ""
 

@@ -24,10 +24,10 @@ def backward(
     library: Library, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...], *, strategy: str = FUSED
 ) -> tuple[Any, tuple[Any, ...], Weights]:
     """Backward through time; see `recurray.scan.backward`, and `recurray_cupy.strategies` for the strategy."""
-    xp, texts, (steps, batch, features) = library.xp, compiled(cell), cache.x.shape
+    xp, code, (steps, batch, features) = library.xp, compiled(cell), cache.x.shape
     check_dy(dy, (steps, batch, cache.arrays["state_h"].shape[2]))
-    arrays, products = _arrays(xp, texts, cache, dy, dend), Products(library, cache.small)
-    scan = Scan(library, texts, cache.prepared, products, arrays, cache.reverse, True, strategy)
+    arrays, products = _arrays(xp, code, cache, dy, dend), Products(library, cache.rounded_to)
+    scan = Scan(library, code, cache.prepared, products, arrays, cache.reverse, True, strategy)
     if batch and steps:
         run = _step_by_step if strategy == FUSED else _whole
         run(scan, steps, {"dtype": str(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
@@ -44,17 +44,17 @@ def backward(
 
 def _step_by_step(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     """Run all steps, whose products are the library's."""
-    library, texts, products, arrays = scan.library, scan.texts, scan.products, scan.arrays
+    library, code, products, arrays = scan.library, scan.code, scan.products, scan.arrays
     batch, mask = options["batch"], arrays["mask"]
     outer, inner, projection = scan.operands()
-    kernels = texts.backward(projected=projection is not None).kernels
+    kernels = code.backward(projected=projection is not None).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, **options) for each in kernels]
     if outer is None and inner is None and projection is None:  # no step waits for another unit's gradient
         launch[0](0 if scan.reverse else steps - 1, steps)
         return
     gather = None
     if projection is not None:
-        gather = Launcher(library, texts.gather, arrays, units=arrays["dprojected"].shape[2], **options)
+        gather = Launcher(library, code.gather, arrays, units=arrays["dprojected"].shape[2], **options)
     for t in range(steps) if scan.reverse else reversed(range(steps)):
         here = slice(t * batch, (t + 1) * batch)
         if gather is not None:
@@ -75,10 +75,10 @@ def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     products, outer, batch, last = scan.products, scan.prepared.outer, options["batch"], steps - 1
     WHOLE[scan.strategy].run(
         scan.library,
-        scan.texts.cell,
+        scan.code.cell,
         scan.arrays | {"weight": outer},
         way=Way.BACKWARD,
-        small=products.small,
+        rounded_to=products.rounded_to,
         units=scan.prepared.size,
         start=0 if scan.reverse else last,
         steps=steps,
@@ -90,13 +90,13 @@ def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     products.plain(gates, products.operand(outer), out=scan.arrays["product"])
 
 
-def _arrays(xp: Any, texts: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> dict[str, Any]:
+def _arrays(xp: Any, code: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> dict[str, Any]:
     """Make the arrays that the kernels read and write; see `recurray_cupy.backward_step`."""
-    cell, size, dtype = texts.cell, cache.prepared.size, cache.x.dtype
+    cell, size, dtype = code.cell, cache.prepared.size, cache.x.dtype
     steps, batch, _ = cache.x.shape
     output = cache.arrays["state_h"].shape[2]
     projected = cache.prepared.projection is not None
-    launches = texts.backward(projected=projected)
+    launches = code.backward(projected=projected)
 
     def empty(*shape: int) -> Any:
         return xp.empty(shape, dtype=dtype)
@@ -116,7 +116,7 @@ def _arrays(xp: Any, texts: Compiled, cache: ScanCache, dy: Any, dend: tuple[Any
         "work": empty(launches.work, batch, size),
         "work_rows": empty(launches.work_rows, batch),
     }
-    if texts.shares_gradients:
+    if code.shares_gradients:
         arrays["dh_gates"] = arrays["dx_gates"]
     else:
         arrays["dh_gates"] = empty(steps * batch, len(cell.outer_gates) * size) if cell.outer_gates else None

@@ -153,15 +153,3 @@ def gather(cell: Cell) -> Kernel:
         f"{body.store(_gradient('h').element())} = valid ? (real)0 : total;",
     ]
     return Kernel("gather", tuple(lines), body.arguments())
-
-
-def hold() -> Kernel:
-    """Write the kernel that keeps the projected output of rows past their length what it was; here H is R."""
-    body, h = Body(), state_array("h")
-    lines = [
-        *ELEMENT_OF_GRID,
-        "const int t = start;",
-        f"if (t >= {body.array(LENGTHS)}[e / units])",
-        f"    {body.store(h.after())} = {body.load(h.before())};",
-    ]
-    return Kernel("hold", tuple(lines), body.arguments())

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from recurray.cells.cell import Cell
 from recurray.program import record
-from recurray_cupy.backward_step import backward_step, gather, hold, shares_gradients
-from recurray_cupy.forward_step import Saved, forward_step, save
+from recurray_cupy.backward_step import backward_step, gather, shares_gradients
+from recurray_cupy.forward_step import Saved, forward_step, hold, save
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.kernels import element_kernel, row_kernel
 from recurray_cupy.segments import Segments

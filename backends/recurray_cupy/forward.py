@@ -30,7 +30,7 @@ class ScanCache:
     x: Any  # (T, B, I), padding zeroed
     arrays: dict[str, Any]  # by the kernels' names: states, output, inner, saved, saved_rows, mask, lengths
     reverse: bool
-    small: str  # what the products' operands were rounded to; empty if they weren't
+    rounded_to: str  # what the products' operands were rounded to; empty if they weren't
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scan:
     """What the steps of a scan are run with."""
 
     library: Library
-    texts: Compiled
+    code: Compiled
     prepared: Prepared
     products: Products
     arrays: dict[str, Any]  # by the kernels' names; see `recurray_cupy.forward_step`
@@ -65,16 +65,16 @@ def forward(
     draws: Draws | None = None,
     output_mask: Any = None,
     strategy: str = FUSED,
-    small: str = "",
+    rounded_to: str = "",
 ) -> tuple[Any, tuple[Any, ...], ScanCache | None]:
     """Run a cell over time; see `recurray.scan.forward`.
 
-    ``strategy`` is one of `recurray_cupy.strategies`, not "reference"; ``small`` is what the products' operands are
-    rounded to, empty if they aren't.
+    ``strategy`` is one of `recurray_cupy.strategies`, not "reference"; ``rounded_to`` is what the products' operands
+    are rounded to, empty if they aren't.
     """
     xp, steps, dtype = library.xp, x.shape[0], x.dtype
-    texts, prepared = compiled(cell), prepare(xp, cell, weights)
-    check_projection(texts, weights, start[0].shape[1], prepared.size)
+    code, prepared = compiled(cell), prepare(xp, cell, weights)
+    check_projection(code, weights, start[0].shape[1], prepared.size)
     rows = valid = None
     if lengths is not None:
         rows = xp.asarray(lengths, dtype=xp.int32)
@@ -83,7 +83,7 @@ def forward(
     x = xp.ascontiguousarray(x)
 
     mask = None if output_mask is None else xp.ascontiguousarray(output_mask, dtype=dtype)
-    arrays = _arrays(xp, texts, prepared, x, start, reverse=reverse, keep=keep)
+    arrays = _arrays(xp, code, prepared, x, start, reverse=reverse, keep=keep)
     arrays |= prepared.arrays | {"lengths": rows, "mask": mask}
     for name, value in (draws or {}).items():
         is_number = isinstance(value, float)
@@ -91,7 +91,7 @@ def forward(
         arrays[f"mean_{identifier(name)}"] = value if is_number else 0.0
     if mask is not None and cell.outer_gates and strategy == FUSED:
         arrays["h_masked"] = arrays["state_h"][steps if reverse else 0] * mask
-    scan = Scan(library, texts, prepared, Products(library, small), arrays, reverse, keep, strategy)
+    scan = Scan(library, code, prepared, Products(library, rounded_to), arrays, reverse, keep, strategy)
     run = _step_by_step if strategy == FUSED else _whole
     for low, high in _input_products(scan, x):
         run(scan, low, high, {"dtype": str(dtype), "batch": x.shape[1], "reverse": reverse})
@@ -107,7 +107,7 @@ def forward(
     if not keep:
         return y, end, None
     kept = ("lengths", "mask", "saved", "saved_rows", "output", "inner", *places.values())
-    return y, end, ScanCache(weights, prepared, x, {name: arrays[name] for name in kept}, reverse, small)
+    return y, end, ScanCache(weights, prepared, x, {name: arrays[name] for name in kept}, reverse, rounded_to)
 
 
 def _step_by_step(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
@@ -115,14 +115,14 @@ def _step_by_step(scan: Scan, low: int, high: int, options: dict[str, Any]) -> N
     library, products, arrays, reverse = scan.library, scan.products, scan.arrays, scan.reverse
     outer, inner, projection = scan.operands()
     h, mask, masked = arrays["state_h"], arrays["mask"], arrays["h_masked"]
-    kernels = scan.texts.forward(keep=scan.keep, projected=projection is not None).kernels
+    kernels = scan.code.forward(keep=scan.keep, projected=projection is not None).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, first=low, **options) for each in kernels]
     if outer is None and inner is None and projection is None:  # no step waits for another unit's output
         launch[0](high - 1 if reverse else low, high - low)
         return
     hold = None
     if projection is not None and arrays["lengths"] is not None:
-        hold = Launcher(library, scan.texts.hold, arrays, units=h.shape[2], **options)
+        hold = Launcher(library, scan.code.hold, arrays, units=h.shape[2], **options)
     for t in reversed(range(low, high)) if reverse else range(low, high):
         if outer is not None:
             before = h[t + reverse] if masked is None else masked
@@ -148,10 +148,10 @@ def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
     """Run steps by kernels that make the product with the output before themselves."""
     WHOLE[scan.strategy].run(
         scan.library,
-        scan.texts.cell,
+        scan.code.cell,
         scan.arrays | {"weight": scan.prepared.outer},
         way=Way.TRAINING if scan.keep else Way.INFERENCE,
-        small=scan.products.small,
+        rounded_to=scan.products.rounded_to,
         units=scan.prepared.size,
         first=low,
         start=high - 1 if scan.reverse else low,
@@ -160,23 +160,23 @@ def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
     )
 
 
-def check_projection(texts: Compiled, weights: Weights, output: int, size: int) -> None:
+def check_projection(code: Compiled, weights: Weights, output: int, size: int) -> None:
     """Refuse a projection that makes the output another size than a cell can do with."""
-    if weights.projection is not None and output != size and texts.recording.reads_output:
+    if weights.projection is not None and output != size and code.recording.reads_output:
         raise ValueError(
-            f"{type(texts.cell).__name__} combines the output before the step with its {size} units, "
+            f"{type(code.cell).__name__} combines the output before the step with its {size} units, "
             f"so it can't be projected to {output}"
         )
 
 
 def _arrays(
-    xp: Any, texts: Compiled, prepared: Prepared, x: Any, start: tuple[Any, ...], *, reverse: bool, keep: bool
+    xp: Any, code: Compiled, prepared: Prepared, x: Any, start: tuple[Any, ...], *, reverse: bool, keep: bool
 ) -> dict[str, Any]:
     """Make the arrays that the kernels read and write; see `recurray_cupy.forward_step`."""
-    cell, size = texts.cell, prepared.size
+    cell, size = code.cell, prepared.size
     steps, batch, _ = x.shape
     projected = prepared.projection is not None
-    launches, saved = texts.forward(keep=keep, projected=projected), texts.saved(projected=projected)
+    launches, saved = code.forward(keep=keep, projected=projected), code.saved(projected=projected)
 
     def empty(*shape: int) -> Any:
         return xp.empty(shape, dtype=x.dtype)
@@ -208,7 +208,7 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
     products, (steps, batch, features) = scan.products, x.shape
     if not batch:
         return
-    width = len(scan.texts.cell.input_gates) * scan.prepared.size
+    width = len(scan.code.cell.input_gates) * scan.prepared.size
     chunk = max(1, CHUNK // (batch * width * x.dtype.itemsize))
     x_gates = scan.library.xp.empty((min(chunk, steps) * batch, width), dtype=x.dtype)
     rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)

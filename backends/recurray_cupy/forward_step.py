@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
 from recurray.program import INNER, Constant, Operand, Program, is_value
+from recurray_cupy.kernel import ELEMENT_OF_GRID, LENGTHS, Body, Kernel
 from recurray_cupy.step import (
     Array,
     Carried,
@@ -162,6 +163,18 @@ def forward_step(
         goals=(*goals, *(saved.goals if keep else ())),
         carried=tuple(carried),
     )
+
+
+def hold() -> Kernel:
+    """Write the kernel that keeps the projected output of rows past their length what it was; here H is R."""
+    body, h = Body(), state_array("h")
+    lines = [
+        *ELEMENT_OF_GRID,
+        "const int t = start;",
+        f"if (t >= {body.array(LENGTHS)}[e / units])",
+        f"    {body.store(h.after())} = {body.load(h.before())};",
+    ]
+    return Kernel("hold", tuple(lines), body.arguments())
 
 
 def put_params(cell: Cell, inputs: Inputs) -> None:

@@ -176,7 +176,7 @@ class Library:
 
         return replay
 
-    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+    def rounded_product(self, a: Any, b: Any, out: Any, *, rounded_to: str, transposed: str) -> None:
         """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream.
 
         They are float16, or the bits of bfloat16; "a", "b" or neither is ``transposed``.
@@ -192,7 +192,7 @@ class Library:
             return
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
         cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        half = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}[small]
+        half = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}[rounded_to]
         one, zero = np.ones((), np.float32), np.zeros((), np.float32)
         cublas.gemmEx(
             cupy.cuda.device.get_cublas_handle(),

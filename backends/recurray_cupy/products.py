@@ -76,44 +76,44 @@ class Products:
     Attributes
     ----------
     library : Library
-    small : str
+    rounded_to : str
         What operands are rounded to, "float16" or "bfloat16"; empty if they aren't.
     """
 
     library: Library
-    small: str = ""
+    rounded_to: str = ""
 
     def operand(self, a: Any) -> Any:
         """Return what is made of a matrix to be an operand; worth while for one that comes again."""
-        return rounded(self.library, a, self.small) if self.small else a
+        return rounded(self.library, a, self.rounded_to) if self.rounded_to else a
 
     def with_transposed(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (n, k) transposed."""
-        if self.small:
-            self.library.rounded_product(a, b, out, small=self.small, transposed="b")
+        if self.rounded_to:
+            self.library.rounded_product(a, b, out, rounded_to=self.rounded_to, transposed="b")
         else:
             a.dot(b.T, out=out)
 
     def plain(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (k, n)."""
-        if self.small:
-            self.library.rounded_product(a, b, out, small=self.small, transposed="")
+        if self.rounded_to:
+            self.library.rounded_product(a, b, out, rounded_to=self.rounded_to, transposed="")
         else:
             a.dot(b, out=out)
 
     def of_transposed(self, a: Any, b: Any) -> Any:
         """Return the product (m, n) of the matrices ``a`` (k, m) transposed and ``b`` (k, n)."""
-        if not self.small:
+        if not self.rounded_to:
             return a.T.dot(b)
         out = self.library.xp.empty((a.shape[1], b.shape[1]), dtype=a.dtype)
-        self.library.rounded_product(self.operand(a), self.operand(b), out, small=self.small, transposed="a")
+        self.library.rounded_product(self.operand(a), self.operand(b), out, rounded_to=self.rounded_to, transposed="a")
         return out
 
 
-def rounded(library: Library, a: Any, small: str) -> Any:
-    """Return a matrix in float32 rounded to ``small``, to the nearest; bfloat16 as its bits."""
+def rounded(library: Library, a: Any, rounded_to: str) -> Any:
+    """Return a matrix in float32 rounded to ``rounded_to``, to the nearest; bfloat16 as its bits."""
     a = library.xp.ascontiguousarray(a)
-    if small == "float16":
+    if rounded_to == "float16":
         return a.astype(np.float16)
     result = library.xp.empty(a.shape, dtype=np.uint16)
     if a.size:

@@ -35,14 +35,14 @@ class Call:
     units: int
     projected: bool
     way: Way
-    small: str  # what the products' operands are rounded to; empty if they aren't
+    rounded_to: str  # what the products' operands are rounded to; empty if they aren't
 
     @property
     def recurrence(self) -> Recurrence | None:
         """The step with its product; None where no kernel can make that itself, or where there are no elements."""
         if not (all(self.shape) and self.units) or why_not(self.cell, projected=self.projected) is not None:
             return None
-        return recurrence_of(self.cell, self.way, self.small)
+        return recurrence_of(self.cell, self.way, self.rounded_to)
 
 
 def check_strategy(strategy: str) -> str:

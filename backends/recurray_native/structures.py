@@ -31,11 +31,11 @@ class CProgram(Structure):
     """`Program`."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("slots", "stages", "tiles", "wides", "sums")),
+        *((name, c_int64) for name in ("slots", "segments", "tiles", "wides", "sums")),
         ("slot", POINTER(CSlot)),
         ("code", POINTER(CInstruction)),
-        ("stage_end", POINTER(c_int64)),
-        ("inner_stage", c_int64),
+        ("segment_end", POINTER(c_int64)),
+        ("inner_segment", c_int64),
         ("inner_slot", c_int64),
     )
 

@@ -13,7 +13,7 @@ from recurray.program import INNER_BACKWARD, Constant, is_value, values_of
 from recurray_numpy.calls import Array, Code
 from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import GateOrder
-from recurray_numpy.lower import Goals, Segment, targets_of
+from recurray_numpy.lower import Goals, Lowering, targets_of
 from recurray_numpy.names import of_cell, places_of_inputs, shared
 
 ZERO = Constant(0.0)
@@ -55,7 +55,7 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     results = values_of(program.outputs_of("params").values())
     read_after = program.read_by(in_after)
     read_later = program.read_by(in_loop) | read_after | values_of(outputs.values())
-    ahead = Segment(program, "a", places, vector=vector, timed=True)
+    ahead = Lowering(program, "a", places, vector=vector, timed=True)
     ahead.lower(in_ahead, kept=read_later & set(in_ahead))
 
     # Each gate's gradient goes to its rows, a state's to where the step before looks for it.
@@ -70,7 +70,7 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
     elif direct != ZERO:
         goals.append((direct, shared("direct")))
     targets, copies = targets_of(goals)
-    loop = Segment(program, "t", ahead.places, vector=vector, masked=masked)
+    loop = Lowering(program, "t", ahead.places, vector=vector, masked=masked)
     for k, kept in enumerate(sorted((read_after | results) & {*in_loop, *carried} - set(targets))):
         targets[kept] = Array(f"kept{k}", kind=loop.kinds[kept], is_work=True)
     loop.call("add", d["h"], Array("dy"), d["h"])
@@ -87,7 +87,7 @@ def backward_loops(order: GateOrder, *, vector: bool, projected: bool, masked: b
             loop.call("add", d["h"], shared("direct"), d["h"])
 
     targets, copies = targets_of([(value, place) for value, place in gate_goals if value in in_after])
-    after = Segment(program, "b", loop.places, vector=vector, timed=True)
+    after = Lowering(program, "b", loop.places, vector=vector, timed=True)
     after.lower(in_after, targets=targets, kept=results)
     after.copy(copies)
     sums = {}

@@ -14,7 +14,7 @@ from recurray.program import INNER, Program, is_value
 from recurray_numpy.calls import FLOATS, Array, Code, Kind
 from recurray_numpy.gate_order import GateOrder, Gates
 from recurray_numpy.joint import Joint, joint_activations
-from recurray_numpy.lower import Goals, Segment, kinds, targets_of
+from recurray_numpy.lower import Goals, Lowering, kinds, targets_of
 from recurray_numpy.names import name_of, of_cell, places_of_inputs, shared
 
 
@@ -88,7 +88,7 @@ def forward_loop(
     to_do = [k for k in program.computed() if k in wanted and k not in places and k not in joint.results]
     early = _early(order, targets.keys() - saved.keys())
     in_loop = [value for value in to_do if value not in early]
-    ahead = Segment(program, "a", places, vector=vector, timed=True)
+    ahead = Lowering(program, "a", places, vector=vector, timed=True)
     ahead.lower(
         [value for value in to_do if value in early],
         reusable=reusable,
@@ -98,7 +98,7 @@ def forward_loop(
     )
     reusable -= {ahead.places[value] for value in early if value in ahead.places}
 
-    loop = Segment(program, "t", ahead.places, vector=vector, each_step=training, masked=masked)
+    loop = Lowering(program, "t", ahead.places, vector=vector, each_step=training, masked=masked)
     _add_products(loop, gates, of_step, training=training)
     _add_activations(loop, gates, of_step, as_they_lie=as_they_lie)
     late = {value: place for value, place in targets.items() if value not in early}
@@ -162,7 +162,7 @@ def _early(order: GateOrder, goals: AbstractSet[int]) -> set[int]:
     return computed - program.dependents(late | goals & computed)
 
 
-def _add_products(loop: Segment, gates: Gates, of_step: Callable[[str], Array], *, training: bool) -> None:
+def _add_products(loop: Lowering, gates: Gates, of_step: Callable[[str], Array], *, training: bool) -> None:
     """Add the gates' products. For one row ``from_input`` already holds all that doesn't depend on h."""
     if loop.vector and gates.of_output:
         made = shared("product") if training else of_step("stepwise")  # from_input and stepwise are one in training
@@ -174,7 +174,7 @@ def _add_products(loop: Segment, gates: Gates, of_step: Callable[[str], Array], 
                 loop.product(f"w_{block}", Array(operand), of_step(block))
 
 
-def _add_activations(loop: Segment, gates: Gates, of_step: Callable[[str], Array], *, as_they_lie: bool) -> None:
+def _add_activations(loop: Lowering, gates: Gates, of_step: Callable[[str], Array], *, as_they_lie: bool) -> None:
     """Add the merged gates' activations; see `recurray_numpy.gate_order`."""
     for gate, place in gates.aside.items():
         loop.call("tanh", of_step(name_of("z", gate)), of_step(place))

@@ -13,7 +13,7 @@ from recurray.program import is_value
 from recurray_numpy.buffers import empty
 from recurray_numpy.calls import FLOATS, Array, bounds
 from recurray_numpy.gate_order import GateOrder
-from recurray_numpy.lower import Segment, kinds
+from recurray_numpy.lower import Lowering, kinds
 from recurray_numpy.names import shared
 
 
@@ -38,7 +38,7 @@ class Joint:
     logistic: int
     each_step: bool
 
-    def add_to(self, loop: Segment) -> None:
+    def add_to(self, loop: Lowering) -> None:
         """Add the activations to the calls."""
         logistic, tanh = Array("joint_logistic", self.each_step), Array("joint_tanh", self.each_step)
         if self.logistic and loop.vector:

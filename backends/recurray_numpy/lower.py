@@ -1,4 +1,4 @@
-"""Lowering a segment of a recorded program to NumPy calls into buffers that are there already.
+"""Lowering a part of a recorded program to NumPy calls into buffers that are there already.
 
 A buffer whose value has had its last use is written over where that is allowed.
 """
@@ -31,8 +31,8 @@ SPREAD = "spread"  # an operation of this module's own: a ROW's number for each 
 Goals = list[tuple[Operand, Array]]  # values, and the arrays that they must end in
 
 
-class Segment:
-    """A piece of a program as calls.
+class Lowering:
+    """A part of a program, ahead of the loop, in it or after it, as calls.
 
     Parameters
     ----------

@@ -26,8 +26,10 @@ from recurray_cupy.persistent.layout import TILES
 @needs_nvrtc
 def test_blocks_hand_on_what_they_wrote_by_one_fence():
     """None beside the release, which makes one; and one acquire, after the loop that waits."""
-    for small in ("", "bfloat16"):
-        kernel = recurrence_of(LSTMCell(), Way.TRAINING, small=small).kernel((16, 8) if small else (1, 1), 256)
+    for rounded_to in ("", "bfloat16"):
+        kernel = recurrence_of(LSTMCell(), Way.TRAINING, rounded_to=rounded_to).kernel(
+            (16, 8) if rounded_to else (1, 1), 256
+        )
         ptx = nvrtc.ptx_of(kernel.source("float32"), "compute_90")
         assert "membar" not in ptx
         assert "fence" not in ptx
@@ -79,7 +81,7 @@ import numpy as np
 import recurray as rr
 from recurray_cupy.kernel import Kernel
 
-small, old, new = sys.argv[1:]
+rounded_to, old, new = sys.argv[1:]
 right = Kernel.source
 
 def source(kernel, dtype):
@@ -90,8 +92,8 @@ def source(kernel, dtype):
     return text
 
 Kernel.source = source
-backend = rr.get_backend("cupy", strategy="persistent", compute_dtype=small or None)
-layer = rr.LSTM(3, 64 if small else 128, backend=backend, seed=0)  # several blocks share the units
+backend = rr.get_backend("cupy", strategy="persistent", compute_dtype=rounded_to or None)
+layer = rr.LSTM(3, 64 if rounded_to else 128, backend=backend, seed=0)  # several blocks share the units
 x = backend.asarray(np.random.default_rng(0).standard_normal((1, 5, 3)), "float32")
 y, _, cache = layer.forward(x)
 layer.backward(cache, y)
@@ -108,23 +110,23 @@ MISTAKES = {
 }
 
 
-def checked(small, old="", new=""):
+def checked(rounded_to, old="", new=""):
     """What the checking mode says."""
     obtain("cupy")
     need("emulated device")
-    command = [sys.executable, "-c", PROGRAM, small, old, new]
+    command = [sys.executable, "-c", PROGRAM, rounded_to, old, new]
     environment = os.environ | {"CUDA_ON_CPU_CHECK": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100).stderr
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("small", ["", "bfloat16"])
-def test_blocks_hand_on_all_that_others_read(small):
-    assert "race" not in checked(small)
+@pytest.mark.parametrize("rounded_to", ["", "bfloat16"])
+def test_blocks_hand_on_all_that_others_read(rounded_to):
+    assert "race" not in checked(rounded_to)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("small", ["", "bfloat16"])
+@pytest.mark.parametrize("rounded_to", ["", "bfloat16"])
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_too_little_order_is_seen(mistake, small):
-    assert "a race in global memory: reads what block" in checked(small, *MISTAKES[mistake])
+def test_too_little_order_is_seen(mistake, rounded_to):
+    assert "a race in global memory: reads what block" in checked(rounded_to, *MISTAKES[mistake])

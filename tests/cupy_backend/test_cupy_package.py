@@ -476,23 +476,25 @@ def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: B
     assert len(replayed) == 4
 
 
-@pytest.mark.parametrize("small", ["float16", "bfloat16"])
+@pytest.mark.parametrize("rounded_to", ["float16", "bfloat16"])
 @pytest.mark.parametrize("transposed", ["", "a", "b"])
-def test_rounded_products(cupy: Any, backend: Backend, small: str, transposed: str) -> None:
+def test_rounded_products(cupy: Any, backend: Backend, rounded_to: str, transposed: str) -> None:
     library, rng = Library(), np.random.default_rng(8)
     a, b = rng.standard_normal((3, 5)), rng.standard_normal((5, 4))
     given = [
-        rounded(library, cupy.asarray(np.ascontiguousarray(one.T if name == transposed else one), "float32"), small)
+        rounded(
+            library, cupy.asarray(np.ascontiguousarray(one.T if name == transposed else one), "float32"), rounded_to
+        )
         for name, one in (("a", a), ("b", b))
     ]
     out = cupy.full((3, 4), cupy.nan, "float32")
-    library.rounded_product(*given, out, small=small, transposed=transposed)
-    np.testing.assert_allclose(cupy.asnumpy(out), a @ b, rtol=0, atol={"float16": 4e-3, "bfloat16": 3e-2}[small])
+    library.rounded_product(*given, out, rounded_to=rounded_to, transposed=transposed)
+    np.testing.assert_allclose(cupy.asnumpy(out), a @ b, rtol=0, atol={"float16": 4e-3, "bfloat16": 3e-2}[rounded_to])
     nothing = (
-        rounded(library, cupy.zeros((3, 0), "float32"), small),
-        rounded(library, cupy.zeros((4, 0), "float32"), small),
+        rounded(library, cupy.zeros((3, 0), "float32"), rounded_to),
+        rounded(library, cupy.zeros((4, 0), "float32"), rounded_to),
     )
-    library.rounded_product(*nothing, out, small=small, transposed="b")
+    library.rounded_product(*nothing, out, rounded_to=rounded_to, transposed="b")
     assert not out.any()
 
 

@@ -90,14 +90,14 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
 
 
 def test_the_rule():
-    def first(strategy, batch, units, cell=LSTMCell(), dtype="float32", device=H200, small=""):  # noqa: B008 - cells don't change
-        return strategies_for(strategy, Call(cell, dtype, (1, batch), units, False, True, small), device)
+    def first(strategy, batch, units, cell=LSTMCell(), dtype="float32", device=H200, rounded_to=""):  # noqa: B008 - cells don't change
+        return strategies_for(strategy, Call(cell, dtype, (1, batch), units, False, True, rounded_to), device)
 
     for batch, units in [(1, 64), (1, 512), (1, 1024), (16, 256), (64, 512), (16, 1024)]:
         assert first("auto", batch, units) == STRATEGIES, (batch, units)
     for batch in (1, 4, 16):  # half of the weights are read at each step, and cuBLAS reads all
-        assert first("auto", batch, 2048, small="bfloat16") == STRATEGIES, batch
-    assert first("auto", 64, 512, small="bfloat16") == STRATEGIES
+        assert first("auto", batch, 2048, rounded_to="bfloat16") == STRATEGIES, batch
+    assert first("auto", 64, 512, rounded_to="bfloat16") == STRATEGIES
     for batch, units in [(64, 1024), (64, 2048), (256, 1024), (256, 2048)]:  # so much to multiply that cuBLAS is ahead
         assert first("auto", batch, units) == ("fused", "reference"), (batch, units)
     assert first("auto", 0, 64) == ("fused", "reference")
@@ -359,17 +359,17 @@ int main() {
 """
 
 
-def race_kernel(way, small):
+def race_kernel(way, rounded_to):
     """A kernel of the LSTM for few threads."""
-    return recurrence_of(LSTMCell(), way, small=small).kernel(*(((16, 8), 64) if small else ((2, 1), 8)))
+    return recurrence_of(LSTMCell(), way, rounded_to=rounded_to).kernel(*(((16, 8), 64) if rounded_to else ((2, 1), 8)))
 
 
-def race_program(way, small, lines):
+def race_program(way, rounded_to, lines):
     """A program that runs it by threads: 3 groups of units, 2 groups of 2 rows, in chunks."""
-    kernel = replace(race_kernel(way, small), lines=tuple(lines))
-    numbers = {"block_units": "7" if small else "2", "block_rows": "2", "area": "160" if small else "64"}
+    kernel = replace(race_kernel(way, rounded_to), lines=tuple(lines))
+    numbers = {"block_units": "7" if rounded_to else "2", "block_rows": "2", "area": "160" if rounded_to else "64"}
     numbers |= {"slices": "1", "chunk": "1"} if way is Way.TRAINING else {"slices": "2", "chunk": "2"}
-    numbers["resident"] = "0" if small else numbers["chunk"]  # all other weights are read anew at each step
+    numbers["resident"] = "0" if rounded_to else numbers["chunk"]  # all other weights are read anew at each step
     numbers |= {
         "skip": "T - 1" if way is Way.BACKWARD else "-1",
         "batch": "B",
@@ -388,8 +388,8 @@ def race_program(way, small, lines):
     values = numbers | dict.fromkeys(nothing, "nullptr") | {name: name for name in arrays}
     call = f"{kernel.name}({', '.join(values[a.name] for a in kernel.arguments)})"
     declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays)
-    text = kernel.source("float32" if small else "float64").replace('extern "C"', "")
-    main = RACE.replace("UNITS", "20" if small else "6").replace("STEPS", "10" if small else "40")
+    text = kernel.source("float32" if rounded_to else "float64").replace('extern "C"', "")
+    main = RACE.replace("UNITS", "20" if rounded_to else "6").replace("STEPS", "10" if rounded_to else "40")
     return HEAD + text + main.replace("ARRAYS", declared).replace("CALL", call)
 
 
@@ -409,10 +409,10 @@ def races(folder, program, *, times, seconds):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("small", ["", "bfloat16"])
+@pytest.mark.parametrize("rounded_to", ["", "bfloat16"])
 @pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
-def test_threads_do_not_race(tmp_path, way, small):
-    assert not races(tmp_path, race_program(way, small, race_kernel(way, small).lines), times=1, seconds=100)
+def test_threads_do_not_race(tmp_path, way, rounded_to):
+    assert not races(tmp_path, race_program(way, rounded_to, race_kernel(way, rounded_to).lines), times=1, seconds=100)
 
 
 @needs_compiler

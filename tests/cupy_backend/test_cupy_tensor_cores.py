@@ -49,47 +49,48 @@ def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
     library = HostLibrary(tmp_path_factory.mktemp("kernels"), gpu=LARGE)
     kernels = [
-        recurrence_of(cell, way, small=small).kernel(tile, threads)
+        recurrence_of(cell, way, rounded_to=rounded_to).kernel(tile, threads)
         for cell in (LSTMCell(), GRUCell())
-        for way, small in itertools.product(Way, SMALL)
+        for way, rounded_to in itertools.product(Way, SMALL)
         for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
     ]
     library.prepare(kernels, "float32")
     return library
 
 
-def close_to_float32(monkeypatch, library, strategy, cell, small, *, units, batch, rng, **options):
+def close_to_float32(monkeypatch, library, strategy, cell, rounded_to, *, units, batch, rng, **options):
     """Compare everything with the reference in float32; recurrent weights are small, as errors grow by them."""
-    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
+    monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[rounded_to])
     weights, *rest = scan_arguments(cell, rng, batch=batch, steps=6, size=units, dtype="float32")
     weights = replace(weights, recurrent=weights.recurrent / units**0.5)
     by_kernels = scan_by(
-        partial(forward, library, strategy=strategy, small=small), partial(backward, library, strategy=strategy)
+        partial(forward, library, strategy=strategy, rounded_to=rounded_to),
+        partial(backward, library, strategy=strategy),
     )
     both_ways(by_kernels, cell, weights, *rest, rng=rng, masked=True, **options)
     library.xp.check_guards()
 
 
 @needs_compiler
-@pytest.mark.parametrize(("cell", "small"), [(LSTMCell(), "float16"), (GRUCell(), "bfloat16")], ids=repr)
+@pytest.mark.parametrize(("cell", "rounded_to"), [(LSTMCell(), "float16"), (GRUCell(), "bfloat16")], ids=repr)
 @pytest.mark.parametrize("name", SIZE_CLASSES)
-def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, small):
+def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, rounded_to):
     layout, rng = Forced(SIZE_CLASSES[name]), np.random.default_rng(1)
     monkeypatch.setattr(persistent, "layout_for", layout)
     sizes = {"units": layout.units, "batch": layout.batch}
     reverse = list(SIZE_CLASSES).index(name) % 2 == 0
-    close_to_float32(monkeypatch, library, "persistent", cell, small, rng=rng, reverse=reverse, **sizes)
+    close_to_float32(monkeypatch, library, "persistent", cell, rounded_to, rng=rng, reverse=reverse, **sizes)
 
 
 @needs_compiler
-@pytest.mark.parametrize("small", SMALL)
-def test_kernels_and_library_round_alike(library, monkeypatch, small):
+@pytest.mark.parametrize("rounded_to", SMALL)
+def test_kernels_and_library_round_alike(library, monkeypatch, rounded_to):
     """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
     layout, rng, outputs = Forced(SIZE_CLASSES["units and rows shared"]), np.random.default_rng(2), []
     monkeypatch.setattr(persistent, "layout_for", layout)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=1, size=21, ragged=False, dtype="float32")
     for strategy in ("persistent", "step", "fused"):
-        outputs.append(forward(library, LSTMCell(), weights, x, start, strategy=strategy, small=small)[0])
+        outputs.append(forward(library, LSTMCell(), weights, x, start, strategy=strategy, rounded_to=rounded_to)[0])
     np.testing.assert_allclose(outputs[0], outputs[2], rtol=0, atol=2e-6)
     np.testing.assert_array_equal(outputs[0], outputs[1])
     full = forward(library, LSTMCell(), weights, x, start)[0]
@@ -97,16 +98,16 @@ def test_kernels_and_library_round_alike(library, monkeypatch, small):
 
 
 @needs_compiler
-@pytest.mark.parametrize("small", SMALL)
+@pytest.mark.parametrize("rounded_to", SMALL)
 @pytest.mark.parametrize("cell", [LSTMCell(), MGUCell()], ids=repr)
-def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, small):
+def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, rounded_to):
     rng = np.random.default_rng(3)
-    close_to_float32(monkeypatch, library, "fused", cell, small, units=6, batch=3, rng=rng)
+    close_to_float32(monkeypatch, library, "fused", cell, rounded_to, units=6, batch=3, rng=rng)
     if cell == LSTMCell():
-        monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[small])
+        monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[rounded_to])
         weights, *rest = scan_arguments(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
         weights = replace(weights, recurrent=weights.recurrent / 3)
-        by_kernels = scan_by(partial(forward, library, small=small), partial(backward, library))
+        by_kernels = scan_by(partial(forward, library, rounded_to=rounded_to), partial(backward, library))
         both_ways(by_kernels, cell, weights, *rest, rng=rng)
 
 
@@ -136,8 +137,8 @@ def test_mistakes_are_caught(tmp_path, monkeypatch, name):
     monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["two tiles side by side"]))
     library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
-    found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", small="float16", keep=False)[0]
-    right = forward(library, LSTMCell(), weights, x, start, small="float16", keep=False)[0]
+    found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", rounded_to="float16", keep=False)[0]
+    right = forward(library, LSTMCell(), weights, x, start, rounded_to="float16", keep=False)[0]
     assert not np.abs(found - right).max() < 0.05
 
 
@@ -161,7 +162,7 @@ def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
 
 @pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
 def test_layouts_cover_everything_and_fit(way):
-    recurrence, found = recurrence_of(LSTMCell(), way, small="bfloat16"), 0
+    recurrence, found = recurrence_of(LSTMCell(), way, rounded_to="bfloat16"), 0
     for batch, units in itertools.product([1, 9, 64, 256], [1, 50, 128, 500, 1024, 1500]):
         work = recurrence.work(batch, units, 4)
         layout = layout_for(work, H200, resident=True)
@@ -190,15 +191,15 @@ def test_layouts_cover_everything_and_fit(way):
 def test_the_backend_rounds_float32_alone(tmp_path):
     library = HostLibrary(tmp_path, gpu=LARGE)
     outputs = {}
-    for dtype, small in itertools.product(("float32", "float64"), (None, *SMALL)):
+    for dtype, rounded_to in itertools.product(("float32", "float64"), (None, *SMALL)):
         backend = backend_on(library)
-        backend.strategy, backend.compute_dtype = "fused", small
+        backend.strategy, backend.compute_dtype = "fused", rounded_to
         arguments = scan_arguments(LSTMCell(), np.random.default_rng(7), batch=3, steps=5, ragged=False, dtype=dtype)
-        outputs[dtype, small] = backend.scan_forward(LSTMCell(), *arguments[:3])[0]
-        assert outputs[dtype, small].dtype == dtype
+        outputs[dtype, rounded_to] = backend.scan_forward(LSTMCell(), *arguments[:3])[0]
+        assert outputs[dtype, rounded_to].dtype == dtype
     np.testing.assert_array_equal(outputs["float64", "float16"], outputs["float64", None])
-    for small, error in SMALL.items():
-        difference = np.abs(outputs["float32", small] - outputs["float32", None]).max()
+    for rounded_to, error in SMALL.items():
+        difference = np.abs(outputs["float32", rounded_to] - outputs["float32", None]).max()
         assert 1e-5 < difference < 10 * error
 
 
@@ -221,8 +222,8 @@ def test_products_without_rounding_are_the_librarys():
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "sm_75"])
 def test_kernels_compile_for_gpus_without_spilling(architecture):
     tile = TENSOR_TILES[1]
-    compile_for_gpus([(LSTMCell(), tile), (GRUCell(), tile)], architecture, small="bfloat16")
+    compile_for_gpus([(LSTMCell(), tile), (GRUCell(), tile)], architecture, rounded_to="bfloat16")
     if architecture == "sm_90":
         compile_for_gpus(
-            [(LSTMCell(), tile) for tile in TENSOR_TILES], architecture, small="float16", ways=(Way.TRAINING,)
+            [(LSTMCell(), tile) for tile in TENSOR_TILES], architecture, rounded_to="float16", ways=(Way.TRAINING,)
         )

@@ -86,21 +86,21 @@ class Counts:
 
 def recurrence_of(dtype: str, *, backward: bool) -> persistent.Recurrence:
     """The step of a layer in training."""
-    small = "" if dtype == "float32" else dtype
-    return persistent.recurrence_of(LSTMCell(), Way.BACKWARD if backward else Way.TRAINING, small=small)
+    rounded_to = "" if dtype == "float32" else dtype
+    return persistent.recurrence_of(LSTMCell(), Way.BACKWARD if backward else Way.TRAINING, rounded_to=rounded_to)
 
 
 def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:
     """Count a step of a kernel that makes the product itself."""
     units_of = [min(layout.block_units, work.units - k * layout.block_units) for k in range(layout.unit_groups)]
     rows_of = [min(layout.block_rows, work.batch - k * layout.block_rows) for k in range(layout.row_groups)]
-    depth = -(-work.depth // (16 if work.small else FOUR))
+    depth = -(-work.depth // (16 if work.rounded else FOUR))
     anew = work.depth  # a launch reads all
     if persistent:
-        anew -= min(work.depth, layout.resident * (16 if work.small else FOUR))
+        anew -= min(work.depth, layout.resident * (16 if work.rounded else FOUR))
     rows = work.parts * layout.block_units
     added_up = 4 * (2 * layout.slices + 1) * rows * layout.block_rows
-    if work.small:
+    if work.rounded:
         tiles_of = -(-rows // 16) * -(-layout.block_rows // layout.tile[1])  # each a warp's, at each of the depth
         tiles, products = tiles_of * depth * layout.tile[1] // 8, 0
         read = tiles_of * depth * (512 + layout.tile[1] // 8 * 256)
@@ -149,10 +149,10 @@ def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:
     """Count a step whose product is the library's: its bytes and multiply-adds are the least that there can be."""
     numbers = work.batch * work.units
     products = numbers * work.parts * work.depth
-    itemsize = 2 if work.small else 4
-    rounded = work.batch * work.depth * 6 if work.small else 0  # the operand, read and written rounded
+    itemsize = 2 if work.rounded else 4
+    rounded = work.batch * work.depth * 6 if work.rounded else 0  # the operand, read and written rounded
     return Counts(
-        launches=3 if work.small else 2,
+        launches=3 if work.rounded else 2,
         barriers=0,
         memory=4 * numbers * streams_of(recurrence),
         operand=itemsize * work.batch * work.depth
@@ -161,8 +161,8 @@ def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:
         weights=itemsize * work.units * work.parts * work.depth,
         shared=0,
         wavefronts=0,
-        products=0 if work.small else products,
-        tiles=-(-products // 2048) if work.small else 0,
+        products=0 if work.rounded else products,
+        tiles=-(-products // 2048) if work.rounded else 0,
     )
 
 
@@ -209,7 +209,7 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
     if layout is None:
         return Modelled(None, float("nan"), float("nan"))
     counts = counts_of(recurrence, work, layout, persistent=persistent)
-    depth = -(-work.depth // (16 if work.small else FOUR))
+    depth = -(-work.depth // (16 if work.rounded else FOUR))
     chunks = -(-depth // layout.chunk)
     seconds = bound(counts, layout.blocks, chunks)
     clocks = layout.clocks + counts.launches * LAUNCHED / 2

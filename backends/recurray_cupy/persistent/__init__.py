@@ -69,7 +69,7 @@ class Whole:
         arrays: dict[str, Any],
         *,
         way: Way,
-        small: str,
+        rounded_to: str,
         start: int,
         steps: int,
         skip: int = -1,
@@ -83,14 +83,14 @@ class Whole:
         cell : Cell
         arrays : dict
             By the names of the kernel's arguments.
-        way, small
+        way, rounded_to
             See `recurrence_of`.
         skip : int
             The step that has no product, -1 if there is none.
         options
             See `Launcher`.
         """
-        recurrence = recurrence_of(cell, way, small)
+        recurrence = recurrence_of(cell, way, rounded_to)
         sizes = {name: options[name] for name in ("dtype", "batch", "units")}
         layout, kernel = self.ready(library, recurrence, **sizes)
         waiting = self._waits(layout) and steps > 1

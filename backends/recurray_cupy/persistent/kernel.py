@@ -127,17 +127,17 @@ def why_not(cell: Cell, *, projected: bool) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def recurrence_of(cell: Cell, way: Way, small: str = "") -> Recurrence:
+def recurrence_of(cell: Cell, way: Way, rounded_to: str = "") -> Recurrence:
     """Return a step and its product, in one kernel.
 
-    ``small`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
+    ``rounded_to`` is the type of the product's operands, if it isn't that of the arrays; then it is on tensor cores.
     """
-    texts = compiled(cell)
+    code = compiled(cell)
     if way is Way.BACKWARD:
-        step, product = texts.backward_step(whole=True), backward_product(cell, shared=texts.shares_gradients)
+        step, product = code.backward_step(whole=True), backward_product(cell, shared=code.shares_gradients)
     else:
-        step, product = texts.forward_step(keep=way is Way.TRAINING, whole=True), forward_product(cell)
-    return TensorCoreRecurrence(step, product, small=small) if small else Recurrence(step, product)
+        step, product = code.forward_step(keep=way is Way.TRAINING, whole=True), forward_product(cell)
+    return TensorCoreRecurrence(step, product, rounded_to=rounded_to) if rounded_to else Recurrence(step, product)
 
 
 class Recurrence:
@@ -153,11 +153,11 @@ class Recurrence:
     ----------
     early : dict of Expression to Place
         What is read ahead of the product, and where it is kept until the cell's turn.
-    small : str
+    rounded_to : str
         The type of the product's operands in shared memory, if it isn't that of the arrays; else empty.
     """
 
-    small = ""
+    rounded_to = ""
 
     def __init__(self, step: Step, product: Product) -> None:
         self.product = product
@@ -183,7 +183,7 @@ class Recurrence:
         """What a step is, for a layout to be chosen."""
         product = self.product
         depth, carried = product.gates * units, len(self.step.carried)
-        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.small))
+        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.rounded_to))
 
     def kernel(self, tile: tuple[int, int], threads: int) -> Kernel:
         """The kernel for a tile and a number of threads of a block."""
@@ -398,17 +398,17 @@ class TensorCoreRecurrence(Recurrence):
     ----------
     step, product
         See `Recurrence`.
-    small : str
+    rounded_to : str
         "float16" or "bfloat16".
     """
 
-    def __init__(self, step: Step, product: Product, *, small: str) -> None:
+    def __init__(self, step: Step, product: Product, *, rounded_to: str) -> None:
         super().__init__(step, product)
-        self.small = small
+        self.rounded_to = rounded_to
 
     def _ahead(self, threads: int) -> str:
         more = fixed_text("tensor_cores.cuh", __package__)
-        return f"{super()._ahead(threads)}\n#define TYPE {TYPES[self.small]}\n{more}"
+        return f"{super()._ahead(threads)}\n#define TYPE {TYPES[self.rounded_to]}\n{more}"
 
     def _sums(self, tile: tuple[int, int]) -> list[str]:
         return [

@@ -41,7 +41,7 @@ class Work:
         Numbers of each element that are read ahead of the product, and carried from step to step.
     itemsize : int
         Bytes of a number.
-    small : bool
+    rounded : bool
         Whether the product's operands are numbers of half a word, for tensor cores. Others then have a word.
     """
 
@@ -52,7 +52,7 @@ class Work:
     early: int
     carried: int
     itemsize: int
-    small: bool = False
+    rounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
     >>> layout.blocks, 4 * layout.resident, layout.tile  # resident: of 2048
     (128, 512, (4, 1))
     """
-    if work.small and not device.tensor_cores:
+    if work.rounded and not device.tensor_cores:
         return None
     most = device.multiprocessors if resident else max(device.multiprocessors, work.units)
     best: Layout | None = None
@@ -143,7 +143,7 @@ def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
         row_groups = min(work.batch, max(1, most // unit_groups))
         block_rows = -(-work.batch // row_groups)
         groups = unit_groups, -(-work.batch // block_rows)
-        for tile in TENSOR_TILES if work.small else TILES:
+        for tile in TENSOR_TILES if work.rounded else TILES:
             layout = _laid_out(work, device, block_units, block_rows, groups, tile, stays=resident)
             if layout is not None and (best is None or layout.clocks < best.clocks):
                 best = layout
@@ -166,18 +166,18 @@ def _laid_out(
     """
     rows, elements = work.parts * block_units, block_units * block_rows
     places = -(-rows // tile[0]) * -(-block_rows // tile[1])
-    depth = -(-work.depth // (16 if work.small else FOUR))
-    workers = device.threads // 32 if work.small else device.threads
+    depth = -(-work.depth // (16 if work.rounded else FOUR))
+    workers = device.threads // 32 if work.rounded else device.threads
     slices = min(workers // places, depth)
     if slices < 1:
         return None
-    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, 16)) if work.small else (block_rows, rows)
+    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, 16)) if work.rounded else (block_rows, rows)
     fixed = elements * (work.parts + work.early + work.carried) + FLAG
     room = device.shared // work.itemsize - fixed
 
     def numbers(rows: int, count: int) -> int:
         """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
-        return rows * (8 * count + 4 if work.small else FOUR * (count | 1))
+        return rows * (8 * count + 4 if work.rounded else FOUR * (count | 1))
 
     def laid_out(chunk: int, resident: int) -> Layout | None:
         area = max(numbers(columns, chunk), _up(slices * rows * block_rows, FOUR))
@@ -192,7 +192,7 @@ def _laid_out(
         """Estimate the clocks of a step, to which so much of the weights is there."""
         words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
         rounds = -(-chunk // slices) * chunks
-        if work.small:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
+        if work.rounded:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
             multiply = rounds * tile[1] / 8 * 16 * warps / 4
             read = rounds * (4 + tile[1] / 4) * warps
         else:
@@ -201,7 +201,7 @@ def _laid_out(
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
         fetch = block_rows * work.depth * work.itemsize / FETCH + 800 * chunks  # from the second-level cache
         # Weights come as they are in the arrays; the wait for a chunk is the operand's.
-        fetch += (depth - resident) * (16 if work.small else FOUR) * rows * work.itemsize / STREAM
+        fetch += (depth - resident) * (16 if work.rounded else FOUR) * rows * work.itemsize / STREAM
         elementwise = -(-elements // device.threads) * 250
         wait = 1500 if groups[0] > 1 else 200
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
@@ -213,7 +213,7 @@ def _laid_out(
     if found is not None or groups[0] * groups[1] > device.multiprocessors:  # these read all weights anew in any case
         return found
     # As many chunks of the weights as there is room for, beside one of the others.
-    per_depth = weight_rows * (8 if work.small else FOUR)
+    per_depth = weight_rows * (8 if work.rounded else FOUR)
     for chunk in chunks[1:6]:  # more and smaller ones would take longer
         fitting = (room - numbers(columns, chunk) - numbers(weight_rows, chunk)) // per_depth
         most = range(min(fitting, depth - 1) // chunk, -1, -1)
@@ -233,8 +233,8 @@ def clocks_by_library(work: Work, device: Device) -> float:
     The host queues both, and with rounded operands a launch that rounds; meanwhile the product is made, as fast as it
     can be or as the weights come. Whichever takes longer is what a step takes.
     """
-    fetch = work.units * work.parts * work.depth * (2 if work.small else work.itemsize) / STREAM
-    host = HOST_PRODUCT + HOST_LAUNCH * (2 if work.small else 1)
-    rate = 0.75 * (2048 if work.small else 128)  # of a multiprocessor: three quarters of what it can do
+    fetch = work.units * work.parts * work.depth * (2 if work.rounded else work.itemsize) / STREAM
+    host = HOST_PRODUCT + HOST_LAUNCH * (2 if work.rounded else 1)
+    rate = 0.75 * (2048 if work.rounded else 128)  # of a multiprocessor: three quarters of what it can do
     multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / rate
     return max(host, LAUNCHED + max(multiply, fetch) / device.multiprocessors)

@@ -188,18 +188,18 @@ static void multiply_gradients(const Backward *b, i64 in_chunk, i64 rows, i64 fi
         multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row, turned);
 }
 
-static void backward_tiles(Backward *b, const Share *share, i64 stage, Place place, i64 rows, Range units) {
+static void backward_tiles(Backward *b, const Share *share, i64 segment, Place place, i64 rows, Range units) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
     const i64 width = rounded_up(units.last - units.first, LANES), most_rows = rows_of_tile(scan);
     place.unit = units.first;
-    if (stage == 0 && !task->projection)
+    if (segment == 0 && !task->projection)
         add_rows((const real *)task->dy + place.in_time * task->outputs + units.first, task->outputs, rows, units.last - units.first,
                  scan->state[0] + place.row * scan->padded_outputs + units.first, scan->padded_outputs);
     for (i64 r = 0; r < rows; r += most_rows) {
         Place tile = place;
         tile.row += r, tile.in_time += r, tile.in_chunk += r;
-        run_stage(&b->machine[share->thread], stage, tile, least(most_rows, rows - r), width);
+        run_segment(&b->machine[share->thread], segment, tile, least(most_rows, rows - r), width);
     }
 }
 
@@ -264,11 +264,11 @@ static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) 
     const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
     const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
     if (task->projection) unproject(b, share, place, count);
-    for (i64 stage = 0; stage < program->stages; stage++) {
-        if (stage) meet(scan, share);
-        if (stage && program->inner_stage == stage - 1) through_inner_gates(b, share, place, count);
+    for (i64 segment = 0; segment < program->segments; segment++) {
+        if (segment) meet(scan, share);
+        if (segment && program->inner_segment == segment - 1) through_inner_gates(b, share, place, count);
         for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-            backward_tiles(b, share, stage, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
+            backward_tiles(b, share, segment, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
     }
     meet(scan, share);
     if (b->first_output < b->outputs) through_recurrence(b, share, place, count);

@@ -15,7 +15,7 @@ typedef int64_t i64;
 /* Where an operand of an instruction is. The index counts within the kind. */
 enum Kind {
     TILE,     /* a register: rows x units of one step that fit the first-level cache */
-    WIDE,     /* the same for all rows and units of a step: what a later stage reads */
+    WIDE,     /* the same for all rows and units of a step: what a later segment reads */
     GATE,     /* a block of the products, biases included; those of the inner gates come last */
     STATE,    /* forward: a state before the step; backward: the gradient of the state after it. Written: that after,
                  or before it, in place except for h forward */
@@ -42,13 +42,13 @@ enum Operation {
 typedef struct { int32_t kind, index; } Slot;
 typedef struct { int32_t operation, to, a, b, c; } Instruction; /* numbers of slots */
 
-/* A straight line of instructions in stages, each of which runs for all rows and units before the next. */
+/* A straight line of instructions in segments, each of which runs for all rows and units before the next. */
 typedef struct {
-    i64 slots, stages, tiles, wides, sums;
+    i64 slots, segments, tiles, wides, sums;
     const Slot *slot;
     const Instruction *code;
-    const i64 *stage_end;    /* (stages) places in the code */
-    i64 inner_stage;         /* after which the inner gates' product is made, -1 if there is none */
+    const i64 *segment_end;    /* (segments) places in the code */
+    i64 inner_segment;         /* after which the inner gates' product is made, -1 if there is none */
     i64 inner_slot;          /* forward: what that is with; backward: where it goes */
 } Program;
 

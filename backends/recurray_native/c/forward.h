@@ -11,7 +11,7 @@ typedef struct {
     real *bias;          /* (blocks, H) padded */
     int hoisted;         /* whether the product with the input is made ahead of the steps */
     real *ahead;         /* that: (rows of a chunk, blocks, H) padded */
-    real *gates;         /* (B, blocks, H) padded, where they are wanted after the first stage; else null */
+    real *gates;         /* (B, blocks, H) padded, where they are wanted after the first segment; else null */
     real *output;        /* (B, H) padded, where the output is projected and not kept */
     real *operand[2];    /* what the recurrent product is with: h, or h times the mask */
     Machine machine[MOST_THREADS];
@@ -49,7 +49,7 @@ static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
     f->bias = taken(arena, blocks * padded, sizeof(real));
     f->hoisted = task->batch < ROWS && !few(task);
     f->ahead = f->hoisted ? taken(arena, (task->batch + TILE_ROWS) * blocks * padded, sizeof(real)) : NULL;
-    f->gates = task->program.stages > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
+    f->gates = task->program.segments > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
     f->output = task->projection && !task->output ? taken(arena, task->batch * padded, sizeof(real)) : NULL;
     for (int k = 0; k < 2; k++)
         f->operand[k] = task->mask ? taken(arena, task->batch * scan->padded_outputs, sizeof(real)) : scan->state_h[k];
@@ -188,8 +188,8 @@ static void put_out(Forward *f, Place place, i64 rows, Range columns) {
     if (task->mask) mask_rows(f, place.row, rows, columns, next);
 }
 
-/* One stage of a step for `units` of the thread's rows. */
-static void forward_tiles(Forward *f, const Share *share, i64 stage, Place place, i64 rows, Range units) {
+/* One segment of a step for `units` of the thread's rows. */
+static void forward_tiles(Forward *f, const Share *share, i64 segment, Place place, i64 rows, Range units) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 width = rounded_up(units.last - units.first, LANES), most_rows = rows_of_tile(scan);
@@ -198,15 +198,15 @@ static void forward_tiles(Forward *f, const Share *share, i64 stage, Place place
         const i64 count = least(tile_rows(task), rows - done);
         Place here = place;
         here.row += done, here.in_time += done, here.in_chunk += done;
-        if (stage == 0) make_gates(f, share->thread, here, count, units);
+        if (segment == 0) make_gates(f, share->thread, here, count, units);
         for (i64 r = 0; r < count; r += most_rows) {
             Place tile = here;
             tile.row += r, tile.in_time += r, tile.in_chunk += r, tile.in_tile = r;
             const i64 n = least(most_rows, count - r);
-            run_stage(&f->machine[share->thread], stage, tile, n, width);
+            run_segment(&f->machine[share->thread], segment, tile, n, width);
         }
     }
-    if (stage + 1 == task->program.stages && !task->projection) put_out(f, place, rows, units);
+    if (segment + 1 == task->program.segments && !task->projection) put_out(f, place, rows, units);
 }
 
 /* The output, projected, for the thread's rows and part of R. */
@@ -240,12 +240,12 @@ static void forward_step(Forward *f, const Share *share, i64 step, i64 chunk) {
     const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
     const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
     before_step(f, share, place, count);
-    for (i64 stage = 0; stage < program->stages; stage++) {
-        if (stage) meet(scan, share);
-        if (stage && program->inner_stage == stage - 1) make_inner_gates(f, share, place, rows);
+    for (i64 segment = 0; segment < program->segments; segment++) {
+        if (segment) meet(scan, share);
+        if (segment && program->inner_segment == segment - 1) make_inner_gates(f, share, place, rows);
         for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-            forward_tiles(f, share, stage, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
-        if (task->mask && program->inner_stage == stage) mask_inner(f, share, place, count);
+            forward_tiles(f, share, segment, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
+        if (task->mask && program->inner_segment == segment) mask_inner(f, share, place, count);
     }
     if (task->projection) {
         meet(scan, share);

@@ -147,8 +147,8 @@ static const Operator operators[OPERATIONS] = {
     spread_each,
 };
 
-/* Run a stage on a tile of `rows` x `width`. */
-static void run_stage(Machine *m, i64 stage, Place place, i64 rows, i64 width) {
+/* Run a segment on a tile of `rows` x `width`. */
+static void run_segment(Machine *m, i64 segment, Place place, i64 rows, i64 width) {
     const Program *program = m->program;
     const i64 moved[MOVES] = {0, place.row, place.in_time, place.in_chunk, place.in_tile};
     for (i64 k = 0; k < program->slots; k++) {
@@ -159,8 +159,8 @@ static void run_stage(Machine *m, i64 stage, Place place, i64 rows, i64 width) {
     m->width = width;
     m->first_row = place.row;
     m->first_unit = place.unit;
-    const Instruction *i = program->code + (stage ? program->stage_end[stage - 1] : 0);
-    const Instruction *end = program->code + program->stage_end[stage];
+    const Instruction *i = program->code + (segment ? program->segment_end[segment - 1] : 0);
+    const Instruction *end = program->code + program->segment_end[segment];
     for (; i < end; i++) operators[i->operation](m, i);
 }
 

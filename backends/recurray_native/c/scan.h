@@ -27,7 +27,7 @@ typedef struct {
 } Scan;
 
 /* What a thread does of a call. Where the batch is large it has rows of its own and waits for nobody within a chunk of
-   time; else it has units of its own, and the threads wait for each other at each stage. */
+   time; else it has units of its own, and the threads wait for each other at each segment. */
 typedef struct {
     Range rows, units, outputs;
     int threads, thread;
@@ -44,7 +44,7 @@ INLINE void meet(Scan *scan, const Share *share) {
 static int is_independent(const Task *task) {
     int products = task->projection != NULL || task->inner_blocks > 0;
     for (i64 block = 0; block < task->blocks; block++) products |= task->recurrent_gate[block] >= 0;
-    return !products && task->program.stages == 1;
+    return !products && task->program.segments == 1;
 }
 
 /* Multiply some units of rows (rows, H), from the row `first` of the batch on, by the mask; R is H where this is called. */

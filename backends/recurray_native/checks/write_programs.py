@@ -29,14 +29,14 @@ def program(name: str, listing: Listing) -> tuple[str, str]:
     """The arrays of a program, and its initialiser."""
     found = listing.program
     slots = [f"{{{found.slot[k].kind}, {found.slot[k].index}}}" for k in range(found.slots)]
-    count = found.stage_end[found.stages - 1]
+    count = found.segment_end[found.segments - 1]
     lines = [found.code[k] for k in range(count)]
     code = [f"{{{line.operation}, {line.to}, {line.a}, {line.b}, {line.c}}}" for line in lines]
-    ends = [found.stage_end[k] for k in range(found.stages)]
+    ends = [found.segment_end[k] for k in range(found.segments)]
     text = array(f"{name}_slot", "Slot", slots) + array(f"{name}_code", "Instruction", code)
     text += array(f"{name}_ends", "i64", ends) + array(f"{name}_constant", "double", list(listing.constants))
-    sizes = f"{found.slots}, {found.stages}, {found.tiles}, {found.wides}, {found.sums}"
-    places = f"{name}_slot, {name}_code, {name}_ends, {found.inner_stage}, {found.inner_slot}"
+    sizes = f"{found.slots}, {found.segments}, {found.tiles}, {found.wides}, {found.sums}"
+    places = f"{name}_slot, {name}_code, {name}_ends, {found.inner_segment}, {found.inner_slot}"
     return text, f"{{{sizes}, {places}}}"
 
 

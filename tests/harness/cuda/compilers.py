@@ -20,9 +20,11 @@ def nvcc(folder, text, *options):
     return done.stdout + done.stderr
 
 
-def recurrences(pairs, dtype="float32", ways=(Way.TRAINING, Way.BACKWARD), small=""):
+def recurrences(pairs, dtype="float32", ways=(Way.TRAINING, Way.BACKWARD), rounded_to=""):
     """Text of the kernels forward and backward, in namespaces of their own."""
-    kernels = [recurrence_of(cell, way, small=small).kernel(tile, 256) for cell, tile in pairs for way in ways]
+    kernels = [
+        recurrence_of(cell, way, rounded_to=rounded_to).kernel(tile, 256) for cell, tile in pairs for way in ways
+    ]
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources)), len(sources)
 

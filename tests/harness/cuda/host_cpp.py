@@ -331,9 +331,9 @@ class HostLibrary:
     def captured(self, work: Any) -> Any:
         return work
 
-    def rounded_product(self, a: Any, b: Any, out: Any, *, small: str, transposed: str) -> None:
+    def rounded_product(self, a: Any, b: Any, out: Any, *, rounded_to: str, transposed: str) -> None:
         """The product of rounded operands."""
-        a, b = (of_bits(operand) if small == "bfloat16" else operand.astype(np.float32) for operand in (a, b))
+        a, b = (of_bits(operand) if rounded_to == "bfloat16" else operand.astype(np.float32) for operand in (a, b))
         np.matmul(a.T if transposed == "a" else a, b.T if transposed == "b" else b, out=out)
 
     def found_fault(self) -> bool:
