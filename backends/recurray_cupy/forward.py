@@ -18,7 +18,7 @@ from recurray_cupy.products import Prepared, Products, prepare
 from recurray_cupy.step import identifier
 from recurray_cupy.strategies import FUSED, WHOLE
 
-CHUNK = 64 * 2**20  # bytes of the input product that are made at a time
+INPUT_PRODUCT_BYTES = 64 * 2**20  # bytes of the input product that are made at a time
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
     if not batch:
         return
     width = len(scan.code.cell.input_gates) * scan.prepared.size
-    chunk = max(1, CHUNK // (batch * width * x.dtype.itemsize))
+    chunk = max(1, INPUT_PRODUCT_BYTES // (batch * width * x.dtype.itemsize))
     x_gates = scan.library.xp.empty((min(chunk, steps) * batch, width), dtype=x.dtype)
     rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
     firsts = range(0, steps, chunk)

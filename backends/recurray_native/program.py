@@ -193,14 +193,14 @@ class Translation:
             if self._is(value, *PRODUCTS):
                 first = self.code.inner_segment < 0  # all inner gates come from one product
                 self.code.inner_segment = segment = self.segments[value] - 1
-                operands, name = self.values[value].operands, self.values[value].name
+                operands = self.values[value].operands
                 if self._is(value, INNER):
-                    self.homes[value] = self.gates[name]
+                    self.homes[value] = self.gates[self.values[value].name]
                     if first:
                         self._place(operands[0], place, segment)
                 else:
                     self.homes[value] = place
-                    for operand, gate in zip(operands, name.split(), strict=True):
+                    for operand, gate in zip(operands, self.values[value].gates, strict=True):
                         self._place(operand, self.gates[gate], segment)
         if inner is not None and inner.kind == Kind.WIDE:
             self.code.wides = inner.index + 1

@@ -21,7 +21,7 @@ from recurray_numpy.prepared import Prepared
 from recurray_numpy.runs import Run, Runs
 
 BOOL = np.dtype(bool)
-CHUNK = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
+CHUNK_BYTES = 2 * 1024 * 1024  # bytes of work space: what a cache holds, and yet several steps
 TOGETHER = 64  # steps of a single row whose products with the input are one
 
 
@@ -150,7 +150,7 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
 def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:
     """How many steps of so many numbers each are worked on at a time: a power of two."""
     most = TOGETHER if vector else 16
-    fit = CHUNK // max(1, numbers * int(dtype.itemsize))
+    fit = CHUNK_BYTES // max(1, numbers * int(dtype.itemsize))
     return min(most, 1 << max(0, fit.bit_length() - 1))
 
 

@@ -236,7 +236,7 @@ class Lowering:
         elif operation == INNER:
             self._inner(*sources)
         elif operation == INNER_BACKWARD:
-            for source, gate in zip(sources, self.values[k].name.split(), strict=True):
+            for source, gate in zip(sources, self.values[k].gates, strict=True):
                 if source != of_cell("dh", gate):
                     self.call("copyto", source, of_cell("dh", gate))
             self.product("w_inner", Array("dinner"), place)

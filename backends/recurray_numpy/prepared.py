@@ -23,7 +23,7 @@ class Prepared:
     cell: Cell
     gates: Gates
     weights: Weights
-    as_they_lie: bool = False  # whether the recurrent weights are used so: for fewer than MANY steps of a row
+    as_they_lie: bool = False  # whether the recurrent weights are used so: for fewer than PREPARE_FROM steps of a row
 
     @property
     def size(self) -> int:

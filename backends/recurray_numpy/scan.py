@@ -23,7 +23,9 @@ from recurray_numpy.prepared import Prepared
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run, Runs, cut
 
-MANY = 128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
+PREPARE_FROM = (
+    128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def forward(
     if recompute is not None:
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
-    as_they_lie = runs.vector and steps < MANY
+    as_they_lie = runs.vector and steps < PREPARE_FROM
     order, keep_all = order_of(cell), keep and not recompute
     options = {"vector": runs.vector, "projected": weights.projection is not None, "masked": output_mask is not None}
     code = forward_loop(order, training=keep_all, as_they_lie=as_they_lie, **options)

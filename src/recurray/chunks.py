@@ -44,22 +44,22 @@ class Chunked:
 
 @dataclass(frozen=True)
 class ChunksCache:
-    """All that backward reads, of stretches of chunks in the order of the loop."""
+    """All that backward reads, of groups of chunks in the order of the loop."""
 
     again: Chunked | None  # what chunks are computed again with; None where all are kept
-    stretches: list[list[slice]]  # the steps of each chunk
+    groups: list[list[slice]]  # the steps of each chunk
     kept: list[list[Cache]]  # what each chunk has kept; or nothing, and then
-    starts: list[tuple[Array, ...]]  # the states before each stretch
+    starts: list[tuple[Array, ...]]  # the states before each group
 
     def backward(self, dy: Array, dend: tuple[Array, ...]) -> Gradients:
         """Backward through time; see `recurray.scan.backward`."""
-        steps = max(chunk.stop for stretch in self.stretches for chunk in stretch)
+        steps = max(chunk.stop for group in self.groups for chunk in group)
         check_dy(dy, (steps, *dy.shape[1:]))
         dxs: list[tuple[int, Array]] = []
         total: Weights | None = None
-        for stretch, kept, state in reversed(list(zip(self.stretches, self.kept, self.starts, strict=True))):
-            caches = list(kept) if self.again is None else _caches(self.again, stretch, state)
-            for chunk in reversed(stretch):
+        for group, kept, state in reversed(list(zip(self.groups, self.kept, self.starts, strict=True))):
+            caches = list(kept) if self.again is None else _caches(self.again, group, state)
+            for chunk in reversed(group):
                 dx, dend, grads = caches.pop().backward(dy[chunk, ...], dend)
                 dxs.append((chunk.start, dx))
                 total = grads if total is None else _sum(total, grads)
@@ -99,25 +99,25 @@ def forward(
         chunks.reverse()
     again = keep and recompute is not None
     together = -(-recompute // steps_of_chunk) if keep and recompute is not None else len(chunks)
-    stretches = [chunks[first : first + together] for first in range(0, len(chunks), together)]
+    groups = [chunks[first : first + together] for first in range(0, len(chunks), together)]
     state, ys, starts = start, [], []
     kept: list[list[Cache]] = []
-    for stretch in stretches:
+    for group in groups:
         starts.append(state)
         kept.append([])
-        for chunk in stretch:
+        for chunk in group:
             y, state, cache = chunked.run(chunk, state, keep=keep and not again)
             ys.append(y)
             if cache is not None:
                 kept[-1].append(cache)
     y = namespace_of(x).concat(ys[::-1] if reverse else ys, axis=0)
-    return y, state, ChunksCache(chunked if again else None, stretches, kept, starts) if keep else None
+    return y, state, ChunksCache(chunked if again else None, groups, kept, starts) if keep else None
 
 
-def _caches(again: Chunked, stretch: Sequence[slice], state: tuple[Array, ...]) -> list[Cache]:
-    """Run a stretch of chunks once more, and return what each keeps."""
+def _caches(again: Chunked, group: Sequence[slice], state: tuple[Array, ...]) -> list[Cache]:
+    """Run a group of chunks once more, and return what each keeps."""
     caches = []
-    for chunk in stretch:
+    for chunk in group:
         _, state, cache = again.run(chunk, state, keep=True)
         assert cache is not None  # noqa: S101
         caches.append(cache)

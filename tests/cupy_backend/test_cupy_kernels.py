@@ -261,7 +261,7 @@ class Mistaken:
 
 @needs_compiler
 def test_mistakes_are_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr("recurray_cupy.forward.CHUNK", 2000)  # several parts
+    monkeypatch.setattr("recurray_cupy.forward.INPUT_PRODUCT_BYTES", 2000)  # several parts
     library = HostLibrary(tmp_path, row_threads=2)
     cells = [LSTMCell(), DiagonalLSTMCell(False), Normalised()]
     kernels = [kernel for cell in cells for kernel in kernels_of(cell)]

@@ -112,7 +112,7 @@ def test_an_output_that_is_read_again_after_a_mean(library, masked):
 @needs_compiler
 @pytest.mark.parametrize("reverse", [False, True])
 def test_input_products_in_parts_equal_the_reference(library, monkeypatch, reverse):
-    monkeypatch.setattr("recurray_cupy.forward.CHUNK", 2000)  # 3 or 5 steps of these cells
+    monkeypatch.setattr("recurray_cupy.forward.INPUT_PRODUCT_BYTES", 2000)  # 3 or 5 steps of these cells
     rng = np.random.default_rng(10)
     for cell in (LSTMCell(), DiagonalLSTMCell(False), DiagonalLSTMCell(True), Normalised()):
         on_host(library, cell, *scan_arguments(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)

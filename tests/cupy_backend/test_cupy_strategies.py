@@ -232,7 +232,7 @@ def test_weights_may_begin_anywhere_in_memory(library, monkeypatch, offset):
 
 @needs_compiler
 def test_parts_of_the_input_product_are_launches_of_their_own(library, monkeypatch):
-    monkeypatch.setattr("recurray_cupy.forward.CHUNK", 2000)  # 2 steps
+    monkeypatch.setattr("recurray_cupy.forward.INPUT_PRODUCT_BYTES", 2000)  # 2 steps
     monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
     rng = np.random.default_rng(4)
     for reverse in (False, True):

@@ -88,7 +88,7 @@ def of_steps_and_rows(edge: int, batch: int, **sizes: int) -> tuple[Sizes, ...]:
 
 COLUMNS = recurray_numpy.products.COLUMNS
 ROW_STEPS = recurray_numpy.forward.TOGETHER
-MANY = recurray_numpy.scan.MANY
+MANY = recurray_numpy.scan.PREPARE_FROM
 PARTS = in_python("TOGETHER")
 SMALL, PLAIN, DEEP = RNNCell(), LSTMCell(), LSTMCell(layer_norm=True)
 DIAGONAL, INNER = DiagonalLSTMCell(shared=True), GRUCell(reset_after=False)
@@ -112,7 +112,7 @@ IN_NUMPY = [
 ]
 
 PANEL_ROWS = in_c("DEPTH")
-CHUNK, LEAST_CHUNK = in_c("CHUNK"), in_c("LEAST_CHUNK")
+CHUNK, LEAST_CHUNK = in_c("CHUNK_ROWS"), in_c("LEAST_CHUNK_ROWS")
 TILE_ROWS, FEW_ROWS, ROWS_EACH = in_c("TILE_ROWS"), in_c("FEW_ROWS"), in_c("ROWS_EACH")
 STRETCH, BLOCK = in_c("STRETCH"), in_c("BLOCK")
 TILE = in_c("TILE_SIZE")  # bytes
@@ -179,7 +179,7 @@ ON_GPU = [
 ]
 
 EDGES = [*IN_NUMPY, *IN_C]
-AGREE = {"ROWS_EACH": "ROWS_EACH", "LEAST_ROWS": "CHUNK"}  # the same size in Python and in C
+AGREE = {"ROWS_EACH": "ROWS_EACH", "LEAST_ROWS": "CHUNK_ROWS"}  # the same size in Python and in C
 
 
 def named(edges: Iterable[Edge]) -> list[Edge]:

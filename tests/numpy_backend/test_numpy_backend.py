@@ -104,7 +104,7 @@ def test_many_random_cells_equal_the_reference(first):
 
 
 def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
-    monkeypatch.setattr("recurray_numpy.forward.CHUNK", 4000)
+    monkeypatch.setattr("recurray_numpy.forward.CHUNK_BYTES", 4000)
     rng = np.random.default_rng(9)
     for cell in (LSTMCell(), DiagonalLSTMCell(True)):
         for batch in (1, 3):
@@ -141,7 +141,7 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
 
 @pytest.mark.parametrize("many", [0, 9])
 def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
-    monkeypatch.setattr("recurray_numpy.scan.MANY", many)
+    monkeypatch.setattr("recurray_numpy.scan.PREPARE_FROM", many)
     rng = np.random.default_rng(13)
     for seed in range(12):
         cell = RandomCell(seed)

@@ -156,7 +156,7 @@ def test_buffers_around_the_least_size_and_the_most_that_is_kept() -> None:
 @pytest.mark.parametrize("least", [1, 3000, 1 << 18])
 def test_the_numpy_engine_whatever_fits_the_cache(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer steps are worked on at a time where their numbers are many: one, a few, all."""
-    monkeypatch.setattr("recurray_numpy.forward.CHUNK", least)
+    monkeypatch.setattr("recurray_numpy.forward.CHUNK_BYTES", least)
     backend = NumpyBackend(engine="numpy")
     for cell in (LSTMCell(layer_norm=True), DiagonalLSTMCell(True), GRUCell(reset_after=False)):
         for batch in (1, 5):

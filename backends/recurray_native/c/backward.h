@@ -5,9 +5,9 @@
 #include "scan.h"
 
 enum {
-    STRETCH = 16,     /* rows at a time where rows are gone through */
-    CHUNK = 512,      /* rows of the arrays over a chunk of time, about */
-    LEAST_CHUNK = 64, /* so many at least */
+    STRETCH = 16,          /* rows at a time where rows are gone through */
+    CHUNK_ROWS = 512,      /* rows of the arrays over a chunk of time, about */
+    LEAST_CHUNK_ROWS = 64, /* so many at least */
 };
 
 /* A left operand of the gradients' products, (rows of a chunk, columns), and what its columns are packed as: groups of ROWS. */
@@ -54,7 +54,7 @@ typedef struct {
    isn't larger for them: they are written and read once, in a chunk of any length. */
 INLINE i64 chunk_size(const Task *task) {
     const i64 blocks = task->blocks + task->inner_blocks;
-    return most(LEAST_CHUNK, CHUNK * blocks / most(1, blocks + task->terms));
+    return most(LEAST_CHUNK_ROWS, CHUNK_ROWS * blocks / most(1, blocks + task->terms));
 }
 
 /* Room for a chunk: a step isn't cut. */
@@ -96,6 +96,7 @@ static void add_gradient(Backward *b, i64 left, int right, void *to, i64 place) 
     b->gradient_count++;
 }
 
+/* Say where everything is in the arena; run first without memory, which counts how much is needed. */
 static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
     Scan *scan = &b->scan;
     lay_out_scan(scan, task, least(TILE_SIZE, rounded_up(task->units, BLOCK)), arena); /* whole rows, as far as they fit */
@@ -138,6 +139,7 @@ static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
     for (i64 thread = 0; thread < task->threads; thread++) lay_out_machine(&b->machine[thread], scan, arena, &b->tiles[thread]);
 }
 
+/* Where each slot of the program is, for a thread. */
 static void place_backward(Backward *b, int thread) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
@@ -188,6 +190,7 @@ static void multiply_gradients(const Backward *b, i64 in_chunk, i64 rows, i64 fi
         multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row, turned);
 }
 
+/* One segment of a step backward, for `units` of the thread's rows. */
 static void backward_tiles(Backward *b, const Share *share, i64 segment, Place place, i64 rows, Range units) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
@@ -220,6 +223,7 @@ static void unproject(Backward *b, const Share *share, Place place, i64 rows) {
     if (count > 0) zero_rows(rows, count, row, d + first); /* its own part has gone on */
 }
 
+/* From the gradients of the inner gates' products to that of their operand. */
 static void through_inner_gates(Backward *b, const Share *share, Place place, i64 rows) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
@@ -256,6 +260,7 @@ static void through_recurrence(Backward *b, const Share *share, Place place, i64
     }
 }
 
+/* A step: its segments, with what goes back through products between and after them. */
 static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) {
     Scan *scan = &b->scan;
     const Task *task = scan->task;
@@ -374,6 +379,8 @@ static void weight_gradients(const Backward *b, const Share *share, Range chunk,
     }
 }
 
+/* A thread's share of backward: chunk by chunk from the end, the loop over its steps, then the gradients of the input and
+   of the weights over all its rows. */
 static void backward_thread(void *argument, int thread, int threads) {
     Backward *b = argument;
     Scan *scan = &b->scan;
@@ -400,6 +407,7 @@ static void backward_thread(void *argument, int thread, int threads) {
     }
 }
 
+/* Hand out the gradients of the start states. */
 static void start_gradients(const Scan *scan) {
     const Task *task = scan->task;
     for (i64 k = 0; k < task->states; k++) {

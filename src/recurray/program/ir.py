@@ -46,7 +46,8 @@ class Value:
 
     operation: str  # "input" or one of the words above
     operands: tuple[Operand, ...] = ()
-    name: str = ""  # of an input, an inner gate, or all of them
+    name: str = ""  # of an input or an inner gate
+    gates: tuple[str, ...] = ()  # of INNER_BACKWARD: whose gradients the operands are
 
     @property
     def reads(self) -> list[int]:
@@ -87,7 +88,8 @@ class Program:
         words = [self._word(operand) for operand in value.operands]
         if value.operation in SIGNS:
             return f" {SIGNS[value.operation]} ".join(words)
-        return f"{value.operation}({', '.join(words)})" + (f"  # {value.name}" if value.name else "")
+        gates = " ".join([value.name, *value.gates]).strip()
+        return f"{value.operation}({', '.join(words)})" + (f"  # {gates}" if gates else "")
 
     def _word(self, operand: Operand) -> str:
         if isinstance(operand, Constant):

@@ -90,7 +90,7 @@ def record(cell: Cell) -> Recording:
 
     def through_inner(dh: Mapping[str, Any]) -> Symbol:
         operands = tuple(tape.operand(dh[gate]) for gate in cell.inner_gates)
-        return tape.add(Value(INNER_BACKWARD, operands, " ".join(cell.inner_gates)))
+        return tape.add(Value(INNER_BACKWARD, operands, gates=cell.inner_gates))
 
     grads = checked_gradients(cell, d, kept, before, params, through_inner)
     outputs = {"x": grads.x, "h": grads.h, "before": grads.before}
