@@ -245,7 +245,7 @@ MISTAKES = [
     ),
     Mistake("c without forgetting", UPDATE, "c = f * c_prev + i * g", "c = c_prev + i * g", formula("lstm")),
     Mistake("h without tanh", UPDATE, '{"h": o * out, "c": c}', '{"h": o * c, "c": c}', formula("lstm")),
-    Mistake("di with another gate's slope", UPDATE, '_slope("i", g', '_gate_backward("f", g', formula("lstm")),
+    Mistake("di with another gate's slope", UPDATE, '_slope("i", g', '_slope("f", g', formula("lstm")),
     Mistake(
         "df with c for c_prev",
         UPDATE,
