@@ -99,9 +99,12 @@ def test_the_environment_names_any_installed_backend(monkeypatch: pytest.MonkeyP
     assert rr.available_backends() == ("numpy", "other")
 
 
-def test_auto_without_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "cupy" in rr.available_backends():
-        pytest.skip("only where no CUDA device answers")
+def test_auto_without_a_cuda_device(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    class Cupy(Backend):
+        def __init__(self, device: Any = None) -> None:
+            raise rr.BackendUnavailableError("no CUDA device answers")
+
+    announce(monkeypatch, numpy=type(rr.get_backend("numpy")), cupy=Cupy)
     assert rr.get_backend("auto") is rr.get_backend("numpy")
     monkeypatch.setenv("RECURRAY_BACKEND", "auto")
     assert rr.get_backend() is rr.get_backend("numpy")

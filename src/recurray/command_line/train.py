@@ -176,7 +176,7 @@ def _header(args: argparse.Namespace, out: str, training: Training, baselines: B
         f"Model: {settings.layers} LSTM layer{'s' * (settings.layers > 1)} of {settings.hidden_size} units, "
         f"{model.param_count():,} params, {settings.dtype}, backend {model.backend.name} on {model.backend.device}"
     )
-    yield f"Run: {settings.epochs:g} epochs, {training.steps:,} steps" + (
+    yield f"Run: {settings.epochs:g} epoch{'s' * (settings.epochs != 1)}, {training.steps:,} steps" + (
         f", resumed after step {training.step:,}" if args.resume else ""
     )
     if baselines:

@@ -1,4 +1,4 @@
-"""The GRU: against PyTorch and onnxruntime, which share no line with it, and what is its own."""
+"""The GRU: against onnxruntime, which shares no line with it, and what is its own."""
 
 from __future__ import annotations
 
@@ -9,42 +9,11 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, here, obtain
-from harness.against_torch import compare_with_torch, configuration
 from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
 
 PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
-
-
-@PLATFORMS
-@pytest.mark.parametrize("seed", range(60))
-def test_random_configurations_of_pytorch(seed: int, platform: str) -> None:
-    compare_with_torch("GRU", platform, configuration(seed), "float64", 1e-12)
-
-
-@pytest.mark.slow
-@PLATFORMS
-@pytest.mark.parametrize("first", range(1000, 1500, 100))
-def test_many_random_configurations_of_pytorch(first: int, platform: str) -> None:
-    for seed in range(first, first + 100):
-        test_random_configurations_of_pytorch(seed, platform)
-
-
-@PLATFORMS
-@pytest.mark.parametrize("seed", range(5))
-def test_float32(seed: int, platform: str) -> None:
-    compare_with_torch("GRU", platform, configuration(seed), "float32", 1e-5)
-
-
-def test_the_configurations_differ_in_everything() -> None:
-    drawn = [configuration(seed) for seed in range(60)]
-    for option in ("bidirectional", "bias", "batch_first"):
-        assert 10 < sum(config.options[option] for config in drawn) < 50
-    assert 10 < sum(config.ragged for config in drawn) < 50
-    assert 5 < sum(not config.with_state for config in drawn) < 30
-    assert {config.options["num_layers"] for config in drawn} == {1, 2, 3}
-    assert sum(config.steps >= 5 and config.batch >= 2 for config in drawn) > 20
 
 
 # onnxruntime ----------------------------------------------------------------------------------------------------------

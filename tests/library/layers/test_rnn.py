@@ -1,4 +1,4 @@
-"""The simple recurrent network: against PyTorch, and what is its own."""
+"""The simple recurrent network: what is its own."""
 
 from __future__ import annotations
 
@@ -9,37 +9,9 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_same, here, obtain
-from harness.against_torch import compare_with_torch, configuration
 from recurray.cells import RNNCell, ZoneoutCell
 
-PLATFORMS = pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
-NONLINEARITIES = ("tanh", "relu")
 I, H, B, T = 3, 4, 5, 7  # noqa: E741
-
-
-@PLATFORMS
-@pytest.mark.parametrize("seed", range(60))
-def test_random_configurations_of_pytorch(seed: int, platform: str) -> None:
-    compare_with_torch("RNN", platform, configuration(seed, nonlinearity=NONLINEARITIES), "float64", 1e-12)
-
-
-@pytest.mark.slow
-@PLATFORMS
-@pytest.mark.parametrize("first", range(1000, 1500, 100))
-def test_many_random_configurations_of_pytorch(first: int, platform: str) -> None:
-    for seed in range(first, first + 100):
-        test_random_configurations_of_pytorch(seed, platform)
-
-
-@PLATFORMS
-@pytest.mark.parametrize("seed", range(5))
-def test_float32(seed: int, platform: str) -> None:
-    compare_with_torch("RNN", platform, configuration(seed, nonlinearity=NONLINEARITIES), "float32", 1e-5)
-
-
-def test_the_configurations_have_both_nonlinearities() -> None:
-    drawn = [configuration(seed, nonlinearity=NONLINEARITIES).options["nonlinearity"] for seed in range(60)]
-    assert 15 < drawn.count("relu") < 45
 
 
 EVERYTHING: dict[str, Any] = {
