@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, losses, optim, plot, schedules
+    from recurray import blas, cells, convert, losses, optim, plot, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.gradient_check import GradientReport, check_gradients
@@ -57,6 +57,7 @@ __all__ = [
     "blas",
     "cells",
     "check_gradients",
+    "convert",
     "get_backend",
     "losses",
     "optim",
@@ -93,6 +94,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "blas": "blas",
             "cells": "cells",
             "check_gradients": "gradient_check",
+            "convert": "convert",
             "get_backend": "selector",
             "losses": "losses",
             "optim": "optim",

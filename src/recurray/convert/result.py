@@ -1,0 +1,34 @@
+"""What a conversion gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recurray.layers import Layer
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model that was read from a file of another library.
+
+    Attributes
+    ----------
+    model : Layer
+        What was made: one layer, or a `recurray.Sequential`.
+    before, after : tuple of str
+        The names, in the file, of what stands before it and after it there and isn't in it.
+    report : str
+        In words: what was read, what it was taken for, and what whoever uses it has to do themselves.
+
+    Examples
+    --------
+    >>> import recurray as rr
+    >>> from recurray import convert
+    >>> convert.Converted(rr.Linear(3, 2, seed=0), ("features",), (), "head: Linear(3, 2)").before
+    ('features',)
+    """
+
+    model: Layer
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    report: str
