@@ -20,6 +20,7 @@ Ends = list[tuple[Array, ...]]  # by direction, and by layer where it is of all 
 class Direction(NamedTuple):
     """What one direction of a layer is run with; see `recurray.scan.forward`."""
 
+    cell: Cell
     weights: Weights
     start: tuple[Array, ...]
     output_mask: Array | None
@@ -42,7 +43,7 @@ class LayerBackward(NamedTuple):
 
 
 def forward(
-    backend: Backend, cell: Cell, layers: Iterable[LayerForward], x: Array, *, dropout: float, **options: Any
+    backend: Backend, layers: Iterable[LayerForward], x: Array, *, dropout: float, **options: Any
 ) -> tuple[Array, Ends, list[list[Any]]]:
     """Run layer after layer, each asked for when the one below is done; ``options`` are those of `scan_forward`.
 
@@ -63,7 +64,7 @@ def forward(
         caches.append([])
         for direction, own in enumerate(layer.directions):
             y, end, cache = backend.scan_forward(
-                cell,
+                own.cell,
                 own.weights,
                 x,
                 own.start,

@@ -21,7 +21,7 @@ from recurray.scan import ScanCache
 class Traceable(Protocol):
     """What a trace needs of a layer: see `recurray.Recurrent`."""
 
-    cell: Cell
+    cells: tuple[Cell, ...]  # by direction
     backend: Backend
     recompute: int | str | None
     batch_first: bool
@@ -153,7 +153,7 @@ def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) ->
     >>> bool(np.allclose(seen["h"], lstm(x)[0]))
     True
     """
-    if not hasattr(layer, "cell") or not hasattr(layer, "forward"):
+    if not hasattr(layer, "cells") or not hasattr(layer, "forward"):
         raise TypeError(f"only a recurrent layer has gates to trace, not {type(layer).__name__}")
     slow = copy.copy(layer)
     slow.backend, slow.recompute = Backend(layer.backend.xp, layer.backend.device), None
@@ -166,9 +166,9 @@ def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) ->
         one_step = layer.backend.xp.zeros(shape, dtype=y.dtype, device=layer.backend.device)
         _, _, cache = slow.forward(one_step, state, training=False)
     parts = tuple(
-        _direction(layer.cell, number, direction.scan, steps, layer.batch_first)
+        _direction(cell, number, direction.scan, steps, layer.batch_first)
         for number, directions in enumerate(cache.directions)
-        for direction in directions
+        for cell, direction in zip(layer.cells, directions, strict=True)
     )
     return Trace(parts, None if lengths is None else tuple(int(length) for length in lengths), layer.batch_first)
 

@@ -34,11 +34,13 @@ def recurrent(
     own: tuple[str, ...] = (),
     recurrent_dropout: float = 0.0,
     zoneout_h: float = 0.0,
+    reverse_step: Step | None = None,
 ) -> Any:
     """A formula, for all layers and directions that the params' names tell of, from one step of one row.
 
     ``gates`` are those of the input, ``across`` those of the product with the output before. With dropout or zoneout it
-    is the formula in training, drawn as `harness.forward` has it drawn.
+    is the formula in training, drawn as `harness.forward` has it drawn. The second direction's step is ``reverse_step``
+    where that is given.
     """
 
     def formula(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
@@ -74,7 +76,8 @@ def recurrent(
                         def of_h(k: str, a: Row, s: str = suffix, kept: Row = heard[row]) -> Row:
                             return product(params, "hh", s, across, k, [p * q for p, q in zip(a, kept, strict=True)])
 
-                        now = step(into, of_h, before, rows)
+                        taken = reverse_step if direction and reverse_step else step
+                        now = taken(into, of_h, before, rows)
                         now["h"] = [h[k] if stays[t, row, k] else new for k, new in enumerate(now["h"])]
                         outputs[t] = now["h"]
                     for name in states:
@@ -170,5 +173,6 @@ indrnn_tanh = recurrent(indrnn_step(tanh), "a", "", own=("u",))
 mgu = recurrent(mgu_step, "fn", "fn")
 slstm = recurrent(slstm_step("sigmoid"), "ifzo", "ifzo", ("h", "c", "n", "m"))
 slstm_exponential = recurrent(slstm_step("exponential"), "ifzo", "ifzo", ("h", "c", "n", "m"))
+indrnn_of_two_kinds = recurrent(indrnn_step(relu), "a", "", own=("u",), reverse_step=indrnn_step(tanh))
 gru_noisy = recurrent(gru_step(reset_after=True), "rzn", "rzn", recurrent_dropout=0.3, zoneout_h=0.2)
 indrnn_noisy = recurrent(indrnn_step(tanh), "a", "", own=("u",), recurrent_dropout=0.3, zoneout_h=0.2)

@@ -708,8 +708,8 @@ MISTAKES = [
     Mistake(
         "a cell isn't tried where it goes",
         RECURRENT,
-        "        check_cell(self._given_cell, backend)\n",
-        "",
+        "                check_cell(cell, backend)\n",
+        "                pass\n",
         (f"{MOVING}test_a_cell_is_tried_where_it_goes",),
     ),
     Mistake(
@@ -826,6 +826,13 @@ MISTAKES = [
         "if tuple(value.shape) != shape:",
         "if len(value.shape) != len(shape):",
         ("tests/library/test_cells.py::test_a_gradient_of_the_wrong_kind_is_told_by_name",),
+    ),
+    Mistake(
+        "both directions run the first one's cell",
+        RECURRENT,
+        "cell = self.cells[direction]",
+        "cell = self.cells[0]",
+        ("tests/library/layers/test_directions.py::test_each_direction_has_its_cell",),
     ),
     Mistake(
         "layers take any cell",

@@ -23,7 +23,7 @@ from recurray.layers.layer import Layer
 from recurray.layers.one_steps import OneSteps
 from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
-from recurray.messages import outside_constructors
+from recurray.messages import outside_constructors, shown
 from recurray.program import RecordingError, record
 from recurray.scan import Cache
 from recurray.stack import Direction, LayerBackward, LayerForward
@@ -108,6 +108,9 @@ class Recurrent(Layer):
         Makes the params' and all dropout's draws repeatable; equal on every backend.
     params : mapping of str to array, optional
         The params to start with, in place of drawn ones.
+    reverse_cell : Cell, optional
+        The mathematics of a step from the end to the start, where ``bidirectional`` and it isn't that of ``cell``. It
+        has the same gates, states and params.
 
     Attributes
     ----------
@@ -189,10 +192,11 @@ class Recurrent(Layer):
         dtype: Any = "float32",
         seed: Any = None,
         params: Mapping[str, Any] | None = None,
+        reverse_cell: Cell | None = None,
     ) -> None:
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a recurray.Cell, not {type(cell).__name__}")
-        self._given_cell = cell
+        self._given_cell, self.reverse_cell = cell, reverse_cell
         self.input_size = checks.size("input_size", input_size)
         self.hidden_size = checks.size("hidden_size", hidden_size)
         self.num_layers = checks.size("num_layers", num_layers, most=MOST_LAYERS)
@@ -213,6 +217,7 @@ class Recurrent(Layer):
         self.batch_first = checks.flag("batch_first", batch_first)
         self.runs_on(backend, dtype)
         self.cell = self._checked(cell)
+        self.cells = (self.cell, *[self._checked_reverse()][: self.directions - 1])
         params_rng, self.rng = draws.generators(seed)
         self._param_form = param_form.ParamForm(
             self.cell,
@@ -255,10 +260,29 @@ class Recurrent(Layer):
             )
         return with_recurrent_dropout(cell, self.recurrent_dropout)
 
+    def _checked_reverse(self) -> Cell:
+        """Check the second direction's cell, the first one's where none was given; return it as it is to be run."""
+        other, own = self.reverse_cell, self._given_cell
+        if other is None:
+            return self.cell
+        if not isinstance(other, Cell):
+            raise TypeError(f"reverse_cell must be a recurray.Cell or None, not {type(other).__name__} {shown(other)}")
+        if not self.bidirectional:
+            raise ValueError("reverse_cell is the cell of the second direction: it needs bidirectional=True")
+        checked = self._checked(other)
+        for name in ("input_gates", "recurrent_gates", "inner_gates", "states", "pointwise", "recurrent_params"):
+            if getattr(other, name) != getattr(own, name):
+                raise ValueError(
+                    f"reverse_cell must have the {name} of cell, {getattr(own, name)}, not {getattr(other, name)}: "
+                    "both directions have params and states of the same shapes"
+                )
+        return checked
+
     @property
     def _identity(self) -> dict[str, Any]:
         return {
             "cell": self.cell,
+            "reverse_cell": self.cells[-1],
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
@@ -335,13 +359,14 @@ class Recurrent(Layer):
                         weights, weights_here = self._weights_in_use(params, layer, direction, rng)
                         weights_kept[layer].append(weights_here)
                         output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
-                        cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), self.cell)
+                        cell = self.cells[direction]
+                        cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), cell)
                         start = starts[layer * self.directions + direction]
-                        directions.append(Direction(weights, start, output_mask, cell_draws))
+                        directions.append(Direction(cell, weights, start, output_mask, cell_draws))
                     yield LayerForward(directions, kept[layer])
 
             options = {"lengths": lengths, "keep": keep, "recompute": recompute}
-            y, ends, scans = stack.forward(self.backend, self.cell, layers(), x, dropout=self.dropout, **options)
+            y, ends, scans = stack.forward(self.backend, layers(), x, dropout=self.dropout, **options)
             cache = None
             if keep:
                 caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
@@ -391,7 +416,9 @@ class Recurrent(Layer):
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
-        check_cell(self._given_cell, backend)
+        for cell in (self._given_cell, self.reverse_cell):
+            if cell is not None:
+                check_cell(cell, backend)
         other = super().copy_on(backend, dtype)
         other._state_form = other._made_state_form()
         other._one_steps = OneSteps()

@@ -207,6 +207,33 @@ def test_options_of_cells() -> None:
             make()
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"reverse_cell": cells.GRUCell()}, ValueError, "reverse_cell is .*: it needs bidirectional=True"),
+        (
+            {"reverse_cell": "GRU", "bidirectional": True},
+            TypeError,
+            "reverse_cell must be a recurray.Cell or None, not str 'GRU'",
+        ),
+        (
+            {"reverse_cell": LSTMCell(), "bidirectional": True},
+            ValueError,
+            r"reverse_cell must have the input_gates of cell, \('r', 'z', 'n'\), not \('i', 'f', 'g', 'o'\): both",
+        ),
+        (
+            {"reverse_cell": cells.GRUCell(reset_after=False), "bidirectional": True},
+            ValueError,
+            r"reverse_cell must have the inner_gates of cell, \(\), not \('n',\)",
+        ),
+    ],
+    ids=str,
+)
+def test_cells_of_the_second_direction(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        rr.Recurrent(cells.GRUCell(), 2, 3, **options)
+
+
 def test_a_gate_that_is_not_there() -> None:
     class Wrong(Cell):
         def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
