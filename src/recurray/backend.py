@@ -74,8 +74,10 @@ class Backend:
     )
 
     def __init__(self, namespace: Namespace, device: Any = None) -> None:
-        probe = namespace.asarray(0.0) if device is None else namespace.asarray(0.0, device=device)
+        probe = namespace.asarray(0.0)
         self.xp = namespace_of(plain("what its asarray makes", probe))
+        if device is not None:  # which CuPy's own functions don't take
+            probe = self.xp.asarray(0.0, device=device)
         self.name = namespace.__name__
         self.device = device_of(probe)
 

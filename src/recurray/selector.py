@@ -43,7 +43,7 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         "numpy" elsewhere; a namespace such as ``torch`` or ``array_api_strict`` for the reference path on it;
         None for what the environment variable ``RECURRAY_BACKEND`` says, else "numpy".
     device : optional
-        One of the library's devices (for CuPy a device's number); its default device if omitted.
+        One of the library's devices, for CuPy's also its number; its default device if omitted.
     **options
         What else the backend's class takes, see `recurray_numpy.NumpyBackend` and `recurray_cupy.CupyBackend`; None
         is for its default.
@@ -66,6 +66,7 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
     if backend is None:
         backend = environment.backend((*backend_names(), "auto")) or "numpy"
     options = {name: value for name, value in options.items() if value is not None}
+    device = _hashable(device)
     try:
         hash((device, *options.values()))
     except TypeError:
@@ -73,7 +74,7 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         wrong = next(name for name, value in named.items() if type(value).__hash__ is None)
         raise TypeError(f"{wrong} can't be a {type(named[wrong]).__name__}, {shown(named[wrong])}") from None
     if isinstance(backend, Backend):
-        if device is not None and device != backend.device:
+        if device is not None and device != _hashable(backend.device):
             raise ValueError(f"the backend given is on {backend.device}, but device={shown(device)} was asked for")
         for name, value in options.items():
             if value != getattr(backend, name, None):
@@ -93,6 +94,11 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         "backend must be a name, a Backend, an array-API namespace or None, "
         f"not {type(backend).__name__} {shown(backend)}"
     )
+
+
+def _hashable(device: Any) -> Any:
+    """What stands for a device: of CuPy's, which can't be hashed, the number, which CuPy takes as well."""
+    return device.id if type(device).__hash__ is None and isinstance(getattr(device, "id", None), int) else device
 
 
 def available_backends() -> tuple[str, ...]:

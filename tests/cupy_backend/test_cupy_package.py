@@ -109,6 +109,14 @@ def test_arrays_of_every_form(cupy: Any, by_strategy: Backend, form: str) -> Non
     close(train(layer, x, dy), wanted, 2e-5)
 
 
+def test_a_device_is_asked_for_by_itself_or_by_its_number(cupy: Any, backend: Backend) -> None:
+    for name in ("cupy", cupy):
+        assert rr.get_backend(name, cupy.cuda.Device(0)) is rr.get_backend(name, 0)
+    assert rr.get_backend(backend, cupy.cuda.Device(0)) is rr.get_backend(backend, 0) is backend
+    layer = rr.LSTM(4, 5, backend=rr.get_backend(cupy, cupy.cuda.Device(0)))
+    assert layer(cupy.asarray(X))[0].shape == (3, 6, 5)
+
+
 def test_one_number_for_all(cupy: Any, by_strategy: Backend) -> None:
     """An array without strides, as broadcasting makes."""
     layer = model(by_strategy)

@@ -160,6 +160,26 @@ def test_cupy_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, fresh: None
         rr.LSTM(2, 3, backend="cupy")
 
 
+def test_a_device_that_cannot_be_hashed_is_its_number(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    class Device:  # as CuPy's
+        id = 3
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Device)
+
+    class Cupy(Backend):
+        def __init__(self, device: Any = None) -> None:
+            super().__init__(np)
+            self.device, self.number = Device(), device
+
+    announce(monkeypatch, cupy=Cupy)
+    backend = rr.get_backend("cupy", Device())
+    assert backend.number == 3  # type: ignore[attr-defined]
+    assert backend is rr.get_backend("cupy", 3) is rr.get_backend(backend, Device()) is rr.get_backend(backend, 3)
+    with pytest.raises(ValueError, match="but device=2 was asked for"):
+        rr.get_backend(backend, 2)
+
+
 @pytest.mark.parametrize(
     ("count", "device", "words"),
     [
