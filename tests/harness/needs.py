@@ -24,6 +24,12 @@ def _nvrtc() -> bool:
     return nvrtc.library() is not None
 
 
+def _disassembler() -> bool:
+    from gpu import sass
+
+    return None not in (sass.tool("nvdisasm"), sass.tool("cuobjdump"))
+
+
 def _emulated() -> bool:
     import cupy
 
@@ -35,6 +41,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "g++": (lambda: shutil.which("g++") is not None, "g++, which compiles kernels for the CPU, is not installed"),
     "nvcc": (lambda: shutil.which("nvcc") is not None, "nvcc, the CUDA compiler, is not installed"),
     "NVRTC": (_nvrtc, "NVRTC, CUDA's compiler at run time, is not installed: pip install nvidia-cuda-nvrtc"),
+    "nvdisasm": (
+        _disassembler,
+        "NVIDIA's disassemblers are not installed: pip install nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump",
+    ),
     "emulated device": (_emulated, "this GPU is a real one: only an emulated one tells what it does"),
     "POSIX": (lambda: os.name == "posix", "this system isn't POSIX: it has other signals, pipes, files and limits"),
     "fork": (lambda: hasattr(os, "fork"), "this system has no fork"),

@@ -29,6 +29,13 @@ def library() -> Any:
     return None
 
 
+def version() -> tuple[int, int]:
+    """The library's version, 13 and 1 for one."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    assert library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0
+    return major.value, minor.value
+
+
 def compiled(source: str, architecture: str) -> bytes:
     """Compile ``source`` for an architecture, "sm_90" for one, to a cubin; the compiler's messages are the error."""
     return _compiled(source, architecture)[0]

@@ -1,0 +1,65 @@
+"""How often shared memory has to be asked, by arithmetic on the addresses that the kernels' layout gives a warp.
+
+Shared memory has 32 banks of a word, four bytes, and answers a warp in wavefronts of 32 words, one of each bank: what
+several threads want of one word comes once, two words of one bank take two. Accesses of two words go by half a warp,
+those of four words by a quarter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from recurray_cupy.persistent.layout import Layout, Work
+
+BANKS = 32
+LANES = range(32)
+
+
+def wavefronts(addresses: Iterable[int], words: int = 1) -> int:
+    """How many a warp's access takes: its threads' addresses, in words, and how many words each wants.
+
+    Examples
+    --------
+    >>> wavefronts(range(32)), wavefronts([0] * 32), wavefronts(range(0, 64, 2)), wavefronts(range(0, 128, 4), words=4)
+    (1, 1, 2, 4)
+    """
+    total, every, together = 0, list(addresses), 32 // words
+    for first in range(0, len(every), together):
+        wanted = {address + k for address in every[first : first + together] for k in range(words)}
+        total += max(sum(word % BANKS == bank for word in wanted) for bank in range(BANKS))
+    return total
+
+
+def of_tiles(layout: Layout) -> float:
+    """Those of the product's loads for each tile of 16 by 8 by 16, on tensor cores."""
+    stride, operand_stride = 8 * layout.resident + 4, 8 * layout.chunk + 4
+    tiles = layout.tile[1] // 8
+    weights = [
+        [(lane // 4 + down) * stride + lane % 4 + right for lane in LANES] for right in (0, 4) for down in (0, 8)
+    ]
+    operand = [
+        [min(8 * j + lane // 4, layout.block_rows - 1) * operand_stride + lane % 4 + right for lane in LANES]
+        for j in range(tiles)
+        for right in (0, 4)
+    ]
+    return sum(map(wavefronts, [*weights, *operand])) / tiles
+
+
+def of_partial_stores(layout: Layout, work: Work) -> float:
+    """Those of a store of a warp's sums, of a tile inside the block's."""
+    rows = work.parts * layout.block_units
+    stores = list(_partial_stores(layout, rows))
+    return sum(map(wavefronts, stores)) / len(stores)
+
+
+def _partial_stores(layout: Layout, rows: int) -> Iterator[list[int]]:
+    for j in range(layout.tile[1] // 8):
+        for i in range(4):
+            yield [(8 * j + lane % 4 * 2 + i % 2) * rows + lane // 4 + i // 2 * 8 for lane in LANES]
+
+
+def of_operand_stores(layout: Layout) -> float:
+    """Those of what a thread stores of the operand for four of its numbers, rounded: two stores of a word."""
+    count, stride = 8 * layout.chunk, 8 * layout.chunk + 4
+    places = [2 * lane for lane in LANES]
+    return sum(wavefronts([p // count * stride + p % count + k for p in places]) for k in (0, 1))
