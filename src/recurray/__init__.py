@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, losses, optim, plot, schedules
+    from recurray import blas, cells, convert, layouts, losses, optim, plot, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
+    from recurray.files import FormatError
     from recurray.gradient_check import GradientReport, check_gradients
     from recurray.layers import (
         GRU,
@@ -43,6 +44,7 @@ __all__ = [
     "DiagonalLSTM",
     "Dropout",
     "Embedding",
+    "FormatError",
     "GradientReport",
     "Last",
     "Layer",
@@ -59,6 +61,7 @@ __all__ = [
     "check_gradients",
     "convert",
     "get_backend",
+    "layouts",
     "losses",
     "optim",
     "plot",
@@ -77,6 +80,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "DiagonalLSTM": "layers",
             "Dropout": "layers",
             "Embedding": "layers",
+            "FormatError": "files",
             "GRU": "layers",
             "GradientReport": "gradient_check",
             "LSTM": "layers",
@@ -96,6 +100,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "check_gradients": "gradient_check",
             "convert": "convert",
             "get_backend": "selector",
+            "layouts": "layouts",
             "losses": "losses",
             "optim": "optim",
             "plot": "plot",

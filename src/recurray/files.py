@@ -26,6 +26,10 @@ class FileError(OSError):
         super().__init__(errno.EINVAL, message)
 
 
+class FormatError(ValueError):
+    """A file isn't what it should be, or is damaged; the message says what was found and what was expected."""
+
+
 def reason(error: OSError) -> str:
     """Return what went wrong, in the system's words or in those of a `FileError`."""
     return error.strerror or str(error)
