@@ -199,8 +199,8 @@ class _Machine:
         known = name in KNOWN or (module in ("torch", "torch.storage") and own in TYPES)
         if not known and not (self.script and module.startswith("__torch__")):
             raise FormatError(
-                f"it holds {name}, which isn't a plain tensor: to read it would be to import and run something, and nothing "
-                f"of the file was run. Where PyTorch and that are installed, {_SAVE_ITS_STATE}"
+                f"it holds {name}, which isn't a plain tensor: to read it would be to import and run something, and "
+                f"nothing of the file was run. Where PyTorch and that are installed, {_SAVE_ITS_STATE}"
             )
         return _Global(name)
 
