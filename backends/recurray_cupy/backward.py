@@ -9,7 +9,7 @@ from typing import Any
 
 from recurray.arrays import sum_over_rows
 from recurray.cells.cell import Cell, Weights
-from recurray.scan import check_dy
+from recurray.scan import bias_gradient, check_dy
 from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, Way, compiled
 from recurray_cupy.forward import Scan, ScanCache
@@ -129,7 +129,8 @@ def _weight_gradients(xp: Any, products: Products, cell: Cell, cache: ScanCache,
     steps, batch, features = cache.x.shape
     count = steps * batch
     dx_gates = arrays["dx_gates"]
-    dinput_bias: Any = None if weights.input_bias is None else sum_over_rows(dx_gates)
+    bias = weights.input_bias
+    dinput_bias: Any = None if bias is None else bias_gradient(bias, dx_gates, steps)
 
     recurrent, recurrent_bias = [], []  # by part of the gates
     if cell.outer_gates:
@@ -139,7 +140,7 @@ def _weight_gradients(xp: Any, products: Products, cell: Cell, cache: ScanCache,
         dgates = arrays["dh_gates"]
         recurrent.append((cell.outer_gates, products.of_transposed(dgates, h.reshape(count, h.shape[2]))))
         if weights.recurrent_bias is not None:
-            shared = dgates is dx_gates and dinput_bias is not None
+            shared = dgates is dx_gates and bias is not None and bias.ndim == 1
             recurrent_bias.append((cell.outer_gates, dinput_bias.copy() if shared else sum_over_rows(dgates)))
     if cell.inner_gates:
         dgates = arrays["dinner_gates"]

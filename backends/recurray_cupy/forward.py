@@ -218,4 +218,7 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
         scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
         here = products.operand(rows[low * batch : high * batch])
         products.with_transposed(here, weight, out=scan.arrays["x_gates"])
+        if scan.prepared.bias_by_row is not None:
+            gates = scan.arrays["x_gates"].reshape(high - low, batch, width)
+            scan.library.xp.add(gates, scan.prepared.bias_by_row, out=gates)
         yield low, high

@@ -28,6 +28,7 @@ class Prepared:
     """
 
     input: Any  # (input gates * H, I)
+    bias_by_row: Any  # (B, input gates * H) where each row of the batch has a bias of its own, or None
     outer: Any  # (outer gates * H, R), or None
     inner: Any  # (inner gates * H, H), or None
     projection: Any  # (R, H), or None
@@ -42,11 +43,14 @@ def prepare(xp: Any, cell: Cell, weights: Weights) -> Prepared:
         return None if a is None or not gates else xp.ascontiguousarray(joined(xp, gates, [(cell.recurrent_gates, a)]))
 
     arrays = {f"param_{identifier(name)}": xp.ascontiguousarray(rows) for name, rows in weights.pointwise.items()}
-    arrays["x_bias"] = None if weights.input_bias is None else xp.ascontiguousarray(weights.input_bias)
+    bias = None if weights.input_bias is None else xp.ascontiguousarray(weights.input_bias)
+    by_row = bias is not None and bias.ndim == 2
+    arrays["x_bias"] = None if by_row else bias
     arrays["h_bias"] = of_gates(weights.recurrent_bias, cell.outer_gates)
     arrays["inner_bias"] = of_gates(weights.recurrent_bias, cell.inner_gates)
     return Prepared(
         input=xp.ascontiguousarray(weights.input),
+        bias_by_row=bias if by_row else None,
         outer=of_gates(weights.recurrent, cell.outer_gates),
         inner=of_gates(weights.recurrent, cell.inner_gates),
         projection=None if weights.projection is None else xp.ascontiguousarray(weights.projection),

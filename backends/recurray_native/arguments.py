@@ -52,8 +52,8 @@ def check_input(x: Any) -> None:
         raise ValueError(f"x must have the shape (time, batch, features), not {x.shape}")
 
 
-def check_weights(ready: Compiled, weights: Weights, features: int, dtype: Any) -> tuple[int, int]:
-    """Refuse weights that aren't a cell's for ``features`` features of the input.
+def check_weights(ready: Compiled, weights: Weights, features: int, batch: int, dtype: Any) -> tuple[int, int]:
+    """Refuse weights that aren't a cell's for ``features`` features and a batch of so many rows.
 
     Returns
     -------
@@ -69,7 +69,8 @@ def check_weights(ready: Compiled, weights: Weights, features: int, dtype: Any) 
         )
     check_array("weights.input", weights.input, (inputs * size, features), dtype)
     if weights.input_bias is not None:
-        check_array("weights.input_bias", weights.input_bias, (inputs * size,), dtype)
+        rows = (batch,) if is_by_row(weights.input_bias) else ()
+        check_array("weights.input_bias", weights.input_bias, (*rows, inputs * size), dtype)
     if recurrents:
         check_array("weights.recurrent", weights.recurrent, (recurrents * size, outputs), dtype)
         if weights.recurrent_bias is not None:
@@ -85,6 +86,11 @@ def check_weights(ready: Compiled, weights: Weights, features: int, dtype: Any) 
     for name, count in ready.pointwise.items():
         check_array(f"weights.pointwise[{name!r}]", weights.pointwise[name], (count, size), dtype)
     return size, outputs
+
+
+def is_by_row(bias: Any) -> bool:
+    """Whether each row of the batch has a bias of its own."""
+    return getattr(bias, "ndim", 1) == 2
 
 
 def check_states(name: str, states: Any, ready: Compiled, batch: int, size: int, outputs: int, dtype: Any) -> None:

@@ -77,7 +77,7 @@ def forward(
     arguments.check_input(x)
     ready, dtype = compiled(cell), x.dtype
     steps, batch, features = x.shape
-    size, outputs = arguments.check_weights(ready, weights, features, dtype)
+    size, outputs = arguments.check_weights(ready, weights, features, batch, dtype)
     arguments.check_states("start", start, ready, batch, size, outputs, dtype)
     if output_mask is not None:
         arguments.check_array("output_mask", output_mask, (batch, outputs), dtype)
@@ -92,6 +92,8 @@ def forward(
         for k, value in enumerate(drawn):  # which come first
             packed[k, :, :size] = valid.over_time(value)
     weights = _contiguous(weights)
+    by_row = arguments.is_by_row(weights.input_bias)
+    bias = valid.sorted(weights.input_bias) if by_row else weights.input_bias
     x_rows = valid.over_time(x)
     y = np.empty((count, outputs), dtype)
     h_before = np.empty((count, outputs), dtype) if keep and ready.has_recurrent_product else None
@@ -103,7 +105,8 @@ def forward(
 
     if count:
         task = _begun(ready, program.listing, valid, features, size, outputs)
-        _fill(task, input_weight=weights.input, input_bias=weights.input_bias, recurrent_weight=weights.recurrent)
+        _fill(task, input_weight=weights.input, input_bias=bias, recurrent_weight=weights.recurrent)
+        task.bias_row = bias.shape[1] if bias is not None and by_row else 0
         _fill(task, recurrent_bias=weights.recurrent_bias, projection=weights.projection)
         _fill(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
         _run("recurray_forward", level, dtype, task, params, first, last, _addresses(packed))
@@ -142,13 +145,16 @@ def backward(cache: Cache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     d_projection = made(weights.projection) if is_projected else None
     columns = len(ready.gates.all) + len(ready.param_rows)
     sums = np.zeros((columns, padded), dtype)
+    by_row = arguments.is_by_row(weights.input_bias)
+    sums_by_row = np.zeros((valid.shape[1], len(ready.input_places), padded), dtype) if by_row else None
     first = [valid.sorted(value) for value in dend]
     last = [value.copy() for value in first]
     if valid.total:
         listing = ready.backward(projected=is_projected)
         task = _begun(ready, listing, valid, features, size, outputs)
         _fill(task, input_weight=weights.input, recurrent_weight=weights.recurrent, projection=weights.projection)
-        _fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums)
+        _fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums, sums_by_row=sums_by_row)
+        task.bias_row = int(by_row)
         _fill(task, h_before=cache.h_before, output=cache.output)
         _fill(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
         packed = _addresses(cache.packed)
@@ -158,6 +164,9 @@ def backward(cache: Cache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         _run("recurray_backward", cache.level, dtype, task, _param_rows(ready, weights), first, last, kept)
     dstart = tuple([valid.unsorted(value) for value in last])
     of_input, of_recurrent, pointwise = _sums_by_use(ready, weights, sums[:, :size])
+    if sums_by_row is not None:
+        of_rows = sums_by_row[:, :, :size].take(ready.input_places, axis=1)
+        of_input = valid.unsorted(of_rows.reshape(len(of_rows), len(ready.input_places) * size))
     grads = Weights(d_input, d_recurrent, of_input, of_recurrent, d_projection, pointwise)
     return valid.from_time(dx), dstart, grads
 
@@ -165,7 +174,7 @@ def backward(cache: Cache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
 def _check_cache(ready: Compiled, cache: Cache) -> None:
     """Refuse a cache whose weights changed, or whose instruction set doesn't run here."""
     library.chosen_level(cache.level)
-    sizes = arguments.check_weights(ready, cache.weights, cache.x.shape[1], cache.x.dtype)
+    sizes = arguments.check_weights(ready, cache.weights, cache.x.shape[1], cache.rows.shape[1], cache.x.dtype)
     if sizes != cache.sizes:
         raise ValueError(f"the weights must be as forward had them, of {cache.sizes} units and outputs, not {sizes}")
 

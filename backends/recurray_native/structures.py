@@ -61,6 +61,8 @@ class CTask(Structure):
             for name in ("y", "dy", "dx", "d_input_weight", "d_recurrent_weight", "d_projection", "sums")
         ),
         ("program", CProgram),
+        ("bias_row", c_int64),
+        ("sums_by_row", c_void_p),
     )
 
 

@@ -49,6 +49,9 @@ def run_forward(
     arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
     arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
     arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
+    if prepared.bias_by_row:
+        for name in ("bias_hoisted", "bias_merged"):
+            arrays[name] = np.ascontiguousarray(shared[name][:, : run.rows])
     arrays |= _gates(prepared, arrays, columns, each_step=keep)
     arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
     if projected:
@@ -123,6 +126,8 @@ def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], 
         arrays |= {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
     if columns:
         np.matmul(given["w_hoisted"], x, out=hoisted)
+        if prepared.bias_by_row:
+            hoisted += given["bias_hoisted"]
     else:
         from_input = stepwise if each_step else empty((steps, len(stepwise)), dtype)
         arrays |= {"from_input": from_input, "product": np.empty(from_input.shape[1], dtype)}

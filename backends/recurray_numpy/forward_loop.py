@@ -43,7 +43,14 @@ class Forward:
 
 @lru_cache(maxsize=1024)
 def forward_loop(
-    order: GateOrder, *, training: bool, vector: bool, as_they_lie: bool, projected: bool, masked: bool
+    order: GateOrder,
+    *,
+    training: bool,
+    vector: bool,
+    as_they_lie: bool,
+    projected: bool,
+    masked: bool,
+    bias_by_row: bool = False,
 ) -> Forward:
     """Write forward.
 
@@ -60,6 +67,8 @@ def forward_loop(
         Whether the layer's output is a projection of the cell's h.
     masked : bool
         Whether the output is masked on its way into the recurrent product.
+    bias_by_row : bool
+        Whether each row of the batch has a bias of its own.
     """
     program, gates, states = order.step, order.gates_for(vector=vector), order.cell.states
     of_step = partial(Array, timed=training)  # where not all steps are kept, one step's serve all
@@ -99,7 +108,7 @@ def forward_loop(
     reusable -= {ahead.places[value] for value in early if value in ahead.places}
 
     loop = Lowering(program, "t", ahead.places, vector=vector, each_step=training, masked=masked)
-    _add_products(loop, gates, of_step, training=training)
+    _add_products(loop, gates, of_step, training=training, bias_by_row=bias_by_row)
     _add_activations(loop, gates, of_step, as_they_lie=as_they_lie)
     late = {value: place for value, place in targets.items() if value not in early}
     before_joint = program.needed(joint.operands) & set(in_loop)
@@ -162,7 +171,9 @@ def _early(order: GateOrder, goals: AbstractSet[int]) -> set[int]:
     return computed - program.dependents(late | goals & computed)
 
 
-def _add_products(loop: Lowering, gates: Gates, of_step: Callable[[str], Array], *, training: bool) -> None:
+def _add_products(
+    loop: Lowering, gates: Gates, of_step: Callable[[str], Array], *, training: bool, bias_by_row: bool
+) -> None:
     """Add the gates' products. For one row ``from_input`` already holds all that doesn't depend on h."""
     if loop.vector and gates.of_output:
         made = shared("product") if training else of_step("stepwise")  # from_input and stepwise are one in training
@@ -172,6 +183,8 @@ def _add_products(loop: Lowering, gates: Gates, of_step: Callable[[str], Array],
         for block, members, operand in (("merged", gates.merged, "operand"), ("apart", gates.apart, "operand_h")):
             if members:
                 loop.product(f"w_{block}", Array(operand), of_step(block))
+        if bias_by_row and gates.merged:
+            loop.call("add", of_step("merged"), shared("bias_merged"), of_step("merged"))
 
 
 def _add_activations(loop: Lowering, gates: Gates, of_step: Callable[[str], Array], *, as_they_lie: bool) -> None:

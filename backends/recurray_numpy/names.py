@@ -19,6 +19,7 @@ joins them: `z_f`. A cell may use any name; so no other array has one of these w
     x_k, z_k, h_k                    and each gate: hoisted; merged; apart or inner
     tanh_k                   timed   the tanh of a gate among logistic ones (shared where not all steps are kept)
     most, divisor            shared  for the logistic gates: the bound of what they are of, and work space
+    bias_hoisted, bias_merged  shared  where each row of the batch has a bias of its own: that, of these gates
     from_input               timed   for one row, what of stepwise doesn't depend on the output before: the same memory
                                      where all steps are kept
     product                  shared  for one row, the product with the output before

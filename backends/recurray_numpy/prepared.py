@@ -35,6 +35,12 @@ class Prepared:
         """I."""
         return int(self.weights.input.shape[1])
 
+    @property
+    def bias_by_row(self) -> bool:
+        """Whether each row of a batch has a bias of its own; a single row's is as one for all."""
+        bias = self.weights.input_bias
+        return bias is not None and bias.ndim == 2 and len(bias) != 1
+
     def of_input(self, gates: tuple[str, ...]) -> Any:
         """The weights of the product with the input, (gates * H, I)."""
         return rows_of(self.weights.input, self.cell.input_gates, gates)
@@ -44,8 +50,10 @@ class Prepared:
         return rows_of(self.weights.recurrent, self.cell.recurrent_gates, gates)
 
     def bias(self, gates: tuple[str, ...], *, x: bool = False, h: bool = False) -> Any:
-        """The biases of the product with the input, or of a recurrent one, or their sum, (gates * H,)."""
-        biases = [rows_of(self.weights.input_bias, self.cell.input_gates, gates)] if x else []
+        """The biases of the product with the input, or of a recurrent one, or their sum, (gates * H,); not by row."""
+        biases = []
+        if x and self.weights.input_bias is not None and not self.bias_by_row:
+            biases = [rows_of(self.weights.input_bias.reshape(-1), self.cell.input_gates, gates)]
         biases += [rows_of(self.weights.recurrent_bias, self.cell.recurrent_gates, gates)] if h else []
         first, *others = [bias for bias in biases if bias is not None] or [
             np.zeros(len(gates) * self.size, self.weights.input.dtype)
@@ -91,6 +99,14 @@ def for_forward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
     return arrays
 
 
+def biases_by_row(prepared: Prepared, bias: Any) -> dict[str, Any]:
+    """The biases that rows have of their own, (input gates * H, B), by their names in the loops."""
+    gates, have = prepared.gates, prepared.cell.input_gates
+    merged = rows_of(bias, have, gates.merged).copy()
+    merged[gates.rows(gates.logistic, prepared.size)] *= -1
+    return {"bias_hoisted": rows_of(bias, have, gates.hoisted), "bias_merged": merged}
+
+
 def for_backward(prepared: Prepared, *, vector: bool) -> dict[str, Any]:
     """The weights that backward's loop reads: those that gradients go back through."""
     gates = prepared.gates
@@ -126,4 +142,4 @@ def rows_of(array: Any, gates: tuple[str, ...], wanted: tuple[str, ...]) -> Any:
     result = empty((len(wanted), *blocks.shape[1:]), array.dtype)
     for k, gate in enumerate(wanted):
         result[k] = blocks[gates.index(gate)]
-    return result.reshape(-1, *array.shape[1:])
+    return result.reshape(len(wanted) * size, *array.shape[1:])

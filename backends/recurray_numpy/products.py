@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recurray_numpy.buffers import copied, empty
+from recurray_numpy.forward import by_row
 from recurray_numpy.prepared import Prepared, rows_of
 from recurray_numpy.runs import Run, Runs
 
@@ -52,6 +53,8 @@ class Products:
         self._pieces: list[tuple[Run, slice, slice]] = []  # what is in them: a run, its steps, the columns
         self._weights = prepared.of_input(gates.of_input)
         self._sums: dict[str, Any] = {}
+        # of the input's gates, where each row of the batch has a bias of its own; in double
+        self._by_row = np.zeros((len(gates.of_input) * size, dx.shape[1])) if prepared.bias_by_row else None
 
     def add(self, run: Run, steps: slice, arrays: dict[str, Any]) -> None:
         """Add steps of a run, in the order of the loop.
@@ -76,6 +79,8 @@ class Products:
                 block.T[columns] = array
             else:
                 block[:, columns].reshape(len(block), -1, run.rows)[...] = array.transpose(1, 0, 2)
+        if self._by_row is not None:
+            self._by_row[:, : run.rows] += arrays["dgates"][:, : len(self._by_row)].sum(axis=0)
         self._filled += count
         self._pieces.append((run, steps, columns))
 
@@ -87,8 +92,12 @@ class Products:
         features, sums = self.prepared.features, self._sums
         dinput = sums["input"]
         grads = {"input": rows_of(dinput[:, :features], gates.of_input, cell.input_gates)}
-        if weights.input_bias is not None:
-            grads["input_bias"] = rows_of(dinput[:, features], gates.of_input, cell.input_gates)
+        if self._by_row is not None:
+            dbias = by_row(self._by_row.astype(self.dx.dtype), self.runs)
+            grads["input_bias"] = rows_of(dbias.T, gates.of_input, cell.input_gates).T
+        elif weights.input_bias is not None:
+            dbias = rows_of(dinput[:, features], gates.of_input, cell.input_gates)
+            grads["input_bias"] = dbias.reshape(weights.input_bias.shape)
         if cell.recurrent_gates:
             blocks = [sums[name] for name in ("recurrent", "inner") if name in sums]
             drecurrent = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -67,9 +67,9 @@ def forward(
     as_they_lie = runs.vector and steps < PREPARE_FROM
     order, keep_all = order_of(cell), keep and not recompute
     options = {"vector": runs.vector, "projected": weights.projection is not None, "masked": output_mask is not None}
-    code = forward_loop(order, training=keep_all, as_they_lie=as_they_lie, **options)
     prepared = Prepared(cell, order.gates_for(vector=runs.vector), weights, as_they_lie)
-    shared = weights_in_order.for_forward(prepared, vector=runs.vector)
+    code = forward_loop(order, training=keep_all, as_they_lie=as_they_lie, bias_by_row=prepared.bias_by_row, **options)
+    shared = _for_forward(prepared, runs)
     state = {name: by_length(value, runs) for name, value in zip(cell.states, start, strict=True)}
     mask = None if output_mask is None else by_length(output_mask, runs)
     y = runs.empty((steps, batch, start[0].shape[1]), x.dtype)
@@ -99,7 +99,9 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     }
     order = order_of(cell)
     code = backward_loops(order, **options)
-    code_again = forward_loop(order, training=True, as_they_lie=prepared.as_they_lie, **options)
+    code_again = forward_loop(
+        order, training=True, as_they_lie=prepared.as_they_lie, bias_by_row=prepared.bias_by_row, **options
+    )
     most = max((run.rows for run in runs), default=1)
     chunk = chunk_of(numbers(code, prepared, dy.shape[2]) * most, dtype, vector=vector)
 
@@ -108,7 +110,7 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     dstate = {name: by_length(value, runs) for name, value in zip(cell.states, dend, strict=True)}
     weights = weights_in_order.for_backward(prepared, vector=vector)
     totals = {place: np.zeros(size) for place in code.sums}  # over the steps and the rows of the batch; in double
-    for_forward = None if cache.x is None else weights_in_order.for_forward(prepared, vector=vector)
+    for_forward = None if cache.x is None else _for_forward(prepared, runs)
     for run, arrays in zip(reversed(runs.runs), reversed(cache.kept), strict=True):
         if for_forward is not None:
             arrays = _again(code_again, cache, for_forward, run, arrays)
@@ -134,6 +136,14 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         for name, names in cell.pointwise.items()
     }
     return dx, tuple(by_row(dstate[name], runs) for name in cell.states), Weights(**grads, pointwise=pointwise)
+
+
+def _for_forward(prepared: Prepared, runs: Runs) -> dict[str, Any]:
+    """The weights that forward reads, and rows' own biases."""
+    arrays = weights_in_order.for_forward(prepared, vector=runs.vector)
+    if prepared.bias_by_row:
+        arrays |= weights_in_order.biases_by_row(prepared, by_length(prepared.weights.input_bias, runs))
+    return arrays
 
 
 def _again(

@@ -95,8 +95,10 @@ def forward(
     valid = None if lengths is None else valid_steps(lengths, steps, like=x)[:, :, None]
     if valid is not None:
         x = xp.where(valid, x, xp.zeros_like(x))  # padding may hold anything, NaN included
-    x_gates = _affine(rows(x), weights.input, weights.input_bias)  # every step in one product
+    x_gates = rows(x) @ weights.input.T  # every step in one product
     x_gates = xp.reshape(x_gates, (steps, batch, x_gates.shape[-1]))
+    if weights.input_bias is not None:
+        x_gates = x_gates + weights.input_bias
     outer, inner = (_of_gates(cell, weights, gates) for gates in (cell.outer_gates, cell.inner_gates))
     params = _pointwise(cell, weights)
 
@@ -201,7 +203,7 @@ def backward(cache: ScanCache, dy: Array, dend: tuple[Array, ...]) -> Gradients:
     da_x = rows(_stack(da_x if reverse else da_x[::-1], like=_row(x, weights.input)))
     dweights = Weights(
         input=product_over_rows(da_x, rows(x)),
-        input_bias=None if weights.input_bias is None else sum_over_rows(da_x),
+        input_bias=None if weights.input_bias is None else bias_gradient(weights.input_bias, da_x, steps),
         pointwise={
             name: xp.stack(
                 [sum_over_rows(_stack(of_steps, like=row)) for of_steps, row in zip(by_row, given, strict=True)]
@@ -239,6 +241,12 @@ def check_dy(dy: Array, shape: tuple[int, ...]) -> None:
     """Refuse a gradient of the output that isn't of the output's shape: of one too long, part would be ignored."""
     if tuple(dy.shape) != shape:
         raise ValueError(f"dy must have the shape {shape}, not {tuple(dy.shape)}")
+
+
+def bias_gradient(bias: Array, da: Array, steps: int) -> Array:
+    """The gradient of a bias, (n,), or of each row of the batch, (B, n): the sum over time of da (T * B, n)."""
+    by_row = bias.ndim == 2
+    return sum_over_rows(namespace_of(da).reshape(da, (steps, *bias.shape)) if by_row else da)
 
 
 def valid_steps(lengths: Sequence[int], steps: int, like: Array) -> Array:

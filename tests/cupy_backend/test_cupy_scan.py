@@ -59,6 +59,15 @@ def test_built_in_cells_equal_the_reference(library, cell, ragged, reverse):
 
 
 @needs_compiler
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_a_bias_of_each_row(library, cell):
+    rng = np.random.default_rng(20)
+    for k, (batch, steps) in enumerate(SIZES):
+        arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=k % 2 == 0, bias="by row")
+        on_host(library, cell, *arguments, reverse=k % 3 == 0, masked=k % 4 == 0, rng=rng)
+
+
+@needs_compiler
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_cells_equal_the_reference(library, seed):
     rng = np.random.default_rng(seed)
@@ -115,7 +124,9 @@ def test_input_products_in_parts_equal_the_reference(library, monkeypatch, rever
     monkeypatch.setattr("recurray_cupy.forward.INPUT_PRODUCT_BYTES", 2000)  # 3 or 5 steps of these cells
     rng = np.random.default_rng(10)
     for cell in (LSTMCell(), DiagonalLSTMCell(False), DiagonalLSTMCell(True), Normalised()):
-        on_host(library, cell, *scan_arguments(cell, rng, batch=4, steps=11), reverse=reverse, rng=rng)
+        for bias in (True, "by row"):
+            arguments = scan_arguments(cell, rng, batch=4, steps=11, bias=bias)
+            on_host(library, cell, *arguments, reverse=reverse, rng=rng)
 
 
 @needs_compiler

@@ -28,7 +28,7 @@ def scan_arguments(
     weights = Weights(
         input=draw(gates_in, features),
         recurrent=draw(gates_across, output) if gates_across else None,
-        input_bias=draw(gates_in) if bias else None,
+        input_bias=draw(*((batch,) if bias == "by row" else ()), gates_in) if bias else None,
         recurrent_bias=draw(gates_across) if bias and gates_across else None,
         projection=draw(projection, size) if projection else None,
         pointwise={name: draw(len(rows), size) for name, rows in cell.pointwise.items()},

@@ -72,6 +72,15 @@ def test_the_numpy_backend_equals_the_reference(cell: Cell, reverse: bool) -> No
 
 
 @EVERY_CELL
+def test_a_bias_of_each_row_in_the_numpy_backend(cell: Cell) -> None:
+    rng, backend = np.random.default_rng(8), rr.get_backend("numpy", engine="numpy")
+    for number, (batch, steps) in enumerate([(4, 7), *SIZES]):
+        arguments = scan_arguments(cell, rng, batch=batch, steps=steps, ragged=number % 3 == 0, bias="by row")
+        masked = bool(cell.outer_gates) and number % 2 == 1
+        both_ways(backend.scan_forward, cell, *arguments, reverse=number % 4 > 1, rng=rng, masked=masked)
+
+
+@EVERY_CELL
 def test_cells_compare_by_value(cell: Cell) -> None:
     """So that equal layers share what a backend makes of them."""
     again = replace(cell)  # type: ignore[type-var]

@@ -23,6 +23,7 @@ LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
 HOST = ("tests/cupy_backend/test_cupy_scan.py",)
+BIASES = ("tests/library/test_bias_of_each_row.py",)
 KERNELS = ("tests/cupy_backend/test_cupy_kernels.py",)
 
 
@@ -124,6 +125,76 @@ SURVIVORS = [
 ]
 
 ANEW = [
+    # A bias of each row
+    Mistake(
+        "reference: steps taken for rows in a bias's gradient",
+        "src/recurray/scan.py",
+        "(steps, *bias.shape)) if by_row",
+        "(steps, *bias.shape)[::-1]).T if by_row",
+        BIASES,
+    ),
+    Mistake(
+        "NumPy engine: the first rows' biases, in any order",
+        f"{NUMPY}scan.py",
+        "by_length(prepared.weights.input_bias, runs)",
+        "prepared.weights.input_bias.T",
+        BIASES,
+        "numpy",
+    ),
+    Mistake(
+        "NumPy engine: a row's bias with the sign of its gate",
+        f"{NUMPY}prepared.py",
+        "merged[gates.rows(gates.logistic, prepared.size)] *= -1",
+        "merged[gates.rows(gates.logistic, prepared.size)] *= 1",
+        BIASES,
+        "numpy",
+    ),
+    Mistake(
+        "NumPy engine: a bias's gradient by the order of lengths",
+        f"{NUMPY}products.py",
+        "by_row(self._by_row.astype(self.dx.dtype), self.runs)",
+        "self._by_row.astype(self.dx.dtype).T",
+        BIASES,
+        "numpy",
+    ),
+    Mistake(
+        "engine: the first rows' biases again in the next tile",
+        f"{C}forward.h",
+        "f->bias + batch_row * row",
+        "f->bias + 0 * row",
+        ("tests/native_engine/test_native_engine.py::test_a_bias_of_each_row_in_large_problems",),
+        "native",
+    ),
+    Mistake(
+        "engine: ahead of the steps, biases of the chunk's first step alone",
+        f"{C}forward.h",
+        "to + (task->offsets[step] - rows.first) * row, row);",
+        "to, row);",
+        BIASES,
+        "native",
+    ),
+    Mistake(
+        "engine: rows' sums of the last chunk alone",
+        f"{C}backward.h",
+        "if (begins) zero_rows(task->batch, count, width, sums);",
+        "zero_rows(task->batch, count, width, sums);",
+        ("tests/native_engine/test_native_engine.py::test_a_bias_of_each_row_in_large_problems",),
+        "native",
+    ),
+    Mistake(
+        "cupy: rows' biases in the first steps alone",
+        f"{CUPY}forward.py",
+        'gates = scan.arrays["x_gates"].reshape(high - low, batch, width)',
+        'gates = scan.arrays["x_gates"][:batch]',
+        HOST,
+    ),
+    Mistake(
+        "cupy: the recurrent bias's gradient is each row's",
+        f"{CUPY}backward.py",
+        "bias is not None and bias.ndim == 1",
+        "bias is not None",
+        HOST,
+    ),
     # The NumPy engine
     Mistake(
         "products: the last block is left out",

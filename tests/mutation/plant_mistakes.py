@@ -170,8 +170,8 @@ MISTAKES = [
     Mistake(
         "a bias gets another's gradient",
         SCAN,
-        "input_bias=None if weights.input_bias is None else sum_over_rows(da_x)",
-        "input_bias=None if weights.input_bias is None else xp.roll(sum_over_rows(da_x), 1)",
+        "input_bias=None if weights.input_bias is None else bias_gradient(weights.input_bias, da_x, steps)",
+        "input_bias=None if weights.input_bias is None else xp.roll(bias_gradient(weights.input_bias, da_x, steps), 1)",
         listed("a_bias_gets_anothers_gradient"),
     ),
     Mistake(

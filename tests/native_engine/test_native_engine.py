@@ -80,6 +80,22 @@ def test_random_cells_equal_the_reference(engine, seed):
     check(engine, RandomCell(seed), sizes, rng, ragged=seed % 2 == 0, reverse=seed % 4 > 1, masked=seed % 5 > 2)
 
 
+@pytest.mark.parametrize("cell", [*CELLS, Squared(), Normalised()], ids=repr)
+def test_a_bias_of_each_row(engine, cell):
+    """Few rows, whose products with the input are made ahead for many steps; more; threads that share rows or units."""
+    rng = np.random.default_rng(3)
+    for k, sizes in enumerate([*SIZES, (3, 40, 5, 3)]):
+        check(engine, cell, sizes, rng, bias="by row", ragged=k % 2 == 0, reverse=k % 3 == 0, masked=k % 4 == 0)
+
+
+@pytest.mark.parametrize("sizes", LARGE)
+@pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(reset_after=False), DiagonalLSTMCell(True)], ids=repr)
+def test_a_bias_of_each_row_in_large_problems(engine, cell, sizes):
+    rng = np.random.default_rng(4)
+    for ragged in (False, True):
+        check(engine, cell, sizes, rng, bias="by row", ragged=ragged, reverse=not ragged, masked=ragged)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e-310], ids=str)
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 def test_numbers_that_are_not_finite_spread_as_in_the_reference(engine, cell, value):

@@ -349,6 +349,18 @@ static void add_up_chunk(const Backward *b, const Share *share, Range chunk, int
     }
 }
 
+/* The sums over the chunk's steps of each row, for a thread's units of the blocks with the input, added likewise. */
+static void add_up_rows(const Backward *b, const Share *share, i64 first, i64 last, i64 chunk, int begins) {
+    const Task *task = b->scan.task;
+    const i64 row = b->columns * b->scan.padded, width = b->inputs * b->scan.padded;
+    const Range units = part_of(width, LANES, share->thread, share->threads);
+    const i64 count = units.last - units.first;
+    real *sums = (real *)task->sums_by_row + units.first;
+    if (begins) zero_rows(task->batch, count, width, sums);
+    for (i64 step = first; step < last; step++)
+        add_rows(b->gradients + (task->offsets[step] - chunk) * row + units.first, row, task->counts[step], count, sums, width);
+}
+
 /* A thread's part of the weights' gradients: its groups of rows of each. */
 static void weight_gradients(const Backward *b, const Share *share, Range chunk, int begins) {
     const i64 rows = chunk.last - chunk.first;
@@ -402,6 +414,7 @@ static void backward_thread(void *argument, int thread, int threads) {
         pack_chunk(b, &share, chunk);
         input_gradient(b, &share, chunk);
         add_up_chunk(b, &share, chunk, begins);
+        if (task->bias_row) add_up_rows(b, &share, first, last, chunk.first, begins);
         barrier_wait(&scan->barrier, threads);
         weight_gradients(b, &share, chunk, begins);
     }

@@ -66,7 +66,7 @@ typedef struct {
     const i64 *input_gate;      /* (blocks) */
     const i64 *recurrent_gate;  /* (blocks + inner_blocks) */
 
-    const void *input_weight, *input_bias;          /* (gates * H, I), (gates * H) or null */
+    const void *input_weight, *input_bias;          /* (gates * H, I), (gates * H) or of each row (B, gates * H) or null */
     const void *recurrent_weight, *recurrent_bias;  /* (gates * H, R), (gates * H) or null */
     const void *projection;                         /* (R, H) or null */
     i64 params, constants;
@@ -90,6 +90,10 @@ typedef struct {
     void *d_input_weight, *d_recurrent_weight, *d_projection; /* like the weights; every gate's block is written */
     void *sums;                  /* padded (blocks + inner_blocks + terms, H): sums of the gradients over N */
     Program program;
+
+    /* Where each row of the batch has a bias of its own: */
+    i64 bias_row;                /* from a row's input_bias to the next one's; else 0 */
+    void *sums_by_row;           /* backward: padded (B, blocks with the input, H): sums of the gradients over time */
 } Task;
 
 enum Result { DONE = 0, NO_MEMORY = 1 };

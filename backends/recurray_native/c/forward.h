@@ -8,7 +8,7 @@ typedef struct {
     Scan scan;
     Matrix *input, *recurrent; /* (blocks), for the inner ones too */
     Matrix projection;
-    real *bias;          /* (blocks, H) padded */
+    real *bias;          /* (blocks, H) padded, or of each row (B, blocks, H) */
     int hoisted;         /* whether the product with the input is made ahead of the steps */
     real *ahead;         /* that: (rows of a chunk, blocks, H) padded */
     real *gates;         /* (B, blocks, H) padded, where they are wanted after the first segment; else null */
@@ -46,7 +46,7 @@ static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
                            packed, arena);
     }
     if (task->projection) lay_out_matrix(&f->projection, task->units, task->outputs, packed, arena);
-    f->bias = taken(arena, blocks * padded, sizeof(real));
+    f->bias = taken(arena, (task->bias_row ? task->batch : 1) * blocks * padded, sizeof(real));
     f->hoisted = task->batch < ROWS && !few(task);
     f->ahead = f->hoisted ? taken(arena, (task->batch + TILE_ROWS) * blocks * padded, sizeof(real)) : NULL;
     f->gates = task->program.segments > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
@@ -106,10 +106,12 @@ static void pack_forward(Forward *f, int thread, int threads) {
         if (x >= 0) pack_part(f->input + b, (const real *)task->input_weight + x * units * task->features, thread, threads);
         if (h >= 0) pack_part(f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, thread, threads);
         if (thread) continue;
+        const i64 biases = task->bias_row ? task->batch : 1, row = f->scan.blocks_in_all * padded;
         real *bias = f->bias + b * padded;
-        zero_rows(1, padded, 0, bias);
-        if (x >= 0 && task->input_bias) add_rows((const real *)task->input_bias + x * units, 0, 1, units, bias, 0);
-        if (h >= 0 && task->recurrent_bias) add_rows((const real *)task->recurrent_bias + h * units, 0, 1, units, bias, 0);
+        zero_rows(biases, padded, row, bias);
+        if (x >= 0 && task->input_bias)
+            add_rows((const real *)task->input_bias + x * units, task->bias_row, biases, units, bias, row);
+        if (h >= 0 && task->recurrent_bias) add_rows((const real *)task->recurrent_bias + h * units, 0, biases, units, bias, row);
     }
     if (task->projection) pack_part(&f->projection, task->projection, thread, threads);
 }
@@ -121,14 +123,28 @@ static void mask_rows(Forward *f, i64 first, i64 rows, Range columns, i64 parity
         for (i64 k = columns.first; k < columns.last; k++) f->operand[parity][b * row + k] = h[b * row + k] * mask[b * outputs + k];
 }
 
+/* A block's biases of the batch's rows from `batch_row` on, from a unit on. */
+INLINE Start biases_at(const Forward *f, i64 block, i64 batch_row, i64 unit) {
+    const i64 row = f->scan.task->bias_row ? f->scan.blocks_in_all * f->scan.padded : 0;
+    return (Start){f->bias + batch_row * row + block * f->scan.padded + unit, row};
+}
+
 /* The products with the input of all steps of a chunk, for the thread's units. */
-static void hoist(Forward *f, const Share *share, Range rows) {
+static void hoist(Forward *f, const Share *share, i64 first_step, i64 last_step, Range rows) {
     const Task *task = f->scan.task;
     const i64 padded = f->scan.padded, row = f->scan.blocks_in_all * padded, first = share->units.first;
+    const i64 width = rounded_up(share->units.last - first, LANES);
     for (i64 b = 0; b < task->blocks; b++) {
         if (task->input_gate[b] < 0) continue;
+        real *to = f->ahead + b * padded + first;
+        Start start = biases_at(f, b, 0, first);
+        if (task->bias_row) {
+            for (i64 step = first_step; step < last_step; step++)
+                copy_rows(start.at, row, task->counts[step], width, to + (task->offsets[step] - rows.first) * row, row);
+            start = (Start){to, row};
+        }
         multiply((const real *)task->x + rows.first * task->features, task->features, rows.last - rows.first, f->input + b, 0,
-                 task->features, share->units, (Start){f->bias + b * padded + first, 0}, f->ahead + b * padded + first, row, 0);
+                 task->features, share->units, start, to, row, 0);
     }
 }
 
@@ -144,7 +160,7 @@ static void make_gates(Forward *f, int thread, Place place, i64 rows, Range unit
         const i64 c_row = f->gates ? row : scan->depth;
         real *c = f->gates ? f->gates + place.row * row + b * padded + units.first
                            : f->gate_tile[thread] + b * tile_rows(task) * scan->depth;
-        Start start = {f->bias + b * padded + units.first, 0};
+        Start start = biases_at(f, b, place.row, units.first);
         if (has_x && f->hoisted) {
             start = (Start){f->ahead + place.in_chunk * row + b * padded + units.first, row};
         } else if (has_x) {
@@ -175,7 +191,7 @@ static void make_inner_gates(Forward *f, const Share *share, Place place, Range 
     const real *a = origin->base[0] + (origin->moves == BY_STEP ? place.in_time : place.row) * origin->row;
     for (i64 b = task->blocks; b < scan->blocks_in_all; b++)
         multiply(a, origin->row, rows.last - rows.first, f->recurrent + b, 0, task->units, share->units,
-                 (Start){f->bias + b * padded + share->units.first, 0},
+                 biases_at(f, b, place.row, share->units.first),
                  f->gates + place.row * row + b * padded + share->units.first, row, (int)place.parity);
 }
 
@@ -269,7 +285,7 @@ static void forward_thread(void *argument, int thread, int threads) {
     for (i64 first = 0, last; first < task->steps; first = last) {
         last = f->hoisted ? chunk_end(task, first, TILE_ROWS) : task->steps;
         const Range rows = rows_of_steps(task, first, last);
-        if (f->hoisted) hoist(f, &share, rows);
+        if (f->hoisted) hoist(f, &share, first, last, rows);
         for (i64 step = first; step < last; step++) forward_step(f, &share, step, rows.first);
     }
 }

@@ -36,7 +36,7 @@ def main(count: int, seed: int) -> None:
             steps=int(steps),
             size=int(size),
             features=int(features),
-            bias=rng.random() < 0.8,
+            bias=(True, True, "by row", False)[rng.integers(4)],
             ragged=rng.random() < 0.5,
             dtype=("float32", "float64")[rng.integers(2)],
         )

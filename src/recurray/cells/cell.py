@@ -29,7 +29,7 @@ class Weights:
 
     input: Array  # (input gates * H, I)
     recurrent: Array | None = None  # (recurrent gates * H, R)
-    input_bias: Array | None = None  # (input gates * H,)
+    input_bias: Array | None = None  # (input gates * H,), or of each row of the batch, (B, input gates * H)
     recurrent_bias: Array | None = None  # (recurrent gates * H,)
     projection: Array | None = None  # (R, H): the output is projection @ h
     pointwise: Mapping[str, Array] = field(default_factory=dict)  # name -> (rows, H), read by the cell itself
