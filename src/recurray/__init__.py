@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         Layer,
         LayerNorm,
         Linear,
+        Merge,
         Recurrent,
         Sequential,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "Merge",
     "Recurrent",
     "Sequential",
     "State",
@@ -88,6 +90,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "Layer": "layers",
             "LayerNorm": "layers",
             "Linear": "layers",
+            "Merge": "layers",
             "RNN": "layers",
             "Recurrent": "layers",
             "Sequential": "layers",

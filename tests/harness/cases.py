@@ -90,6 +90,7 @@ STATELESS = [
     Case("embedding", partial(rr.Embedding, 6, 2, seed=0), formulas.embedding),
     Case("dropout", partial(rr.Dropout, 0.4, seed=0)),
     Case("layer norm", partial(rr.LayerNorm, 4), formulas.layer_norm),
+    *(Case(f"merge {mode}", partial(rr.Merge, mode), formulas.merge(mode)) for mode in ("sum", "ave", "mul")),
     *(
         Case(f"activation {name}", partial(rr.Activation, name), formulas.elementwise(function))
         for name, function in formulas.ACTIVATIONS.items()
@@ -118,6 +119,17 @@ OTHERS = [
             rr.Last,
             partial(rr.Activation, "tanh"),
             partial(rr.Linear, 4, 2, seed=4),
+        ),
+        lengths=RAGGED,
+        batch=4,
+    ),
+    Case(
+        "sequential merged",
+        stack(
+            partial(rr.LSTM, 2, 3, bidirectional=True, seed=0),
+            partial(rr.Merge, "mul"),
+            partial(rr.GRU, 3, 2, bidirectional=True, seed=1),
+            partial(rr.Merge, "ave"),
         ),
         lengths=RAGGED,
         batch=4,

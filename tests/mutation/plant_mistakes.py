@@ -77,6 +77,7 @@ BACKEND = "src/recurray/backend.py"
 DROPOUT = "src/recurray/layers/dropout.py"
 EMBEDDING = "src/recurray/layers/embedding.py"
 LINEAR = "src/recurray/layers/linear.py"
+MERGE = "src/recurray/layers/merge.py"
 
 
 def listed(test: str) -> tuple[str, ...]:
@@ -545,6 +546,27 @@ MISTAKES = [
         "keepdims=True) + self.eps)",
         "keepdims=True)) + self.eps",
         ("tests/library/layers/test_layers.py::test_layer_norm_of_what_does_not_vary",),
+    ),
+    Mistake(
+        "halves that are every other feature",
+        MERGE,
+        "x[..., :size], x[..., size:]",
+        "x[..., ::2], x[..., 1::2]",
+        formula("merge ave"),
+    ),
+    Mistake(
+        "a mean's gradient isn't halved",
+        MERGE,
+        'dy if self.mode == "sum" else 0.5 * dy',
+        "dy",
+        differences("merge ave"),
+    ),
+    Mistake(
+        "a product's gradient takes each half for the other",
+        MERGE,
+        "dy * cache.x[..., size:], dy * cache.x[..., :size]",
+        "dy * cache.x[..., :size], dy * cache.x[..., size:]",
+        differences("merge mul"),
     ),
     Mistake("linear's bias gets the mean", LINEAR, "sum_over_rows(dy)", "xp.mean(dy, axis=0)", formula("linear")),
     Mistake("dropout without scaling", ARRAYS, "where(kept, a / (1 - p),", "where(kept, a,", DROPS),

@@ -271,7 +271,7 @@ class Fuzz:
         diagonal = {
             name: recurrent[name] for name in ("recurrent_dropout", "weight_dropout", "learned_state", "recompute")
         }
-        kind = self.random.randrange(12)
+        kind = self.random.randrange(13)
         if kind == 0:
             options = self.common(**recurrent, **lstm, proj_size=(0, 1))
             return rr.LSTM(size(), size(), **options)
@@ -302,6 +302,10 @@ class Fuzz:
             options = self.common(batch_first=flag)
             options.pop("seed", None)
             return rr.Last(**options)
+        if kind == 11:
+            options = self.common()
+            options.pop("seed", None)
+            return rr.Merge(self.maybe("sum", "ave", "mul"), **options)
         layers = [self.some("layer", self.plain_layer) for _ in range(self.random.randint(0, 3))]
         layers = [copy.deepcopy(layer) for layer in layers]
         if self.chance(0.1):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recurray.layers.layer_norm import LayerNorm
     from recurray.layers.linear import Linear
     from recurray.layers.lstm import LSTM
+    from recurray.layers.merge import Merge
     from recurray.layers.recurrent import Recurrent
     from recurray.layers.rnn import RNN
     from recurray.layers.sequential import Sequential
@@ -31,6 +32,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "Merge",
     "Recurrent",
     "Sequential",
     "StatelessLayer",
@@ -50,6 +52,7 @@ if not TYPE_CHECKING:
             "Layer": "layer",
             "LayerNorm": "layer_norm",
             "Linear": "linear",
+            "Merge": "merge",
             "RNN": "rnn",
             "Recurrent": "recurrent",
             "Sequential": "sequential",

@@ -186,7 +186,7 @@ def test_backward(bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [rr.Linear(2, 2), rr.LayerNorm(2), rr.Activation("tanh"), rr.Last(), rr.Embedding(3, 2)]
+    "layer", [rr.Linear(2, 2), rr.LayerNorm(2), rr.Activation("tanh"), rr.Merge("mul"), rr.Last(), rr.Embedding(3, 2)]
 )
 def test_backward_of_the_other_layers(layer: rr.Layer) -> None:
     x = np.zeros((B, T), int) if isinstance(layer, rr.Embedding) else zeros(B, T, 2)
@@ -219,6 +219,13 @@ OTHERS: dict[str, Any] = {
         "x must be floating-point numbers, not int64",
     ),
     "layer norm": (rr.LayerNorm(2), zeros(4, 3), ValueError, r"x must have the shape \(..., 2\), not \(4, 3\)"),
+    "merge of an odd size": (
+        rr.Merge("sum"),
+        zeros(4, 3),
+        ValueError,
+        "x must have two halves along its last axis, not 3 features",
+    ),
+    "merge, a number": (rr.Merge("sum"), zeros(), ValueError, r"x must have the shape \(..., features\), not \(\)"),
     "last": (rr.Last(), zeros(4, 3), ValueError, r"x must have the shape \(batch, time, features\), not \(4, 3\)"),
     "softmax": (
         rr.Activation("softmax"),
@@ -388,6 +395,7 @@ BAD_OPTIONS: dict[str, Any] = {
         ValueError,
         "forget_bias needs bias=True",
     ),
+    "mode": (lambda: rr.Merge("concat"), ValueError, "mode must be one of 'sum', 'ave', 'mul', not 'concat'"),
     "eps": (lambda: rr.LayerNorm(2, eps=0), ValueError, "eps must be above 0, not 0"),
     "activation": (
         lambda: rr.Activation("Tanh"),

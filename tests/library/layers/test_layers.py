@@ -380,6 +380,7 @@ def test_reprs_show_what_was_asked_for() -> None:
         (rr.Dropout(0.25), "Dropout(0.25, backend="),
         (rr.LayerNorm(3, eps=0.1), "LayerNorm(3, eps=0.1, backend="),
         (rr.Activation("relu"), "Activation('relu', backend="),
+        (rr.Merge("ave"), "Merge('ave', backend="),
         (rr.Last(batch_first=False), "Last(batch_first=False, backend="),
     ):
         assert repr(layer).startswith(start)
