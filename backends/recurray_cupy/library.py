@@ -67,9 +67,14 @@ class Library:
     ----------
     xp : module
         Its functions, by NumPy's names.
+    plans : bool
+        Whether kernels that make the recurrent product are written for one layout each, which makes them faster, and
+        takes a compilation for each.
     fault : numpy.uintp
         The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
     """
+
+    plans = True
 
     def __init__(self) -> None:
         import cupy

@@ -7,6 +7,7 @@ read it, so that little has to be stored on the way from one segment to another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from recurray.program import (
@@ -155,26 +156,28 @@ class Segments:
 
     # Text -------------------------------------------------------------------------------------------------------------
 
-    def compute(self, s: int, body: Body) -> list[str]:
-        """Write what a segment reads, computes and stores."""
+    def compute(self, s: int, body: Body, goals: Sequence[Goal] | None = None) -> list[str]:
+        """Write what a segment reads, computes and stores; of its goals those that are given, if there are such."""
         values, lines = self.step.program.values, []
         for k, expression in self[s].values.items():
             value = values[k]
             text = operation(value.operation, value.operands) if expression is None else body.text(expression)
             note = f"  // {'.'.join(map(identifier, value.name.split('.')))}" if value.name else ""
             lines.append(f"const {'bool' if value.operation in FLAGS else 'real'} {variable(k)} = {text};{note}")
-        for goal in self[s].goals:
-            text = variable(goal.value)
-            if goal.masked:
-                place = body.store(goal.place)
-                lines.append(f"if ({MASK.array.name}) {place} = {text} * {body.load(MASK)};")
-            else:
-                lines.append(f"{'if (u == 0) ' if goal.by_row else ''}{body.store(goal.place)} = {text};")
-        return lines
+        goals = self[s].goals if goals is None else goals
+        return lines + [self.store(goal, body, variable(goal.value)) for goal in goals]
 
-    def pad(self, s: int, body: Body) -> list[str]:
-        """Write what a segment stores for a row past its length."""
-        return [f"{body.store(goal.place)} = 0;" for goal in self[s].goals if goal.padded]
+    def store(self, goal: Goal, body: Body, text: str) -> str:
+        """Write what stores a number for a goal."""
+        if goal.masked:
+            place = body.store(goal.place)
+            return f"if ({MASK.array.name}) {place} = {text} * {body.load(MASK)};"
+        return f"{'if (u == 0) ' if goal.by_row else ''}{body.store(goal.place)} = {text};"
+
+    def pad(self, s: int, body: Body, goals: Sequence[Goal] | None = None) -> list[str]:
+        """Write what a segment stores for a row past its length; goals as in `compute`."""
+        goals = self[s].goals if goals is None else goals
+        return [f"{body.store(goal.place)} = 0;" for goal in goals if goal.padded]
 
     def means_before(self, s: int, body: Body) -> list[str]:
         """Write what reads the means of the first launch in the second."""

@@ -80,9 +80,13 @@ import sys
 import numpy as np
 import recurray as rr
 from recurray_cupy.kernel import Kernel
+from recurray_cupy.persistent import Recurrence
 
 rounded_to, old, new = sys.argv[1:]
 right = Kernel.source
+if old == "late":
+    Recurrence._is_own = lambda *_: True
+    old = ""
 
 def source(kernel, dtype):
     text = right(kernel, dtype)
@@ -103,6 +107,7 @@ backend.synchronize()
 MISTAKES = {
     "nothing is released": ("red.release.gpu", "red.relaxed.gpu"),
     "nothing is acquired": ("    acquire(arrivals);\n", ""),
+    "what others read is stored after it has been said": ("late", ""),
     "a block says that it has written before its threads have": (
         "__syncthreads();\n        if (unit_groups > 1 && step + 1 < steps",
         "if (unit_groups > 1 && step + 1 < steps",

@@ -30,8 +30,8 @@ from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError
-from recurray_cupy.persistent import MOST, Graphs
-from recurray_cupy.persistent.kernel import recurrence_of, why_not
+from recurray_cupy.persistent import MOST, Graphs, Plan
+from recurray_cupy.persistent.kernel import MOST_PLANS, recurrence_of, why_not
 from recurray_cupy.persistent.layout import TILES, Work, layout_for
 from recurray_cupy.strategies import STRATEGIES, WHOLE, Call, strategies_for
 
@@ -193,6 +193,52 @@ def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, ce
         on_host(library, "persistent", cell, *arguments, rng=rng, masked=batch == 3)
 
 
+# Kernels for one layout each, in which numbers of an element are in registers: one a thread, several, some threads
+# without any, more than there are registers.
+PLANS = ("units and rows shared", "several slices of the depth", "large tiles", "a part of the weights resident")
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", PLANS)
+def test_kernels_for_one_layout_equal_the_reference(tmp_path, monkeypatch, name):
+    forced, library = Forced(SIZE_CLASSES[name]), HostLibrary(tmp_path, gpu=LARGE, plans=True)
+    monkeypatch.setattr(persistent, "layout_for", forced)
+    cell = GRUCell() if name == PLANS[0] else LSTMCell()
+    written = recurrence_of(cell, Way.TRAINING).kernel_of(
+        Plan(forced.batch, forced.units, forced(work(forced.batch, forced.units), LARGE, resident=True))
+    )
+    assert "constexpr int units" in "\n".join(written.lines)
+    for reverse in (False, True):
+        rng = np.random.default_rng(15)
+        arguments = scan_arguments(cell, rng, batch=forced.batch, steps=5, size=forced.units, ragged=reverse)
+        on_host(library, "persistent", cell, *arguments, rng=rng, reverse=reverse, masked=reverse)
+
+
+def test_only_so_many_kernels_are_for_one_layout():
+    recurrence, layout = (
+        recurrence_of.__wrapped__(LSTMCell(), Way.TRAINING),
+        layout_for(work(4, 64), H200, resident=True),
+    )
+    kernels = [recurrence.kernel_of(Plan(batch, 64, layout)) for batch in range(1, MOST_PLANS + 3)]
+    assert len(set(kernels)) == MOST_PLANS + 1
+    assert kernels[-1] == kernels[-2] == recurrence.kernel(layout.tile, layout.threads)
+    assert recurrence.kernel_of(Plan(1, 64, layout)) == kernels[0]
+
+
+def test_what_no_block_reads_is_stored_after_the_others_are_told():
+    for way, first, later in ((Way.TRAINING, "state_h[", ("saved[", "state_c[")), (Way.BACKWARD, "dx_gates[", ())):
+        recurrence = recurrence_of(LSTMCell(), way)
+        layout = layout_for(recurrence.work(16, 64, 4), H200, resident=True)
+        text = "\n".join(recurrence.kernel_of(Plan(16, 64, layout)).lines)
+        ahead, _, after = text.rpartition("release_one(")
+        stores = {name: [f"\n{' ' * k}{name}" for k in (8, 12)] for name in (first, *later)}
+        assert any(each in ahead for each in stores[first])
+        assert not any(each in after for each in stores[first])
+        for array in later:
+            assert any(each in after for each in stores[array])
+            assert not any(each in ahead for each in stores[array])
+
+
 def test_which_cells_have_such_kernels():
     names = {type(cell).__name__ for cell in DENSE}
     assert names == {"LSTMCell", "GRUCell", "RNNCell", "SLSTMCell", "ZoneoutCell"}
@@ -300,8 +346,8 @@ MISTAKES = {
     "the stride of a chunk": ("resides ? stride : chunk_stride", "chunk_stride + 2"),
     "weights of the chunk before": ("if (!resides) read", "if (!resides && !low) read"),
     "one slice alone": ("s < slices", "s < 1"),
-    "kept is not kept": ("kept[1 * elements + el] = before_c;", ""),
-    "a state of the gradient": ("kept[1 * elements + el] = dstate_c;", ""),
+    "kept is not kept": ("kept[1 * each + own] = before_c;", ""),
+    "a state of the gradient": ("kept[1 * each + own] = dstate_c;", ""),
     "the product is forgotten": ("gates[g + 0 * block_units] * mask[e]", "0"),
     "the mask is forgotten": ("mask ? &mask[", "!mask ? &mask["),
     "the first step has no product": ("t == skip", "t == start"),

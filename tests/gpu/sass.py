@@ -28,6 +28,7 @@ from gpu import banks, model
 from harness.cuda import nvrtc
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 from recurray.cells.cell import Cell
+from recurray_cupy import persistent
 from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.persistent import recurrence_of
 from recurray_cupy.persistent.layout import Layout, Work, layout_for
@@ -48,16 +49,24 @@ class Plan:
     batch: int
     units: int
     strategy: str = "persistent"
+    for_the_plan: bool = True  # else the text for all sizes
 
     def __str__(self) -> str:
         name = type(self.cell).__name__.removesuffix("Cell")
         sizes = f"H {self.units}, B {self.batch}, {self.rounded_to or 'float32'}"
-        return f"{name} {self.way.name.lower()}, {sizes}, {self.strategy}"
+        return f"{name} {self.way.name.lower()}, {sizes}, {self.strategy}{'' if self.for_the_plan else ', any size'}"
 
     @property
     def waits(self) -> bool:
         """Whether blocks wait for each other in the text."""
-        return self.strategy != "fused"
+        return self.laid_out is not None and (not self.for_the_plan or self.laid_out[1].unit_groups > 1)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights stay in shared memory."""
+        assert self.laid_out is not None
+        work, layout = self.laid_out
+        return layout.resident == -(-work.depth // (16 if work.rounded else 4))
 
     @property
     def laid_out(self) -> tuple[Work, Layout] | None:
@@ -77,7 +86,8 @@ class Plan:
                 return code.backward(projected=False).kernels[0].source("float32")
             return code.forward(keep=self.way is Way.TRAINING, projected=False).kernels[0].source("float32")
         recurrence, (_, layout) = recurrence_of(self.cell, self.way, self.rounded_to), self.laid_out
-        return recurrence.kernel(layout.tile, layout.threads).source("float32")
+        plan = persistent.Plan(self.batch, self.units, layout) if self.for_the_plan else None
+        return recurrence.kernel(layout.tile, layout.threads, plan).source("float32")
 
 
 LSTM, FORWARD, BACKWARD = LSTMCell(), Way.TRAINING, Way.BACKWARD
@@ -95,6 +105,7 @@ PLANS = (
     ),
     Plan(LSTM, Way.INFERENCE, "bfloat16", 16, 768),
     Plan(LSTM, FORWARD, "bfloat16", 16, 768, "step"),
+    Plan(LSTM, FORWARD, "bfloat16", 16, 768, for_the_plan=False),
     Plan(GRUCell(), FORWARD, "bfloat16", 16, 768),
     Plan(GRUCell(), BACKWARD, "bfloat16", 16, 768),
     Plan(LSTM, FORWARD, "", 16, 768, "fused"),

@@ -96,7 +96,7 @@ def counting(text):
     put(r"(partial\[\(slice \* block_rows \+ c\) \* rows \+ r\] = )", r"COUNT(3, 4); \1")
     put(r"total \+= partial\[", "COUNT(3, 4), total += partial[")
     put(r"(gates\[i\] = total;)", r"COUNT(3, 4); \1")
-    put(r"(early\[\d+ \* elements \+ el\] = [^;]*\Wt\W)", r"COUNT(5, 4); \1")
+    put(r"(early\[\d+ \* each \+ own\] = [^;]*\Wt\W)", r"COUNT(5, 4); \1")
     put(r"(\n +)((?:state_\w+|saved|d\w_gates)\[[^\n]*\Wt\W[^\n=]*\] = [^0])", r"\1COUNT(5, 4); \2")
     put(r"(asm volatile\(\"red\.release)", r"COUNT(6, 1); \1")
     return HEAD + text

@@ -23,10 +23,10 @@ from recurray_cupy.compiled import Way
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
-from recurray_cupy.persistent.kernel import INTEGERS, Recurrence, recurrence_of, why_not
+from recurray_cupy.persistent.kernel import INTEGERS, Plan, Recurrence, recurrence_of, why_not
 from recurray_cupy.persistent.layout import Layout, clocks_by_library, layout_for
 
-__all__ = ["Recurrence", "Whole", "pays", "recurrence_of", "why_not"]
+__all__ = ["Plan", "Recurrence", "Whole", "pays", "recurrence_of", "why_not"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ class Whole:
         if layout is None:
             room = "the shared memory of the whole GPU" if self.resident else "a block's shared memory, even one unit's"
             raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {room}")
-        kernel = recurrence.kernel(layout.tile, layout.threads)
+        kernel = (
+            recurrence.kernel_of(Plan(batch, units, layout))
+            if library.plans
+            else recurrence.kernel(layout.tile, layout.threads)
+        )
         library.shaped(kernel, dtype, layout, cooperative=self._waits(layout))
         return layout, kernel
 

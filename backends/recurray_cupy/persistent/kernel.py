@@ -10,10 +10,15 @@ step:
               there yet; the slices' sums are added up
     cell      the recorded program, each thread for elements of its own
     arrive    the block says that it has written its part
+    late      what no other block waits for is stored
 
-With one step in a launch nothing waits, and the kernel is otherwise the same. What blocks hand each other goes through
-the arrays of the whole sequence, a part for each step, so that nothing is written to twice. If a block waits in vain,
-which is a fault, all that it computes from then on is NaN, and `fault` is set.
+With one step in a launch nothing waits, and the kernel is otherwise the same. A kernel is written for all sizes, or for
+one layout, batch and number of units, which are then constants: the compiler unrolls loops and leaves out most
+integers, and a thread keeps its elements' numbers in registers, not in shared memory.
+
+What blocks hand each other goes through the arrays of the whole sequence, a part for each step, so that nothing is
+written to twice. If a block waits in vain, which is a fault, all that it computes from then on is NaN, and `fault` is
+set.
 
 `part` of the sums, `depth` of a sum, the fours that a depth is read in: see `recurray_cupy.persistent.layout.Work`.
 """
@@ -30,13 +35,15 @@ from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward_step import SUMS, state_array
 from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
 from recurray_cupy.kernels import LENGTH, either, indented
-from recurray_cupy.persistent.layout import Work
+from recurray_cupy.persistent.layout import Layout, Work
 from recurray_cupy.segments import Segments
 from recurray_cupy.step import (
     MASK,
     Array,
+    Carried,
     CarriedValue,
     Expression,
+    Goal,
     Load,
     Masked,
     Place,
@@ -51,7 +58,84 @@ INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", 
 TYPES = {"float16": "f16", "bfloat16": "bf16"}  # of rounded operands, in the instructions
 
 WEIGHT, ARRIVALS, FAULT = Array("weight"), Array("arrivals", "unsigned"), Array("fault", "int")
-EARLY, KEPT = Array("early", own=True), Array("kept", own=True)
+EARLY, KEPT, LATE = Array("early", own=True), Array("kept", own=True), Array("late", own=True)
+
+REGISTERS = 48  # of a thread for its elements' numbers, at most
+MOST_PLANS = 16  # for which a recurrence has kernels of their own: each takes a second or two to compile
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel may be written for: a layout, and what it was laid out for."""
+
+    batch: int
+    units: int
+    layout: Layout
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """By the names of the arguments in whose place they are."""
+        of_layout = {name: getattr(self.layout, name) for name in INTEGERS if name != "skip"}
+        return {"batch": self.batch, "units": self.units, **of_layout}
+
+
+@dataclass(frozen=True)
+class Elements:
+    """How a thread goes through its elements.
+
+    Attributes
+    ----------
+    plan : Plan, optional
+        Without one there may be any number of them.
+    in_registers : bool
+        Whether their numbers are in registers, ``each`` of a kind; else in shared memory.
+    """
+
+    plan: Plan | None
+    in_registers: bool
+
+    def declare(self, numbers: dict[Array, int]) -> list[str]:
+        """Write where so many numbers of an element are."""
+        if not self.in_registers:
+            begin, lines = "gates + rows * block_rows", ["const int each = elements;"]
+            for array, count in numbers.items():
+                lines.append(f"real* {array.name} = {begin};  // ({count}, block_rows, block_units)")
+                begin = f"{array.name} + {count} * elements"
+            return [*lines, f"int* gave_up = (int*)({begin});"]
+        begin = f"gates + rows * block_rows + {sum(numbers.values())} * elements"
+        lines = ["constexpr int each = (elements + THREADS - 1) / THREADS;"]
+        lines += [f"real {array.name}[{max(1, count)} * each];" for array, count in numbers.items()]
+        return [*lines, f"int* gave_up = (int*)({begin});"]
+
+    def write(self, body: Body, lines: Callable[[], list[str]], now: str = "t") -> list[str]:
+        """Write a loop over them, at the step ``now``."""
+        before, body.needs = body.needs, set()
+        written = lines()
+        element = ["const long long e = (long long)b * units + u;"] if "e" in body.needs else []
+        if now != "t" and "t" in body.needs:
+            element.append(f"const int t = {now};")
+        body.needs = before
+        if not written:
+            return []
+        if self.in_registers:
+            head = ["#pragma unroll", "for (int own = 0; own < each; ++own) {"]
+            head += ["    const int el = threadIdx.x + own * THREADS;"]
+        else:
+            head = ["for (int el = threadIdx.x; el < elements; el += THREADS) {", "    const int own = el;"]
+        head.append("    const int u = first_unit + el % block_units, b = first_row + el / block_units;")
+        if beyond := " || ".join(self._beyond()):
+            head.append(f"    if ({beyond}) continue;")
+        return [*head, "    (void)own;", *indented([*element, *written]), "}"]
+
+    def _beyond(self) -> list[str]:
+        """What an element of a thread's that isn't there exceeds."""
+        if self.plan is None:
+            return ["u >= units", "b >= batch"]
+        layout, found = self.plan.layout, []
+        if self.in_registers and layout.block_units * layout.block_rows % layout.threads:
+            found.append("el >= elements")
+        found += ["u >= units"] if self.plan.units % layout.block_units else []
+        return found + (["b >= batch"] if self.plan.batch % layout.block_rows else [])
 
 
 @dataclass(frozen=True)
@@ -166,7 +250,7 @@ class Recurrence:
         inputs = {k: self._divided(each) if k in needed else each for k, each in step.inputs.items()}
         self.step = replace(step, inputs=inputs)
         self.segments = Segments(self.step)
-        self._kernels: dict[tuple[tuple[int, int], int], Kernel] = {}
+        self._kernels: dict[tuple[tuple[int, int], int, Plan | None], Kernel] = {}
 
     def _divided(self, expression: Expression) -> Expression:
         """Keep what can be read ahead of the product; carried numbers and the product's sums are there later."""
@@ -176,7 +260,7 @@ class Recurrence:
         if not early:
             return expression
         whole = early[0] if len(early) == 1 else Total(early)
-        kept = Load(self.early.setdefault(whole, Place(EARLY, f"{len(self.early)} * elements + el", "")))
+        kept = Load(self.early.setdefault(whole, Place(EARLY, f"{len(self.early)} * each + own", "")))
         return Total((*late, kept)) if late else kept
 
     def work(self, batch: int, units: int, itemsize: int) -> Work:
@@ -185,21 +269,36 @@ class Recurrence:
         depth, carried = product.gates * units, len(self.step.carried)
         return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.rounded_to))
 
-    def kernel(self, tile: tuple[int, int], threads: int) -> Kernel:
-        """The kernel for a tile and a number of threads of a block."""
-        key = tile, threads
+    def kernel(self, tile: tuple[int, int], threads: int, plan: Plan | None = None) -> Kernel:
+        """The kernel for a tile and a number of threads of a block, or for a plan alone."""
+        key = tile, threads, plan
         if key not in self._kernels:
-            self._kernels[key] = self._write(tile, threads)
+            self._kernels[key] = self._write(tile, threads, plan)
         return self._kernels[key]
+
+    def kernel_of(self, plan: Plan) -> Kernel:
+        """The kernel for a plan: its own, but for plans after the first few, as each kernel has to be compiled."""
+        tile, threads = plan.layout.tile, plan.layout.threads
+        known = sum(each is not None for *_, each in self._kernels)
+        own = (tile, threads, plan) in self._kernels or known < MOST_PLANS
+        return self.kernel(tile, threads, plan if own else None)
 
     def _ahead(self, threads: int) -> str:
         """The fixed text that the kernel calls."""
         return f"constexpr int THREADS = {threads};\n{fixed_text('recurrence.cuh', __package__)}"
 
-    def _write(self, tile: tuple[int, int], threads: int) -> Kernel:
-        body = Body()
+    def _write(self, tile: tuple[int, int], threads: int, plan: Plan | None) -> Kernel:
+        body, late = Body(), self._late()
+        numbers = {EARLY: len(self.early), KEPT: len(self.step.carried)}
+        constants: dict[str, int] = {}
+        elements = Elements(plan, in_registers=False)
+        if plan is not None:
+            constants, each = plan.constants, -(-plan.layout.block_units * plan.layout.block_rows // threads)
+            elements = Elements(plan, in_registers=each * (sum(numbers.values()) + len(late)) <= REGISTERS)
+        if not elements.in_registers:
+            late = []
         carried = [
-            (each, Place(KEPT, f"{k} * elements + el", "")) for k, each in enumerate(self.step.carried)
+            (each, Place(KEPT, f"{k} * each + own", "")) for k, each in enumerate(self.step.carried)
         ]  # and where it is kept
 
         def keep() -> list[str]:
@@ -209,46 +308,78 @@ class Recurrence:
             return [f"{body.store(each.store)} = {body.load(kept)};" for each, kept in carried if not each.each_step]
 
         lines = [
-            *self._shared(tile),
+            *(f"constexpr int {name} = {number};" for name, number in constants.items()),
+            *self._shared(tile, plan),
+            *elements.declare(numbers),
+            *([f"real late[{len(late)} * each];"] if late else []),
             *self._read_weights(body),
-            *_for_each_element(body, keep, "start"),
+            *elements.write(body, keep, "start"),
             "bool failed = false;",
             "int t = start;",
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
             *indented(
                 [
-                    *_for_each_element(body, lambda: self._read_early(body)),
+                    *elements.write(body, lambda: self._read_early(body)),
                     *_wait(body),
                     *self._multiply(body, tile),
                     *(["__syncthreads();"] if self.product.parts > 1 else []),  # else a thread reads its own sums alone
-                    *_for_each_element(body, lambda: self._cell(body, [kept for _, kept in carried])),
+                    *elements.write(body, lambda: self._cell(body, carried, late)),
                     "__syncthreads();",
                     "if (unit_groups > 1 && step + 1 < steps && threadIdx.x == 0)",
                     f"    release_one(&{body.store(_OF_ROWS)});",
+                    *elements.write(body, lambda: self._store_late(body, late)),
                 ]
             ),
             "}",
-            *_for_each_element(body, hand_on),
+            *elements.write(body, hand_on),
         ]
         name = f"{self.step.name}_by_{tile[0]}_{tile[1]}"
-        return Kernel(name, tuple(lines), body.arguments(*INTEGERS), threads=threads, ahead=self._ahead(threads))
+        arguments = tuple(each for each in body.arguments(*INTEGERS) if each.name not in constants)
+        return Kernel(name, tuple(lines), arguments, threads=threads, ahead=self._ahead(threads))
 
-    def _shared(self, tile: tuple[int, int]) -> list[str]:
+    def _late(self) -> list[Goal | Carried]:
+        """What is stored that no other block reads: it can wait until the block has said that it is done."""
+        found: list[Goal | Carried] = [
+            each for each in self.step.carried if each.each_step and self._is_own(each.store)
+        ]
+        return found + [goal for goal in self.step.goals if self._is_own(goal.place)]
+
+    def _is_own(self, place: Place) -> bool:
+        return place.array != self.product.operand.array
+
+    def _store_late(self, body: Body, late: list[Goal | Carried]) -> list[str]:
+        """Store what has been computed; of a row past its length what it then is."""
+        if not late:
+            return []
+        body.array(LENGTHS)
+        always, valid, past = [], [], []
+        for k, each in enumerate(late):
+            number = body.load(Place(LATE, f"{k} * each + own", ""))
+            if isinstance(each, Carried):
+                always.append(f"{body.store(each.store)} = {number};")
+            else:
+                valid.append(self.segments.store(each, body, number))
+                past += [f"{body.store(each.place)} = 0;"] if each.padded else []
+        return [LENGTH, *always, *(either(valid, past) if valid else [])]
+
+    def _shared(self, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Which units and rows the block has, where its arrays are, and which sums the thread has."""
         parts, gates = self.product.parts, self.product.gates
+        own_rows, const = "least(block_rows, batch - first_row)", "const"
+        if plan is not None:
+            const = "constexpr"
+            own_rows = own_rows if plan.batch % plan.layout.block_rows else "block_rows"
         return [
-            "const long long n = (long long)batch * units;",
-            "const int unit_groups = (units + block_units - 1) / block_units, row_group = blockIdx.x / unit_groups;",
+            f"{const} long long n = (long long)batch * units;",
+            f"{const} int unit_groups = (units + block_units - 1) / block_units;",
+            "const int row_group = blockIdx.x / unit_groups;",
             "const int first_unit = (blockIdx.x - row_group * unit_groups) * block_units;",
-            "const int first_row = row_group * block_rows, own_rows = least(block_rows, batch - first_row);",
-            f"const int depth = {gates} * units;",
-            f"const int rows = {parts} * block_units, elements = block_units * block_rows;",
+            f"const int first_row = row_group * block_rows, own_rows = {own_rows};",
+            f"{const} int depth = {gates} * units;",
+            f"{const} int rows = {parts} * block_units, elements = block_units * block_rows;",
             *self._sums(tile),
             "real* partial = (real*)operand;  // (slices, block_rows, rows)",
             "real* gates = partial + area;  // (block_rows, parts, block_units)",
-            "real* early = gates + rows * block_rows;  // (early, block_rows, block_units)",
-            f"real* kept = early + {len(self.early)} * elements;  // (carried, block_rows, block_units)",
-            f"int* gave_up = (int*)(kept + {len(self.step.carried)} * elements);",
         ]
 
     def _sums(self, tile: tuple[int, int]) -> list[str]:
@@ -358,21 +489,26 @@ class Recurrence:
             "    }",
         ]
 
-    def _cell(self, body: Body, kept: list[Place]) -> list[str]:
-        step, before = self.step, []
+    def _cell(self, body: Body, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]) -> list[str]:
+        before, kept = [], []
         body.array(LENGTHS)
-        for each, place in zip(step.carried, kept, strict=True):
+        for each, place in carried:
             more = f" + {body.text(each.through)}" if each.through else ""
             before.append(f"real {each.name} = {body.load(place)}{more};")
-        valid = self.segments.compute(0, body)
-        valid += [f"{body.store(each.place)} += {variable(each.value)};" for each in step.sums]
-        valid += [f"{each.name} = {variable(each.value)};" for each in step.carried]
+            kept.append(f"{body.store(place)} = {each.name};")
+        held = {each: body.store(Place(LATE, f"{k} * each + own", "")) for k, each in enumerate(late)}
+        now = [goal for goal in self.segments[0].goals if goal not in held]
+        valid = self.segments.compute(0, body, now)
+        valid += [f"{text} = {variable(each.value)};" for each, text in held.items() if isinstance(each, Goal)]
+        valid += [f"{body.store(each.place)} += {variable(each.value)};" for each in self.step.sums]
+        valid += [f"{each.name} = {variable(each.value)};" for each, _ in carried]
+        stored = [(each, held.get(each) or body.store(each.store)) for each, _ in carried if each.each_step]
         lines = [
             LENGTH,
             *before,
-            *either(valid, self.segments.pad(0, body)),
-            *(f"{body.store(each.store)} = {each.name};" for each in step.carried if each.each_step),
-            *(f"{body.store(place)} = {each.name};" for each, place in zip(step.carried, kept, strict=True)),
+            *either(valid, self.segments.pad(0, body, now)),
+            *(f"{text} = {each.name};" for each, text in stored),
+            *kept,
         ]
         if "g" in body.needs:
             parts = self.product.parts
@@ -495,19 +631,3 @@ def _wait(body: Body) -> list[str]:
         "    failed = *gave_up;",
         "}",
     ]
-
-
-def _for_each_element(body: Body, write: Callable[[], list[str]], now: str = "t") -> list[str]:
-    """Write a loop over a thread's elements, at the step ``now``."""
-    before, body.needs = body.needs, set()
-    lines = write()
-    element = ["const long long e = (long long)b * units + u;"] if "e" in body.needs else []
-    if now != "t" and "t" in body.needs:
-        element.append(f"const int t = {now};")
-    body.needs = before
-    head = [
-        "for (int el = threadIdx.x; el < elements; el += THREADS) {",
-        "    const int u = first_unit + el % block_units, b = first_row + el / block_units;",
-        "    if (u >= units || b >= batch) continue;",
-    ]
-    return [*head, *indented([*element, *lines]), "}"] if lines else []

@@ -245,6 +245,10 @@ class HostLibrary:
         each then has several units.
     gpu : Device
         What kernels that make the recurrent product themselves are laid out for: a few small blocks.
+    options : tuple of str
+        More of the compiler's.
+    plans : bool
+        Whether such kernels are written for one layout each. Many tests share those for all sizes.
 
     Attributes
     ----------
@@ -254,11 +258,18 @@ class HostLibrary:
         Of those of them that have one.
     """
 
-    def __init__(self, folder: Path, row_threads: int = 3, gpu: Device = SMALL, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        row_threads: int = 3,
+        gpu: Device = SMALL,
+        options: tuple[str, ...] = (),
+        plans: bool = False,
+    ) -> None:
         self.folder = folder
         self.row_threads = row_threads
         self.xp = Namespace()
-        self.gpu, self.options = gpu, options
+        self.gpu, self.options, self.plans = gpu, options, plans
         self.launched: list[str] = []
         self.layouts: list[Layout] = []
         self._functions: dict[str, Any] = {}
