@@ -12,6 +12,7 @@ from recurray.backend import Backend
 from recurray.checks import FLOAT32_MAX
 from recurray.messages import in_words, kind_of, shown
 
+MOST_NAMED = 12  # params in an error
 MOST_BYTES = 2**47  # of an array: what a processor can address
 
 
@@ -136,7 +137,8 @@ def names_of_params(shapes: Shapes, given: Mapping[str, Any]) -> None:
     missing, unknown = sorted(set(shapes) - set(given)), sorted(set(given) - set(shapes), key=str)
     if missing or unknown:
         problems = [
-            f"{what} {', '.join(map(shown, names))}"
+            f"{what} {', '.join(map(shown, names[:MOST_NAMED]))}"
+            f"{f' and {len(names) - MOST_NAMED:,} more' if len(names) > MOST_NAMED else ''}"
             for what, names in (("missing", missing), ("unknown", unknown))
             if names
         ]
