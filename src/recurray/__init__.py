@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, layouts, losses, optim, plot, saving, schedules
+    from recurray import blas, cells, convert, layouts, losses, optim, plot, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError
@@ -18,15 +18,17 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         DiagonalLSTM,
         Dropout,
         Embedding,
+        Final,
         Last,
         Layer,
         LayerNorm,
         Linear,
+        Max,
+        Mean,
         Merge,
         Recurrent,
         Sequential,
     )
-    from recurray.saving import load, save
     from recurray.selector import available_backends, get_backend
     from recurray.state import State
     from recurray.streaming import Streaming
@@ -46,12 +48,15 @@ __all__ = [
     "DiagonalLSTM",
     "Dropout",
     "Embedding",
+    "Final",
     "FormatError",
     "GradientReport",
     "Last",
     "Layer",
     "LayerNorm",
     "Linear",
+    "Max",
+    "Mean",
     "Merge",
     "Recurrent",
     "Sequential",
@@ -65,12 +70,9 @@ __all__ = [
     "convert",
     "get_backend",
     "layouts",
-    "load",
     "losses",
     "optim",
     "plot",
-    "save",
-    "saving",
     "schedules",
 ]
 
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "DiagonalLSTM": "layers",
             "Dropout": "layers",
             "Embedding": "layers",
+            "Final": "layers",
             "FormatError": "files",
             "GRU": "layers",
             "GradientReport": "gradient_check",
@@ -94,6 +97,8 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "Layer": "layers",
             "LayerNorm": "layers",
             "Linear": "layers",
+            "Max": "layers",
+            "Mean": "layers",
             "Merge": "layers",
             "RNN": "layers",
             "Recurrent": "layers",
@@ -108,12 +113,9 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "convert": "convert",
             "get_backend": "selector",
             "layouts": "layouts",
-            "load": "saving",
             "losses": "losses",
             "optim": "optim",
             "plot": "plot",
-            "save": "saving",
-            "saving": "saving",
             "schedules": "schedules",
         },
     )

@@ -10,7 +10,7 @@ T time, B batch, R size of the output. Arrays are time-major, (T, B, features).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from recurray.arrays import Array, namespace_of
@@ -62,7 +62,7 @@ class ChunksCache:
             for chunk in reversed(group):
                 dx, dend, grads = caches.pop().backward(dy[chunk, ...], dend)
                 dxs.append((chunk.start, dx))
-                total = grads if total is None else _sum(total, grads)
+                total = grads if total is None else total + grads
         assert total is not None  # noqa: S101 - there are chunks
         dx = namespace_of(dy).concat([dx for _, dx in sorted(dxs, key=lambda pair: pair[0])], axis=0)
         return dx, dend, total
@@ -122,15 +122,3 @@ def _caches(again: Chunked, group: Sequence[slice], state: tuple[Array, ...]) ->
         assert cache is not None  # noqa: S101
         caches.append(cache)
     return caches
-
-
-def _sum(first: Weights, second: Weights) -> Weights:
-    """Add up the gradients of the weights, field by field."""
-    sums: dict[str, Any] = {}
-    for field in fields(first):
-        a, b = getattr(first, field.name), getattr(second, field.name)
-        if field.name == "pointwise":
-            sums["pointwise"] = {name: a[name] + b[name] for name in a}
-        else:
-            sums[field.name] = None if a is None else a + b
-    return Weights(**sums)

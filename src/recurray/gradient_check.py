@@ -71,8 +71,10 @@ def check_gradients(
     x: Any = None,
     *,
     lengths: Any = None,
+    mask: Any = None,
+    resets: Any = None,
     batch: int | None = None,
-    steps: int = 5,
+    steps: int | None = None,
     training: bool = True,
     samples: int = 40,
     tolerance: float = 1e-6,
@@ -93,8 +95,10 @@ def check_gradients(
         The input of a layer, of any array library; a random one if omitted.
     lengths : sequence of int, optional
         The lengths of the rows.
+    mask, resets : array of bool, optional
+        Which steps are valid, and where rows are cut, in the layer's layout; see `Layer.forward`.
     batch, steps : int
-        The size of the random input: 2 rows, or as many as there are lengths, of 5 steps, unless said otherwise.
+        The size of the random input: as ``lengths``, ``mask`` or ``resets`` have it, else 2 rows of 5 steps.
     training : bool
         Whether dropout is active; the same elements are then dropped in every run.
     samples : int
@@ -132,18 +136,29 @@ def check_gradients(
     checks.size("samples", samples)
     checks.flag("training", training)
     tolerance = checks.finite("tolerance", tolerance)
-    if batch is None:
-        batch = 2 if lengths is None else max(1, np.size(to_numpy(lengths)))
+    which = {"lengths": lengths, "mask": mask, "resets": resets}
     if isinstance(layer_or_cell, Layer):
         layer = layer_or_cell
+        batch, steps = _size(layer, which, batch, steps)
         x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x
-        problem = _layer_problem(layer, to_numpy(x), lengths, training, rng, seed)
+        problem = _layer_problem(layer, to_numpy(x), which, training, rng, seed)
     elif isinstance(layer_or_cell, Cell):
         check_declared(layer_or_cell)
-        problem = _cell_problem(layer_or_cell, get_backend(backend), checks.size("batch", batch), rng)
+        rows = checks.size("batch", 2 if batch is None else batch)
+        problem = _cell_problem(layer_or_cell, get_backend(backend), rows, rng)
     else:
         raise TypeError(f"expected a recurray layer or cell, not {type(layer_or_cell).__name__}")
     return GradientReport(tuple(_compare(problem, name, samples, tolerance, rng) for name in problem.arrays), tolerance)
+
+
+def _size(layer: Layer, which: Mapping[str, Any], batch: int | None, steps: int | None) -> tuple[int, int]:
+    """The size of the random input: as asked for, else as what says which steps are valid has it."""
+    sizes = [np.shape(to_numpy(value)) for value in which.values() if value is not None]
+    if getattr(layer, "batch_first", None) is False:
+        sizes = [size[::-1] for size in sizes]
+    rows = max([1, *(size[0] for size in sizes if size)]) if sizes else 2
+    time = max([1, *(size[1] for size in sizes if len(size) == 2)]) if any(len(size) == 2 for size in sizes) else 5
+    return rows if batch is None else batch, time if steps is None else steps
 
 
 class _Gradient(NamedTuple):
@@ -174,14 +189,16 @@ def _gradient(backend: Backend, value: Any, shape: tuple[int, ...], single: Any)
 # Layers ---------------------------------------------------------------------------------------------------------------
 
 
-def _layer_problem(given: Layer, x: Any, lengths: Any, training: bool, rng: np.random.Generator, seed: int) -> _Problem:
+def _layer_problem(
+    given: Layer, x: Any, which: Mapping[str, Any], training: bool, rng: np.random.Generator, seed: int
+) -> _Problem:
     backend = given.backend
     layer, single = given.astype("float64"), given.astype("float32")
     arrays = {name: backend.to_numpy(value) for name, value in layer.params.items()}
     if x.dtype.kind == "f":
         arrays["x"] = x.astype(np.float64)
 
-    y, end, _ = layer.forward(backend.asarray(arrays.get("x", x)), lengths=lengths, training=False)
+    y, end, _ = layer.forward(backend.asarray(arrays.get("x", x)), training=False, **which)
     dy = rng.standard_normal(y.shape)
     dend = {name: rng.standard_normal(value.shape) for name, value in _leaves("end", end)}
     arrays |= {name: rng.standard_normal(value.shape) for name, value in _leaves("start", end)}
@@ -192,7 +209,7 @@ def _layer_problem(given: Layer, x: Any, lengths: Any, training: bool, rng: np.r
         start = _rebuilt("start", end, values, backend, layer.dtype)
         again = np.random.default_rng(seed)  # the same elements are dropped in every run
         x_now = backend.asarray(values["x"].copy(), layer.dtype) if "x" in values else backend.asarray(x.copy())
-        return layer.forward(x_now, start, lengths, training, again)
+        return layer.forward(x_now, start, training=training, rng=again, **which)
 
     def loss(values: dict[str, Any]) -> float:
         y, end, _ = run(layer, values)

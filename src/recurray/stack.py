@@ -43,9 +43,17 @@ class LayerBackward(NamedTuple):
 
 
 def forward(
-    backend: Backend, layers: Iterable[LayerForward], x: Array, *, dropout: float, **options: Any
+    backend: Backend,
+    layers: Iterable[LayerForward],
+    x: Array,
+    *,
+    dropout: float,
+    reverse: bool = False,
+    **options: Any,
 ) -> tuple[Array, Ends, list[list[Any]]]:
     """Run layer after layer, each asked for when the one below is done; ``options`` are those of `scan_forward`.
+
+    Where ``reverse``, the first direction runs from the end; the second always does.
 
     Returns
     -------
@@ -68,7 +76,7 @@ def forward(
                 own.weights,
                 x,
                 own.start,
-                reverse=direction == 1,
+                reverse=reverse or direction == 1,
                 output_mask=own.output_mask,
                 draws=own.draws,
                 **options,

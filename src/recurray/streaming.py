@@ -46,13 +46,20 @@ class Streaming:
         if not isinstance(model, Layer):
             raise TypeError(f"model must be a recurray layer, not {type(model).__name__}")
         if not model.streamable:
-            raise ValueError("a bidirectional model can't be streamed: it needs the end of a sequence before its start")
+            raise ValueError(
+                "a model that runs in reverse can't be streamed: it needs the end of a sequence before its start"
+            )
         self.model = model
         self.state: Any = None
 
-    def __call__(self, x: Array, lengths: Any = None) -> Array:
-        """Run the model on the next chunk, in inference, and return its output."""
-        y, self.state = self.model(x, self.state, lengths)
+    def __call__(
+        self, x: Array, lengths: Any = None, *, mask: Any = None, resets: Any = None, static: Any = None
+    ) -> Array:
+        """Run the model on the next chunk, in inference, and return its output.
+
+        The parameters are those of `Layer.forward`: where a row begins anew, ``resets`` is True at its first step.
+        """
+        y, self.state = self.model(x, self.state, lengths, mask=mask, resets=resets, static=static)
         return y
 
     def to(self, backend: Any = None, dtype: Any = None) -> Self:

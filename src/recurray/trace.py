@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Protocol, overload
@@ -26,7 +26,17 @@ class Traceable(Protocol):
     recompute: int | str | None
     batch_first: bool
 
-    def forward(self, x: Array, state: Any = None, lengths: Any = None, training: bool = True) -> tuple[Any, Any, Any]:
+    def forward(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        training: bool = True,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Any, Any, Any]:
         """Run the layer and keep what backward needs."""
 
 
@@ -43,7 +53,7 @@ class DirectionTrace(Mapping[str, Array]):
     gates, states : tuple of str
         Which of the names are gates of the cell, and which are states, as they were after each step.
     arrays : mapping of str to array, (batch, time, H)
-        All of it; (time, batch, H) where the layer has ``batch_first=False``. Zero past a row's length.
+        All of it; (time, batch, H) where the layer has ``batch_first=False``. Zero where a step isn't valid.
     """
 
     layer: int
@@ -78,7 +88,7 @@ class Trace(Sequence[DirectionTrace]):
     parts : tuple of DirectionTrace
         Layer by layer, the reverse direction after the forward one.
     lengths : tuple of int or None
-        How many steps of each row are valid; None where all are.
+        How many steps of each row are valid; None where none were given.
     batch_first : bool
         Whether arrays are (batch, time, features) rather than (time, batch, features).
     """
@@ -112,7 +122,16 @@ class Trace(Sequence[DirectionTrace]):
         return f"<{', '.join(repr(part).strip('<>') for part in self.parts)}>"
 
 
-def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) -> Trace:
+def trace(
+    layer: Traceable,
+    x: Array,
+    state: Any = None,
+    lengths: Any = None,
+    *,
+    mask: Any = None,
+    resets: Any = None,
+    static: Any = None,
+) -> Trace:
     """Run a recurrent layer in inference and return every gate and state over time.
 
     The layer's own numbers, to rounding, but computed by the reference path, which is slower.
@@ -123,10 +142,8 @@ def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) ->
         An `LSTM`, a `GRU` or any other.
     x : array
         The input, of the layer's backend.
-    state : optional
-        The start state; zeros if omitted.
-    lengths : sequence or array of int, shape (batch,), optional
-        How many steps of each row are valid; all if omitted.
+    state, lengths, mask, resets, static : optional
+        As in the layer's ``forward``.
 
     Returns
     -------
@@ -158,44 +175,57 @@ def trace(layer: Traceable, x: Array, state: Any = None, lengths: Any = None) ->
     slow = copy.copy(layer)
     slow.backend, slow.recompute = Backend(layer.backend.xp, layer.backend.device), None
     slow.backend.steps_together = sys.maxsize  # one chunk, so that all it keeps is in one place
-    y, _, cache = slow.forward(x, state, lengths, training=False)
+    options = {"mask": mask, "resets": resets, "static": static}
+    y, _, cache = slow.forward(x, state, lengths, training=False, **options)
     time = 1 if layer.batch_first else 0
     steps = y.shape[time]
     if not steps:  # what the cell saves is known only after a step: take one that isn't shown
         shape = [1 if axis == time else size for axis, size in enumerate(x.shape)]
         one_step = layer.backend.xp.zeros(shape, dtype=y.dtype, device=layer.backend.device)
-        _, _, cache = slow.forward(one_step, state, training=False)
+        _, _, cache = slow.forward(one_step, state, training=False, static=static)
+
+    def join(groups: list[Array]) -> Array:
+        """From what was run together, time-major, to the caller's layout."""
+        if cache.pieces is not None:
+            return cache.pieces.join(groups, y.shape)
+        whole = groups[0][:steps, ...]
+        return namespace_of(whole).permute_dims(whole, (1, 0, 2)) if layer.batch_first else whole
+
     parts = tuple(
-        _direction(cell, number, direction.scan, steps, layer.batch_first)
-        for number, directions in enumerate(cache.directions)
-        for cell, direction in zip(layer.cells, directions, strict=True)
+        _direction(cell, number, [own.scan for own in direction], join)
+        for number, directions in enumerate(zip(*(group.directions for group in cache.groups), strict=True))
+        for cell, direction in zip(layer.cells, zip(*directions, strict=True), strict=True)
     )
     return Trace(parts, None if lengths is None else tuple(int(length) for length in lengths), layer.batch_first)
 
 
-def _direction(cell: Cell, number: int, scan: ScanCache, steps: int, batch_first: bool) -> DirectionTrace:
-    """Put together what the scan has kept of one direction."""
+def _direction(
+    cell: Cell, number: int, scans: Sequence[ScanCache], join: Callable[[list[Array]], Array]
+) -> DirectionTrace:
+    """Put together what the scans have kept of one direction, a scan for each group of what was run together."""
     known = dict.fromkeys(
         (*cell.input_gates, *cell.recurrent_gates, *(k for rows in cell.pointwise.values() for k in rows))
     )
-    shape = tuple(scan.outputs[0].shape)
-    saved = {
-        name: [getattr(step, name) for step in scan.saved]
-        for name, first in scan.saved[0]._asdict().items()
-        if tuple(getattr(first, "shape", ())) == shape and name not in cell.states
-    }
+    first = scans[0]
+    shape = tuple(first.outputs[0].shape)
+    saved = [
+        name
+        for name, value in first.saved[0]._asdict().items()
+        if tuple(getattr(value, "shape", ())) == shape and name not in cell.states
+    ]
     gates = tuple(name for name in known if name in saved)
     others = tuple(name for name in saved if name not in gates)
-    lists = {name: saved[name] for name in gates} | {name: scan.states[name][1:] for name in cell.states}
-    lists |= {name: saved[name] for name in others}
 
-    def over_time(values: list[Array]) -> Array:
-        xp = namespace_of(values[0])
-        result = xp.stack(values[::-1] if scan.reverse else values)[:steps, ...]
-        if scan.valid is not None:
-            result = xp.where(scan.valid, result, xp.zeros_like(result))
-        return xp.permute_dims(result, (1, 0, 2)) if batch_first else result
+    def over_time(name: str) -> Array:
+        groups = []
+        for scan in scans:
+            values = scan.states[name][1:] if name in cell.states else [getattr(step, name) for step in scan.saved]
+            xp = namespace_of(values[0])
+            group = xp.stack(values[::-1] if scan.reverse else values)
+            if scan.valid is not None:
+                group = xp.where(scan.valid, group, xp.zeros_like(group))
+            groups.append(group)
+        return join(groups)
 
-    return DirectionTrace(
-        number, scan.reverse, gates, tuple(cell.states), {name: over_time(values) for name, values in lists.items()}
-    )
+    names = (*gates, *cell.states, *others)
+    return DirectionTrace(number, first.reverse, gates, tuple(cell.states), {name: over_time(name) for name in names})

@@ -34,6 +34,17 @@ class Weights:
     projection: Array | None = None  # (R, H): the output is projection @ h
     pointwise: Mapping[str, Array] = field(default_factory=dict)  # name -> (rows, H), read by the cell itself
 
+    def __add__(self, other: Weights) -> Weights:
+        """Add up gradients, field by field."""
+        sums: dict[str, Any] = {}
+        for own in fields(self):
+            a, b = getattr(self, own.name), getattr(other, own.name)
+            if own.name == "pointwise":
+                sums[own.name] = {name: a[name] + b[name] for name in a}
+            else:
+                sums[own.name] = None if a is None else a + b
+        return Weights(**sums)
+
 
 @dataclass(frozen=True)
 class CellGradients:

@@ -1,7 +1,5 @@
 """What can go wrong for reasons outside the program; each message is written for the user."""
 
-from recurray.files import FormatError
-
 
 class LanguageModelError(Exception):
     """What all errors here have in common."""
@@ -11,7 +9,7 @@ class TextError(LanguageModelError, ValueError):
     """The text can't be read, or is too short for what was asked."""
 
 
-class CheckpointError(LanguageModelError, FormatError):
+class CheckpointError(LanguageModelError, ValueError):
     """The checkpoint can't be written or read, or isn't the right one."""
 
 

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from recurray.layers.dropout import Dropout
     from recurray.layers.embedding import Embedding
     from recurray.layers.gru import GRU
-    from recurray.layers.last import Last
+    from recurray.layers.last import Final, Last
     from recurray.layers.layer import Layer, StatelessLayer
     from recurray.layers.layer_norm import LayerNorm
     from recurray.layers.linear import Linear
     from recurray.layers.lstm import LSTM
     from recurray.layers.merge import Merge
+    from recurray.layers.pooling import Max, Mean
     from recurray.layers.recurrent import Recurrent
     from recurray.layers.rnn import RNN
     from recurray.layers.sequential import Sequential
@@ -28,10 +29,13 @@ __all__ = [
     "DiagonalLSTM",
     "Dropout",
     "Embedding",
+    "Final",
     "Last",
     "Layer",
     "LayerNorm",
     "Linear",
+    "Max",
+    "Mean",
     "Merge",
     "Recurrent",
     "Sequential",
@@ -46,12 +50,15 @@ if not TYPE_CHECKING:
             "DiagonalLSTM": "diagonal_lstm",
             "Dropout": "dropout",
             "Embedding": "embedding",
+            "Final": "last",
             "GRU": "gru",
             "LSTM": "lstm",
             "Last": "last",
             "Layer": "layer",
             "LayerNorm": "layer_norm",
             "Linear": "linear",
+            "Max": "pooling",
+            "Mean": "pooling",
             "Merge": "merge",
             "RNN": "rnn",
             "Recurrent": "recurrent",

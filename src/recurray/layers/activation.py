@@ -8,7 +8,7 @@ from typing import Any
 from recurray.activations import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers.draws import Generator
-from recurray.layers.layer import StatelessLayer
+from recurray.layers.layer import Directions, StatelessLayer
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Activation(StatelessLayer):
         self.check_cache(cache, ActivationCache)
         dy = self.floats("dy", dy, tuple(cache.y.shape))
         return self.function.backward(dy, cache.y), {}
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Those of the input; see `Layer.directions_after`."""
+        return before
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

@@ -10,9 +10,10 @@ from typing import Any
 from recurray.arrays import Array, device_of, is_plain, plain, to_numpy
 from recurray.backend import Backend
 from recurray.checks import FLOAT32_MAX
+from recurray.layers.pieces import Steps
 from recurray.messages import in_words, kind_of, shown
+from recurray.state import State
 
-MOST_NAMED = 12  # params in an error
 MOST_BYTES = 2**47  # of an array: what a processor can address
 
 
@@ -68,6 +69,55 @@ def lengths(value: Any, batch: int, steps: int) -> list[int] | None:
         if not 0 <= length <= steps:
             raise ValueError(f"lengths must be between 0 and the {steps} time steps, but row {row} has {length}")
     return result
+
+
+def flags(name: str, value: Any, batch: int, steps: int, *, batch_first: bool) -> Any:
+    """Check a mask or the like, a boolean for each row and step; bring it to the host as (batch, time)."""
+    if value is None:
+        return None
+    value = plain(name, value)
+    try:
+        given = to_numpy(value)
+    except TypeError:
+        raise TypeError(f"{name} must be one boolean for each row and step, not {shown(value)}") from None
+    layout, shape = ("(batch, time)", (batch, steps)) if batch_first else ("(time, batch)", (steps, batch))
+    if given.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, which is {layout} of x, not {in_words(given.shape)}")
+    if given.dtype.kind != "b":
+        raise TypeError(f"{name} must be booleans, not {given.dtype}: {name} != 0 makes them of numbers")
+    return given if batch_first else given.T
+
+
+def steps(
+    batch: int, count: int, lengths_given: Any, mask: Any = None, resets: Any = None, *, batch_first: bool
+) -> Steps:
+    """Check what says which steps happen, and where rows are cut; see `Layer.forward`."""
+    if lengths_given is not None and mask is not None:
+        raise ValueError("lengths and mask both say which steps are valid: give one of the two")
+    return Steps.of(
+        batch,
+        count,
+        lengths(lengths_given, batch, count),
+        flags("mask", mask, batch, count, batch_first=batch_first),
+        flags("resets", resets, batch, count, batch_first=batch_first),
+    )
+
+
+def not_recurrent(kind: str, **given: Any) -> None:
+    """Refuse what is for recurrent layers."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} must be None: {kind} isn't recurrent, got {type(value).__name__}")
+
+
+def state_of_h(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Check a state that is h alone, (1, batch, size), or its gradient; return its (batch, size), zeros for None."""
+    xp = backend.xp
+    if value is None:
+        return xp.zeros(shape[1:], dtype=getattr(xp, dtype), device=backend.device)
+    if not isinstance(value, State) or value.c is not None:
+        raise TypeError(f"{name} must be a recurray.State with h alone or None, not {type(value).__name__}")
+    return floats(backend, dtype, f"{name}.h", value.h, shape)[0, ...]
 
 
 Shapes = Mapping[str, tuple[int, ...]]  # of a layer's params, by their names
@@ -137,8 +187,7 @@ def names_of_params(shapes: Shapes, given: Mapping[str, Any]) -> None:
     missing, unknown = sorted(set(shapes) - set(given)), sorted(set(given) - set(shapes), key=str)
     if missing or unknown:
         problems = [
-            f"{what} {', '.join(map(shown, names[:MOST_NAMED]))}"
-            f"{f' and {len(names) - MOST_NAMED:,} more' if len(names) > MOST_NAMED else ''}"
+            f"{what} {', '.join(map(shown, names))}"
             for what, names in (("missing", missing), ("unknown", unknown))
             if names
         ]

@@ -29,6 +29,8 @@ class DiagonalLSTM(Recurrent):
         Features of the input, I.
     hidden_size : int
         Hidden units, H.
+    reverse : bool
+        Whether the layer runs from the end to the start, in one direction; outputs stay at their steps.
     projection : {"shared", "per_gate"}
         Whether the gates share one product with the input.
     recurrent_dropout : float
@@ -100,6 +102,7 @@ class DiagonalLSTM(Recurrent):
         input_size: int,
         hidden_size: int,
         *,
+        reverse: bool = False,
         projection: str = "shared",
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -133,6 +136,7 @@ class DiagonalLSTM(Recurrent):
             cell,
             input_size,
             hidden_size,
+            reverse=reverse,
             bias=False,  # the cell has its own, b
             recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
@@ -142,10 +146,10 @@ class DiagonalLSTM(Recurrent):
             backend=backend,
             dtype=dtype,
             seed=seed,
-            params=params,
         )
-        if params is None:
-            lstm_options.start_neutral(self.params)
+        lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
             self._param_form.fill_gate(self.params, "b", self.cell.pointwise["b"], gate, value)
+        if params is not None:
+            self.load_state_dict(params)

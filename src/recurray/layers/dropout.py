@@ -9,7 +9,7 @@ from recurray import checks
 from recurray.arrays import Array, dropped
 from recurray.layers import draws
 from recurray.layers.draws import Generator
-from recurray.layers.layer import StatelessLayer
+from recurray.layers.layer import Directions, StatelessLayer
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,10 @@ class Dropout(StatelessLayer):
         self.check_cache(cache, DropoutCache)
         dy = self.floats("dy", dy, cache.shape)
         return dy if cache.kept is None else dropped(dy, cache.kept, self.p), {}
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Those of the input; see `Layer.directions_after`."""
+        return before
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

@@ -34,6 +34,8 @@ class GRU(Recurrent):
         Layers, each fed with the output of the one below.
     bidirectional : bool
         Whether each layer also runs from the end to the start; its output is then both directions' side by side.
+    reverse : bool
+        Whether the layer runs from the end to the start, in one direction; outputs stay at their steps.
     bias : bool
         Whether there are biases.
     reset_after : bool
@@ -114,6 +116,7 @@ class GRU(Recurrent):
         num_layers: int = 1,
         *,
         bidirectional: bool = False,
+        reverse: bool = False,
         bias: bool = True,
         reset_after: bool = True,
         dropout: float = 0.0,
@@ -138,6 +141,7 @@ class GRU(Recurrent):
             hidden_size,
             num_layers,
             bidirectional=bidirectional,
+            reverse=reverse,
             bias=bias,
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,

@@ -18,6 +18,8 @@ from recurray.layers.draws import Generator
 from recurray.messages import kind_of
 from recurray.selector import get_backend
 
+Directions = tuple[bool, ...]  # of the equal parts of an output's features: whether each runs from the end
+
 _LIVING: WeakValueDictionary[int, Layer] = WeakValueDictionary()  # all layers there are, by their identity
 
 
@@ -44,11 +46,14 @@ class Layer(ABC):
         "float32" or "float64": the precision of the params and of all that is computed.
     params : mapping of str to array
         The layer's params; gradients have the same names and shapes.
+    recurrent : bool
+        Whether it, or a layer in it, is recurrent: such a layer takes ``resets``.
     """
 
     backend: Backend
     dtype: str
     params: MutableMapping[str, Array]
+    recurrent: bool = False  # whether it takes resets: where its rows are cut
     _declared: array_checks.Shapes | None = None  # of all params; None in a user's layer that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
 
@@ -68,16 +73,35 @@ class Layer(ABC):
         given = {"backend": backend, "dtype": dtype}
         self._unsaid = frozenset(name for name, value in given.items() if value is None)
 
-    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+    def __call__(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, Any]:
         """Inference: the output and the final state; keeps nothing.
 
         Parameters are those of `forward`.
         """
-        y, end, _ = self.run(x, state, lengths, training=False, rng=None, keep=False)
+        given = {"mask": mask, "resets": resets, "static": static}
+        y, end, _ = self.run(x, state, lengths, training=False, rng=None, keep=False, **given)
         return y, end
 
     def forward(
-        self, x: Array, state: Any = None, lengths: Any = None, training: bool = True, rng: Any = None
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        training: bool = True,
+        rng: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
     ) -> tuple[Array, Any, Any]:
         """Run the layer and keep what `backward` needs.
 
@@ -88,11 +112,22 @@ class Layer(ABC):
         state : optional
             The start state, for layers that have one; zeros if omitted.
         lengths : sequence or array of int, shape (batch,), optional
-            How many steps of each row are valid; all if omitted.
+            How many steps of each row are valid, from the first on; all if omitted.
         training : bool
             Whether dropout is active.
         rng : numpy.random.Generator, optional
             Where dropout's draws come from; the layer's own generator if omitted.
+        mask : array of bool, shape (batch, time), optional
+            In place of ``lengths``, which steps are valid: (time, batch) where the layer has ``batch_first=False``. A
+            step that isn't doesn't happen: the state stays, the output is zero, what the input holds is ignored, and
+            nothing has a gradient.
+        resets : array of bool, shape as that of ``mask``, optional
+            For layers that are recurrent: True cuts the row before that step, whether the step is valid or not. The
+            pieces don't see each other. The first piece in the order of the loop begins with ``state``, the others with
+            the layer's own start: zero, or what is learned. Where a cut comes after the last valid step in that order,
+            the final state is the layer's own start.
+        static : array, shape (batch, features), optional
+            For recurrent layers with ``static_size``: input that doesn't change over time.
 
         Returns
         -------
@@ -105,11 +140,22 @@ class Layer(ABC):
             these may be replaced, but not written to in place.
         """
         checks.flag("training", training)
-        return self.run(x, state, lengths, training=training, rng=draws.checked(rng), keep=True)
+        given = {"mask": mask, "resets": resets, "static": static}
+        return self.run(x, state, lengths, training=training, rng=draws.checked(rng), keep=True, **given)
 
     @abstractmethod
     def run(
-        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+        self,
+        x: Array,
+        state: Any,
+        lengths: Any,
+        *,
+        training: bool,
+        rng: Any,
+        keep: bool,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
     ) -> tuple[Array, Any, Any]:
         """Check the arguments, run, and return (y, state, cache); the cache may be None where ``keep`` is False."""
 
@@ -166,6 +212,10 @@ class Layer(ABC):
         """Whether the output at a step depends only on that step and earlier ones, so that input may come in chunks."""
         return True
 
+    def directions_after(self, before: Directions) -> Directions:
+        """Which way in time the parts of its output run, given those of its input; none where that can't be said."""
+        return ()
+
     def param_count(self) -> int:
         """How many numbers the params hold."""
         return sum(math.prod(shape) for shape in self._param_shapes.values())
@@ -197,21 +247,10 @@ class Layer(ABC):
             return self._declared
         return {name: tuple(value.shape) for name, value in self.params.items()}
 
-    def start_params(
-        self,
-        shapes: array_checks.Shapes,
-        drawn: Callable[[], Mapping[str, Any]],
-        given: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Set the params to those that are given, or else to what is drawn, NumPy arrays of these shapes.
-
-        Whether they can be held, and those given fit, is seen before any memory is taken.
-        """
+    def start_params(self, shapes: array_checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
+        """Set the params to what is drawn, NumPy arrays of these shapes, after a look at whether they can be held."""
         array_checks.memory(shapes)
         self._declared = dict(shapes)
-        if given is not None:
-            self.params = array_checks.params_to_load(self.backend, self.dtype, shapes, given)
-            return
         self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
 
     def checked_params(self) -> dict[str, Array]:
@@ -308,10 +347,6 @@ class Layer(ABC):
         text = ", ".join([*options, f"backend={self.backend.name!r}", f"dtype={self.dtype!r}"])
         return f"{type(self).__name__}({text})  # {count:,} params"
 
-    def argument(self, name: str) -> Any:
-        """What the constructor was given as ``name``, which the layer has as an attribute of that name."""
-        return getattr(self, name)
-
     def options(self) -> list[str]:
         """The sizes and the options that differ from the defaults, as they would stand in the constructor's call.
 
@@ -322,7 +357,7 @@ class Layer(ABC):
         found = []
         for name, argument in signature(type(self).__init__).parameters.items():
             if hasattr(self, name) and name not in ("backend", "dtype", "params"):
-                value = self.argument(name)
+                value = getattr(self, name)
                 if argument.default is Parameter.empty:
                     found.append(repr(value))
                 elif (value == argument.default) is not True:  # of an array it is an array
@@ -334,10 +369,21 @@ class StatelessLayer(Layer):
     """A layer that carries nothing from call to call: subclasses say what it does to an array, and backward."""
 
     def run(
-        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+        self,
+        x: Array,
+        state: Any,
+        lengths: Any,
+        *,
+        training: bool,
+        rng: Any,
+        keep: bool,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
     ) -> tuple[Array, None, Any]:
-        """Run `apply`, and refuse a state; see `Layer.run`."""
+        """Run `apply`, and refuse what is for layers with a state; see `Layer.run`."""
         self._refuse("state", state)
+        array_checks.not_recurrent(type(self).__name__, resets=resets, static=static)
         y, cache = self.apply(x, lengths, training, rng)
         return y, None, cache if keep else None
 

@@ -10,7 +10,7 @@ from recurray import checks
 from recurray.arrays import Array, in_order, rows, sum_over_rows
 from recurray.layers import array_checks, initial
 from recurray.layers.draws import Generator
-from recurray.layers.layer import StatelessLayer
+from recurray.layers.layer import Directions, StatelessLayer
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class LayerNorm(StatelessLayer):
         self.runs_on(backend, dtype)
         shape = (self.size,)
         self.start_params(
-            {"weight": shape, "bias": shape},
-            lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)},
-            params,
+            {"weight": shape, "bias": shape}, lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)}
         )
+        if params is not None:
+            self.load_state_dict(params)
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
         """Normalise x over its last axis, then scale and shift it."""
@@ -102,6 +102,10 @@ class LayerNorm(StatelessLayer):
         along_mean = xp.mean(d, axis=-1, keepdims=True)
         along_scale = normal * xp.mean(d * normal, axis=-1, keepdims=True)
         return xp.reshape((d - along_mean - along_scale) * cache.scale, cache.shape), grads
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Those of the input; see `Layer.directions_after`."""
+        return before
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

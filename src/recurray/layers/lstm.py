@@ -35,6 +35,8 @@ class LSTM(Recurrent):
         Layers, each fed with the output of the one below.
     bidirectional : bool
         Whether each layer also runs from the end to the start; its output is then both directions' side by side.
+    reverse : bool
+        Whether the layer runs from the end to the start, in one direction; outputs stay at their steps.
     bias : bool
         Whether there are biases.
     dropout : float
@@ -164,6 +166,7 @@ class LSTM(Recurrent):
         num_layers: int = 1,
         *,
         bidirectional: bool = False,
+        reverse: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -206,6 +209,7 @@ class LSTM(Recurrent):
             hidden_size,
             num_layers,
             bidirectional=bidirectional,
+            reverse=reverse,
             bias=bias and not layer_norm,
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,
@@ -218,13 +222,13 @@ class LSTM(Recurrent):
             backend=backend,
             dtype=dtype,
             seed=seed,
-            params=params,
         )
         self.bias = bias
-        if params is None:
-            lstm_options.start_neutral(self.params)
+        lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
             totals = {"bias": value} if layer_norm else {"input_bias": value, "recurrent_bias": 0.0}
             for field, part in totals.items():
                 self._param_form.fill_gate(self.params, field, self.cell.input_gates, gate, part)
+        if params is not None:
+            self.load_state_dict(params)

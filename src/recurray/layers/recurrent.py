@@ -6,11 +6,12 @@ Inside, arrays are time-major, (T, B, features).
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from recurray import checks, stack
 from recurray.arrays import Array, dropped, namespace_of, sum_over_rows
@@ -19,8 +20,9 @@ from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import array_checks, draws, param_form
 from recurray.layers.draws import Generator
-from recurray.layers.layer import Layer
+from recurray.layers.layer import Directions, Layer
 from recurray.layers.one_steps import OneSteps
+from recurray.layers.pieces import Pieces
 from recurray.layers.state_form import StateForm
 from recurray.layers.trial import check_cell
 from recurray.messages import outside_constructors, shown
@@ -44,15 +46,30 @@ class DirectionCache:
 
 
 @dataclass(frozen=True)
-class RecurrentCache:
-    """All that the stack's backward reads."""
+class GroupCache:
+    """What is kept of the rows, or of a group of their pieces, which were run together."""
 
     directions: list[list[DirectionCache]]  # by layer and direction
     kept: list[Array | None]  # by layer, which elements of its input dropout kept, (T, B, features)
+
+
+@dataclass(frozen=True)
+class RecurrentCache:
+    """All that the stack's backward reads."""
+
+    groups: list[GroupCache]
+    pieces: Pieces | None  # what the groups are of; None where that is the rows as they lie
     steps: int
     batch: int
     state_given: bool
     made_by: dict[str, Any]  # what another layer would have to agree in, to be given this
+
+
+class _WeightsInUse(NamedTuple):
+    """What one direction of one layer is run with in a call."""
+
+    weights: Weights
+    kept: dict[str, Array]  # by param, which of the recurrent weights weight dropout kept
 
 
 class Recurrent(Layer):
@@ -73,6 +90,8 @@ class Recurrent(Layer):
         Layers, each fed with the output of the one below.
     bidirectional : bool
         Whether each layer also runs from the end to the start; its output is then both directions' side by side.
+    reverse : bool
+        Whether the layer runs from the end to the start, in one direction; outputs stay at their steps.
     bias : bool
         Whether the products with the input and the output before have biases.
     dropout : float
@@ -168,6 +187,7 @@ class Recurrent(Layer):
     True
     """
 
+    recurrent = True
     _names: ClassVar[Mapping[str, str]] = param_form.NAMES
     _numbered: ClassVar[bool] = True  # whether the params' names tell layer and direction
 
@@ -179,6 +199,7 @@ class Recurrent(Layer):
         num_layers: int = 1,
         *,
         bidirectional: bool = False,
+        reverse: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -201,6 +222,9 @@ class Recurrent(Layer):
         self.hidden_size = checks.size("hidden_size", hidden_size)
         self.num_layers = checks.size("num_layers", num_layers, most=MOST_LAYERS)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.reverse = checks.flag("reverse", reverse)
+        if self.reverse and self.bidirectional:
+            raise ValueError("bidirectional has a reverse direction already: give one of reverse and bidirectional")
         self.bias = checks.flag("bias", bias)
         self.dropout = checks.probability("dropout", dropout)
         if self.dropout and self.num_layers == 1:
@@ -232,9 +256,11 @@ class Recurrent(Layer):
             names=self._names,
             numbered=self._numbered,
         )
-        self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng), params)
+        self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng))
         self._state_form = self._made_state_form()
         self._one_steps = OneSteps()
+        if params is not None:
+            self.load_state_dict(params)
 
     def _checked(self, cell: Cell) -> Cell:
         """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
@@ -285,6 +311,7 @@ class Recurrent(Layer):
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
             "directions": self.directions,
+            "reverse": self.reverse,
             "proj_size": self.proj_size,
             "bias": self.bias,
             "dtype": self.dtype,
@@ -304,72 +331,129 @@ class Recurrent(Layer):
     @property
     def streamable(self) -> bool:
         """Whether input may come in chunks: not where a direction starts at the end."""
-        return not self.bidirectional
+        return not (self.bidirectional or self.reverse)
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Its own; see `Layer.directions_after`."""
+        return (False, True) if self.bidirectional else (self.reverse,)
 
     @property
     def state_type(self) -> Any:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""
         return self._state_form.kind
 
-    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+    def __call__(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, Any]:
         """Inference: the output and the final state; keeps nothing.
 
         Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
         """
-        if lengths is None and not self.bidirectional and (state is not None or not self.learned_state):
+        whole = lengths is None and mask is None and resets is None and static is None
+        if whole and not self.bidirectional and (state is not None or not self.learned_state):
             found = self._one_steps.take(self, x, state)
             if found is not None:
                 return found
-        return super().__call__(x, state, lengths)
+        return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
 
     def run(
-        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+        self,
+        x: Array,
+        state: Any,
+        lengths: Any,
+        *,
+        training: bool,
+        rng: Any,
+        keep: bool,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
     ) -> tuple[Array, State, RecurrentCache | None]:
         """Run the stack; see `Layer.run`."""
+        if static is not None:
+            raise ValueError(f"static must be None: {type(self).__name__} has no static_size")
         self.backend.check_ready()
         with _SizesInErrors(self, x):
             layout = ("batch", "time") if self.batch_first else ("time", "batch")
-            x = self._time_major(self.floats("x", x, (*layout, self.input_size)))
-            steps, batch, _ = x.shape
-            lengths = array_checks.lengths(lengths, batch, steps)
+            x = self.floats("x", x, (*layout, self.input_size))
+            batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
+            rows = array_checks.steps(batch, steps, lengths, mask, resets, batch_first=self.batch_first)
+            pieces = Pieces.of(rows, self.backend, batch_first=self.batch_first)
             form, params = self._state_form, self.checked_params()
             starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
             rng = (rng or self.rng) if training else None
-            noise = draws.Noise(self.backend, self.dtype)
             recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
-            has_product = bool(self.cell.recurrent_gates)
-            output_dropout = self.recurrent_dropout if has_product else 0.0  # else it's the cell's own
+            options: dict[str, Any] = {"reverse": self.reverse, "keep": keep, "recompute": recompute}
 
-            handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
-
-            kept: list[Array | None] = []
-            weights_kept: list[list[dict[str, Array]]] = []
-
-            def layers() -> Iterator[LayerForward]:
-                """Draw what each layer is run with, in the order of the layers."""
-                for layer in range(self.num_layers):
-                    kept.append(None)
-                    if rng is not None and self.dropout and layer > 0:
-                        kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
-                    weights_kept.append([])
-                    directions = []
-                    for direction in range(self.directions):
-                        weights, weights_here = self._weights_in_use(params, layer, direction, rng)
-                        weights_kept[layer].append(weights_here)
-                        output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
-                        cell = self.cells[direction]
-                        cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), cell)
-                        start = starts[layer * self.directions + direction]
-                        directions.append(Direction(cell, weights, start, output_mask, cell_draws))
-                    yield LayerForward(directions, kept[layer])
-
-            options = {"lengths": lengths, "keep": keep, "recompute": recompute}
-            y, ends, scans = stack.forward(self.backend, layers(), x, dropout=self.dropout, **options)
+            own = [] if pieces is None else self._start_states(params, 1)
+            runs = (
+                [(self._time_major(x), starts, rows.lengths)]
+                if pieces is None
+                else pieces.runs(x, starts, own, self._reversed)
+            )
+            in_use: dict[tuple[int, int], _WeightsInUse] = {}
+            ys, ends, groups = [], [], []
+            for x_here, starts_here, lengths_here in runs:
+                kept: list[Array | None] = []
+                layers = self._drawn(params, starts_here, x_here.shape, rng, in_use, kept)
+                y, end, scans = stack.forward(
+                    self.backend, layers, x_here, dropout=self.dropout, lengths=lengths_here, **options
+                )
+                ys.append(y)
+                ends.append(end)
+                if keep:
+                    directions = [
+                        [DirectionCache(scan, in_use[layer, k].kept) for k, scan in enumerate(of_layer)]
+                        for layer, of_layer in enumerate(scans)
+                    ]
+                    groups.append(GroupCache(directions, kept))
             cache = None
             if keep:
-                caches = [list(map(DirectionCache, *pair)) for pair in zip(scans, weights_kept, strict=True)]
-                cache = RecurrentCache(caches, kept, steps, batch, state is not None, self._identity)
-            return self._time_major(y), form.join(ends), cache
+                cache = RecurrentCache(groups, pieces, steps, batch, state is not None, self._identity)
+            if pieces is None:
+                return self._time_major(ys[0]), form.join(ends[0]), cache
+            return pieces.join(ys, x.shape), form.join(pieces.ends(ends, own, self._reversed)), cache
+
+    def _drawn(
+        self,
+        params: Mapping[str, Array],
+        starts: list[tuple[Array, ...]],
+        shape: tuple[int, ...],
+        rng: Generator | None,
+        in_use: dict[tuple[int, int], _WeightsInUse],
+        kept: list[Array | None],
+    ) -> Iterator[LayerForward]:
+        """Draw what each layer is run with over an input of this shape, in the order of the layers.
+
+        What is drawn of the weights is for the whole call, and put into ``in_use``; which elements of the layers'
+        inputs are kept goes into ``kept``.
+        """
+        steps, batch, _ = shape
+        handed_on = steps, batch, self.output_size * self.directions  # the shape of what layers give each other
+        noise = draws.Noise(self.backend, self.dtype)
+        output_dropout = self.recurrent_dropout if self.cell.recurrent_gates else 0.0  # else it's the cell's own
+        for layer in range(self.num_layers):
+            kept.append(None)
+            if rng is not None and self.dropout and layer > 0:
+                kept[layer] = draws.kept(self.backend, rng, handed_on, self.dropout)
+            directions = []
+            for direction in range(self.directions):
+                place = layer, direction
+                if place not in in_use:
+                    in_use[place] = self._weights_in_use(params, layer, direction, rng)
+                output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
+                cell = self.cells[direction]
+                cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), cell)
+                start = starts[layer * self.directions + direction]
+                directions.append(Direction(cell, in_use[place].weights, start, output_mask, cell_draws))
+            yield LayerForward(directions, kept[layer])
 
     def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
@@ -389,28 +473,47 @@ class Recurrent(Layer):
         with _SizesInErrors(self, dy):
             sizes = (cache.batch, cache.steps) if self.batch_first else (cache.steps, cache.batch)
             dy = self.floats("dy", dy, (*sizes, self.output_size * self.directions))
-            dy = self._time_major(dy)
-            form = self._state_form
+            form, pieces = self._state_form, cache.pieces
             dends = form.split("dstate", dstate, cache.batch, optional=True)
+            if pieces is None:
+                runs, down = [(self._time_major(dy), dends)], None
+            else:
+                runs, down = pieces.runs_backward(dy, dends, self._reversed)
 
-            layers = [
-                LayerBackward(
-                    [own.scan for own in directions],
-                    dends[layer * self.directions : (layer + 1) * self.directions],
-                    cache.kept[layer],
-                )
-                for layer, directions in enumerate(cache.directions)
-            ]
-            dx, found = stack.backward(layers, dy, dropout=self.dropout)
+            dxs, dstarts, total = [], [], dict[tuple[int, int], Weights]()
+            for group, (dy_here, dends_here) in zip(cache.groups, runs, strict=True):
+                layers = [
+                    LayerBackward(
+                        [own.scan for own in directions],
+                        dends_here[layer * self.directions : (layer + 1) * self.directions],
+                        group.kept[layer],
+                    )
+                    for layer, directions in enumerate(group.directions)
+                ]
+                dx, found = stack.backward(layers, dy_here, dropout=self.dropout)
+                dxs.append(dx)
+                dstarts.append([dstart for of_layer in found for dstart, _ in of_layer])
+                for place, (_, dweights) in zip(self._param_form.places, itertools.chain(*found), strict=True):
+                    total[place] = total[place] + dweights if place in total else dweights
+            if pieces is None:
+                dx, dstart = self._time_major(dxs[0]), dstarts[0]
+            else:
+                dx = pieces.join(dxs, dy.shape)
+                dstart, down = pieces.starts_backward(dstarts, down, self._reversed)
+
             grads: dict[str, Array] = {}
-            dstarts: list[tuple[Array, ...]] = []
-            for layer, directions in enumerate(cache.directions):
-                for direction, own in enumerate(directions):
-                    dstart, dweights = found[layer][direction]
-                    dstarts.append(dstart)
-                    grads |= self._named_grads(dweights, layer, direction, own.weights_kept)
-                    grads |= self._start_grads(dstart, layer, direction, cache.state_given)
-            return self._time_major(dx), form.join(dstarts), {name: grads[name] for name in self._param_shapes}
+            for number, place in enumerate(self._param_form.places):
+                layer, direction = place
+                grads |= self._named_grads(
+                    total[place], *place, cache.groups[0].directions[layer][direction].weights_kept
+                )
+                own = None if down is None else down[number]
+                grads |= self._start_grads(dstart[number], own, *place, cache.state_given)
+            return dx, form.join(dstart), {name: grads[name] for name in self._param_shapes}
+
+    def _reversed(self, number: int) -> bool:
+        """Whether time runs from the end in the direction with this number, of all layers' one after another."""
+        return self.reverse or number % self.directions == 1
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
@@ -427,11 +530,20 @@ class Recurrent(Layer):
         sizes = (batch, steps) if self.batch_first else (steps, batch)
         return rng.standard_normal((*sizes, self.input_size))
 
-    def trace(self, x: Array, state: Any = None, lengths: Any = None) -> Trace:
+    def trace(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> Trace:
         """Run the layer in inference and return every gate and state over time, by name; see `recurray.trace.trace`."""
         from recurray.trace import trace
 
-        return trace(self, x, state, lengths)
+        return trace(self, x, state, lengths, mask=mask, resets=resets, static=static)
 
     # Params ----------------------------------------------------------------------------------------------------------
 
@@ -442,14 +554,14 @@ class Recurrent(Layer):
 
     def _weights_in_use(
         self, params: Mapping[str, Array], layer: int, direction: int, rng: Generator | None
-    ) -> tuple[Weights, dict[str, Array]]:
-        """The weights after weight dropout, and what it kept, by field."""
+    ) -> _WeightsInUse:
+        """The weights after weight dropout, and what it kept."""
         values, kept = self._param_form.of_direction(params, layer, direction), {}
         if rng is not None and self.weight_dropout:
             for field in _recurrent_weights(self.cell):
                 kept[field] = draws.kept(self.backend, rng, tuple(values[field].shape), self.weight_dropout)
                 values[field] = dropped(values[field], kept[field], self.weight_dropout)
-        return self._param_form.weights(values), kept
+        return _WeightsInUse(self._param_form.weights(values), kept)
 
     def _named_grads(
         self, grads: Weights, layer: int, direction: int, weights_kept: dict[str, Array]
@@ -484,15 +596,23 @@ class Recurrent(Layer):
         ]
 
     def _start_grads(
-        self, dstart: tuple[Array, ...], layer: int, direction: int, state_given: bool
+        self,
+        dstart: tuple[Array, ...],
+        own: tuple[Array, ...] | None,
+        layer: int,
+        direction: int,
+        state_given: bool,
     ) -> dict[str, Array]:
-        """The gradients of the learned start state, zero where another was given."""
+        """The gradients of the learned start state: from the start, unless another was given there, and from cuts."""
         if not self.learned_state:
             return {}
-        xp = self.backend.xp
         totals = [sum_over_rows(d) for d in dstart]
+        if state_given:
+            totals = [self.backend.xp.zeros_like(total) for total in totals]
+        if own is not None:
+            totals = [total + of_cuts for total, of_cuts in zip(totals, own, strict=True)]
         return {
-            self._param_form.name(f"start_{name}", layer, direction): xp.zeros_like(total) if state_given else total
+            self._param_form.name(f"start_{name}", layer, direction): total
             for name, total in zip(self.cell.states, totals, strict=True)
         }
 
@@ -502,9 +622,12 @@ class Recurrent(Layer):
         """Between the caller's layout and (T, B, features), either way."""
         return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a
 
-    def argument(self, name: str) -> Any:
-        """What the constructor was given as ``name``; the attribute ``cell`` is that cell as it is run."""
-        return self._given_cell if name == "cell" else super().argument(name)
+    def options(self) -> list[str]:
+        """The sizes and the options that differ from the defaults; see `Layer.options`."""
+        options = super().options()
+        if type(self) is Recurrent:
+            options[0] = repr(self._given_cell)
+        return options
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class RNN(Recurrent):
         The function of the sum: "tanh", "relu", or any other of `recurray.activations.activation`.
     bidirectional : bool
         Whether each layer also runs from the end to the start; its output is then both directions' side by side.
+    reverse : bool
+        Whether the layer runs from the end to the start, in one direction; outputs stay at their steps.
     bias : bool
         Whether there are biases.
     dropout : float
@@ -107,6 +109,7 @@ class RNN(Recurrent):
         *,
         nonlinearity: Any = "tanh",
         bidirectional: bool = False,
+        reverse: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -130,6 +133,7 @@ class RNN(Recurrent):
             hidden_size,
             num_layers,
             bidirectional=bidirectional,
+            reverse=reverse,
             bias=bias,
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,8 +13,10 @@ from recurray.backend import Backend
 from recurray.layers import array_checks
 from recurray.layers.draws import Generator
 from recurray.layers.joining import joined, unsaid
-from recurray.layers.layer import Layer
-from recurray.messages import in_words
+from recurray.layers.last import Final, Last
+from recurray.layers.layer import Directions, Layer
+from recurray.layers.pieces import Steps
+from recurray.messages import in_words, outside_constructors
 from recurray.scan import valid_steps
 
 
@@ -22,14 +25,15 @@ class SequentialCache:
     """What Sequential's backward reads."""
 
     layers: tuple[Any, ...]  # the layers' caches
-    valid: Array | None  # (batch, time) or (time, batch): which steps are within their rows' lengths
+    valid: Array | None  # (batch, time) or (time, batch): which steps are valid
 
 
 class Sequential(Layer):
     """Layers one after the other, each fed with the output of the one before.
 
-    Its state is a tuple with an entry for each layer, None for those that carry nothing. Where ``lengths`` are given,
-    what the input and the output's gradient hold past them is ignored, and the output is zero there.
+    Its state is a tuple with an entry for each layer, None for those that carry nothing. Where ``lengths`` or a
+    ``mask`` are given, what the input and the output's gradient hold at steps that aren't valid is ignored, and the
+    output is zero there. ``resets`` go to the recurrent layers.
 
     Parameters
     ----------
@@ -52,7 +56,8 @@ class Sequential(Layer):
     Raises
     ------
     ValueError, TypeError
-        There are no layers, or they differ in backend, dtype or layout.
+        There are no layers, they differ in backend, dtype or layout, or a `Final` can't know the directions of what
+        comes before it.
     BackendUnavailableError
         The backend can't run on this machine.
 
@@ -88,7 +93,7 @@ class Sequential(Layer):
             if any(layer is other for other in layers[:place]):
                 raise ValueError(f"layer {place} stands in an earlier place too: layers can't share params")
         self.batch_first = _layout(layers)
-        self.layers = joined(layers, backend)
+        self.layers = _directed(joined(layers, backend))
         self.backend = self.layers[0].backend
         self.dtype = self.layers[0].dtype
         self._params = JoinedParams(self.layers)
@@ -114,16 +119,46 @@ class Sequential(Layer):
         """Whether input may come in chunks: where every layer allows it."""
         return all(layer.streamable for layer in self.layers)
 
+    @property
+    def recurrent(self) -> bool:  # type: ignore[override]  # a layer's own is a constant
+        """Whether a layer in it is recurrent."""
+        return any(layer.recurrent for layer in self.layers)
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Those of the last layer; see `Layer.directions_after`."""
+        for layer in self.layers:
+            before = layer.directions_after(before)
+        return before
+
     def run(
-        self, x: Array, state: Any, lengths: Any, *, training: bool, rng: Any, keep: bool
+        self,
+        x: Array,
+        state: Any,
+        lengths: Any,
+        *,
+        training: bool,
+        rng: Any,
+        keep: bool,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
     ) -> tuple[Array, tuple[Any, ...], SequentialCache | None]:
         """Run layer after layer; see `Layer.run`."""
-        valid = self._valid_steps(x, lengths)
+        if resets is not None and not self.recurrent:
+            raise ValueError("resets are for recurrent layers, and there is none")
+        if static is not None:
+            raise ValueError("static must be None: no layer has a static_size")
+        valid = given = None
+        if lengths is not None or mask is not None or resets is not None:
+            given = self._steps(x, lengths, mask, resets)
+            valid = self._valid(given, x)
+            lengths = given.lengths
         x = _within(valid, x)
         ends, caches = [], []
         for place, (layer, start) in enumerate(zip(self.layers, self._by_layer("state", state), strict=True)):
+            which = {} if given is None else self._which(given, layer)
             try:
-                x, end, cache = layer.run(x, start, lengths, training=training, rng=rng, keep=keep)
+                x, end, cache = layer.run(x, start, lengths, training=training, rng=rng, keep=keep, **which)
             except (TypeError, ValueError) as error:
                 raise _of_layer(place, layer, error) from None
             ends.append(end)
@@ -154,17 +189,35 @@ class Sequential(Layer):
         dx = None if dx is None else _within(cache.valid, dx)
         return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self._param_shapes}
 
-    def _valid_steps(self, x: Array, lengths: Any) -> Array | None:
-        """Which steps are within their rows' lengths, in the layout of x without its features; None if all are."""
-        if lengths is None:
-            return None
+    def _steps(self, x: Array, lengths: Any, mask: Any, resets: Any) -> Steps:
+        """Check which steps are valid, and where rows are cut, once for all layers."""
         x = array_checks.array(self.backend, "x", x)
         if len(x.shape) < 2:
-            raise ValueError(f"x must have axes for batch and time to go with lengths, not {in_words(x.shape)}")
+            raise ValueError(
+                f"x must have axes for batch and time to go with lengths, mask or resets, not {in_words(x.shape)}"
+            )
         batch_first = self.batch_first is not False
         batch, steps = x.shape[:2] if batch_first else x.shape[1::-1]
-        valid = valid_steps(array_checks.lengths(lengths, batch, steps) or [], steps, like=x)
-        return self.backend.xp.permute_dims(valid, (1, 0)) if batch_first else valid
+        return array_checks.steps(batch, steps, lengths, mask, resets, batch_first=batch_first)
+
+    def _valid(self, given: Steps, x: Array) -> Array | None:
+        """Which steps are valid, in the layout of x without its features; None if all are."""
+        xp = self.backend.xp
+        if given.mask is not None:
+            return self.backend.asarray(self._in_layout(given.mask))
+        if given.lengths is None:
+            return None
+        valid = valid_steps(given.lengths, given.steps, like=x)
+        return valid if self.batch_first is False else xp.permute_dims(valid, (1, 0))
+
+    def _which(self, given: Steps, layer: Layer) -> dict[str, Any]:
+        """What of ``given`` a layer is given."""
+        which = {"mask": given.mask, "resets": given.resets if layer.recurrent else None}
+        return {name: self._in_layout(value) for name, value in which.items() if value is not None}
+
+    def _in_layout(self, flags: Any) -> Any:
+        """Flags (batch, time) in the layers' layout."""
+        return flags.T if self.batch_first is False else flags
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy whose layers are copies; see `Layer.copy_on`."""
@@ -208,6 +261,27 @@ def _layout(layers: Sequence[Layer]) -> bool | None:
                 f"all layers must have one batch_first, but layer {before} has {first}, layer {place} {batch_first}"
             )
     return own[0][1] if own else None
+
+
+def _directed(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Tell each `Final` which directions it follows, and warn of each `Last` that should be one."""
+    found: list[Layer] = []
+    directions: Directions = ()
+    for place, layer in enumerate(layers):
+        if isinstance(layer, Final):
+            try:
+                layer = layer.following(directions)
+            except ValueError as error:
+                raise _of_layer(place, layer, error) from None
+        elif isinstance(layer, Last) and any(directions):
+            warnings.warn(
+                f"layer {place}, Last, takes the last step, where what runs in reverse has seen one step alone: "
+                "Final takes the final output of each direction",
+                stacklevel=outside_constructors(),
+            )
+        found.append(layer)
+        directions = layer.directions_after(directions)
+    return tuple(found)
 
 
 def _of_layer(place: int, layer: Layer, error: TypeError | ValueError) -> TypeError | ValueError:

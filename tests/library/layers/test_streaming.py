@@ -203,7 +203,7 @@ def test_a_refused_chunk_leaves_the_state() -> None:
 def test_what_cannot_be_streamed_is_refused() -> None:
     both_ways = rr.LSTM(2, 3, bidirectional=True)
     for model in (both_ways, rr.Sequential(rr.Linear(2, 2), both_ways)):
-        with pytest.raises(ValueError, match="a bidirectional model can't be streamed"):
+        with pytest.raises(ValueError, match="a model that runs in reverse can't be streamed"):
             rr.Streaming(model)
     with pytest.raises(TypeError, match=r"model must be a recurray layer, not function"):
         rr.Streaming(input_for)  # type: ignore[arg-type]
