@@ -52,22 +52,26 @@ def _step_by_step(scan: Scan, steps: int, options: dict[str, Any]) -> None:
     if outer is None and inner is None and projection is None:  # no step waits for another unit's gradient
         launch[0](0 if scan.reverse else steps - 1, steps)
         return
-    gather = None
+    gather = of_projected = of_inner = of_outer = None
     if projection is not None:
         gather = Launcher(library, code.gather, arrays, units=arrays["dprojected"].shape[2], **options)
+        of_projected = products.each_step(arrays["dprojected"], projection, arrays["doutput"])
+    if inner is not None:
+        of_inner = products.each_step(arrays["dinner_gates"].reshape(steps, batch, -1), inner, arrays["dinner"])
+    if outer is not None:
+        of_outer = products.each_step(arrays["dh_gates"].reshape(steps, batch, -1), outer, arrays["product"])
     for t in range(steps) if scan.reverse else reversed(range(steps)):
-        here = slice(t * batch, (t + 1) * batch)
-        if gather is not None:
+        if gather is not None and of_projected is not None:
             gather(t)
-            products.plain(products.operand(arrays["dprojected"][t]), projection, out=arrays["doutput"])
+            of_projected(t, 0)
         launch[0](t)
-        if inner is not None:
-            products.plain(products.operand(arrays["dinner_gates"][here]), inner, out=arrays["dinner"])
+        if of_inner is not None:
+            of_inner(t, 0)
             if mask is not None:
                 library.xp.multiply(arrays["dinner"], mask, out=arrays["dinner"])
             launch[1](t)
-        if outer is not None:
-            products.plain(products.operand(arrays["dh_gates"][here]), outer, out=arrays["product"])
+        if of_outer is not None:
+            of_outer(t, 0)
 
 
 def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:

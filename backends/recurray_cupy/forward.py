@@ -120,28 +120,32 @@ def _step_by_step(scan: Scan, low: int, high: int, options: dict[str, Any]) -> N
     if outer is None and inner is None and projection is None:  # no step waits for another unit's output
         launch[0](high - 1 if reverse else low, high - low)
         return
-    hold = None
-    if projection is not None and arrays["lengths"] is not None:
-        hold = Launcher(library, scan.code.hold, arrays, units=h.shape[2], **options)
+    hold = of_h = of_inner = of_output = None
+    if outer is not None:
+        of_h = products.each_step(h if masked is None else masked, outer, arrays["h_gates"], transposed="b")
+    if inner is not None:
+        of_inner = products.each_step(arrays["inner"], inner, arrays["inner_gates"], transposed="b")
+    if projection is not None:
+        of_output = products.each_step(arrays["output"], projection, h, transposed="b")
+        if arrays["lengths"] is not None:
+            hold = Launcher(library, scan.code.hold, arrays, units=h.shape[2], **options)
     for t in reversed(range(low, high)) if reverse else range(low, high):
-        if outer is not None:
-            before = h[t + reverse] if masked is None else masked
-            products.with_transposed(products.operand(before), outer, out=arrays["h_gates"])
+        own = t if scan.keep else 0  # of arrays that have all steps where these are kept
+        if of_h is not None:
+            of_h(t + reverse if masked is None else 0, 0)
         launch[0](t)
-        if inner is not None:
-            amid = arrays["inner"][t] if scan.keep else arrays["inner"]
+        if of_inner is not None:
             if mask is not None:
+                amid = arrays["inner"][t] if scan.keep else arrays["inner"]
                 library.xp.multiply(amid, mask, out=amid)
-            products.with_transposed(products.operand(amid), inner, out=arrays["inner_gates"])
+            of_inner(own, 0)
             launch[1](t)
-        if projection is not None:
-            after = h[t + 1 - reverse]
-            output = products.operand(arrays["output"][t] if scan.keep else arrays["output"])
-            products.with_transposed(output, projection, out=after)
+        if of_output is not None:
+            of_output(own, t + 1 - reverse)
             if hold is not None:
                 hold(t)
             if masked is not None:
-                library.xp.multiply(after, mask, out=masked)
+                library.xp.multiply(h[t + 1 - reverse], mask, out=masked)
 
 
 def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
+from recurray.lazy import cached_property
 from recurray.program import Constant, Operand
 from recurray_cupy.step import MASK, Array, CarriedValue, Expression, Given, Load, Masked, Place
 
@@ -96,6 +97,38 @@ class Kernel:
     by_row: bool = False
     threads: int = 0
     ahead: str = ""
+
+    def packing(self, dtype: str) -> str:
+        """How `struct` packs the arguments but for the last, ``steps``: each into 8 bytes."""
+        forms = {"int": "i4x", "real": "f4x" if dtype == "float32" else "d"}
+        return "=" + "".join("Q" if each.is_array else forms[each.type] for each in self.arguments[:-1])
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:  # a launch looks kernels up, and their text is long
+        return hash((self.name, self.lines, self.ahead))
+
+    @cached_property
+    def by_table(self) -> Kernel:
+        """The same kernel, for a single step, with its arguments in a table on the device, as `packing` puts them.
+
+        So a launch says nothing of the arrays, and can be a part of a CUDA graph that is good for any of them.
+        """
+        lines = []
+        for k, argument in enumerate(self.arguments[:-1]):
+            if argument.is_array:
+                restrict = "__restrict__ " if argument.type.startswith("const ") else ""
+                lines.append(f"{argument.type} {restrict}{argument.name} = ({argument.type})given[{k}];")
+            elif argument.type == "int":
+                after = " + step_of_graph" if argument.name == "start" else ""
+                lines.append(f"const int {argument.name} = (int)given[{k}]{after};")
+            else:
+                lines.append(f"const {argument.type} {argument.name} = *(const {argument.type}*)&given[{k}];")
+        unused = ", ".join(f"(void){each.name}" for each in self.arguments[:-1] if each.type == "int")
+        table, place = Argument("const unsigned long long*", "given"), Argument("int", "step_of_graph")
+        return replace(self, lines=(*lines, f"{unused};", *self.lines), arguments=(table, place, self.arguments[-1]))
 
     def source(self, dtype: str) -> str:
         """The whole text for elements of ``dtype``, "float32" or "float64"."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from recurray_cupy.kernel import Kernel, grid_of
 from recurray_cupy.library import Library
-
-NULL = np.uintp(0)  # None would be no pointer at all to CuPy, not a null pointer
-INTEGER = np.int32
 
 
 class Launcher:
@@ -62,32 +58,43 @@ class Launcher:
         cooperative: bool = False,
         integers: Mapping[str, int] | None = None,
     ) -> None:
-        given = {"batch": batch, "units": units, "reverse": reverse, "first": first, **(integers or {})}
+        given: dict[str, Any]
+        given = {"batch": batch, "units": units, "reverse": reverse, "first": first, "start": 0, **(integers or {})}
         if shape is None:
-            self.function = library.function(kernel, dtype)
+            function = library.function(kernel, dtype)
             blocks, threads = grid_of(kernel.by_row, batch, units)
         else:
-            self.function = library.shaped(kernel, dtype, shape, cooperative=cooperative)
+            function = library.shaped(kernel, dtype, shape, cooperative=cooperative)
             blocks, threads = shape.blocks, shape.threads
-        self.grid, self.block = (blocks,), (threads,)
-        arguments: list[Any] = []
-        for argument in kernel.arguments[:-2]:  # without start and steps
-            if argument.name in given:
-                arguments.append(INTEGER(given[argument.name]))
-                continue
-            value = arrays[argument.name]
-            if not argument.is_array:
-                arguments.append(np.dtype(dtype).type(value))
-            elif value is None:
-                arguments.append(NULL)
-            elif isinstance(value, np.uintp):
-                arguments.append(value)
-            elif not value.flags.c_contiguous:
-                raise ValueError(f"{argument.name} isn't contiguous")
-            else:
-                arguments.append(value)
-        self.arguments = tuple(arguments)
+        values = values_of(kernel, {**arrays, **given})
+        self._launch = library.bound(function, blocks, threads, packed(library, kernel, dtype, values), values)
 
     def __call__(self, start: int, steps: int = 1) -> None:
         """Launch it for ``steps`` steps from the step ``start``."""
-        self.function(self.grid, self.block, (*self.arguments, INTEGER(start), INTEGER(steps)))
+        self._launch(start, steps)
+
+
+def values_of(kernel: Kernel, given: Mapping[str, Any]) -> list[Any]:
+    """Return a kernel's arguments but for the last, the number of steps, in their order.
+
+    Raises
+    ------
+    ValueError
+        An array isn't contiguous.
+    """
+    values = [given[argument.name] for argument in kernel.arguments[:-1]]
+    for argument, value in zip(kernel.arguments, values, strict=False):
+        if argument.is_array and not (value is None or isinstance(value, int) or value.flags.c_contiguous):
+            raise ValueError(f"{argument.name} isn't contiguous")
+    return values
+
+
+def packed(library: Library, kernel: Kernel, dtype: str, values: list[Any]) -> bytes:
+    """Pack a kernel's arguments, each into 8 bytes; see `Kernel.packing`."""
+    numbers = [
+        (0 if value is None else value if isinstance(value, int) else library.address(value))
+        if argument.is_array
+        else value
+        for argument, value in zip(kernel.arguments, values, strict=False)
+    ]
+    return struct.pack(kernel.packing(dtype), *numbers)

@@ -5,6 +5,9 @@ Everything but what is in `Library` is tested on machines without a GPU: there k
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +22,38 @@ REFUSED = (701, 720)
 
 CUDA_R_16BF = 14  # CuPy 13 has no name for it
 
-Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]  # of the grid, the block and the arguments
+ONE, ZERO = ({kind: np.array(number, kind) for kind in ("float32", "float64")} for number in (1, 0))
+TABLE = 512  # arguments of a kernel, at most, that are handed over by a table: as many as a launch can have
+
+# One thread writes what a launch was given to where launches of a graph read it.
+WRITE_TABLE = """
+struct Given { unsigned long long values[%d]; };
+extern "C" __global__ void write_table(unsigned long long* table, const Given given) {
+#pragma unroll
+    for (int k = 0; k < %d; ++k) table[k] = given.values[k];
+}
+"""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A compiled kernel, and how its blocks are launched.
+
+    Attributes
+    ----------
+    raw : Any
+        CuPy's.
+    name : str
+    shared : int
+        Bytes of shared memory of a block that the launch asks for.
+    cooperative : bool
+        Whether its blocks wait for each other.
+    """
+
+    raw: Any
+    name: str
+    shared: int = 0
+    cooperative: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +104,7 @@ class Library:
     plans : bool
         Whether kernels that make the recurrent product are written for one layout each, which makes them faster, and
         takes a compilation for each.
-    fault : numpy.uintp
+    fault : int
         The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
     """
 
@@ -80,14 +114,16 @@ class Library:
         import cupy
 
         self.xp = cupy
-        self._functions: dict[tuple[Kernel, str, int], Any] = {}  # by kernel, type of its elements and device
+        self._functions: dict[tuple[Kernel, str, int], Function] = {}  # by kernel, type of its elements and device
+        self._writers: dict[tuple[int, int], tuple[Any, int]] = {}  # what writes so many arguments, by device
+        self._known = threading.local()  # the devices that a thread has begun to work with
         self._shaped: dict[tuple[Kernel, str, int, Any, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
         self._memory = cupy.cuda.alloc_pinned_memory(4)
         self._fault = np.frombuffer(self._memory, np.int32, 1)
         self._fault[0] = 0
-        self.fault = np.uintp(self._memory.ptr)
+        self.fault = int(self._memory.ptr)
 
     def describe(self) -> str:
         """What the current device is, and by which versions it is used."""
@@ -115,33 +151,33 @@ class Library:
             )
         return self._devices[number]
 
-    def function(self, kernel: Kernel, dtype: str) -> Any:
+    def function(self, kernel: Kernel, dtype: str) -> Function:
         """Return the compiled kernel, for elements of ``dtype`` and the current device, or a `CompilationError`."""
         import cupy
 
         key = kernel, dtype, cupy.cuda.runtime.getDevice()
         found = self._functions.get(key)
         if found is None:
-            found = cupy.RawKernel(kernel.source(dtype), kernel.name)
+            raw = cupy.RawKernel(kernel.source(dtype), kernel.name)
             try:
-                found.compile()
+                raw.compile()
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
                 raise CompilationError(f"the kernel {kernel.name} doesn't compile: {error}") from error
-            self._functions[key] = found
+            found = self._functions[key] = Function(raw, kernel.name)
         return found
 
     def shaped(self, kernel: Kernel, dtype: str, shape: Any, *, cooperative: bool) -> Function:
         """Return the compiled kernel, to be launched in ``shape``, which has blocks, threads and shared (memory).
 
         The driver is asked whether the blocks fit, all at once if they are ``cooperative``; it may be a
-        `DoesNotFitError`. CuPy would make such a launch that is too large a smaller one, with wrong results.
+        `DoesNotFitError`. Otherwise a launch that is too large would be refused, or wait for ever.
         """
         import cupy
 
         key = kernel, dtype, cupy.cuda.runtime.getDevice(), shape, cooperative
         if key in self._shaped:
             return self._shaped[key]
-        raw, driver = self.function(kernel, dtype), cupy.cuda.driver
+        raw, driver = self.function(kernel, dtype).raw, cupy.cuda.driver
         try:
             raw.max_dynamic_shared_size_bytes = self.device().shared  # other launches of the kernel may need more
             here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, shape.threads, shape.shared)
@@ -151,18 +187,80 @@ class Library:
         wanted = shape.blocks if cooperative else 1
         if room < wanted:
             raise DoesNotFitError(f"{kernel.name} needs {wanted} blocks on the GPU at once, but {room} fit")
-        function = raw.kernel
+        found = self._shaped[key] = Function(raw, kernel.name, shape.shared, cooperative)
+        return found
 
-        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+    def bound(
+        self, function: Function, blocks: int, threads: int, packed: bytes, values: Any
+    ) -> Callable[[int, int], None]:
+        """Return what launches a kernel on the current stream, given the step to start with and how many there are.
+
+        A launch by CuPy's own means takes the host several times as long: it looks at each argument anew.
+
+        Parameters
+        ----------
+        function : Function
+        blocks, threads : int
+        packed : bytes
+            The arguments as `Kernel.packing` puts them.
+        values
+            What mustn't go away while it may be launched.
+        """
+        import cupy
+
+        driver, (pointer, stream) = cupy.cuda.driver, (function.raw.kernel.ptr, self._stream())
+        given, pointers = in_memory(packed + bytes(8))
+        start = ctypes.c_int.from_buffer(given, len(packed) - 8)
+        count = ctypes.c_int.from_buffer(given, len(packed))
+        launch = driver.launchCooperativeKernel if function.cooperative else driver.launchKernel
+        more = () if function.cooperative else (0,)  # no other way of handing arguments over
+        shape = pointer, blocks, 1, 1, threads, 1, 1, function.shared, stream, ctypes.addressof(pointers), *more
+
+        def run(step: int, steps: int = 1, keep: Any = (values, pointers)) -> None:
+            start.value, count.value = step, steps
             try:
-                function(grid, block, arguments, shared_mem=shape.shared, enable_cooperative_groups=cooperative)
+                launch(*shape)
             except driver.CUDADriverError as error:
                 if error.status not in REFUSED:
                     raise
-                raise DoesNotFitError(f"the GPU refuses to launch {kernel.name}: {error}") from error
+                raise DoesNotFitError(f"the GPU refuses to launch {function.name}: {error}") from error
 
-        self._shaped[key] = launch
-        return launch
+        return run
+
+    def _stream(self) -> int:
+        """The current stream's address, in a thread that has a context of the current device."""
+        import cupy
+
+        number = cupy.cuda.runtime.getDevice()
+        if number not in self._known.__dict__.setdefault("devices", set()):
+            cupy.cuda.runtime.memGetInfo()  # makes it, as CuPy does before a launch
+            self._known.devices.add(number)
+        return cupy.cuda.get_current_stream().ptr  # type: ignore[no-any-return]
+
+    def address(self, array: Any) -> int:
+        """Where an array begins on the device."""
+        return array.data.ptr  # type: ignore[no-any-return]
+
+    def order(self) -> tuple[int, int, int]:
+        """Return what names an order of work: what has the same is done one after another, as it was given."""
+        import cupy
+
+        return cupy.cuda.runtime.getDevice(), self._stream(), threading.get_ident()
+
+    def write(self, table: Any, packed: bytes) -> None:
+        """Write arguments to a table, on the current stream; they are handed over at once."""
+        import cupy
+
+        count = 32 * -(-len(packed) // 256)
+        key = count, cupy.cuda.runtime.getDevice()
+        if key not in self._writers:
+            raw = cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
+            self._writers[key] = raw, raw.kernel.ptr
+        whole = ctypes.create_string_buffer(packed, 8 * count)
+        place = ctypes.c_uint64(table.data.ptr)
+        pointers = (ctypes.c_uint64 * 2)(ctypes.addressof(place), ctypes.addressof(whole))
+        shape = 1, 1, 1, 1, 1, 1, 0, self._stream(), ctypes.addressof(pointers), 0
+        cupy.cuda.driver.launchKernel(self._writers[key][1], *shape)
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what launches at once, as a CUDA graph, all that ``work`` launches, which does nothing else."""
@@ -181,48 +279,64 @@ class Library:
 
         return replay
 
-    def rounded_product(self, a: Any, b: Any, out: Any, *, rounded_to: str, transposed: str) -> None:
-        """Write the product of two operands to ``out``, float32, by cuBLAS on the current stream.
+    def product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> None:
+        """Write the product of two matrices to ``out``, by cuBLAS on the current stream.
 
-        They are float16, or the bits of bfloat16; "a", "b" or neither is ``transposed``.
+        All are contiguous; "a", "b" or neither is ``transposed``. With ``rounded_to`` the operands are the bits of
+        numbers of that type, and ``out`` is float32.
+        """
+        self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed)(0, 0)
+
+    def bound_product(
+        self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = ""
+    ) -> Callable[[int, int], None]:
+        """Return what makes such a product of the i-th of the matrices ``a`` and writes it to the j-th of ``out``.
+
+        What isn't an array of three axes is one matrix, and its number is 0.
         """
         import cupy
 
-        rows, columns = out.shape
-        depth = a.shape[0] if transposed == "a" else a.shape[1]
+        (*_, rows, columns), (*_, height, width) = out.shape, a.shape
+        depth = height if transposed == "a" else width
         if not rows * columns:
-            return
+            return lambda i, j: None
         if not depth:
-            out.fill(0)
-            return
+            return lambda i, j: (out[j] if out.ndim > 2 else out).fill(0)
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
         cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        half = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}[rounded_to]
-        one, zero = np.ones((), np.float32), np.zeros((), np.float32)
-        cublas.gemmEx(
-            cupy.cuda.device.get_cublas_handle(),
-            int(transposed == "b"),
-            int(transposed == "a"),
-            columns,
-            rows,
-            depth,
-            one.ctypes.data,
-            b.data.ptr,
-            half,
-            b.shape[1],
-            a.data.ptr,
-            half,
-            a.shape[1],
-            zero.ctypes.data,
-            out.data.ptr,
-            runtime.CUDA_R_32F,
-            columns,
-            cublas.CUBLAS_COMPUTE_32F,
-            cublas.CUBLAS_GEMM_DEFAULT,
-        )
+        kind = str(out.dtype)
+        types = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}
+        types |= {"float32": runtime.CUDA_R_32F, "float64": runtime.CUDA_R_64F}
+        given, made = types[rounded_to or kind], types[kind]
+        if kind == "float64":
+            compute = cublas.CUBLAS_COMPUTE_64F
+        elif not rounded_to and int(os.environ.get("CUPY_TF32", "0")):  # noqa: TID251 - as in CuPy's own products
+            compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
+        else:
+            compute = cublas.CUBLAS_COMPUTE_32F
+        multiply, handle = cublas.gemmEx, cupy.cuda.device.get_cublas_handle()
+        one, zero = ONE[kind].ctypes.data, ZERO[kind].ctypes.data
+        from_b, to_out = int(transposed == "b"), int(transposed == "a")
+        first, second, third = self.address(b), self.address(a), self.address(out)
+        apart = height * width * a.itemsize if a.ndim > 2 else 0
+        then = rows * columns * out.itemsize if out.ndim > 2 else 0
+        sizes = handle, from_b, to_out, columns, rows, depth, one, first, given, b.shape[-1]
+        rest, last = (given, width, zero), (made, columns, compute, cublas.CUBLAS_GEMM_DEFAULT)
+
+        def run(i: int, j: int, keep: Any = (a, b, out)) -> None:
+            multiply(*sizes, second + i * apart, *rest, third + j * then, *last)
+
+        return run
 
     def found_fault(self) -> bool:
         """Tell whether a kernel has waited in vain since this was asked the last time."""
         found = bool(self._fault[0])
         self._fault[0] = 0
         return found
+
+
+def in_memory(packed: bytes) -> tuple[bytearray, ctypes.Array[ctypes.c_uint64]]:
+    """Return arguments of 8 bytes each where they can be written to, and the address of each."""
+    given = bytearray(packed)
+    began = ctypes.addressof(ctypes.c_char.from_buffer(given))
+    return given, (ctypes.c_uint64 * (len(packed) // 8))(*range(began, began + len(packed), 8))

@@ -5,6 +5,7 @@ Rounded operands are multiplied with sums in float32, and so is the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -88,57 +89,90 @@ class Products:
     rounded_to: str = ""
 
     def operand(self, a: Any) -> Any:
-        """Return what is made of a matrix to be an operand; worth while for one that comes again."""
+        """Return what is made of a contiguous matrix to be an operand; worth while for one that comes again."""
         return rounded(self.library, a, self.rounded_to) if self.rounded_to else a
 
     def with_transposed(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (n, k) transposed."""
-        if self.rounded_to:
-            self.library.rounded_product(a, b, out, rounded_to=self.rounded_to, transposed="b")
-        else:
-            a.dot(b.T, out=out)
+        self.library.product(a, b, out, rounded_to=self.rounded_to, transposed="b")
 
     def plain(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (k, n)."""
-        if self.rounded_to:
-            self.library.rounded_product(a, b, out, rounded_to=self.rounded_to, transposed="")
-        else:
-            a.dot(b, out=out)
+        self.library.product(a, b, out, rounded_to=self.rounded_to)
 
     def of_transposed(self, a: Any, b: Any) -> Any:
-        """Return the product (m, n) of the matrices ``a`` (k, m) transposed and ``b`` (k, n)."""
-        if not self.rounded_to:
-            return a.T.dot(b)
+        """Return the product (m, n) of the contiguous matrices ``a`` (k, m) transposed and ``b`` (k, n)."""
         out = self.library.xp.empty((a.shape[1], b.shape[1]), dtype=a.dtype)
-        self.library.rounded_product(self.operand(a), self.operand(b), out, rounded_to=self.rounded_to, transposed="a")
+        operands = self.operand(a), self.operand(b)
+        self.library.product(*operands, out, rounded_to=self.rounded_to, transposed="a")
         return out
+
+    def each_step(self, a: Any, b: Any, out: Any, *, transposed: str = "") -> Callable[[int, int], None]:
+        """Return what multiplies the i-th matrix of ``a``, no operand yet, by the operand ``b``, into the j-th of out.
+
+        What is a single matrix has the number 0; "b" or neither is ``transposed``.
+        """
+        options = {"rounded_to": self.rounded_to, "transposed": transposed}
+        if not self.rounded_to:
+            return self.library.bound_product(a, b, out, **options)
+        *_, rows, columns = a.shape
+        operand = self.library.xp.empty((rows, columns), dtype=np.uint16)
+        multiply = self.library.bound_product(operand, b, out, **options)
+        if not operand.size:
+            return multiply
+        make = _rounding(self.library, a, operand, self.rounded_to)
+
+        def run(i: int, j: int) -> None:
+            make(i)
+            multiply(0, j)
+
+        return run
 
 
 def rounded(library: Library, a: Any, rounded_to: str) -> Any:
-    """Return a matrix in float32 rounded to ``rounded_to``, to the nearest; bfloat16 as its bits."""
-    a = library.xp.ascontiguousarray(a)
-    if rounded_to == "float16":
-        return a.astype(np.float16)
+    """Return the bits of a contiguous matrix in float32 rounded to ``rounded_to``, to the nearest."""
     result = library.xp.empty(a.shape, dtype=np.uint16)
     if a.size:
-        options: dict[str, Any] = {"dtype": "float32", "batch": a.shape[0], "units": a.shape[1], "reverse": False}
-        Launcher(library, rounding_kernel(), {"values": a, "rounded": result}, **options)(0)
+        _rounding(library, a, result, rounded_to)(0)
     return result
 
 
+def _rounding(library: Library, a: Any, out: Any, rounded_to: str) -> Launcher:
+    """Return what rounds one of several matrices."""
+    options: dict[str, Any] = {"dtype": "float32", "batch": out.shape[0], "units": out.shape[1], "reverse": False}
+    return Launcher(library, rounding_kernel(rounded_to), {"values": a, "rounded": out}, **options)
+
+
+# What only a GPU has; the tests have the same for a CPU.
+F16_BITS = """#ifndef HOST
+__device__ inline unsigned f16_bits(float number) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(number));
+    return bits;
+}
+#endif
+"""
+
+
 @cache  # a step may need it: writing it would take the host longer than running it takes the GPU
-def rounding_kernel() -> Kernel:
-    """Write the kernel: ``values`` (B, H), float32, to their nearest bfloat16, as bits, ``rounded`` (B, H)."""
+def rounding_kernel(rounded_to: str) -> Kernel:
+    """Write the kernel: a matrix of ``values`` (T, B, H), float32, to the nearest of a type, ``rounded`` its bits."""
     body = Body()
-    lines = [
-        *ELEMENT_OF_GRID,
-        "union { float number; unsigned bits; } value;",
-        f"value.number = {body.load(Array('values').element())};",
-        "const bool nan = value.number != value.number;",
-        "const unsigned nearest = value.bits + 0x7fff + ((value.bits >> 16) & 1);  // to even, where two are as near",
-        f"{body.store(Array('rounded', 'unsigned short').element())} = (unsigned short)(nan ? 0x7fc0 : nearest >> 16);",
-    ]
-    return Kernel("to_bfloat16", tuple(lines), body.arguments())
+    value = body.load(Place(Array("values"), "(long long)start * n + e", ""))
+    to = body.store(Array("rounded", "unsigned short").element())
+    if rounded_to == "float16":
+        lines = [f"{to} = (unsigned short)f16_bits({value});"]
+    else:
+        lines = [
+            "union { float number; unsigned bits; } value;",
+            f"value.number = {value};",
+            "const bool nan = value.number != value.number;",
+            "// To even, where two are as near.",
+            "const unsigned nearest = value.bits + 0x7fff + ((value.bits >> 16) & 1);",
+            f"{to} = (unsigned short)(nan ? 0x7fc0 : nearest >> 16);",
+        ]
+    ahead = F16_BITS if rounded_to == "float16" else ""
+    return Kernel(f"to_{rounded_to}", (*ELEMENT_OF_GRID, *lines), body.arguments(), ahead=ahead)
 
 
 # Sums of rows, which are a product with a matrix of ones and zeros ----------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import warnings
 from dataclasses import replace
@@ -144,6 +145,11 @@ def laid_out(library, layout, cooperative=True):
     return library.shaped(recurrence.kernel(layout.tile, layout.threads), "float32", layout, cooperative=cooperative)
 
 
+def bound(library, function, layout):
+    """A launch with an array, a number and the step as its arguments."""
+    return library.bound(function, layout.blocks, layout.threads, struct.pack("=Qi4xi4x", 2**40, 9, 0), None)
+
+
 def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     cupy = FakeCupy(TEN)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -151,14 +157,17 @@ def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     assert library.device() == TEN
     layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True)
     assert 5 < layout.blocks <= 10
-    launch, arguments = laid_out(library, layout), ((layout.blocks,), (256,), (1, 2))
-    assert laid_out(library, layout) is launch
-    launch(*arguments)
-    assert cupy.launched == [(*arguments, layout.shared, True)]
-    laid_out(library, replace(layout, shared=layout.shared // 2))(*arguments)
-    launch(*arguments)  # still has its shared memory
-    laid_out(library, layout, cooperative=False)(*arguments)
-    assert cupy.launched[-1][-1] is False
+    function = laid_out(library, layout)
+    assert laid_out(library, layout) is function
+    launch = bound(library, function, layout)
+    launch(5, 3)
+    assert cupy.launched == [(layout.blocks, 256, layout.shared, 7, True, [2**40, 9, 5, 3])]
+    bound(library, laid_out(library, replace(layout, shared=layout.shared // 2)), layout)(0)
+    launch(6)  # still has its shared memory
+    assert [each[2] for each in cupy.launched] == [layout.shared, layout.shared // 2, layout.shared]
+    assert cupy.launched[-1][-1] == [2**40, 9, 6, 1]
+    bound(library, laid_out(library, layout, cooperative=False), layout)(0)
+    assert cupy.launched[-1][4] is False
     cupy.most_shared = 99_999
     with pytest.raises(DoesNotFitError, match="can't have the shared memory that it needs: CUDA_ERROR_1"):
         laid_out(Library(), layout, cooperative=False)
@@ -170,11 +179,11 @@ def test_a_launch_that_is_refused_is_left_to_another_strategy_and_a_broken_one_i
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = Library()
     layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True)
-    launch = laid_out(library, layout)
+    launch = bound(library, laid_out(library, layout), layout)
     for status, error in ((701, DoesNotFitError), (720, DoesNotFitError), (700, CUDADriverError)):
         cupy.refuses = CUDADriverError(status)
         with pytest.raises(error, match=str(status)):
-            launch((layout.blocks,), (256,), (1, 2))
+            launch(0)
 
 
 class Full:

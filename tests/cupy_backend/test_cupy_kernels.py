@@ -250,7 +250,10 @@ class Mistaken:
     """A library whose kernels have a mistake."""
 
     def __init__(self, library, old, new):
-        self.xp, self.library, self.old, self.new = library.xp, library, old, new
+        self.library, self.old, self.new = library, old, new
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
 
     def function(self, kernel, dtype):
         return self.library.function(self.changed(kernel), dtype)
@@ -297,7 +300,8 @@ def device_text(cells, dtype):
     """All kernels of some cells, in namespaces of their own."""
     kernels = [kernel for cell in cells for kernel in kernels_of(cell)]
     kernels += [*kernels_of(LSTMCell(), projected=True), sum_rows_kernel()]
-    kernels += [rounding_kernel()] if dtype == "float32" else []
+    kernels += [rounding_kernel(small) for small in ("float16", "bfloat16")] if dtype == "float32" else []
+    kernels.append(kernels_of(LSTMCell())[0].by_table)
     sources = dict.fromkeys(kernel.source(dtype).replace('extern "C"', "") for kernel in kernels)
     return "\n".join(f"namespace k{k} {{\n{source}\n}}" for k, source in enumerate(sources))
 

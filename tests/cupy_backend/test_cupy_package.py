@@ -22,6 +22,7 @@ from recurray.backend import Backend
 from recurray.cells import LSTMCell
 from recurray_cupy import persistent
 from recurray_cupy.compiled import Way
+from recurray_cupy.graphs import graphs_of
 from recurray_cupy.library import Device, DoesNotFitError, Library
 from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import layout_for
@@ -397,18 +398,17 @@ def test_a_kernel_that_waits_in_vain(cupy: Any, backend: Backend, monkeypatch: p
     backend = type(backend)(strategy="persistent")  # type: ignore[call-arg]
     layer = rr.Recurrent(Patient(), 4, 300, backend=backend, seed=0)
     x = backend.asarray(X, "float32")
-    laid_out = backend.library.shaped  # type: ignore[attr-defined]
+    bound = backend.library.bound  # type: ignore[attr-defined]
 
-    def with_a_block_too_few(kernel: Any, dtype: str, layout: Any, *, cooperative: bool) -> Any:
-        launch = laid_out(kernel, dtype, layout, cooperative=cooperative)
-        return lambda grid, block, arguments: launch((grid[0] - 1,), block, arguments)
+    def with_a_block_too_few(function: Any, blocks: int, *rest: Any) -> Any:
+        return bound(function, blocks - 1 if function.cooperative else blocks, *rest)
 
-    backend.library.shaped = with_a_block_too_few  # type: ignore[attr-defined]
+    backend.library.bound = with_a_block_too_few  # type: ignore[attr-defined]
     y, _ = layer(x)
     with pytest.raises(RuntimeError, match=r"'persistent' waited in vain .* From now on this backend uses .* 'step'"):
         backend.to_numpy(y)
     assert np.isnan(backend.to_numpy(y)).any()
-    backend.library.shaped = laid_out  # type: ignore[attr-defined]
+    backend.library.bound = bound  # type: ignore[attr-defined]
     assert backend.strategy == "step"  # type: ignore[attr-defined]
     found = backend.to_numpy(layer(x)[0])
     np.testing.assert_allclose(found, rr.Recurrent(Patient(), 4, 300, seed=0)(X.astype("float32"))[0], atol=2e-5)
@@ -439,27 +439,10 @@ def test_the_device_is_described(cupy: Any, backend: Backend) -> None:
     )
 
 
-class SameAgain:
-    """An allocator that hands out the same memory after each `begin`, in the same order."""
-
-    def __init__(self) -> None:
-        self._given, self._next = list[Any](), 0
-
-    def begin(self) -> None:
-        self._next = 0
-
-    def __call__(self, size: int) -> Any:
-        import cupy
-
-        if self._next == len(self._given):
-            self._given.append(cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0))
-        self._next += 1
-        return self._given[self._next - 1]
-
-
-def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: Backend, allocator: Any) -> None:
+def test_steps_are_graphs_whatever_the_arrays_and_the_length(cupy: Any, backend: Backend) -> None:
+    """In a training loop, whose arrays have other addresses all the time, all calls after the first are replayed."""
     backend = type(backend)(strategy="step")  # type: ignore[call-arg]
-    graphs = persistent.graphs_of(backend.library)  # type: ignore[attr-defined]
+    graphs = graphs_of(backend.library)  # type: ignore[attr-defined]
     capture, captured, replayed = graphs._capture, [], []
 
     def counted(work: Any) -> Any:
@@ -468,20 +451,23 @@ def test_steps_are_a_graph_when_the_same_arrays_come_again(cupy: Any, backend: B
         return lambda: (replayed.append(work), replay())
 
     graphs._capture = counted
-    layer = model(backend, bidirectional=False, num_layers=1)
-    x, found = backend.asarray(X), []
-    same = SameAgain()
-    allocator(same)
-    for _ in range(4):
-        same.begin()
-        found.append(backend.to_numpy(layer(x)[0]))
-    assert (len(captured), len(replayed)) == (1, 3)
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
-    same.begin()
-    with cupy.cuda.Stream(non_blocking=True):
-        np.testing.assert_array_equal(backend.to_numpy(layer(x)[0]), found[0])
-    assert len(replayed) == 4
+    layer, right = (model(be, bidirectional=False, num_layers=1) for be in (backend, "numpy"))
+    rng, held = np.random.default_rng(3), []
+    for k, steps in enumerate([24, 24, 19, 8, 24, 31, 9, 24]):
+        x = rng.standard_normal((3, steps, 4))
+        found = []
+        for one in (layer, right):
+            y, state, cache = one.forward(one.backend.asarray(x))
+            dx, _, grads = one.backward(cache, 2 * y, state)
+            found.append(host(one.backend, {"y": y, "dx": dx, **grads}))
+            held.append((y, cache) if k % 2 else cache)  # so that none has the addresses of one before
+        close(*found)
+        captures = {0: 0, 1: 2 * 2}.get(k, 4)  # of 16 steps and of 8, forward and backward
+        assert len(captured) == captures, k
+        assert len(replayed) == (0, 4, 6, 8, 12, 16, 18, 22)[k]
+    with cupy.cuda.Stream(non_blocking=True):  # which has a table, and graphs, of its own
+        np.testing.assert_allclose(backend.to_numpy(layer(backend.asarray(x))[0]), right(x)[0], rtol=0, atol=1e-11)
+    assert len(replayed) == 22
 
 
 @pytest.mark.parametrize("rounded_to", ["float16", "bfloat16"])
@@ -496,13 +482,13 @@ def test_rounded_products(cupy: Any, backend: Backend, rounded_to: str, transpos
         for name, one in (("a", a), ("b", b))
     ]
     out = cupy.full((3, 4), cupy.nan, "float32")
-    library.rounded_product(*given, out, rounded_to=rounded_to, transposed=transposed)
+    library.product(*given, out, rounded_to=rounded_to, transposed=transposed)
     np.testing.assert_allclose(cupy.asnumpy(out), a @ b, rtol=0, atol={"float16": 4e-3, "bfloat16": 3e-2}[rounded_to])
     nothing = (
         rounded(library, cupy.zeros((3, 0), "float32"), rounded_to),
         rounded(library, cupy.zeros((4, 0), "float32"), rounded_to),
     )
-    library.rounded_product(*nothing, out, rounded_to=rounded_to, transposed="b")
+    library.product(*nothing, out, rounded_to=rounded_to, transposed="b")
     assert not out.any()
 
 

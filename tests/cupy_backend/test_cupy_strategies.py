@@ -29,8 +29,9 @@ from recurray_cupy import persistent
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
+from recurray_cupy.graphs import MOST, Graphs
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError
-from recurray_cupy.persistent import MOST, Graphs, Plan
+from recurray_cupy.persistent import Plan
 from recurray_cupy.persistent.kernel import MOST_PLANS, recurrence_of, why_not
 from recurray_cupy.persistent.layout import TILES, Work, layout_for
 from recurray_cupy.strategies import STRATEGIES, WHOLE, Call, strategies_for

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from harness import compare_scans
 from harness.compare_scans import both_ways, scan_arguments, scan_by
 from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus
 from harness.cuda.host_backend import backend_on
-from harness.cuda.host_cpp import HostLibrary, of_bits
+from harness.cuda.host_cpp import HostLibrary, numbers_of
 from harness.cuda.layouts import H200, LARGE, Forced
 from harness.needs import needs_compiler, needs_nvrtc
 from recurray.cells import GRUCell, LSTMCell, MGUCell
@@ -153,7 +152,7 @@ def test_rounding_to_bfloat16_is_to_nearest_even(tmp_path):
         steps = np.ldexp(1.0, np.maximum(exponents, -125) - 8)  # from one bfloat16 to the next
         expected = (np.rint(values.astype("float64") / steps) * steps).astype("float32")
         np.testing.assert_array_equal(
-            of_bits(rounded(library, values, "bfloat16")), np.where(np.isinf(values), values, expected)
+            numbers_of(rounded(library, values, "bfloat16"), "bfloat16"), np.where(np.isinf(values), values, expected)
         )
 
 
@@ -203,15 +202,19 @@ def test_the_backend_rounds_float32_alone(tmp_path):
         assert 1e-5 < difference < 10 * error
 
 
-def test_products_without_rounding_are_the_librarys():
+def test_products_without_rounding_are_the_librarys(tmp_path):
     rng = np.random.default_rng(9)
-    a, b = rng.standard_normal((3, 5)), rng.standard_normal((4, 5))
-    out, products = np.empty((3, 4)), Products(SimpleNamespace(xp=np))
-    products.with_transposed(products.operand(a), products.operand(b), out=out)
-    np.testing.assert_array_equal(out, a @ b.T)
-    products.plain(a, np.ascontiguousarray(b.T), out=out)
-    np.testing.assert_allclose(out, a @ b.T, rtol=1e-12)
-    np.testing.assert_array_equal(products.of_transposed(a, a), a.T @ a)
+    a, b = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 5))
+    out, products = np.full((3, 3, 4), np.nan), Products(HostLibrary(tmp_path))
+    assert products.operand(b) is b
+    products.with_transposed(a[0], b, out=out[0])
+    np.testing.assert_array_equal(out[0], a[0] @ b.T)
+    products.plain(a[0], np.ascontiguousarray(b.T), out=out[0])
+    np.testing.assert_allclose(out[0], a[0] @ b.T, rtol=1e-12)
+    np.testing.assert_array_equal(products.of_transposed(a[0], a[0]), a[0].T @ a[0])
+    products.each_step(a, b, out, transposed="b")(1, 2)
+    np.testing.assert_array_equal(out[2], a[1] @ b.T)
+    assert np.isnan(out[1]).all()
 
 
 # Compilers for GPUs ---------------------------------------------------------------------------------------------------

@@ -9,17 +9,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 
 from recurray.cells.cell import Cell
 from recurray_cupy.compiled import Way
+from recurray_cupy.graphs import launch_steps
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
@@ -63,7 +60,8 @@ class Whole:
             if library.plans
             else recurrence.kernel(layout.tile, layout.threads)
         )
-        library.shaped(kernel, dtype, layout, cooperative=self._waits(layout))
+        launched = kernel if self.resident else kernel.by_table
+        library.shaped(launched, dtype, layout, cooperative=self._waits(layout))
         return layout, kernel
 
     def run(
@@ -102,12 +100,11 @@ class Whole:
         arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
         integers = {name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS}
         options |= {"shape": layout, "cooperative": waiting, "integers": integers}
-        launch = Launcher(library, kernel, arrays, **options)
         if self.resident:
-            launch(start, steps)
+            Launcher(library, kernel, arrays, **options)(start, steps)
             return
         stride = -1 if recurrence.step.backward != options["reverse"] else 1
-        graphs_of(library).repeat(launch, range(start, start + stride * steps, stride))
+        launch_steps(library, kernel, arrays, range(start, start + stride * steps, stride), **options)
 
     def _waits(self, layout: Layout) -> bool:
         """Whether blocks wait for each other."""
@@ -119,76 +116,3 @@ def pays(recurrence: Recurrence, batch: int, units: int, dtype: str, device: Dev
     work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
     layout = layout_for(work, device, resident=True)
     return layout is not None and layout.clocks <= clocks_by_library(work, device)
-
-
-# Graphs ---------------------------------------------------------------------------------------------------------------
-
-Work = Callable[[], None]
-
-MOST = 128  # graphs that are kept
-
-
-class Graphs:
-    """Launches that come again and again with the same arguments, as CUDA graphs.
-
-    A graph has its arguments' addresses in it, so it is good for these alone. An array library that hands out the same
-    memory again, as CuPy's pool does to a loop that makes arrays of the same sizes in the same order, makes them
-    worth while: the second time work comes with the same key it is captured, from the third time on replayed.
-
-    Parameters
-    ----------
-    capture : callable
-        From work, which launches kernels and does nothing else, to what replays it.
-    """
-
-    def __init__(self, capture: Callable[[Work], Work]) -> None:
-        self._capture = capture
-        self._known: OrderedDict[Hashable, Work | None] = OrderedDict()
-        self._works = True
-
-    def repeat(self, launch: Launcher, starts: range) -> None:
-        """Launch a step after another."""
-
-        def all_steps() -> None:
-            for start in starts:
-                launch(start)
-
-        self.run((launch.function, starts, *map(_identity, launch.arguments)), all_steps)
-
-    def run(self, key: Hashable, work: Work) -> None:
-        """Do the work; once work with this key has been captured, replay it."""
-        if not self._works:
-            work()
-            return
-        replay = self._known.get(key)
-        if replay is None and key in self._known:
-            try:
-                replay = self._capture(work)
-            except Exception as error:  # whatever it is, the work can be done without
-                self._works = False
-                self._known.clear()
-                warnings.warn(
-                    f"steps are launched one by one: they can't be captured as a graph: {error}", stacklevel=2
-                )
-        if self._works:
-            self._known[key] = replay
-            self._known.move_to_end(key)
-            if len(self._known) > MOST:
-                self._known.popitem(last=False)
-        (replay or work)()
-
-
-_GRAPHS: WeakKeyDictionary[Any, Graphs] = WeakKeyDictionary()
-
-
-def graphs_of(library: Library) -> Graphs:
-    """Return the graphs of a library's launches."""
-    if library not in _GRAPHS:
-        weak = proxy(library)  # or the library would be held for ever
-        _GRAPHS[library] = Graphs(lambda work: weak.captured(work))
-    return _GRAPHS[library]
-
-
-def _identity(argument: Any) -> Any:
-    """What tells an argument of a kernel from others: an array's address, a number's type and value."""
-    return argument.data.ptr if hasattr(argument, "data") and hasattr(argument.data, "ptr") else str(argument)

@@ -6,6 +6,7 @@ imitation with the package: an imitation written by the same hands makes the sam
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import re
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ class Runtime:
     def runtimeGetVersion(self) -> int:  # noqa: N802
         return 13020
 
+    def memGetInfo(self) -> tuple[int, int]:  # noqa: N802
+        return 1, 2
+
     def getDeviceCount(self) -> int:  # noqa: N802
         if self._count is None:
             raise CUDARuntimeError("cudaErrorInsufficientDriver")
@@ -76,7 +80,7 @@ class RawKernel:
 
     def __init__(self, cupy: FakeCupy, code: str, name: str) -> None:
         self._cupy, self._code, self._name = cupy, code, name
-        self.kernel = Function(cupy)
+        self.kernel = SimpleNamespace(ptr=1)
 
     def compile(self) -> None:
         if self._cupy.fails:
@@ -94,19 +98,59 @@ class RawKernel:
         self._cupy.shared = size
 
 
-class Function:
-    """What launches a kernel."""
+class Driver:
+    """The functions of the driver."""
 
-    ptr = 1
+    CUDADriverError = CUDADriverError
 
     def __init__(self, cupy: FakeCupy) -> None:
         self._cupy = cupy
 
-    def __call__(self, grid: Any, block: Any, args: Any, shared_mem: int, enable_cooperative_groups: bool) -> None:
+    def occupancyMaxActiveBlocksPerMultiprocessor(self, func: int, block: int, shared: int) -> int:  # noqa: N802
+        return 1
+
+    def launchKernel(  # noqa: N802
+        self,
+        f: int,
+        grid_x: int,
+        grid_y: int,
+        grid_z: int,
+        block_x: int,
+        block_y: int,
+        block_z: int,
+        shared: int,
+        stream: int,
+        pointers: int,
+        extra: int,
+    ) -> None:
+        assert extra == 0
+        self._launched(grid_x, block_x, shared, stream, pointers, cooperative=False)
+
+    def launchCooperativeKernel(  # noqa: N802
+        self,
+        f: int,
+        grid_x: int,
+        grid_y: int,
+        grid_z: int,
+        block_x: int,
+        block_y: int,
+        block_z: int,
+        shared: int,
+        stream: int,
+        pointers: int,
+    ) -> None:
+        self._launched(grid_x, block_x, shared, stream, pointers, cooperative=True)
+
+    def _launched(
+        self, blocks: int, threads: int, shared: int, stream: int, pointers: int, *, cooperative: bool
+    ) -> None:
         if self._cupy.refuses is not None:
             raise self._cupy.refuses
-        assert shared_mem <= self._cupy.shared
-        self._cupy.launched.append((grid, block, args, shared_mem, enable_cooperative_groups))
+        assert shared <= self._cupy.shared
+        places = (ctypes.c_uint64 * 4).from_address(pointers)  # of an array, a number, the step and how many there are
+        given = [ctypes.c_uint64.from_address(places[0]).value]
+        given += [ctypes.c_int.from_address(place).value for place in places[1:]]
+        self._cupy.launched.append((blocks, threads, shared, stream, cooperative, given))
 
 
 class FakeCupy:
@@ -130,9 +174,8 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             runtime=Runtime(),
             compiler=SimpleNamespace(CompileException=CompileException),
-            driver=SimpleNamespace(
-                CUDADriverError=CUDADriverError, occupancyMaxActiveBlocksPerMultiprocessor=lambda func, size, shared: 1
-            ),
+            driver=Driver(self),
+            get_current_stream=lambda device_id=-1: SimpleNamespace(ptr=7),
             alloc_pinned_memory=lambda size: Memory(size),
             Device=lambda device: SimpleNamespace(attributes=sizes | {"CooperativeLaunch": 1}, compute_capability="90"),
         )
@@ -170,7 +213,7 @@ def differences(fake: Any, real: Any, name: str) -> Iterator[str]:
             yield f"there is no {place}"
             continue
         there = getattr(real, own)
-        if isinstance(have, SimpleNamespace | Runtime | NoCompiler):
+        if isinstance(have, SimpleNamespace | Runtime | NoCompiler | Driver):
             yield from differences(have, there, place)
         elif inspect.isclass(have) and issubclass(have, Exception):
             if not (inspect.isclass(there) and issubclass(there, have.__mro__[1])):

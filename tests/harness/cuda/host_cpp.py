@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from recurray_cupy.kernel import Kernel
-from recurray_cupy.library import Device, DoesNotFitError
+from recurray_cupy.library import Device, DoesNotFitError, in_memory
 from recurray_cupy.persistent.layout import Layout
 
 HEAD = """
@@ -274,7 +275,7 @@ class HostLibrary:
         self.layouts: list[Layout] = []
         self._functions: dict[str, Any] = {}
         self._fault = np.zeros(1, np.int32)
-        self.fault = np.uintp(self._fault.ctypes.data)
+        self.fault = self._fault.ctypes.data
 
     def prepare(self, kernels: Iterable[Kernel], dtype: str) -> None:
         """Compile many kernels at once, which is many times faster than one by one."""
@@ -332,20 +333,56 @@ class HostLibrary:
             raise DoesNotFitError(f"{layout.blocks} blocks don't fit")
         function = self.function(kernel, dtype)
 
-        def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...]) -> None:
-            assert (grid, block) == ((layout.blocks,), (kernel.threads,))
+        def launch(blocks: int, threads: int, pointers: Any, values: list[Any]) -> None:
+            assert (blocks, threads) == (layout.blocks, kernel.threads)
             self.layouts.append(layout)
-            function(grid, block, values, shared=layout.shared)
+            function(blocks, threads, pointers, values, shared=layout.shared)
 
         return launch
+
+    def bound(self, function: Any, blocks: int, threads: int, packed: bytes, values: list[Any]) -> Any:
+        """What launches a kernel from a step on."""
+        given, pointers = in_memory(packed + bytes(8))
+
+        def run(step: int, steps: int = 1) -> None:
+            struct.pack_into("=i4xi4x", given, len(packed) - 8, step, steps)
+            function(blocks, threads, pointers, values)
+
+        return run
+
+    def address(self, array: Any) -> int:
+        """Where an array begins."""
+        return int(array.ctypes.data)
+
+    def order(self) -> str:
+        """The name of the only order of work there is."""
+        return "one after another"
+
+    def write(self, table: Any, packed: bytes) -> None:
+        """Write a kernel's arguments to a table."""
+        table[: len(packed) // 8] = np.frombuffer(packed, np.uint64)
 
     def captured(self, work: Any) -> Any:
         return work
 
-    def rounded_product(self, a: Any, b: Any, out: Any, *, rounded_to: str, transposed: str) -> None:
-        """The product of rounded operands."""
-        a, b = (of_bits(operand) if rounded_to == "bfloat16" else operand.astype(np.float32) for operand in (a, b))
-        np.matmul(a.T if transposed == "a" else a, b.T if transposed == "b" else b, out=out)
+    def product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> None:
+        """The product of two matrices."""
+        self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed)(0, 0)
+
+    def bound_product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> Any:
+        """What makes a product of one of several matrices."""
+        for matrix in (a, b, out):
+            assert matrix.flags.c_contiguous
+        left, right, result = (matrix if matrix.ndim > 2 else matrix[None] for matrix in (a, b, out))
+
+        def run(i: int, j: int) -> None:
+            one, other = left[i], right[0]
+            if rounded_to:
+                assert a.dtype == b.dtype == np.uint16
+                one, other = (numbers_of(bits, rounded_to) for bits in (one, other))
+            np.matmul(one.T if transposed == "a" else one, other.T if transposed == "b" else other, out=result[j])
+
+        return run
 
     def found_fault(self) -> bool:
         """Whether a kernel has waited in vain, since this was asked the last time."""
@@ -356,32 +393,26 @@ class HostLibrary:
     def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
         types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
         types |= {"unsigned": np.dtype(np.uint32), "unsigned short": np.dtype(np.uint16)}
+        types["unsigned long long"] = np.dtype(np.uint64)
 
-        def launch(grid: tuple[int], block: tuple[int], values: tuple[Any, ...], shared: int = 0) -> None:
-            (blocks,), (threads,) = grid, block
+        def launch(blocks: int, threads: int, pointers: Any, values: list[Any], shared: int = 0) -> None:
             self.launched.append(kernel.name)
-            assert len(values) == len(kernel.arguments)
-            boxes: list[Any] = []
-            for argument, value in zip(kernel.arguments, values, strict=True):
-                if not argument.is_array:
+            assert len(values) == len(kernel.arguments) - 1
+            for argument, value in zip(kernel.arguments, values, strict=False):
+                if isinstance(value, np.ndarray):
+                    assert argument.is_array
                     assert value.dtype == types[argument.element], argument
-                    boxes.append(np.array(value))
-                elif isinstance(value, np.ndarray):
-                    assert value.dtype == types[argument.element], argument
-                    assert value.flags.c_contiguous, argument
-                    boxes.append(np.array(value.ctypes.data, np.uintp))
-                else:
-                    assert isinstance(value, np.uintp), argument
-                    assert value == 0 or argument.name == "fault", argument
-                    boxes.append(np.array(value))
-            pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
+                elif argument.is_array:
+                    assert value is None or argument.name == "fault", argument
             run(blocks, min(threads, self.row_threads) if kernel.by_row else threads, shared, pointers)
 
         return launch
 
 
-def of_bits(bits: Any) -> Any:
-    """The numbers of bfloat16's bits."""
+def numbers_of(bits: Any, rounded_to: str) -> Any:
+    """The numbers of the bits of a type of half a word."""
+    if rounded_to == "float16":
+        return bits.view(np.float16).astype(np.float32)
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
