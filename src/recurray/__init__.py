@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, layouts, losses, optim, plot, schedules
+    from recurray import blas, cells, convert, layouts, losses, optim, plot, saving, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         Recurrent,
         Sequential,
     )
+    from recurray.saving import load, save
     from recurray.selector import available_backends, get_backend
     from recurray.state import State
     from recurray.streaming import Streaming
@@ -70,9 +71,12 @@ __all__ = [
     "convert",
     "get_backend",
     "layouts",
+    "load",
     "losses",
     "optim",
     "plot",
+    "save",
+    "saving",
     "schedules",
 ]
 
@@ -113,9 +117,12 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "convert": "convert",
             "get_backend": "selector",
             "layouts": "layouts",
+            "load": "saving",
             "losses": "losses",
             "optim": "optim",
             "plot": "plot",
+            "save": "saving",
+            "saving": "saving",
             "schedules": "schedules",
         },
     )

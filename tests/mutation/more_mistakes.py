@@ -117,8 +117,8 @@ SURVIVORS = [
     ),
     Mistake(
         "checkpoint: headers of any length",
-        f"{FILES}checkpoint.py",
-        "length > min(_HEADER_LIMIT, size - 8)",
+        "src/recurray/tensor_files.py",
+        "length > min(limit, size - 8)",
         "length > size - 8",
         ("tests/mutation/test_survivors.py",),
     ),
@@ -778,16 +778,16 @@ ANEW = [
     ),
     Mistake(
         "checkpoint: an array's digest isn't looked at",
-        f"{FILES}checkpoint.py",
+        "src/recurray/sealed.py",
         'if _digest(name, array) != content["tensors"][name]:',
         "if False:",
         CHECKPOINT,
     ),
     Mistake(
         "checkpoint: what is behind the arrays isn't looked at",
-        f"{FILES}checkpoint.py",
-        "if 8 + length + rest != size:",
-        "if 8 + length + rest > size:",
+        "src/recurray/tensor_files.py",
+        "if header.data_begins + end != size:",
+        "if header.data_begins + end > size:",
         ("tests/mutation/test_survivors.py",),
     ),
     Mistake(

@@ -943,9 +943,9 @@ MISTAKES = [
     ),
     Mistake(
         "a header has no limit",
-        "src/recurray/language_model/checkpoint.py",
-        "_HEADER_LIMIT = 8 * 2**20",
-        "_HEADER_LIMIT = 2**40",
+        "src/recurray/sealed.py",
+        "HEADER_LIMIT = 8 * 2**20",
+        "HEADER_LIMIT = 2**40",
         ("tests/library/command_line/test_streams_and_sources.py::test_a_long_header_is_refused_before_it_is_read",),
     ),
     Mistake(

@@ -101,11 +101,12 @@ def test_the_engines_threads_leave_signals_to_pythons() -> None:
 def test_a_header_longer_than_any_is_not_read(tmp_path: Path) -> None:
     """The file has as many bytes as it says, all of them zeros that take no room on the disk."""
     from recurray.language_model import checkpoint
+    from recurray.sealed import HEADER_LIMIT
 
     path = tmp_path / "x"
     with path.open("wb") as file:
-        file.write((checkpoint._HEADER_LIMIT + 1).to_bytes(8, "little"))
-        file.truncate(checkpoint._HEADER_LIMIT + 20)
+        file.write((HEADER_LIMIT + 1).to_bytes(8, "little"))
+        file.truncate(HEADER_LIMIT + 20)
     with pytest.raises(checkpoint.CheckpointError, match="isn't a checkpoint, or is cut short"):
         checkpoint.load(path)
 

@@ -16,7 +16,6 @@ from recurray.command_line.output import say
 from recurray.selector import backend_names, why_unavailable
 
 _OPTIONAL = {  # package: (what it is for, the extra that installs it)
-    "safetensors": ("checkpoints of recurray train and recurray sample", "train"),
     "rich": ("the live display of recurray train", "train"),
     "torch": ("comparisons of recurray bench", "bench"),
     "threadpoolctl": ("the BLAS kernels shown here, and thread counts in recurray bench", "bench"),

@@ -46,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the text as it is drawn, and return the exit code."""
-    options.need("safetensors", "train", "reading a checkpoint")
     trained, vocabulary = model.load(args.checkpoint, options.backend(args.backend))
     rng = np.random.default_rng(args.seed)
     try:

@@ -81,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and return the exit code."""
-    options.need("safetensors", "train", "training")
     given = {
         setting.name: getattr(args, setting.name) for setting in dataclasses.fields(Settings) if setting.name in args
     }

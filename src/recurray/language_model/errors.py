@@ -1,5 +1,7 @@
 """What can go wrong for reasons outside the program; each message is written for the user."""
 
+from recurray.files import FormatError
+
 
 class LanguageModelError(Exception):
     """What all errors here have in common."""
@@ -9,7 +11,7 @@ class TextError(LanguageModelError, ValueError):
     """The text can't be read, or is too short for what was asked."""
 
 
-class CheckpointError(LanguageModelError, ValueError):
+class CheckpointError(LanguageModelError, FormatError):
     """The checkpoint can't be written or read, or isn't the right one."""
 
 

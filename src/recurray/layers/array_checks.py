@@ -14,6 +14,7 @@ from recurray.layers.pieces import Steps
 from recurray.messages import in_words, kind_of, shown
 from recurray.state import State
 
+MOST_NAMED = 12  # params in an error
 MOST_BYTES = 2**47  # of an array: what a processor can address
 
 
@@ -187,7 +188,8 @@ def names_of_params(shapes: Shapes, given: Mapping[str, Any]) -> None:
     missing, unknown = sorted(set(shapes) - set(given)), sorted(set(given) - set(shapes), key=str)
     if missing or unknown:
         problems = [
-            f"{what} {', '.join(map(shown, names))}"
+            f"{what} {', '.join(map(shown, names[:MOST_NAMED]))}"
+            f"{f' and {len(names) - MOST_NAMED:,} more' if len(names) > MOST_NAMED else ''}"
             for what, names in (("missing", missing), ("unknown", unknown))
             if names
         ]

@@ -146,10 +146,10 @@ class DiagonalLSTM(Recurrent):
             backend=backend,
             dtype=dtype,
             seed=seed,
+            params=params,
         )
-        lstm_options.start_neutral(self.params)
+        if params is None:
+            lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
             self._param_form.fill_gate(self.params, "b", self.cell.pointwise["b"], gate, value)
-        if params is not None:
-            self.load_state_dict(params)

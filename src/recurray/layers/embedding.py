@@ -71,9 +71,7 @@ class Embedding(StatelessLayer):
         self.runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
         shape = (self.num_embeddings, self.embedding_dim)
-        self.start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)})
-        if params is not None:
-            self.load_state_dict(params)
+        self.start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)}, params)
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
         """The weight's row for each integer of x."""

@@ -247,10 +247,21 @@ class Layer(ABC):
             return self._declared
         return {name: tuple(value.shape) for name, value in self.params.items()}
 
-    def start_params(self, shapes: array_checks.Shapes, drawn: Callable[[], Mapping[str, Any]]) -> None:
-        """Set the params to what is drawn, NumPy arrays of these shapes, after a look at whether they can be held."""
+    def start_params(
+        self,
+        shapes: array_checks.Shapes,
+        drawn: Callable[[], Mapping[str, Any]],
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set the params to those that are given, or else to what is drawn, NumPy arrays of these shapes.
+
+        Whether they can be held, and those given fit, is seen before any memory is taken.
+        """
         array_checks.memory(shapes)
         self._declared = dict(shapes)
+        if given is not None:
+            self.params = array_checks.params_to_load(self.backend, self.dtype, shapes, given)
+            return
         self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
 
     def checked_params(self) -> dict[str, Array]:
@@ -347,6 +358,10 @@ class Layer(ABC):
         text = ", ".join([*options, f"backend={self.backend.name!r}", f"dtype={self.dtype!r}"])
         return f"{type(self).__name__}({text})  # {count:,} params"
 
+    def argument(self, name: str) -> Any:
+        """What the constructor was given as ``name``, which the layer has as an attribute of that name."""
+        return getattr(self, name)
+
     def options(self) -> list[str]:
         """The sizes and the options that differ from the defaults, as they would stand in the constructor's call.
 
@@ -357,7 +372,7 @@ class Layer(ABC):
         found = []
         for name, argument in signature(type(self).__init__).parameters.items():
             if hasattr(self, name) and name not in ("backend", "dtype", "params"):
-                value = getattr(self, name)
+                value = self.argument(name)
                 if argument.default is Parameter.empty:
                     found.append(repr(value))
                 elif (value == argument.default) is not True:  # of an array it is an array

@@ -74,10 +74,10 @@ class LayerNorm(StatelessLayer):
         self.runs_on(backend, dtype)
         shape = (self.size,)
         self.start_params(
-            {"weight": shape, "bias": shape}, lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)}
+            {"weight": shape, "bias": shape},
+            lambda: {"weight": initial.ones(shape), "bias": initial.zeros(shape)},
+            params,
         )
-        if params is not None:
-            self.load_state_dict(params)
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LayerNormCache]:
         """Normalise x over its last axis, then scale and shift it."""

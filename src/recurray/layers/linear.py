@@ -77,9 +77,9 @@ class Linear(StatelessLayer):
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if bias:
             shapes["bias"] = (self.out_features,)
-        self.start_params(shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()})
-        if params is not None:
-            self.load_state_dict(params)
+        self.start_params(
+            shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}, params
+        )
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LinearCache]:
         """``x @ weight.T + bias``."""

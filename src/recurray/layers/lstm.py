@@ -222,13 +222,13 @@ class LSTM(Recurrent):
             backend=backend,
             dtype=dtype,
             seed=seed,
+            params=params,
         )
         self.bias = bias
-        lstm_options.start_neutral(self.params)
+        if params is None:
+            lstm_options.start_neutral(self.params)
         if forget_bias is not None:
             gate, value = ("i", -forget_bias) if coupled else ("f", forget_bias)
             totals = {"bias": value} if layer_norm else {"input_bias": value, "recurrent_bias": 0.0}
             for field, part in totals.items():
                 self._param_form.fill_gate(self.params, field, self.cell.input_gates, gate, part)
-        if params is not None:
-            self.load_state_dict(params)

@@ -256,11 +256,9 @@ class Recurrent(Layer):
             names=self._names,
             numbered=self._numbered,
         )
-        self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng))
+        self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng), params)
         self._state_form = self._made_state_form()
         self._one_steps = OneSteps()
-        if params is not None:
-            self.load_state_dict(params)
 
     def _checked(self, cell: Cell) -> Cell:
         """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
@@ -622,12 +620,9 @@ class Recurrent(Layer):
         """Between the caller's layout and (T, B, features), either way."""
         return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a
 
-    def options(self) -> list[str]:
-        """The sizes and the options that differ from the defaults; see `Layer.options`."""
-        options = super().options()
-        if type(self) is Recurrent:
-            options[0] = repr(self._given_cell)
-        return options
+    def argument(self, name: str) -> Any:
+        """What the constructor was given as ``name``; the attribute ``cell`` is that cell as it is run."""
+        return self._given_cell if name == "cell" else super().argument(name)
 
 
 @dataclass(frozen=True)

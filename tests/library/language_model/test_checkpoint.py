@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_safetensors
 
 from harness.needs import needs
+from recurray import sealed
 from recurray.language_model import checkpoint, model
 from recurray.language_model.errors import CheckpointError
 from recurray.language_model.settings import Settings
@@ -253,24 +255,13 @@ def test_every_truncation_is_refused(path, written):
             checkpoint.load(path)
 
 
-def test_every_flipped_bit_is_refused_or_changes_nothing(path, written):
-    path.write_bytes(written)
-    expected, metadata = checkpoint.load(path)
-    accepted = 0
+def test_every_flipped_bit_is_refused(path, written):
     for place in range(len(written)):
         damaged = bytearray(written)
         damaged[place] ^= 1 << (place % 8)
         path.write_bytes(damaged)
-        try:
-            tensors, back = checkpoint.load(path)
-        except CheckpointError:
-            continue
-        accepted += 1  # a space in the header's padding, say, that has become a tab
-        assert back == metadata
-        for name, value in expected.items():
-            assert tensors[name].dtype == value.dtype
-            np.testing.assert_array_equal(tensors[name], value, strict=True)
-    assert accepted < 8
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path)
 
 
 @given(data=st.data())
@@ -298,15 +289,21 @@ def test_crafted_headers_are_refused(path, written):
     header, tensors = parts(written)
     entry = header["a"]
     text = json.dumps(header)
-    cases = {
+    cases: dict[str, Any] = {
         "a name stands twice": text[:-1] + f', "a": {json.dumps(entry)}}}',
         "its arrays aren't the ones": {**header, "c": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}},
         "its arrays aren't": {name: value for name, value in header.items() if name != "b"} | {"z": header["b"]},
-        "its size isn't": {**header, "a": {**entry, "data_offsets": [0, 2**60]}},
-        "no offsets": {**header, "a": 5},
-        "no offsets for": {**header, "a": {**entry, "data_offsets": [0.0, 32.0]}},
+        "bytes of another shape": {**header, "a": {**entry, "data_offsets": [0, 2**60]}},
+        "other entries than": {**header, "a": 5},
+        "has no offsets": {**header, "a": {**entry, "data_offsets": [0.0, 32.0]}},
         "is damaged: ": {**header, "a": {**entry, "shape": [2**62, 2**62]}},
-        "damaged: ": {**header, "a": {**entry, "dtype": "F8_E4M3", "shape": [32]}},
+        "unknown type, 'F8_E4M3'": {**header, "a": {**entry, "dtype": "F8_E4M3", "shape": [32]}},
+        "begins at 8, not at 0": {
+            **header,
+            "a": {**entry, "data_offsets": [8, 40]},
+            "b": {**header["b"], "data_offsets": [40, 56]},
+        },
+        "beyond all memory": {**header, "a": {**entry, "shape": [0, 2**60], "data_offsets": [0, 0]}},
         "has changed since": {**header, "a": {**entry, "dtype": "I64"}},
         "the array 'a' has changed": {**header, "a": {**entry, "shape": [2, 2]}},
         "isn't a checkpoint": "[" * 100_000,
@@ -318,6 +315,18 @@ def test_crafted_headers_are_refused(path, written):
         path.write_bytes(assembled(crafted, tensors))
         with pytest.raises(CheckpointError, match=message):
             checkpoint.load(path)
+    for changed in (tensors + b"x", tensors[:-1]):
+        path.write_bytes(assembled(header, changed))
+        with pytest.raises(CheckpointError, match="its size isn't what its header says"):
+            checkpoint.load(path)
+
+
+def test_a_header_that_is_only_written_otherwise_is_refused(path, written):
+    """With a space more than it was written with, which no digest covers."""
+    header, tensors = parts(written)
+    path.write_bytes(assembled(json.dumps(header), tensors))
+    with pytest.raises(CheckpointError, match="its header has changed since it was written"):
+        checkpoint.load(path)
 
 
 def test_a_header_length_beyond_the_file_takes_no_memory(path):
@@ -338,7 +347,7 @@ def test_changed_metadata_and_other_versions_are_refused(path, written):
         with pytest.raises(CheckpointError, match=message):
             checkpoint.load(path)
     content = {**json.loads(document)["content"], "version": 2}
-    newer = json.dumps({"content": content, "sha256": checkpoint._json_digest(content)})
+    newer = sealed._canonical({"content": content, "sha256": sealed._json_digest(content)})
     path.write_bytes(assembled({**header, "__metadata__": {"recurray": newer}}, tensors))
     with pytest.raises(CheckpointError, match="another version"):
         checkpoint.load(path)
