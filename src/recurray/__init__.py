@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         Recurrent,
         Sequential,
     )
+    from recurray.layers.static_input import InputGradients
     from recurray.saving import load, save
     from recurray.selector import available_backends, get_backend
     from recurray.state import State
@@ -52,6 +53,7 @@ __all__ = [
     "Final",
     "FormatError",
     "GradientReport",
+    "InputGradients",
     "Last",
     "Layer",
     "LayerNorm",
@@ -96,6 +98,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "FormatError": "files",
             "GRU": "layers",
             "GradientReport": "gradient_check",
+            "InputGradients": "layers.static_input",
             "LSTM": "layers",
             "Last": "layers",
             "Layer": "layers",

@@ -14,6 +14,7 @@ from recurray.backend import Backend
 from recurray.cells.cell import Cell, check_declared
 from recurray.cells.contract import check_names
 from recurray.layers.layer import Layer
+from recurray.layers.static_input import InputGradients
 from recurray.layers.trial import Trial, fault_of
 from recurray.messages import in_words
 from recurray.selector import get_backend
@@ -73,6 +74,7 @@ def check_gradients(
     lengths: Any = None,
     mask: Any = None,
     resets: Any = None,
+    static: Any = None,
     batch: int | None = None,
     steps: int | None = None,
     training: bool = True,
@@ -97,6 +99,8 @@ def check_gradients(
         The lengths of the rows.
     mask, resets : array of bool, optional
         Which steps are valid, and where rows are cut, in the layer's layout; see `Layer.forward`.
+    static : array, optional
+        The input that doesn't change over time, of a layer that takes one; a random one if omitted.
     batch, steps : int
         The size of the random input: as ``lengths``, ``mask`` or ``resets`` have it, else 2 rows of 5 steps.
     training : bool
@@ -141,7 +145,12 @@ def check_gradients(
         layer = layer_or_cell
         batch, steps = _size(layer, which, batch, steps)
         x = layer.random_input(rng, checks.size("batch", batch), checks.size("steps", steps)) if x is None else x
-        problem = _layer_problem(layer, to_numpy(x), which, training, rng, seed)
+        x = to_numpy(x)
+        if static is None and layer.static_size:
+            axis = 1 if getattr(layer, "batch_first", None) is False else 0
+            static = rng.standard_normal((*x.shape[axis : axis + 1], layer.static_size))
+        static = None if static is None else to_numpy(static)
+        problem = _layer_problem(layer, x, static, which, training, rng, seed)
     elif isinstance(layer_or_cell, Cell):
         check_declared(layer_or_cell)
         rows = checks.size("batch", 2 if batch is None else batch)
@@ -190,15 +199,28 @@ def _gradient(backend: Backend, value: Any, shape: tuple[int, ...], single: Any)
 
 
 def _layer_problem(
-    given: Layer, x: Any, which: Mapping[str, Any], training: bool, rng: np.random.Generator, seed: int
+    given: Layer,
+    x: Any,
+    static: Any,
+    which: Mapping[str, Any],
+    training: bool,
+    rng: np.random.Generator,
+    seed: int,
 ) -> _Problem:
     backend = given.backend
     layer, single = given.astype("float64"), given.astype("float32")
     arrays = {name: backend.to_numpy(value) for name, value in layer.params.items()}
     if x.dtype.kind == "f":
         arrays["x"] = x.astype(np.float64)
+    if static is not None:
+        arrays["static"] = static.astype(np.float64)
 
-    y, end, _ = layer.forward(backend.asarray(arrays.get("x", x)), training=False, **which)
+    def options(layer: Layer, values: dict[str, Any]) -> dict[str, Any]:
+        if static is None:
+            return dict(which)
+        return {**which, "static": backend.asarray(values["static"].copy(), layer.dtype)}
+
+    y, end, _ = layer.forward(backend.asarray(arrays.get("x", x)), training=False, **options(layer, arrays))
     dy = rng.standard_normal(y.shape)
     dend = {name: rng.standard_normal(value.shape) for name, value in _leaves("end", end)}
     arrays |= {name: rng.standard_normal(value.shape) for name, value in _leaves("start", end)}
@@ -209,7 +231,7 @@ def _layer_problem(
         start = _rebuilt("start", end, values, backend, layer.dtype)
         again = np.random.default_rng(seed)  # the same elements are dropped in every run
         x_now = backend.asarray(values["x"].copy(), layer.dtype) if "x" in values else backend.asarray(x.copy())
-        return layer.forward(x_now, start, training=training, rng=again, **which)
+        return layer.forward(x_now, start, training=training, rng=again, **options(layer, values))
 
     def loss(values: dict[str, Any]) -> float:
         y, end, _ = run(layer, values)
@@ -225,7 +247,8 @@ def _layer_problem(
         dend_now = _rebuilt("end", end, dend, backend, layer.dtype)
         dx, dstart, grads = layer.backward(cache, backend.asarray(dy, layer.dtype), dend_now)
         check_names(layer, "backward", "gradients of params", grads, tuple(layer.params), some=True)
-        return {**grads, "x": dx, **dict(_leaves("start", dstart))}
+        inputs = dx._asdict() if isinstance(dx, InputGradients) else {"x": dx}
+        return {**grads, **inputs, **dict(_leaves("start", dstart))}
 
     doubles, singles = gradients(layer), gradients(single)
     found = {

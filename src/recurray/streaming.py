@@ -6,6 +6,7 @@ import copy
 from typing import Any, Self
 
 from recurray.arrays import Array
+from recurray.layers import moving
 from recurray.layers.layer import Layer
 
 
@@ -24,6 +25,9 @@ class Streaming:
     ----------
     state
         What is carried, None before the first call; it may be saved and set.
+    static
+        The model's input that doesn't change over time, as it was given last: what a chunk without one is run with.
+        None before, and after `reset`.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class Streaming:
             )
         self.model = model
         self.state: Any = None
+        self.static: Any = None
 
     def __call__(
         self, x: Array, lengths: Any = None, *, mask: Any = None, resets: Any = None, static: Any = None
@@ -59,7 +64,9 @@ class Streaming:
 
         The parameters are those of `Layer.forward`: where a row begins anew, ``resets`` is True at its first step.
         """
+        static = self.static if static is None else static
         y, self.state = self.model(x, self.state, lengths, mask=mask, resets=resets, static=static)
+        self.static = static
         return y
 
     def to(self, backend: Any = None, dtype: Any = None) -> Self:
@@ -70,8 +77,10 @@ class Streaming:
         model = self.model.to(backend, dtype)
         other = copy.copy(self)
         other.model, other.state = model, model.as_state(self.state)
+        if self.static is not None:
+            other.static = moving.array(self.model.backend, model.backend, model.dtype, "static", self.static)
         return other
 
     def reset(self) -> None:
-        """Forget the state: the next chunk starts a new sequence."""
-        self.state = None
+        """Forget the state, and what doesn't change over time: the next chunk starts a new sequence."""
+        self.state = self.static = None

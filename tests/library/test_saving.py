@@ -41,7 +41,8 @@ def comes_back(model: rr.Layer, path: Path, **options: Any) -> Any:
         np.testing.assert_array_equal(again[name], value, strict=True)
     x = model.backend.asarray(model.random_input(np.random.default_rng(0), 3, 6))
     x = x if x.dtype.kind in "iu" else model.backend.xp.astype(x, getattr(model.backend.xp, model.dtype))
-    (y, state), (y_again, state_again) = model(x), other(x)
+    given = {"static": np.ones((3, model.static_size), model.dtype)} if model.static_size else {}
+    (y, state), (y_again, state_again) = model(x, **given), other(x, **given)
     np.testing.assert_array_equal(y_again, y, strict=True)
     np.testing.assert_array_equal(flat(state_again), flat(state))
     return other

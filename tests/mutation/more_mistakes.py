@@ -23,6 +23,7 @@ LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
 HOST = ("tests/cupy_backend/test_cupy_scan.py",)
+STATIC = ("tests/library/layers/test_static.py::test_every_layer_with_rows_of_every_kind",)
 BIASES = ("tests/library/test_bias_of_each_row.py",)
 KERNELS = ("tests/cupy_backend/test_cupy_kernels.py",)
 
@@ -125,7 +126,47 @@ SURVIVORS = [
 ]
 
 ANEW = [
-    # A bias of each row
+    # Input that doesn't change over time, and a bias of each row
+    Mistake(
+        "static: without the bias",
+        f"{LAYERS}static_input.py",
+        "product if bias is None else product + bias",
+        "product",
+        STATIC,
+        "numpy",
+    ),
+    Mistake(
+        "static: the gradient of the first direction alone",
+        f"{LAYERS}static_input.py",
+        "parts[0] + parts[1]",
+        "parts[0]",
+        STATIC,
+        "numpy",
+    ),
+    Mistake(
+        "static: the biases' gradient is the first row's",
+        f"{LAYERS}recurrent.py",
+        "input_bias=sum_over_rows(grads.input_bias) if self.bias else None",
+        "input_bias=grads.input_bias[0] if self.bias else None",
+        STATIC,
+        "numpy",
+    ),
+    Mistake(
+        "static: pieces get other rows' features",
+        f"{LAYERS}pieces.py",
+        "return self._in_groups([self.by_piece(a) for a in arrays])",
+        "return self._in_groups([self.by_piece(a)[::-1] for a in arrays])",
+        STATIC,
+        "numpy",
+    ),
+    Mistake(
+        "static: of the first group's pieces alone",
+        f"{LAYERS}pieces.py",
+        "tuple(backend.sum_rows(a, self.row, batch) for a in self._of_groups(groups))",
+        "tuple(backend.sum_rows(a, self.row[: len(a)], batch) for a in self._of_groups(groups[:1]))",
+        ("tests/library/layers/test_static.py::test_batches_of_one_row_and_of_none_and_pieces_in_groups",),
+        "numpy",
+    ),
     Mistake(
         "reference: steps taken for rows in a bias's gradient",
         "src/recurray/scan.py",

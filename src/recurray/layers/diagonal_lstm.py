@@ -47,6 +47,8 @@ class DiagonalLSTM(Recurrent):
     gate_activation, cell_activation, output_activation : str, tuple or mapping
         As in `LSTM`: functions for i, f and o, together or each its own, ``{"i": "relu", "f": "hard_sigmoid"}``; for g;
         and for c on its way to the output.
+    static_size : int
+        How many features of each row don't change over time: they come as ``static``; see `recurray.Recurrent`.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recompute : int or "sqrt", optional
@@ -117,6 +119,7 @@ class DiagonalLSTM(Recurrent):
         cell_activation: Any = "tanh",
         output_activation: Any = "tanh",
         forget_bias: float | None = None,
+        static_size: int = 0,
         learned_state: bool = False,
         recompute: int | str | None = None,
         batch_first: bool = True,
@@ -140,6 +143,7 @@ class DiagonalLSTM(Recurrent):
             bias=False,  # the cell has its own, b
             recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
+            static_size=static_size,
             learned_state=learned_state,
             recompute=recompute,
             batch_first=batch_first,

@@ -50,6 +50,8 @@ class GRU(Recurrent):
         The probability that a recurrent weight is dropped, in training: the same for all rows and steps of a call.
     zoneout_h : float
         The probability that a unit keeps its output of the step before, in training; see `recurray.cells.ZoneoutCell`.
+    static_size : int
+        How many features of each row don't change over time: they come as ``static``; see `recurray.Recurrent`.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
@@ -123,6 +125,7 @@ class GRU(Recurrent):
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         zoneout_h: float = 0.0,
+        static_size: int = 0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
         recompute: int | str | None = None,
@@ -146,6 +149,7 @@ class GRU(Recurrent):
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
+            static_size=static_size,
             learned_state=learned_state,
             recurrent_init=recurrent_init,
             recompute=recompute,

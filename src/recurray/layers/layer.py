@@ -48,12 +48,15 @@ class Layer(ABC):
         The layer's params; gradients have the same names and shapes.
     recurrent : bool
         Whether it, or a layer in it, is recurrent: such a layer takes ``resets``.
+    static_size : int
+        How many features it takes that don't change over time, ``static``; 0 if it takes none.
     """
 
     backend: Backend
     dtype: str
     params: MutableMapping[str, Array]
     recurrent: bool = False  # whether it takes resets: where its rows are cut
+    static_size: int = 0
     _declared: array_checks.Shapes | None = None  # of all params; None in a user's layer that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
 
@@ -127,7 +130,7 @@ class Layer(ABC):
             the layer's own start: zero, or what is learned. Where a cut comes after the last valid step in that order,
             the final state is the layer's own start.
         static : array, shape (batch, features), optional
-            For recurrent layers with ``static_size``: input that doesn't change over time.
+            For recurrent layers with ``static_size``, and these need it: input that doesn't change over time.
 
         Returns
         -------
@@ -175,7 +178,8 @@ class Layer(ABC):
         Returns
         -------
         dx : array
-            The gradient with respect to the input (None where the input is integers).
+            The gradient with respect to the input (None where the input is integers). Where ``static`` was given to
+            forward, `InputGradients`, with this as its ``x``, and the gradient with respect to that as its ``static``.
         dstate
             The gradient with respect to the start state, None for layers that have none.
         grads : dict of str to array

@@ -76,6 +76,8 @@ class LSTM(Recurrent):
         What the forget gate's biases add up to at the start; a drawn value if omitted. Not together with ``params``,
         which has these biases. A positive one makes the cell remember before it has learned what to forget. Where
         coupled, the input gate's add up to the negative.
+    static_size : int
+        How many features of each row don't change over time: they come as ``static``; see `recurray.Recurrent`.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
@@ -183,6 +185,7 @@ class LSTM(Recurrent):
         cell_activation: Any = "tanh",
         output_activation: Any = "tanh",
         forget_bias: float | None = None,
+        static_size: int = 0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
         recompute: int | str | None = None,
@@ -215,6 +218,7 @@ class LSTM(Recurrent):
             recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
             proj_size=proj_size,
+            static_size=static_size,
             learned_state=learned_state,
             recurrent_init=recurrent_init,
             recompute=recompute,

@@ -22,6 +22,7 @@ NAMES: Mapping[str, str] = {  # PyTorch's, by the field of `Weights`
     "recurrent_bias": "bias_hh",
     "projection": "weight_hr",
 }
+STATIC = "weight_static"  # the field, and the name, of what multiplies the input that doesn't change over time
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ParamForm:
     """Which params the layers and directions around a cell have.
 
     A field is what a param is within one direction of a layer: a field of `Weights`, the name of one of the cell's own
-    params, or "start_h" and so on for a start state that is learned.
+    params, `STATIC`, or "start_h" and so on for a start state that is learned.
 
     Attributes
     ----------
@@ -37,6 +38,8 @@ class ParamForm:
         The params' names by the field of `Weights`; the cell's own keep theirs.
     numbered : bool
         Whether layer and direction stand at the end of a name.
+    static_size : int
+        Features of the first layer's input that don't change over time.
     start_sizes : mapping of str to int
         The states that start as something learned, and their sizes.
     """
@@ -52,10 +55,11 @@ class ParamForm:
     start_sizes: Mapping[str, int]
     names: Mapping[str, str]
     numbered: bool
+    static_size: int = 0
 
     def __post_init__(self) -> None:
         taken = {*(field.name for field in fields(Weights)), *self.names.values()}
-        taken |= {f"start_{name}" for name in self.start_sizes}
+        taken |= {f"start_{name}" for name in self.start_sizes} | ({STATIC} if self.static_size else set())
         for name in self.cell.pointwise:
             if name in taken:
                 raise ValueError(f"{type(self.cell).__name__} can't have a param named {name!r}: the layer has one")
@@ -76,6 +80,8 @@ class ParamForm:
         features = self.input_size if layer == 0 else output * self.directions
         into, across = len(cell.input_gates) * hidden, len(cell.recurrent_gates) * hidden
         shapes: dict[str, tuple[int, ...]] = {"input": (into, features)}
+        if self.static_size and layer == 0:
+            shapes[STATIC] = (into, self.static_size)
         if across:
             shapes["recurrent"] = (across, output)
         if self.bias:

@@ -180,6 +180,14 @@ class Pieces:
         """What each row has, (B, n) -> what each piece has, (P, n)."""
         return namespace_of(a).take(a, self.row, axis=0)
 
+    def rows_in_groups(self, arrays: Sequence[Array]) -> list[tuple[Array, ...]]:
+        """What each row has, (B, n) -> by group what each piece has."""
+        return self._in_groups([self.by_piece(a) for a in arrays])
+
+    def sums_by_row(self, groups: Sequence[tuple[Array, ...]], backend: Backend, batch: int) -> tuple[Array, ...]:
+        """Back through `rows_in_groups`: the sums over each row's pieces."""
+        return tuple(backend.sum_rows(a, self.row, batch) for a in self._of_groups(groups))
+
     def runs(
         self, x: Array, given: States, own: States, is_reverse: IsReverse
     ) -> list[tuple[Array, States, list[int] | None]]:

@@ -10,7 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from recurray import checks, stack
@@ -24,6 +24,7 @@ from recurray.layers.layer import Directions, Layer
 from recurray.layers.one_steps import OneSteps
 from recurray.layers.pieces import Pieces
 from recurray.layers.state_form import StateForm
+from recurray.layers.static_input import InputGradients, StaticInput
 from recurray.layers.trial import check_cell
 from recurray.messages import outside_constructors, shown
 from recurray.program import RecordingError, record
@@ -59,6 +60,7 @@ class RecurrentCache:
 
     groups: list[GroupCache]
     pieces: Pieces | None  # what the groups are of; None where that is the rows as they lie
+    static: StaticInput | None
     steps: int
     batch: int
     state_given: bool
@@ -106,6 +108,11 @@ class Recurrent(Layer):
         (Merity, Keskar & Socher 2018, after Wan et al. 2013).
     proj_size : int
         If not 0, the output is projected to this many features, fewer than ``hidden_size``.
+    static_size : int
+        If not 0, each call is also given ``static``, (batch, static_size): features of each row that don't change over
+        time, such as a catchment's or a speaker's. Layers, gates and gradients are those of an input with these
+        features beside its own at every step, but their product is made once a row. Backward then returns
+        `InputGradients`, of both inputs, in the place of the input's gradient.
     learned_state : bool
         Whether the start state, where none is given, is a param, zero at first, rather than zero.
     recurrent_init : {"uniform", "orthogonal"}
@@ -135,9 +142,10 @@ class Recurrent(Layer):
     ----------
     params : dict of str to array
         ``weight_ih_l0`` (input gates * H, I), ``weight_hh_l0`` (recurrent gates * H, R), ``bias_ih_l0``,
-        ``bias_hh_l0``, ``weight_hr_l0`` (R, H) where projected, the cell's own, (rows, H), by its names, and
-        ``start_h_l0`` and so on where the start state is learned; the layer's number, and ``_reverse`` for the second
-        direction, at the end. Drawn uniformly from [-1/sqrt(H), 1/sqrt(H)).
+        ``bias_hh_l0``, ``weight_hr_l0`` (R, H) where projected, ``weight_static_l0`` (input gates * H, static_size) of
+        the first layer where there is such an input, the cell's own, (rows, H), by its names, and ``start_h_l0`` and so
+        on where the start state is learned; the layer's number, and ``_reverse`` for the second direction, at the end.
+        Drawn uniformly from [-1/sqrt(H), 1/sqrt(H)).
     rng : numpy.random.Generator
         Where dropout's and the cell's draws come from unless ``forward`` is given another; its
         ``bit_generator.state`` can be saved and set.
@@ -205,6 +213,7 @@ class Recurrent(Layer):
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
         proj_size: int = 0,
+        static_size: int = 0,
         learned_state: bool = False,
         recurrent_init: str = "uniform",
         recompute: int | str | None = None,
@@ -235,6 +244,7 @@ class Recurrent(Layer):
         self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
         self.weight_dropout = checks.probability("weight_dropout", weight_dropout)
         self.proj_size = checks.size("proj_size", proj_size, least=0)
+        self.static_size = checks.size("static_size", static_size, least=0)
         self.learned_state = checks.flag("learned_state", learned_state)
         self.recurrent_init = checks.choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
         self.recompute = checks.recompute(recompute)
@@ -255,6 +265,7 @@ class Recurrent(Layer):
             start_sizes=self._state_sizes if self.learned_state else {},
             names=self._names,
             numbered=self._numbered,
+            static_size=self.static_size,
         )
         self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng), params)
         self._state_form = self._made_state_form()
@@ -311,6 +322,7 @@ class Recurrent(Layer):
             "directions": self.directions,
             "reverse": self.reverse,
             "proj_size": self.proj_size,
+            "static_size": self.static_size,
             "bias": self.bias,
             "dtype": self.dtype,
             "backend": repr(self.backend),
@@ -354,7 +366,7 @@ class Recurrent(Layer):
 
         Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
         """
-        whole = lengths is None and mask is None and resets is None and static is None
+        whole = lengths is None and mask is None and resets is None and static is None and not self.static_size
         if whole and not self.bidirectional and (state is not None or not self.learned_state):
             found = self._one_steps.take(self, x, state)
             if found is not None:
@@ -375,8 +387,6 @@ class Recurrent(Layer):
         static: Any = None,
     ) -> tuple[Array, State, RecurrentCache | None]:
         """Run the stack; see `Layer.run`."""
-        if static is not None:
-            raise ValueError(f"static must be None: {type(self).__name__} has no static_size")
         self.backend.check_ready()
         with _SizesInErrors(self, x):
             layout = ("batch", "time") if self.batch_first else ("time", "batch")
@@ -385,6 +395,7 @@ class Recurrent(Layer):
             rows = array_checks.steps(batch, steps, lengths, mask, resets, batch_first=self.batch_first)
             pieces = Pieces.of(rows, self.backend, batch_first=self.batch_first)
             form, params = self._state_form, self.checked_params()
+            static_input = self._static_input(params, static, batch)
             starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)
             rng = (rng or self.rng) if training else None
             recompute = math.isqrt(steps) + 1 if isinstance(self.recompute, str) else self.recompute
@@ -396,11 +407,13 @@ class Recurrent(Layer):
                 if pieces is None
                 else pieces.runs(x, starts, own, self._reversed)
             )
+            biases = self._biases(params, static_input, pieces)
             in_use: dict[tuple[int, int], _WeightsInUse] = {}
             ys, ends, groups = [], [], []
-            for x_here, starts_here, lengths_here in runs:
+            for number, (x_here, starts_here, lengths_here) in enumerate(runs):
                 kept: list[Array | None] = []
-                layers = self._drawn(params, starts_here, x_here.shape, rng, in_use, kept)
+                biases_here = biases[number] if biases else None
+                layers = self._drawn(params, starts_here, biases_here, x_here.shape, rng, in_use, kept)
                 y, end, scans = stack.forward(
                     self.backend, layers, x_here, dropout=self.dropout, lengths=lengths_here, **options
                 )
@@ -414,7 +427,7 @@ class Recurrent(Layer):
                     groups.append(GroupCache(directions, kept))
             cache = None
             if keep:
-                cache = RecurrentCache(groups, pieces, steps, batch, state is not None, self._identity)
+                cache = RecurrentCache(groups, pieces, static_input, steps, batch, state is not None, self._identity)
             if pieces is None:
                 return self._time_major(ys[0]), form.join(ends[0]), cache
             return pieces.join(ys, x.shape), form.join(pieces.ends(ends, own, self._reversed)), cache
@@ -423,6 +436,7 @@ class Recurrent(Layer):
         self,
         params: Mapping[str, Array],
         starts: list[tuple[Array, ...]],
+        biases: tuple[Array, ...] | None,
         shape: tuple[int, ...],
         rng: Generator | None,
         in_use: dict[tuple[int, int], _WeightsInUse],
@@ -430,6 +444,7 @@ class Recurrent(Layer):
     ) -> Iterator[LayerForward]:
         """Draw what each layer is run with over an input of this shape, in the order of the layers.
 
+        ``biases`` are the first layer's, by direction, where each row has its own.
         What is drawn of the weights is for the whole call, and put into ``in_use``; which elements of the layers'
         inputs are kept goes into ``kept``.
         """
@@ -449,11 +464,15 @@ class Recurrent(Layer):
                 output_mask = noise.output_mask(rng, (batch, self.output_size), output_dropout)
                 cell = self.cells[direction]
                 cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), cell)
-                start = starts[layer * self.directions + direction]
-                directions.append(Direction(cell, in_use[place].weights, start, output_mask, cell_draws))
+                start, weights = starts[layer * self.directions + direction], in_use[place].weights
+                if biases is not None and layer == 0:
+                    weights = replace(weights, input_bias=biases[direction])
+                directions.append(Direction(cell, weights, start, output_mask, cell_draws))
             yield LayerForward(directions, kept[layer])
 
-    def backward(self, cache: RecurrentCache, dy: Array, dstate: Any = None) -> tuple[Array, State, dict[str, Array]]:
+    def backward(
+        self, cache: RecurrentCache, dy: Array, dstate: Any = None
+    ) -> tuple[Array | InputGradients, State, dict[str, Array]]:
         """Gradients of the input, the start state and the params; see `Layer.backward`.
 
         A gradient of the final state may leave fields None for zeros.
@@ -479,6 +498,7 @@ class Recurrent(Layer):
                 runs, down = pieces.runs_backward(dy, dends, self._reversed)
 
             dxs, dstarts, total = [], [], dict[tuple[int, int], Weights]()
+            dbiases: list[tuple[Array, ...]] = []  # by group and direction: the first layer's, of each row
             for group, (dy_here, dends_here) in zip(cache.groups, runs, strict=True):
                 layers = [
                     LayerBackward(
@@ -491,6 +511,9 @@ class Recurrent(Layer):
                 dx, found = stack.backward(layers, dy_here, dropout=self.dropout)
                 dxs.append(dx)
                 dstarts.append([dstart for of_layer in found for dstart, _ in of_layer])
+                if cache.static is not None:
+                    dbiases.append(tuple(dweights.input_bias for _, dweights in found[0]))
+                    found[0] = [(dstart, self._with_one_bias(dweights)) for dstart, dweights in found[0]]
                 for place, (_, dweights) in zip(self._param_form.places, itertools.chain(*found), strict=True):
                     total[place] = total[place] + dweights if place in total else dweights
             if pieces is None:
@@ -507,6 +530,12 @@ class Recurrent(Layer):
                 )
                 own = None if down is None else down[number]
                 grads |= self._start_grads(dstart[number], own, *place, cache.state_given)
+            if cache.static is not None:
+                d = dbiases[0] if pieces is None else pieces.sums_by_row(dbiases, self.backend, cache.batch)
+                dstatic, found_static = cache.static.backward(d)
+                for direction, own in enumerate(found_static):
+                    grads[self._param_form.name(param_form.STATIC, 0, direction)] = own
+                dx = InputGradients(dx, dstatic)
             return dx, form.join(dstart), {name: grads[name] for name in self._param_shapes}
 
     def _reversed(self, number: int) -> bool:
@@ -570,6 +599,39 @@ class Recurrent(Layer):
         for field, kept in weights_kept.items():
             values[field] = dropped(values[field], kept, self.weight_dropout)
         return {name: values[field] for field, name in form.by_field(layer, direction) if field in values}
+
+    # Input that doesn't change over time ------------------------------------------------------------------------------
+
+    def _static_input(self, params: Mapping[str, Array], static: Any, batch: int) -> StaticInput | None:
+        """Check what was given, and put it together with its weights."""
+        if not self.static_size:
+            if static is not None:
+                raise ValueError(
+                    f"static must be None: this {type(self).__name__} was made without it, with static_size=0"
+                )
+            return None
+        if static is None:
+            raise ValueError(
+                f"static must be given, an array ({batch}, {self.static_size}): "
+                f"this {type(self).__name__} has static_size={self.static_size}"
+            )
+        value = self.floats("static", static, (batch, self.static_size))
+        names = [self._param_form.name(param_form.STATIC, 0, direction) for direction in range(self.directions)]
+        return StaticInput(value, tuple(params[name] for name in names))
+
+    def _biases(
+        self, params: Mapping[str, Array], static: StaticInput | None, pieces: Pieces | None
+    ) -> list[tuple[Array, ...]]:
+        """By group the first layer's biases, of each direction, for each row; nothing where rows have the same."""
+        if static is None:
+            return []
+        of_first = [self._param_form.of_direction(params, 0, direction) for direction in range(self.directions)]
+        biases = static.biases([values.get("input_bias") for values in of_first])
+        return [biases] if pieces is None else pieces.rows_in_groups(biases)
+
+    def _with_one_bias(self, grads: Weights) -> Weights:
+        """Gradients with those of the rows' biases added up."""
+        return replace(grads, input_bias=sum_over_rows(grads.input_bias) if self.bias else None)
 
     # State -----------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from recurray.layers.joining import joined, unsaid
 from recurray.layers.last import Final, Last
 from recurray.layers.layer import Directions, Layer
 from recurray.layers.pieces import Steps
+from recurray.layers.static_input import InputGradients
 from recurray.messages import in_words, outside_constructors
 from recurray.scan import valid_steps
 
@@ -33,7 +34,7 @@ class Sequential(Layer):
 
     Its state is a tuple with an entry for each layer, None for those that carry nothing. Where ``lengths`` or a
     ``mask`` are given, what the input and the output's gradient hold at steps that aren't valid is ignored, and the
-    output is zero there. ``resets`` go to the recurrent layers.
+    output is zero there. ``resets`` go to the recurrent layers, and ``static`` to those of them with a ``static_size``.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ class Sequential(Layer):
             if any(layer is other for other in layers[:place]):
                 raise ValueError(f"layer {place} stands in an earlier place too: layers can't share params")
         self.batch_first = _layout(layers)
+        _check_static_sizes(layers)
         self.layers = _directed(joined(layers, backend))
         self.backend = self.layers[0].backend
         self.dtype = self.layers[0].dtype
@@ -124,6 +126,11 @@ class Sequential(Layer):
         """Whether a layer in it is recurrent."""
         return any(layer.recurrent for layer in self.layers)
 
+    @property
+    def static_size(self) -> int:  # type: ignore[override]  # as `recurrent`
+        """That of the layers that have one; 0 where none has."""
+        return max(layer.static_size for layer in self.layers)
+
     def directions_after(self, before: Directions) -> Directions:
         """Those of the last layer; see `Layer.directions_after`."""
         for layer in self.layers:
@@ -146,7 +153,7 @@ class Sequential(Layer):
         """Run layer after layer; see `Layer.run`."""
         if resets is not None and not self.recurrent:
             raise ValueError("resets are for recurrent layers, and there is none")
-        if static is not None:
+        if static is not None and not self.static_size:
             raise ValueError("static must be None: no layer has a static_size")
         valid = given = None
         if lengths is not None or mask is not None or resets is not None:
@@ -157,6 +164,8 @@ class Sequential(Layer):
         ends, caches = [], []
         for place, (layer, start) in enumerate(zip(self.layers, self._by_layer("state", state), strict=True)):
             which = {} if given is None else self._which(given, layer)
+            if layer.static_size:
+                which["static"] = static
             try:
                 x, end, cache = layer.run(x, start, lengths, training=training, rng=rng, keep=keep, **which)
             except (TypeError, ValueError) as error:
@@ -167,7 +176,7 @@ class Sequential(Layer):
 
     def backward(
         self, cache: SequentialCache, dy: Array, dstate: Any = None
-    ) -> tuple[Array, tuple[Any, ...], dict[str, Array]]:
+    ) -> tuple[Array | InputGradients, tuple[Any, ...], dict[str, Array]]:
         """Gradients of the input, the start states and the params; see `Layer.backward`."""
         self.check_cache(cache, SequentialCache)
         if len(cache.layers) != len(self.layers):
@@ -176,6 +185,7 @@ class Sequential(Layer):
         dends = self._by_layer("dstate", dstate)
         dstarts: list[Any] = []
         grads: dict[str, Array] = {}
+        dstatic: Array | None = None
         dx = _within(cache.valid, dy)
         for place in reversed(range(len(self.layers))):
             if dx is None:
@@ -184,9 +194,14 @@ class Sequential(Layer):
                 dx, dstart, own = self.layers[place].backward(cache.layers[place], dx, dends[place])
             except (TypeError, ValueError) as error:
                 raise _of_layer(place, self.layers[place], error) from None
+            if isinstance(dx, InputGradients):
+                dx, of_layer = dx
+                dstatic = of_layer if dstatic is None else dstatic + of_layer
             dstarts.append(dstart)
             grads |= {f"{place}.{name}": value for name, value in own.items()}
         dx = None if dx is None else _within(cache.valid, dx)
+        if dstatic is not None:
+            dx = InputGradients(dx, dstatic)
         return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self._param_shapes}
 
     def _steps(self, x: Array, lengths: Any, mask: Any, resets: Any) -> Steps:
@@ -261,6 +276,17 @@ def _layout(layers: Sequence[Layer]) -> bool | None:
                 f"all layers must have one batch_first, but layer {before} has {first}, layer {place} {batch_first}"
             )
     return own[0][1] if own else None
+
+
+def _check_static_sizes(layers: Sequence[Layer]) -> None:
+    """Refuse layers that take different numbers of features that don't change over time: all are given the same."""
+    found = [(place, layer.static_size) for place, layer in enumerate(layers) if layer.static_size]
+    for place, size in found[1:]:
+        if size != found[0][1]:
+            raise ValueError(
+                f"all layers that take static must have one static_size, as all are given the same, "
+                f"but layer {found[0][0]} has {found[0][1]}, layer {place} {size}"
+            )
 
 
 def _directed(layers: Sequence[Layer]) -> tuple[Layer, ...]:
