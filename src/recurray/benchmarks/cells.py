@@ -166,13 +166,13 @@ def _job(layer: rr.Layer, case: Case, data: Data) -> Job:
 
     def forward() -> Any:
         nonlocal state
-        y, end = layer(x, state, data.lengths)
+        y, end = layer(x, state, data.lengths, **data.gaps)
         if problem.carried:
             state = end
         return y
 
     def training() -> Any:
-        _, _, cache = layer.forward(x, None, data.lengths)
+        _, _, cache = layer.forward(x, None, data.lengths, **data.gaps)
         return layer.backward(cache, dy)
 
     def numbers(results: Any) -> dict[str, Any]:

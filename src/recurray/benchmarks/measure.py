@@ -10,7 +10,7 @@ import numpy as np
 
 from recurray.benchmarks.contenders import Contender, Job, Own, product
 from recurray.benchmarks.problems import make_data
-from recurray.benchmarks.results import OWN, PRODUCT, Case, Result
+from recurray.benchmarks.results import OWN, PRODUCT, WITHOUT_GAPS, Case, Result
 from recurray.benchmarks.timing import Budget, interleaved
 
 # The largest difference allowed, relative to the largest number of the array: sums over thousands of steps and rows
@@ -46,6 +46,9 @@ def measure(case: Case, own: Own, others: Sequence[Contender], budget: Budget) -
                 continue
             deviation[contender.name] = found[worst]
             jobs[contender.name] = job
+        if problem.gaps:
+            whole = problem.without_gaps()
+            jobs[WITHOUT_GAPS] = own.prepare(whole, mode, make_data(whole), threads)
         if problem.compute_dtype is None:
             jobs[PRODUCT] = product(own.backend, problem.dtype)
         times = interleaved(jobs, budget)

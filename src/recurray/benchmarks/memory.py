@@ -56,8 +56,7 @@ def need(problem: Problem) -> Need:
     True
     """
     padded = problem.batch * problem.steps
-    lengths = problem.lengths()
-    rows = padded if lengths is None else sum(lengths)
+    rows = problem.valid()
     output = problem.directions * problem.hidden
     kept = rows * problem.layers * output * KINDS[problem.layer].kept + rows * (problem.layers - 1) * output
     params = sum(math.prod(param.shape) for param in layer(problem, None).params.values())

@@ -16,6 +16,8 @@ import recurray as rr
 from recurray.benchmarks.kinds import KINDS
 
 MODES = ("forward", "training")
+GAPS = ("holes", "left", "resets")
+HOLES, CUT_EVERY = 0.3, 40  # how much of the steps holes are, and how many steps are between two cuts, on average
 HALVES = ("float16", "bfloat16")
 DTYPES = ("float32", "float64", *HALVES)
 
@@ -32,6 +34,9 @@ class Problem:
     bidirectional : bool
     ragged : bool
         Whether rows end early, so that half of all steps are padding.
+    gaps : str
+        Empty; or "holes", so that three in ten steps, anywhere, aren't valid; "left", so that rows begin late, half of
+        all steps being padding; "resets", so that rows are cut every 40 steps on average.
     carried : bool
         Whether each call starts with the state that the one before ended with.
     dtype : str
@@ -57,6 +62,7 @@ class Problem:
     layers: int = 1
     bidirectional: bool = False
     ragged: bool = False
+    gaps: str = ""
     carried: bool = False
     dtype: str = "float32"
     layer: str = "lstm"
@@ -69,6 +75,7 @@ class Problem:
             words.append(f"{self.layers} layers")
         words += ["both directions"] if self.bidirectional else []
         words += ["ragged"] if self.ragged else []
+        words += [self.gaps] if self.gaps else []
         words += ["state carried"] if self.carried else []
         words += [self.dtype] if self.dtype != "float32" else []
         words += [self.layer] if self.layer != "lstm" else []
@@ -103,9 +110,50 @@ class Problem:
         >>> Problem(3, 9, 4, 4, ragged=True).lengths()
         [9, 5, 1]
         """
-        if not self.ragged:
-            return None
+        return self._falling() if self.ragged else None
+
+    def _falling(self) -> list[int]:
         return [round(float(length)) for length in np.linspace(self.steps, 1, self.batch)]
+
+    def mask(self) -> Any:
+        """Which steps are valid, (T, B), where that isn't said by lengths; None where it is.
+
+        Examples
+        --------
+        >>> from recurray.benchmarks.problems import Problem
+        >>> Problem(3, 5, 4, 4, gaps="left").mask().astype(int).T.tolist()
+        [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]]
+        """
+        if self.gaps == "left":
+            return np.arange(self.steps)[:, None] >= self.steps - np.array(self._falling())
+        if self.gaps == "holes":
+            return np.random.default_rng(1).random((self.steps, self.batch)) >= HOLES
+        return None
+
+    def resets(self) -> Any:
+        """Before which steps rows are cut, (T, B); None where they aren't."""
+        if self.gaps != "resets":
+            return None
+        return np.random.default_rng(2).random((self.steps, self.batch)) < 1 / CUT_EVERY
+
+    def valid(self) -> int:
+        """How many steps are valid, of all rows together."""
+        lengths, mask = self.lengths(), self.mask()
+        if mask is not None:
+            return int(mask.sum())
+        return self.batch * self.steps if lengths is None else sum(lengths)
+
+    def without_gaps(self) -> Problem:
+        """The problem of as many valid steps whose rows have no gaps: with "left" the padding is at the end.
+
+        Examples
+        --------
+        >>> from recurray.benchmarks.problems import Problem
+        >>> [Problem(3, 50, 4, 4, gaps=gaps).without_gaps().name for gaps in ("holes", "left", "resets")]
+        ['3x35x4x4', '3x50x4x4 ragged', '3x50x4x4']
+        """
+        steps = max(1, round(self.valid() / self.batch)) if self.gaps == "holes" else self.steps
+        return replace(self, gaps="", steps=steps, ragged=self.ragged or self.gaps == "left")
 
     def make_layer(self, backend: Any, **options: Any) -> rr.Layer:
         """Make recurray's layer, time-major."""
@@ -124,9 +172,7 @@ class Problem:
         >>> Problem(2, 3, 5, 7).flops("forward") == 2 * 3 * 2 * 4 * 7 * (5 + 7)
         True
         """
-        lengths = self.lengths()
-        rows = self.batch * self.steps if lengths is None else sum(lengths)
-        count, features = 0, self.inputs
+        rows, count, features = self.valid(), 0, self.inputs
         for _ in range(self.layers):
             count += self.directions * rows * KINDS[self.layer].flops(features, self.hidden)
             features = self.directions * self.hidden
@@ -152,6 +198,9 @@ PROBLEMS: dict[str, Problem] = {
     "gru": replace(_MIDDLE, layer="gru"),
     "diagonal": replace(_MIDDLE, layer="diagonal"),
     "diagonal-row": Problem(1, 512, 64, 256, layer="diagonal"),
+    "ragged-small": Problem(32, 200, 10, 20, ragged=True),
+    "ragged-long": Problem(16, 1000, 64, 128, ragged=True),
+    **{gaps: replace(_MIDDLE, gaps=gaps) for gaps in GAPS},
 }
 QUICK = ("stream", "1x100x64x128", "32x50x128x128", "32x100x128x256")
 
@@ -186,6 +235,7 @@ GPU_DIAGONAL = tuple(
 GROUPS: dict[str, tuple[Problem, ...]] = {
     "all": tuple(PROBLEMS.values()),
     "quick": tuple(PROBLEMS[name] for name in QUICK),
+    "gaps": tuple(PROBLEMS[name] for name in GAPS),
     "gpu": GPU,
     "gpu-both": tuple(problem for problem in GPU if problem.bidirectional),
     "gpu-layers": (*(problem for problem in GPU if problem.layers > 1), *GPU_LAYERS),
@@ -263,6 +313,8 @@ class Data:
     h, c : array, (layers * D, B, H), or None
         The start state where it is carried; None stands for zeros.
     lengths : list of int or None
+    gaps : dict of str to array
+        By the argument of a layer's call, "mask" and "resets", (T, B), where the problem has them.
     """
 
     params: dict[str, Any]
@@ -271,6 +323,7 @@ class Data:
     h: Any
     c: Any
     lengths: list[int] | None
+    gaps: dict[str, Any]
 
 
 def make_data(problem: Problem, seed: int = 0) -> Data:
@@ -293,4 +346,5 @@ def make_data(problem: Problem, seed: int = 0) -> Data:
         h=h,
         c=c,
         lengths=problem.lengths(),
+        gaps={name: a for name, a in (("mask", problem.mask()), ("resets", problem.resets())) if a is not None},
     )

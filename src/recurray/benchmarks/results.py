@@ -12,6 +12,7 @@ from recurray.benchmarks.problems import Problem
 from recurray.benchmarks.timing import Spread, spread
 
 OWN, PRODUCT = "recurray", "matmul"  # the two that every measurement has
+WITHOUT_GAPS = "without gaps"  # recurray on rows without gaps, of as many valid steps, beside those that have gaps
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from recurray.benchmarks.timing import Spread, geometric_mean
 def groups(problem: Problem) -> tuple[str, ...]:
     """Return the groups of like problems that a problem counts in.
 
-    Ragged rows and a state carried from call to call stand for themselves: they are other work of a size that is
-    there already.
+    Ragged rows, rows with gaps and a state carried from call to call stand for themselves: they are other work of a
+    size that is there already.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def groups(problem: Problem) -> tuple[str, ...]:
     >>> groups(Problem(1, 1, 64, 128, carried=True)), groups(Problem(32, 50, 128, 128, ragged=True))
     ((), ())
     """
-    if problem.carried or problem.ragged:
+    if problem.carried or problem.ragged or problem.gaps:
         return ()
     kind = problem.layer if problem.dtype == "float32" else f"{problem.layer} {problem.dtype}"
     return kind, f"{kind}, {'single rows' if problem.batch == 1 else 'batches'}"

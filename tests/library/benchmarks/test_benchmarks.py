@@ -35,6 +35,11 @@ VARIANTS = {
     "both directions": replace(TINY, layers=2, bidirectional=True),
     "ragged": replace(TINY, ragged=True),
     "ragged, both directions": replace(TINY, ragged=True, layers=2, bidirectional=True),
+    "holes": replace(TINY, steps=9, gaps="holes"),
+    "holes, gru, two layers": replace(TINY, steps=9, gaps="holes", layer="gru", layers=2),
+    "left": replace(TINY, gaps="left"),
+    "left, both directions": replace(TINY, gaps="left", layers=2, bidirectional=True),
+    "resets": replace(TINY, steps=70, gaps="resets"),
     "float64": replace(TINY, dtype="float64"),
     "gru": replace(TINY, layer="gru"),
     "gru, carried, two layers": replace(TINY, layer="gru", layers=2, carried=True),
@@ -61,7 +66,7 @@ def contender(name):
 # Numbers ---------------------------------------------------------------------------------------------------------
 
 
-ONNX_HAS_NOT = ("float64", "diagonal", "diagonal, carried")
+ONNX_HAS_NOT = ("float64", "diagonal", "diagonal, carried", *(name for name, each in VARIANTS.items() if each.gaps))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,29 @@ def test_what_a_contender_has_not_is_refused_with_a_reason():
     assert "float64" in OnnxRuntime().refuses(VARIANTS["float64"], "forward")
     assert "backward" in OnnxRuntime().refuses(TINY, "training")
     assert "packed" in PyTorch().refuses(replace(TINY, layer="diagonal", ragged=True), "forward")
+    assert "packed" in PyTorch().refuses(replace(TINY, layer="diagonal", gaps="left"), "forward")
+    assert "loop" in PyTorch().refuses(replace(TINY, bidirectional=True, gaps="holes"), "forward")
+    assert "resets" in OnnxRuntime().refuses(VARIANTS["resets"], "forward")
+
+
+def test_rows_with_gaps_are_timed_beside_rows_without(own):
+    result = measure.measure(Case(VARIANTS["holes"], "training", 1), own, [], FAST)
+    assert set(result.times) == {"recurray", "without gaps", "matmul"}
+    assert result.ratio("without gaps").median > 0
+    assert "recurray / without gaps" in tables.results_table(Report({}, [result]))
+    assert "without gaps" not in measure.measure(Case(TINY, "forward", 1), own, [], FAST).times
+
+
+def test_gaps_are_what_they_say():
+    problem = Problem(40, 400, 2, 3)
+    holes, left, resets = (replace(problem, gaps=gaps) for gaps in ("holes", "left", "resets"))
+    assert abs(holes.mask().mean() - 0.7) < 0.01
+    assert holes.without_gaps().valid() == pytest.approx(holes.valid(), rel=0.01)
+    assert left.valid() == left.without_gaps().valid() == replace(problem, ragged=True).valid()
+    assert not left.mask()[0, 1:].any()
+    assert left.mask()[-1].all()
+    assert 1 / resets.resets().mean() == pytest.approx(40, rel=0.1)
+    assert resets.valid() == resets.without_gaps().valid() == 16_000
 
 
 def test_threads_are_set_and_given_back(own):

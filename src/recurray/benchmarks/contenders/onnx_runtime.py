@@ -47,6 +47,8 @@ class OnnxRuntime(Contender):
         """Refuse all but the forward pass of its operators in float32."""
         if problem.layer not in _OPERATORS:
             return f"ONNX has no operator for the layer {problem.layer!r}"
+        if problem.gaps:
+            return f"ONNX says nothing of {problem.gaps}"
         if mode != "forward":
             return "it has no backward"
         if problem.dtype != "float32":

@@ -42,7 +42,10 @@ class Own(Contender):
         """Make the layer and put its numbers on the backend."""
         backend, dtype = self._backend_for(problem), problem.array_dtype
         layer = problem.make_layer(backend, params=data.params, **self.options)
-        lengths = data.lengths  # the rest of the data isn't held: of it the layer and the backend have their own
+        lengths, gaps = (
+            data.lengths,
+            data.gaps,
+        )  # the rest of the data isn't held: of it the layer and the backend have their own
         x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
         state = None
         if data.h is not None:
@@ -50,13 +53,13 @@ class Own(Contender):
 
         def forward() -> Any:
             nonlocal state
-            y, end = layer(x, state, lengths)
+            y, end = layer(x, state, lengths, **gaps)
             if problem.carried:
                 state = end
             return {"y": y, "h": end.h, "c": end.c}
 
         def training() -> Any:
-            y, _, cache = layer.forward(x, state, lengths)
+            y, _, cache = layer.forward(x, state, lengths, **gaps)
             dx, _, grads = layer.backward(cache, dy)
             return {"y": y, "dx": dx, **grads}
 

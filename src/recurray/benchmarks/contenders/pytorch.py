@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from recurray.benchmarks.contenders.base import Contender, Job, nothing
+from recurray.benchmarks.contenders.pytorch_rows import rows_of
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Data, Problem
 
@@ -69,26 +70,19 @@ class PyTorch(Contender):
         x, dy = torch.from_numpy(data.x).to(**options), torch.from_numpy(data.dy).to(**options)
         given = tuple(torch.from_numpy(part).to(**options) for part in (data.h, data.c) if part is not None)
         state = None if not given else given if KINDS[problem.layer].has_c else given[0]
-        lengths = None if data.lengths is None else torch.tensor(data.lengths)
+        rows = rows_of(problem, data, **options)
         names = [name for name, _ in module.named_parameters()]
         inputs = [x.requires_grad_(mode == "training"), *module.parameters()]
 
-        def run() -> Any:
-            if lengths is None:
-                return module(x, state)
-            packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
-            y, end = module(packed, state)
-            return torch.nn.utils.rnn.pad_packed_sequence(y, total_length=problem.steps)[0], end
-
         def forward() -> Any:
             nonlocal state
-            y, end = run()
+            y, end = rows(module, x, state)
             if problem.carried:
                 state = end
             return {"y": y, **dict(zip("hc", end if isinstance(end, tuple) else (end,), strict=False))}
 
         def training() -> Any:
-            y, _ = run()
+            y, _ = rows(module, x, state)
             dx, *grads = torch.autograd.grad(y, inputs, dy)
             return {"y": y, "dx": dx, **dict(zip(names, grads, strict=True))}
 
@@ -105,8 +99,10 @@ class PyTorch(Contender):
         """Refuse what no module is written for."""
         if problem.layer not in _MODULES:
             return f"no module for the layer {problem.layer!r}"
-        if problem.ragged and problem.layer not in _OWN:
+        if (problem.ragged or problem.gaps == "left") and problem.layer not in _OWN:
             return "only torch.nn's own modules take packed sequences"
+        if problem.gaps in ("holes", "resets") and (problem.layer not in _OWN or problem.bidirectional):
+            return "a loop over the steps is written for one direction of torch.nn's own modules"
         if self.device == "cuda" and problem.layer not in _OWN and problem.steps > _MOST_EAGER_STEPS:
             return f"in eager mode more than {_MOST_EAGER_STEPS} steps, of many launches each, take too long"
         return None
