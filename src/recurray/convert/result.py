@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from recurray import checks
 from recurray.layers import Layer
+from recurray.selector import get_backend
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,10 @@ class Converted:
     before: tuple[str, ...]
     after: tuple[str, ...]
     report: str
+
+
+def made_with(backend: Any, dtype: Any) -> dict[str, Any]:
+    """Check what layers are to be made with, before a file is read: its errors aren't the file's."""
+    if dtype is not None:
+        dtype = checks.float_dtype(dtype)
+    return {"backend": None if backend is None else get_backend(backend), "dtype": dtype}

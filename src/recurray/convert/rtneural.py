@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray import files, layouts
-from recurray.convert.result import Converted
+from recurray import checks, files, layouts
+from recurray.convert.result import Converted, made_with
 from recurray.convert.torch_model import from_torch
 from recurray.files import FormatError
 from recurray.layers import GRU, LSTM, Activation, Dropout, Layer, Linear, Sequential
@@ -84,8 +84,8 @@ def from_rtneural(
         1: Linear(8, 1, backend='numpy', dtype='float32')  # 9 params
     )  # 361 params
     """
+    made = {"batch_first": checks.flag("batch_first", batch_first), **made_with(backend, dtype or "float32")}
     content = _parsed(path)
-    made = {"batch_first": batch_first, "backend": backend, "dtype": "float32" if dtype is None else dtype}
     try:
         if "layers" in content:
             if prefix is not None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recurray import checks, files, tensor_files
+from recurray.activations import activation
 from recurray.convert import torch_file
-from recurray.convert.result import Converted
+from recurray.convert.result import Converted, made_with
 from recurray.files import FormatError
 from recurray.layers import GRU, LSTM, RNN, Layer, LayerNorm, Linear, Sequential
 from recurray.messages import in_words, shown
@@ -88,14 +90,16 @@ def from_torch(
         1: Linear(5, 2, backend='numpy', dtype='float32')  # 12 params
     )  # 212 params
     """
-    named = isinstance(source, Mapping)
+    own = {"eps": eps, "nonlinearity": nonlinearity, "batch_first": batch_first, **made_with(backend, dtype)}
+    if nonlinearity is not None:
+        activation(nonlinearity, "nonlinearity")
+    checks.flag("batch_first", batch_first)
     tensors = dict(source) if isinstance(source, Mapping) else read_tensors(source)
-    label = "the mapping" if named else str(source)
+    label = "the mapping" if isinstance(source, Mapping) else str(source)
     try:
         groups = _groups(tensors)
         prefixes = _prefixes(prefix, groups)
-        own = {"eps": eps, "nonlinearity": nonlinearity, "batch_first": batch_first}
-        layers = [_layer(tensors, groups, name, own, backend, dtype) for name in prefixes]
+        layers = [_layer(tensors, groups, name, own) for name in prefixes]
     except FormatError as error:
         raise FormatError(f"{label}: {error}") from error.__cause__
     used = {name for _, names in layers for name in names}
@@ -123,7 +127,9 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     OSError
         It can't be opened.
     """
-    return torch_file.read(path)
+    with files.open_file(path) as file:
+        start = file.read(9)
+    return tensor_files.read(path)[0] if start[8:] == b"{" else torch_file.read(path)
 
 
 # Which layers there are -----------------------------------------------------------------------------------------------
@@ -158,8 +164,6 @@ def _layer(
     groups: Mapping[str, list[str]],
     prefix: str,
     own: Mapping[str, Any],
-    backend: Any,
-    dtype: Any,
 ) -> tuple[Layer, list[str]]:
     """One layer, and the names of its params in the file."""
     start = f"{prefix}." if prefix else ""
@@ -167,13 +171,13 @@ def _layer(
     if prefix in groups:
         names = groups[prefix]
         params = {name.removeprefix(start): tensors[name] for name in names}
-        return _recurrent(prefix, params, own, backend, _dtype(params, dtype)), names
+        return _recurrent(prefix, params, own), names
     names = [name for name in tensors if name.startswith(start) and "." not in name.removeprefix(start)]
     params = {name.removeprefix(start): tensors[name] for name in names}
     if not params:
         nearest = sorted({name.rpartition(".")[0] for name in tensors})
         raise ValueError(f"prefix {prefix!r}: no names begin so; there are {shown(nearest)}")
-    return _plain(prefix, params, own, backend, _dtype(params, dtype)), names
+    return _plain(prefix, params, own), names
 
 
 def _refuse_rewritten(tensors: Mapping[str, Any], start: str) -> None:
@@ -210,7 +214,7 @@ def _shape(name: str, value: Any, dimensions: int) -> tuple[int, ...]:
 # One layer ------------------------------------------------------------------------------------------------------------
 
 
-def _recurrent(prefix: str, given: Mapping[str, Any], own: Mapping[str, Any], backend: Any, dtype: Any) -> Layer:
+def _recurrent(prefix: str, given: Mapping[str, Any], own: Mapping[str, Any]) -> Layer:
     params = {name if "_l" in name else f"{name}_l0": value for name, value in given.items()}  # a cell's have no number
     for name in ("weight_ih_l0", "weight_hh_l0"):
         if name not in params:
@@ -242,7 +246,7 @@ def _recurrent(prefix: str, given: Mapping[str, Any], own: Mapping[str, Any], ba
                 f"{prefix!r} is an RNN, whose weights don't tell its function: give nonlinearity='tanh' or 'relu'"
             )
         options["nonlinearity"] = own["nonlinearity"]
-    return _made(prefix, kind, (features, hidden), options, params, backend, dtype)
+    return _made(prefix, kind, (features, hidden), options, params, own)
 
 
 def _shapes(
@@ -274,13 +278,13 @@ def _check_shapes(prefix: str, params: Mapping[str, Any], expected: Iterator[tup
         raise FormatError(f"{prefix!r} has {', '.join(sorted(unknown))[:200]}, which fit no such layer")
 
 
-def _plain(prefix: str, params: Mapping[str, Any], own: Mapping[str, Any], backend: Any, dtype: Any) -> Layer:
+def _plain(prefix: str, params: Mapping[str, Any], own: Mapping[str, Any]) -> Layer:
     weight = params.get("weight")
     dimensions = len(weight.shape) if weight is not None else 0
     if set(params) == {"weight", "bias"} and dimensions == 2:
-        return _made(prefix, Linear, _shape("weight", weight, 2)[::-1], {}, params, backend, dtype)
+        return _made(prefix, Linear, _shape("weight", weight, 2)[::-1], {}, params, own)
     if set(params) == {"weight", "bias"} and dimensions == 1:
-        return _made(prefix, LayerNorm, _shape("weight", weight, 1), {"eps": own["eps"]}, params, backend, dtype)
+        return _made(prefix, LayerNorm, _shape("weight", weight, 1), {"eps": own["eps"]}, params, own)
     if set(params) == {"weight"} and dimensions == 2:
         raise FormatError(
             f"{prefix!r} is an embedding or a linear layer without bias, which look alike: make it yourself, "
@@ -298,12 +302,13 @@ def _made(
     sizes: Sequence[int],
     options: Mapping[str, Any],
     params: Mapping[str, Any],
-    backend: Any,
-    dtype: Any,
+    own: Mapping[str, Any],
 ) -> Layer:
     try:
-        layer: Layer = kind(*sizes, **options, backend=backend, dtype=dtype, params=params)
-    except ValueError as error:
+        layer: Layer = kind(
+            *sizes, **options, backend=own["backend"], dtype=_dtype(params, own["dtype"]), params=params
+        )
+    except (ValueError, TypeError) as error:
         raise FormatError(f"{prefix!r} doesn't fit together: {error}") from error
     return layer
 

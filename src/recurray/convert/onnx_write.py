@@ -1,0 +1,447 @@
+"""From layers to an ONNX file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import recurray
+from recurray import files, layouts
+from recurray.activations import Elementwise, Function, activation
+from recurray.checks import flag
+from recurray.convert.onnx_graph import need_onnx
+from recurray.convert.onnx_node import ACTIVATIONS
+from recurray.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Activation,
+    Dropout,
+    Embedding,
+    Final,
+    Last,
+    Layer,
+    LayerNorm,
+    Linear,
+    Merge,
+    Sequential,
+)
+
+_OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization; not the newest: older programs read it as well
+_MOST_BYTES = 2**31 - 1  # of a file, protobuf's own limit
+_FUNCTIONS = {own: (name, takes) for name, (own, takes, _) in ACTIVATIONS.items()}  # by our name: ONNX's, small
+_NAMES = {  # ONNX's spelling
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "softsign": "Softsign",
+    "softplus": "Softplus",
+    "leakyrelu": "LeakyRelu",
+    "thresholdedrelu": "ThresholdedRelu",
+    "elu": "Elu",
+    "hardsigmoid": "HardSigmoid",
+    "affine": "Affine",
+    "scaledtanh": "ScaledTanh",
+}
+
+
+def to_onnx(model: Layer, path: str | Path, *, state: bool = True, lengths: bool = False) -> None:
+    """Write a model to an ONNX file, which onnxruntime and others run.
+
+    The file's input is ``x``, with any batch and any number of steps, in the model's layout; its output ``y``. A former
+    file is replaced, once the new one is whole.
+
+    Parameters
+    ----------
+    model : Layer
+        `LSTM`, `GRU`, `RNN`, `Linear`, `Embedding`, `LayerNorm`, `Activation`, `Dropout` (which does nothing in
+        inference), `Last`, `Final`, `Merge`, or a `Sequential` of these.
+    path : path-like
+        Where to.
+    state : bool
+        Whether start states are inputs and final states outputs: ``h`` and ``h_end``, and for an LSTM ``c`` and
+        ``c_end``, of the shapes that the layer has, (num_layers * directions, batch, size); in a `Sequential` with the
+        layer's place before the name, "0.h". Else each call begins with the layer's own start.
+    lengths : bool
+        Whether the rows' lengths are an input, ``lengths`` (batch,), int32.
+
+    Raises
+    ------
+    ValueError
+        ONNX has no word for something in the model, which the message names: a projection, a layer normalisation within
+        a cell, ``cell_clip``, zoneout, functions that differ from gate to gate, a cell of one's own.
+    TypeError
+        It isn't a layer.
+    OSError
+        The file can't be written.
+    ImportError
+        The onnx package is missing.
+
+    Notes
+    -----
+    The operators are those of https://onnx.ai/onnx/operators, version 17. Weights keep the model's precision;
+    onnxruntime runs recurrent nodes in float32 alone, for which ``model.to(dtype="float32")`` converts. A row of
+    length 0 gives zeros after `Last` and `Final`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> from recurray import convert
+    >>> model = rr.Sequential(rr.GRU(3, 5, seed=0), rr.Last(), rr.Linear(5, 2, seed=1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.onnx")
+    ...     convert.to_onnx(model, path, state=False)
+    ...     again = convert.from_onnx(path).model
+    >>> x = np.ones((2, 7, 3), dtype="float32")
+    >>> bool(np.abs(again(x)[0] - model(x)[0]).max() < 1e-6)
+    True
+    """
+    onnx = need_onnx()
+    if not isinstance(model, Layer):
+        raise TypeError(f"model must be a recurray layer, not {type(model).__name__}")
+    written = _Graph(onnx, model, flag("state", state), flag("lengths", lengths)).whole()
+    if written.ByteSize() > _MOST_BYTES:
+        raise ValueError(f"an ONNX file holds at most 2 GiB, and this model has {written.ByteSize():,} bytes")
+    onnx.checker.check_model(written, full_check=True)
+    with files.Destination(path) as destination:
+        destination.replace(written.SerializeToString())
+
+
+class _Graph:
+    """Nodes, in the order in which they run, and the value that the last of them made: what comes next reads it."""
+
+    def __init__(self, onnx: Any, model: Layer, state: bool, lengths: bool) -> None:
+        self.onnx, self.model, self.state = onnx, model, state
+        self.float = onnx.TensorProto.DOUBLE if model.dtype == "float64" else onnx.TensorProto.FLOAT
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.value, self.time_major, self.has_time = "x", False, True
+        self.lengths = "lengths" if lengths else ""
+
+    def whole(self) -> Any:
+        """The model, as ONNX has it."""
+        layers = [*_leaves(self.model, "")]
+        layout = next((layer.batch_first for _, layer in layers if hasattr(layer, "batch_first")), True)
+        self.time_major = not layout
+        first = layers[0][1]
+        axes: list[Any] = ["batch", "time"] if layout else ["time", "batch"]
+        if isinstance(first, Embedding):
+            self.inputs.append(self.info("x", self.onnx.TensorProto.INT64, axes))
+        else:
+            self.inputs.append(self.info("x", self.float, [*axes, _width(first)]))
+        if self.lengths:
+            self.inputs.append(self.info("lengths", self.onnx.TensorProto.INT32, ["batch"]))
+        for place, layer in layers:
+            self.add_layer(place, layer)
+        if self.has_time:
+            self.order(time_major=not layout)
+            if self.lengths and not isinstance(layers[-1][1], (LSTM, GRU, RNN)):
+                self.mask(time_major=not layout)
+        self.node("Identity", [self.value], output="y")
+        self.outputs.insert(0, self.info("y", self.float, [*(axes if self.has_time else ["batch"]), None]))
+        helper = self.onnx.helper
+        graph = helper.make_graph(self.nodes, "model", self.inputs, self.outputs, self.constants)
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="recurray",
+            producer_version=recurray.__version__,
+        )
+
+    # Nodes and values
+
+    def info(self, name: str, kind: int, shape: Sequence[Any]) -> Any:
+        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
+
+    def node(self, operator: str, inputs: Sequence[str], *, output: str = "", name: str = "", **attributes: Any) -> str:
+        """Add a node with one output, which becomes the value; return that."""
+        output = output or f"v{len(self.nodes)}"
+        made = self.onnx.helper.make_node(operator, inputs, [output], name=name or f"n{len(self.nodes)}", **attributes)
+        self.nodes.append(made)
+        self.value = output
+        return output
+
+    def constant(self, value: Any, kind: str = "int64") -> str:
+        name = f"w{len(self.constants)}"
+        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(value, kind), name))
+        return name
+
+    def floats(self, value: Any) -> str:
+        return self.constant(value, self.model.dtype)
+
+    def order(self, *, time_major: bool) -> None:
+        """Bring time, or the batch, to the front."""
+        if self.has_time and self.time_major != time_major:
+            self.node("Transpose", [self.value], perm=[1, 0, 2])
+        self.time_major = time_major
+
+    def steps(self) -> str:
+        """The numbers of the steps, (T, 1), of the value, which is time-major."""
+        value = self.value
+        shape = self.node("Shape", [value], start=0, end=1)
+        count = self.node("Squeeze", [shape])
+        times = self.node("Range", [self.constant(0), count, self.constant(1)])
+        times = self.node("Unsqueeze", [times, self.constant([1])])
+        self.value = value
+        return times
+
+    def lengths_64(self) -> str:
+        """The lengths, (1, B)."""
+        value = self.value
+        wide = self.node("Cast", [self.lengths], to=self.onnx.TensorProto.INT64)
+        wide = self.node("Unsqueeze", [wide, self.constant([0])])
+        self.value = value
+        return wide
+
+    def where(self, chosen: str, value: str, *, time_major: bool) -> None:
+        """Keep what is chosen (T, B) of a value, and make the rest zero."""
+        if not time_major:
+            chosen = self.node("Transpose", [chosen], perm=[1, 0])
+        chosen = self.node("Unsqueeze", [chosen, self.constant([2])])
+        self.node("Where", [chosen, value, self.floats(0)])
+
+    def mask(self, *, time_major: bool) -> None:
+        """Make zero what lies past the rows' lengths."""
+        value = self.value
+        if not time_major:
+            self.node("Transpose", [value], perm=[1, 0, 2])
+        valid = self.node("Less", [self.steps(), self.lengths_64()])
+        self.where(valid, value, time_major=time_major)
+
+    # Layers
+
+    def add_layer(self, place: str, layer: Layer) -> None:
+        """Add what a layer does."""
+        if isinstance(layer, (LSTM, GRU, RNN)) and type(layer) in (LSTM, GRU, RNN):
+            self.add_recurrent(place, layer)
+        elif type(layer) is Linear:
+            self.node("MatMul", [self.value, self.floats(_param(layer, "weight").T)], name=place)
+            if layer.bias:
+                self.node("Add", [self.value, self.floats(_param(layer, "bias"))])
+        elif type(layer) is Embedding:
+            self.node("Gather", [self.floats(_param(layer, "weight")), self.value], name=place)
+        elif type(layer) is LayerNorm:
+            scale, shift = (self.floats(_param(layer, name)) for name in ("weight", "bias"))
+            self.node("LayerNormalization", [self.value, scale, shift], name=place, epsilon=layer.eps)
+        elif type(layer) is Activation:
+            self.add_function(layer.function, place)
+        elif isinstance(layer, (Last, Final)):
+            self.add_end(layer)
+        elif type(layer) is Merge:
+            halves = self.halves(self.value)
+            self.node("Mul" if layer.mode == "mul" else "Add", halves, name=place)
+            if layer.mode not in ("mul", "sum"):
+                self.node("Mul", [self.value, self.floats(0.5)])
+        elif type(layer) is not Dropout:
+            raise ValueError(f"ONNX has no word for {_named(place, layer)}")
+
+    def add_function(self, function: Function, place: str) -> None:
+        if function.name in ("softmax", "log_softmax"):
+            self.node({"softmax": "Softmax", "log_softmax": "LogSoftmax"}[function.name], [self.value], axis=-1)
+        elif function.name == "identity":
+            self.node("Identity", [self.value], name=place)
+        elif function.name in ("affine", "scaled_tanh"):
+            alpha, beta = (self.floats(getattr(function, name)) for name in ("alpha", "beta"))
+            if function.name == "affine":
+                self.node("Add", [self.node("Mul", [self.value, alpha]), beta], name=place)
+            else:
+                self.node("Mul", [self.node("Tanh", [self.node("Mul", [self.value, beta])]), alpha], name=place)
+        elif function.name in _FUNCTIONS:
+            name, takes = _FUNCTIONS[function.name]
+            self.node(_NAMES[name], [self.value], name=place, **_values(function, takes))
+        else:
+            raise ValueError(f"ONNX has no word for the function {function.name!r}")
+
+    def halves(self, value: str) -> list[str]:
+        """Both directions' features."""
+        names = [f"v{len(self.nodes)}", f"v{len(self.nodes)}_reverse"]
+        self.nodes.append(self.onnx.helper.make_node("Split", [value], names, name=f"n{len(self.nodes)}", axis=-1))
+        return names
+
+    def add_end(self, layer: Last | Final) -> None:
+        """The last step of each row, or of each direction."""
+        self.order(time_major=True)
+        reversed_ = layer._directions() if isinstance(layer, Final) else (False,)
+        parts = self.halves(self.value) if len(reversed_) == 2 else [self.value]
+        ends = [self.end_of(part, reverse=reverse) for part, reverse in zip(parts, reversed_, strict=True)]
+        self.value = self.node("Concat", ends, axis=-1) if len(ends) == 2 else ends[0]
+        self.has_time = False
+
+    def end_of(self, value: str, *, reverse: bool) -> str:
+        """The step (B, features) at which a direction ends."""
+        if not self.lengths:
+            return self.node("Gather", [value, self.constant(0 if reverse else -1)], axis=0)
+        self.value = value
+        steps, lengths, one = self.steps(), self.lengths_64(), self.constant(1)
+        if reverse:
+            first = self.node("Equal", [steps, self.constant(0)])
+            chosen = self.node("And", [first, self.node("Less", [steps, lengths])])
+        else:
+            chosen = self.node("Equal", [steps, self.node("Sub", [lengths, one])])
+        self.where(chosen, value, time_major=True)
+        return self.node("ReduceSum", [self.value, self.constant([0])], keepdims=0)
+
+    # Recurrent layers
+
+    def add_recurrent(self, place: str, layer: LSTM | GRU | RNN) -> None:
+        """A node for each layer of the stack."""
+        attributes = _attributes(place, layer)
+        kind = type(layer).__name__
+        arrays = layouts.write(f"onnx.{kind.lower()}", _without_starts(layer))
+        arrays = arrays if isinstance(arrays, list) else [arrays]
+        states = ("h", "c") if kind == "LSTM" else ("h",)
+        self.order(time_major=True)
+        starts = {state: self.starts(place, layer, state) for state in states}
+        ends: dict[str, list[str]] = {state: [] for state in states}
+        for number, own in enumerate(arrays):
+            weights = [self.floats(own[name]) if name in own else "" for name in ("W", "R", "B")]
+            given = [self.value, *weights, self.lengths, *(starts[state][number] for state in states)]
+            if "P" in own:
+                given.append(self.floats(own["P"]))
+            while not given[-1]:
+                given.pop()
+            name = place or kind.lower()
+            name = f"{name}.{number}" if len(arrays) > 1 else name
+            outputs = [f"{name}_Y", *(f"{name}_Y_{state}" for state in states)]
+            self.nodes.append(self.onnx.helper.make_node(kind, given, outputs, name=name, **attributes))
+            self.value = outputs[0]
+            for state, output in zip(states, outputs[1:], strict=True):
+                ends[state].append(output)
+            if layer.bidirectional:
+                by_row = self.node("Transpose", [self.value], perm=[0, 2, 1, 3])
+                self.node("Reshape", [by_row, self.constant([0, 0, -1])])
+            else:
+                self.node("Squeeze", [self.value, self.constant([1])])
+        if self.state:
+            value = self.value
+            for state in states:
+                name = _prefixed(place, f"{state}_end")
+                self.node("Concat", ends[state], output=name, axis=0)
+                shape = [layer.num_layers * layer.directions, "batch", layer.hidden_size]
+                self.outputs.append(self.info(name, self.float, shape))
+            self.value = value
+
+    def starts(self, place: str, layer: LSTM | GRU | RNN, state: str) -> list[str]:
+        """The start state of each layer of the stack, (D, B, H): an input, learned, or none, which is zeros."""
+        count, directions = layer.num_layers, layer.directions
+        if self.state:
+            name = _prefixed(place, state)
+            self.inputs.append(self.info(name, self.float, [count * directions, "batch", layer.hidden_size]))
+            if count == 1:
+                return [name]
+            names = [f"{name}_{number}" for number in range(count)]
+            sizes = self.constant([directions] * count)
+            self.nodes.append(self.onnx.helper.make_node("Split", [name, sizes], names, name=f"{name}_split", axis=0))
+            return names
+        if not layer.learned_state:
+            return [""] * count
+        value = self.value
+        batch = self.node("Shape", [value], start=1, end=2)
+        shape = self.node("Concat", [self.constant([1]), batch, self.constant([1])], axis=0)
+        found = []
+        for number in range(count):
+            rows = [_param(layer, f"start_{state}_l{number}{end}") for end in ("", "_reverse")[:directions]]
+            found.append(self.node("Expand", [self.floats(np.stack(rows)[:, np.newaxis]), shape]))
+        self.value = value
+        return found
+
+
+def _without_starts(layer: LSTM | GRU | RNN) -> Any:
+    """The layer without learned start states, which aren't among ONNX's weights."""
+    bare = copy.copy(layer)
+    bare._param_form = replace(layer._param_form, start_sizes={})
+    return bare
+
+
+def _leaves(layer: Layer, place: str) -> Iterator[tuple[str, Layer]]:
+    """The layers of a model, those within others too, with their places."""
+    if not isinstance(layer, Sequential):
+        yield place, layer
+        return
+    for number, inner in enumerate(layer.layers):
+        yield from _leaves(inner, _prefixed(place, str(number)))
+
+
+def _values(function: Function, names: Sequence[str]) -> dict[str, Any]:
+    return {name: float(getattr(function, name)) for name in names}
+
+
+def _prefixed(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _named(place: str, layer: Layer) -> str:
+    return f"layer {place} ({type(layer).__name__})" if place else type(layer).__name__
+
+
+def _param(layer: Layer, name: str) -> Any:
+    return layer.state_dict()[name]
+
+
+def _width(layer: Layer) -> int | None:
+    """How many features a layer's input has, where it says so."""
+    names = ("input_size", "in_features", "size")
+    return next((getattr(layer, name) for name in names if hasattr(layer, name)), None)
+
+
+def _attributes(place: str, layer: LSTM | GRU | RNN) -> dict[str, Any]:
+    """A recurrent layer's options as ONNX's attributes."""
+    for option in ("proj_size", "layer_norm", "cell_clip", "zoneout_h", "zoneout_c", "static_size"):
+        if getattr(layer, option, None):
+            raise ValueError(f"ONNX has no word for {option} of {_named(place, layer)}")
+    found: dict[str, Any] = {"hidden_size": layer.hidden_size}
+    backwards = bool(getattr(layer, "reverse", False))
+    found["direction"] = "bidirectional" if layer.bidirectional else "reverse" if backwards else "forward"
+    functions: list[Elementwise] = []
+    for cell in layer.cells[: layer.directions]:
+        functions += _functions_of(place, layer, cell)
+    names, lists = [], {"alpha": list[float](), "beta": list[float]()}
+    for function in functions:
+        if function.name == "identity":
+            names.append("Affine")
+            lists["alpha"].append(1.0)
+            lists["beta"].append(0.0)
+            continue
+        if function.name not in _FUNCTIONS:
+            raise ValueError(f"ONNX has no word for the function {function.name!r} of {_named(place, layer)}")
+        name, takes = _FUNCTIONS[function.name]
+        names.append(_NAMES[name])
+        for key in takes:
+            lists[key].append(float(getattr(function, key)))
+    found["activations"] = names
+    found |= {f"activation_{key}": values for key, values in lists.items() if values}
+    if isinstance(layer, LSTM) and getattr(layer.cell, "coupled", False):
+        found["input_forget"] = 1
+    if isinstance(layer, GRU):
+        found["linear_before_reset"] = int(layer.reset_after)
+    clip = getattr(layer.cell, "gate_clip", None)
+    if clip is not None:
+        found["clip"] = clip
+    return found
+
+
+def _functions_of(place: str, layer: LSTM | GRU | RNN, cell: Any) -> list[Elementwise]:
+    """The functions of a direction, in ONNX's order: of the gates, of the new value, of the output."""
+    if isinstance(layer, RNN):
+        return [activation(cell.nonlinearity)]
+    if isinstance(layer, GRU):
+        return [
+            activation(getattr(cell, "gate_activation", "sigmoid")),
+            activation(getattr(cell, "cell_activation", "tanh")),
+        ]
+    own = cell.activations
+    gates = [own.i, own.o] if cell.coupled else [own.i, own.f, own.o]
+    if any(gate != gates[0] for gate in gates):
+        raise ValueError(f"ONNX has one function for all gates, and {_named(place, layer)} several")
+    return [gates[0], own.g, own.out]
