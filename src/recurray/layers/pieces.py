@@ -21,7 +21,7 @@ from recurray.backend import Backend
 States = list[tuple[Array, ...]]  # by direction, of all layers one after another
 IsReverse = Callable[[int], bool]
 
-MOST_PADDING = 2  # of what the rows take themselves; more pieces than that are run in groups of like length
+MOST_PADDING = 4  # times what the rows take themselves; more pieces than that are run in groups of like length
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Pieces:
     back_joined: Array
     valid: Array | None  # (B T, 1) of bool, as the rows' steps lie; None where the pieces are run as these lie
     place: Array | None  # (B T,): where each step is among the pieces', group after group
+    has_zero: bool  # whether that is, for steps that aren't valid, a place past a piece's end, where all is zero
 
     @classmethod
     def of(cls, steps: Steps, backend: Backend, *, batch_first: bool) -> Pieces | None:
@@ -120,7 +121,8 @@ class Pieces:
         whole = len(groups) == 1 and len(order) == steps.batch and bool((step == plan.time).all())
         row = plan.row[order]
 
-        place = np.zeros(steps.batch * steps.steps, dtype=np.int64)
+        zero = _past_an_end(plan.lengths[order], groups)
+        place = np.full(steps.batch * steps.steps, zero or 0, dtype=np.int64)
         made, taken = [], 0
         for first, stop in groups:
             lengths = plan.lengths[order[first:stop]]
@@ -157,6 +159,7 @@ class Pieces:
             back_joined=on(plan.back_joined[:, None]),
             valid=None if whole else on(valid),
             place=None if whole else on(place),
+            has_zero=zero is not None,
         )
 
     def split(self, a: Array) -> list[Array]:
@@ -174,7 +177,9 @@ class Pieces:
             return xp.permute_dims(parts[0], (1, 0, 2)) if self.batch_first else parts[0]
         flat = [rows(part) for part in parts]
         steps = xp.take(flat[0] if len(flat) == 1 else xp.concat(flat, axis=0), self.place, axis=0)
-        return xp.reshape(xp.where(self.valid, steps, xp.zeros_like(steps)), (*shape[:2], steps.shape[1]))
+        if not self.has_zero:
+            steps = xp.where(self.valid, steps, xp.zeros_like(steps))
+        return xp.reshape(steps, (*shape[:2], steps.shape[1]))
 
     def by_piece(self, a: Array) -> Array:
         """What each row has, (B, n) -> what each piece has, (P, n)."""
@@ -330,6 +335,18 @@ def _plan(steps: Steps) -> _Plan:
         row, time, piece, place, np.repeat(np.arange(batch), pieces), lengths, front, front + pieces - 1,
         front_joined, back_joined,
     )  # fmt: skip
+
+
+def _past_an_end(lengths: Any, groups: list[tuple[int, int]]) -> int | None:
+    """A place among the groups' steps, one after another, that is past the end of its piece; None if there is none."""
+    taken = 0
+    for first, stop in groups:
+        own, count = lengths[first:stop], stop - first
+        longest = max(1, int(own.max()))
+        if own.min() < longest:
+            return taken + (longest - 1) * count + int(own.argmin())
+        taken += longest * count
+    return None
 
 
 def _grouped(lengths: Any, most: int) -> tuple[Any, list[tuple[int, int]]]:
