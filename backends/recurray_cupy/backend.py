@@ -18,13 +18,24 @@ from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.kernel import REALS
-from recurray_cupy.library import CompilationError, KernelError, Library
+from recurray_cupy.library import A100, H200, CompilationError, Device, KernelError, Library
 from recurray_cupy.products import sum_rows
-from recurray_cupy.strategies import FUSED, REFERENCE, STEP, Call, check_strategy, prepare, strategies_for
+from recurray_cupy.strategies import (
+    AUTO,
+    DEFAULT,
+    REFERENCE,
+    STEP,
+    Call,
+    check_strategy,
+    estimates,
+    prepare,
+    strategies_for,
+)
 
 Result = TypeVar("Result")
 
 SMALL = ("float16", "bfloat16")  # what operands may be rounded to
+EXAMPLES = ((1, 128), (16, 512), (64, 1024), (1, 2048))  # of rows and units, for which a strategy is told
 SLOWLY = "slowly, by the reference path"
 INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, or with cupy12 for CUDA 12"
 
@@ -43,9 +54,9 @@ class CupyBackend(Backend):
     ----------
     device : int, optional
         The device's number; CuPy's current device if omitted.
-    strategy : {"auto", "persistent", "step", "fused", "reference"}
-        The fastest strategy to use; "auto" leaves it to the rule. "fused" unless you say otherwise: the faster ones
-        make a product and a barrier of their own, and are to run on a GPU before they are anybody's default.
+    strategy : {"default", "auto", "persistent", "step", "fused", "reference"}
+        The fastest strategy to use. "auto" leaves it to the rule; so does "default", among those in which no block of
+        threads waits for another: a barrier between blocks is to run on a GPU before it is anybody's default.
     compute_dtype : {"float16", "bfloat16"}, optional
         What the operands of recurrences' products are rounded to, where their arrays are float32: sums, states, params
         and gradients stay float32. Products then run on tensor cores. The strategy "reference" doesn't round.
@@ -68,7 +79,7 @@ class CupyBackend(Backend):
     def __init__(
         self,
         device: int | None = None,
-        strategy: str = FUSED,
+        strategy: str = DEFAULT,
         compute_dtype: str | None = None,
     ) -> None:
         self.strategy = check_strategy(strategy)
@@ -220,6 +231,22 @@ class CupyBackend(Backend):
             way = Way.BACKWARD if backward else Way.TRAINING
             return self._strategies(Call(cell, dtype, (1, batch), units, False, way, self._rounded_to(dtype)))[0]
 
+    @classmethod
+    def outlook(cls, here: Backend | None = None) -> dict[str, list[tuple[str, str]]]:
+        """What the rule chooses for an LSTM in training, forward, and the microseconds of a step that it expects."""
+        if isinstance(here, cls):
+            with here.device:
+                devices = {f"{here.library.describe().partition(' (')[0]}": here.library.device()}
+        else:
+            devices = {"an H200": H200, "an A100": A100}
+        found = {}
+        for name, device in devices.items():
+            found[f"CuPy's strategies on {name}: us of a step, LSTM, forward in training; estimated"] = [
+                (f"H {units}, B {batch}", "; ".join(expected(batch, units, small, device) for small in ("", SMALL[1])))
+                for batch, units in EXAMPLES
+            ]
+        return found
+
     def describe(self) -> str:
         """Where this backend works, and by which strategies."""
         examples = ", ".join(f"{units}: {self.strategy_of(LSTMCell(), 64, units)}" for units in (128, 512, 1024, 2048))
@@ -318,6 +345,22 @@ class DeviceCache:
         self.backend.check_fault()
         with self.backend.device:
             return self.cache.backward(dy, dend)
+
+
+def expected(batch: int, units: int, rounded_to: str, device: Device) -> str:
+    """Say what the rule chooses for an LSTM in training, forward, and what it expects.
+
+    Examples
+    --------
+    >>> expected(16, 512, "", H200)
+    'float32: step 8.1, auto persistent 2.3'
+    """
+    call, said = Call(LSTMCell(), "float32", (1, batch), units, False, Way.TRAINING, rounded_to), []
+    for strategy in (DEFAULT, AUTO):
+        first = strategies_for(strategy, call, device)[0]
+        time = estimates(call, device, waiting=True)[first]
+        said.append(f"{first} {time:.1f}")
+    return f"{rounded_to or 'float32'}: {', auto '.join(said)}"
 
 
 def driver_advice(cupy: Any) -> str:

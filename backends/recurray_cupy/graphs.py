@@ -52,17 +52,22 @@ class Graphs:
     ----------
     capture : callable
         From work, which launches kernels and does nothing else, to what replays it.
+
+    Attributes
+    ----------
+    run_graphs : bool
+        Whether it does; else all work is done as it comes.
     """
 
     def __init__(self, capture: Callable[[Work], Work]) -> None:
         self._capture = capture
         self._known: OrderedDict[Hashable, Work | None] = OrderedDict()
         self._tables: OrderedDict[Hashable, Any] = OrderedDict()
-        self._works = True
+        self.run_graphs = True
 
     def run(self, key: Hashable, work: Work) -> None:
         """Do the work; once work with this key has been captured, replay it."""
-        if not self._works:
+        if not self.run_graphs:
             work()
             return
         replay = self._known.get(key)
@@ -70,12 +75,12 @@ class Graphs:
             try:
                 replay = self._capture(work)
             except Exception as error:  # whatever it is, the work can be done without
-                self._works = False
+                self.run_graphs = False
                 self._known.clear()
                 warnings.warn(
                     f"steps are launched one by one: they can't be captured as a graph: {error}", stacklevel=2
                 )
-        if self._works:
+        if self.run_graphs:
             _put(self._known, key, replay)
         (replay or work)()
 

@@ -71,6 +71,8 @@ class Device:
         Whether the blocks of a launch may wait for each other.
     tensor_cores : bool
         Whether it has those that the kernels use.
+    clock : float
+        Of a second. What a driver says is the most that there can be; this is for an H200 under load.
     """
 
     multiprocessors: int
@@ -78,6 +80,11 @@ class Device:
     threads: int = 256
     cooperative: bool = True
     tensor_cores: bool = True
+    clock: float = 1.755e9
+
+
+H200 = Device(multiprocessors=132, shared=232_448)
+A100 = Device(multiprocessors=108, shared=166_912, clock=1.41e9)
 
 
 class KernelError(RuntimeError):

@@ -8,7 +8,8 @@
 "reference"    the library's own functions, `recurray.scan`
 =============  ======================================================================================================
 
-A strategy that can't run a cell or a size leaves it to the next.
+A strategy that can't run a cell or a size leaves it to the next. Which comes first may be left to a rule, which
+estimates what a step takes by each.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from dataclasses import dataclass
 
 from recurray.cells.cell import Cell
 from recurray_cupy.compiled import Way
+from recurray_cupy.costs import step_by_library
 from recurray_cupy.library import Device, DoesNotFitError, Library
-from recurray_cupy.persistent import Recurrence, Whole, pays, recurrence_of, why_not
+from recurray_cupy.persistent import Recurrence, Whole, estimate, recurrence_of, why_not
 
 PERSISTENT, STEP, FUSED, REFERENCE = STRATEGIES = ("persistent", "step", "fused", "reference")
 WHOLE = {PERSISTENT: Whole(resident=True), STEP: Whole(resident=False)}  # they make the recurrent product themselves
-AUTO = "auto"
+DEFAULT, AUTO = "default", "auto"
+# Among which the rule chooses. Where blocks wait for each other, a mistake in their barrier would show on a GPU alone:
+# once `tests/gpu_check.py` has passed on one, `WAITING` holds for both. This is the one place that says so.
+WAITING = {DEFAULT: False, AUTO: True}
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,10 @@ class Call:
 
 
 def check_strategy(strategy: str) -> str:
-    """Return ``strategy`` if it is one, or "auto"."""
-    if strategy not in (AUTO, *STRATEGIES):
-        raise ValueError(f"strategy must be one of {', '.join(map(repr, (AUTO, *STRATEGIES)))}, not {strategy!r}")
+    """Return ``strategy`` if it is one, or one that leaves it to the rule."""
+    known = (*WAITING, *STRATEGIES)
+    if strategy not in known:
+        raise ValueError(f"strategy must be one of {', '.join(map(repr, known))}, not {strategy!r}")
     return strategy
 
 
@@ -57,16 +63,35 @@ def strategies_for(strategy: str, call: Call, device: Device) -> tuple[str, ...]
 
     1. What needs no product with the output before is "fused", all steps in one launch. So is an empty batch.
     2. A strategy that the user has asked for comes first, and after it the slower ones.
-    3. Left to the rule, "auto", it is "persistent" if there is a layout for the sizes that is estimated to take less
-       time than the library's product and a launch for the cell; else "fused".
+    3. Left to the rule it is the one that is estimated to take the least time: by "auto" any, by "default" one in which
+       no block waits for another.
     """
     first = FUSED
     if call.cell.outer_gates and call.shape[1] and call.units:
-        if strategy != AUTO:
+        if strategy in WAITING:
+            found = estimates(call, device, waiting=WAITING[strategy])
+            first = min(found, key=lambda name: found[name], default=FUSED)
+        else:
             first = strategy
-        elif (found := call.recurrence) is not None and pays(found, call.shape[1], call.units, call.dtype, device):
-            first = PERSISTENT
     return STRATEGIES[STRATEGIES.index(first) :]
+
+
+def estimates(call: Call, device: Device, *, waiting: bool) -> dict[str, float]:
+    """Estimate the microseconds of a step by each strategy that can do it, ``waiting``: those whose blocks wait too.
+
+    Empty where no kernel can make the product itself, and there is nothing to choose.
+    """
+    recurrence = call.recurrence
+    if recurrence is None:
+        return {}
+    batch, units, found = call.shape[1], call.units, {}
+    for name, whole in WHOLE.items():
+        one = estimate(recurrence, batch, units, call.dtype, device, resident=whole.resident)
+        if one is not None and (waiting or not one[1]):
+            found[name] = one[0]
+    itemsize = 4 if call.dtype == "float32" else 8
+    found[FUSED] = step_by_library(recurrence.work(batch, units, itemsize), device)
+    return found
 
 
 def prepare(library: Library, strategy: str, call: Call) -> None:

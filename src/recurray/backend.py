@@ -135,6 +135,14 @@ class Backend:
         """Where this backend works, and how, in a line."""
         return str(self.device)
 
+    @classmethod
+    def outlook(cls, here: Backend | None = None) -> dict[str, list[tuple[str, str]]]:
+        """What is expected of the speed, as titles with lines of a name and a text: nothing is said here.
+
+        ``here`` is a backend of this kind that works on this machine, if one does.
+        """
+        return {}
+
     def release_memory(self) -> None:
         """Give back the memory that is kept for the arrays of later calls. None is kept here."""
 

@@ -118,6 +118,16 @@ def backend_names() -> tuple[str, ...]:
     return tuple(_announced())
 
 
+def outlook(name: str) -> dict[str, list[tuple[str, str]]]:
+    """Return what is expected of a backend's speed, where it works here on this machine, else in general."""
+    try:
+        kind = _announced()[name].load()
+    except ImportError:
+        return {}
+    here = _named(name, None) if why_unavailable(name) is None else None
+    return kind.outlook(here) if hasattr(kind, "outlook") else {}
+
+
 def why_unavailable(name: str) -> str | None:
     """Return what keeps the backend ``name`` from running on this machine, None if nothing does."""
     try:

@@ -12,7 +12,7 @@ import pytest
 import recurray as rr
 from harness import compare_scans, obtain
 from harness.cells import CELLS
-from harness.compare_scans import Normalised, both_ways, scan_arguments
+from harness.compare_scans import Normalised, TwoStates, both_ways, scan_arguments
 from harness.random_cell import RandomCell
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
 from recurray_cupy.backend import KernelCache
@@ -126,7 +126,9 @@ def test_rounded_products_on_a_gpu(small, strategy, monkeypatch):
 
 @pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
 @pytest.mark.parametrize("strategy", ["persistent", "step", "fused"])
-@pytest.mark.parametrize("cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(True), GRUCell(reset_after=False)], ids=repr)
+@pytest.mark.parametrize(
+    "cell", [LSTMCell(), GRUCell(), DiagonalLSTMCell(True), GRUCell(reset_after=False), TwoStates()], ids=repr
+)
 def test_small_sizes_by_every_strategy(cell, strategy, small, monkeypatch):
     """Quick enough for a device that looks at every access to memory."""
     obtain("cupy")

@@ -53,7 +53,7 @@ def library(tmp_path_factory):
         for way, rounded_to in itertools.product(Way, SMALL)
         for tile, threads in {(tile, threads) for *_, tile, threads, _, _ in SIZE_CLASSES.values()}
     ]
-    library.prepare(kernels, "float32")
+    library.prepare([*kernels, *(kernel.by_table for kernel in kernels)], "float32")
     return library
 
 

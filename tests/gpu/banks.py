@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from recurray_cupy.persistent.layout import Layout, Work
+from recurray_cupy.costs import Work
+from recurray_cupy.persistent.layout import Layout
 
 BANKS = 32
 LANES = range(32)

@@ -32,7 +32,7 @@ NOTHING = (
     "int cublasGemmEx() { return 0; }\n"
 )
 FEW, MANY = 8, 520
-STRATEGIES = ("step", "fused", "persistent")
+STRATEGIES = ("step", "step, no graph", "fused", "persistent")
 
 
 def table(repeats: int = 40) -> Iterator[tuple[str, ...]]:
@@ -40,10 +40,15 @@ def table(repeats: int = 40) -> Iterator[tuple[str, ...]]:
     import numpy as np
 
     import recurray as rr
+    from recurray_cupy import CupyBackend
+    from recurray_cupy.graphs import graphs_of
 
     for dtype in (None, "bfloat16"):
-        for strategy in STRATEGIES:
-            backend = rr.get_backend("cupy", strategy=strategy, compute_dtype=dtype)
+        for name in STRATEGIES:
+            strategy = name.partition(",")[0]
+            backend = CupyBackend(strategy=strategy, compute_dtype=dtype)
+            if name != strategy:
+                graphs_of(backend.library).run_graphs = False
             layer = rr.LSTM(8, 16, backend=backend, seed=0)
             costs = []
             for way in ("forward", "training", "backward"):
@@ -53,7 +58,7 @@ def table(repeats: int = 40) -> Iterator[tuple[str, ...]]:
                     times[steps] = of_a_call(layer, x, way, repeats)
                 step = (times[MANY] - times[FEW]) / (MANY - FEW)
                 costs += [f"{1e6 * step:.2f}", f"{1e6 * (times[FEW] - FEW * step):.0f}"]
-            yield strategy, dtype or "float32", *costs
+            yield name, dtype or "float32", *costs
 
 
 def of_a_call(layer: Any, x: Any, way: str, repeats: int) -> float:

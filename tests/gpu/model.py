@@ -23,12 +23,11 @@ from gpu.verdict import target
 from recurray.cells import LSTMCell
 from recurray_cupy import persistent
 from recurray_cupy.compiled import Way
-from recurray_cupy.library import Device
-from recurray_cupy.persistent.layout import FOUR, LAUNCHED, Layout, Work, clocks_by_library, layout_for
+from recurray_cupy.costs import NUMBERS, Work, microseconds, step_by_launch, step_by_library
+from recurray_cupy.library import H200
+from recurray_cupy.persistent.layout import FOUR, Layout, layout_for
 from recurray_cupy.step import Given, Load, parts_of
-
-H200 = Device(multiprocessors=132, shared=232_448)
-ESTIMATED_CLOCK = 1.755e9  # at which the rule's clocks are turned into time: less than the most, as under load
+from recurray_cupy.strategies import DEFAULT, Call, estimates, strategies_for
 
 # Each rate, and where it is from.
 CLOCK = 1.98e9  # a second, at most: 67 TFLOP/s in float32 (NVIDIA's data sheet of the H200) by 132 * 128 * 2
@@ -203,7 +202,7 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
     if strategy == "fused":
         counts = counts_of_fused(recurrence, work)
         seconds = bound(counts, H200.multiprocessors, counts.launches, graph=False)
-        return Modelled(counts, 1e6 * seconds, 1e6 * clocks_by_library(work, H200) / ESTIMATED_CLOCK)
+        return Modelled(counts, 1e6 * seconds, step_by_library(work, H200))
     persistent = strategy == "persistent"
     layout = layout_for(work, H200, resident=persistent)
     if layout is None:
@@ -212,8 +211,8 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
     depth = -(-work.depth // (16 if work.rounded else FOUR))
     chunks = -(-depth // layout.chunk)
     seconds = bound(counts, layout.blocks, chunks)
-    clocks = layout.clocks + counts.launches * LAUNCHED / 2
-    return Modelled(counts, 1e6 * seconds, 1e6 * clocks / ESTIMATED_CLOCK)
+    estimate = microseconds(layout.clocks, H200) if persistent else step_by_launch(layout.clocks, H200)
+    return Modelled(counts, 1e6 * seconds, estimate)
 
 
 STRATEGIES = ("persistent", "step", "fused")
@@ -222,8 +221,8 @@ DTYPES = ("float32", "bfloat16")
 
 
 def tables() -> list[str]:
-    """The table of docs/gpu.md, and those of docs/gpu-model.md."""
-    return ["\n".join(table()) for table in (published, counted, timed)]
+    """The tables of docs/gpu.md, and those of docs/gpu-model.md."""
+    return ["\n".join(table()) for table in (published, beside, numbers, counted, timed)]
 
 
 def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -231,6 +230,43 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[st
     yield f"|{'|'.join([':---'] * len(head))}|"
     for row in rows:
         yield f"| {' | '.join(row)} |"
+
+
+def numbers() -> Iterator[str]:
+    """What the rule reckons with."""
+    rows = ((each.name, f"{each.value:g} {each.unit}", each.source) for each in NUMBERS)
+    yield from _rows(("what", "number", "from"), rows)
+
+
+# Microseconds of a step of the LSTM in training, bfloat16, by rows and units: estimated from the kernels' machine code
+# as it was when it was first read, and what changes to it can bring; floors, of the bytes and latencies of an H200.
+ESTIMATED = {
+    (1, 512): (2.0, 1.3, 1.2),
+    (16, 512): (2.4, 1.5, 1.4),
+    (64, 512): (3.2, 1.7, 1.6),
+    (16, 768): (3.2, 1.6, None),
+    (1, 1024): (2.5, 1.4, 1.3),
+    (16, 1024): (3.7, 1.8, 1.8),
+    (64, 1024): (7.4, 3.2, 2.8),
+    (1, 2048): (13.0, 1.9, 1.7),
+    (16, 2048): (16.0, 3.6, 3.6),
+    (64, 2048): (32.0, 11.0, 10.8),
+}
+
+
+def beside() -> Iterator[str]:
+    """The persistent kernel then, and as it can be, beside the rule's estimates, the floor, and cuDNN."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for (batch, units), (then, can_be, floor) in ESTIMATED.items():
+            call = Call(LSTMCell(), "float32", (1, batch), units, False, Way.TRAINING, "bfloat16")
+            found, default = estimates(call, H200, waiting=True), strategies_for(DEFAULT, call, H200)[0]
+            cudnn = f"{PUBLISHED[CUDNN]:g}" if (batch, units) == (16, 768) else ""
+            rule = _short(found["persistent"]), f"{default}, {_short(found[default])}"
+            yield f"{units}, {batch}", f"{then:g}", f"{can_be:g}", *rule, "" if floor is None else f"{floor:g}", cudnn
+
+    heads = "persistent then", "as it can be", "by the rule", "default, by the rule", "floor", "cuDNN, float16, H100"
+    yield from _rows(("H, B", *heads), rows())
 
 
 def counted() -> Iterator[str]:
@@ -275,8 +311,8 @@ def published() -> Iterator[str]:
     one = {"batch": 16, "units": 768}
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for name, microseconds in PUBLISHED.items():
-            yield name, "published, H100", f"{microseconds:g}", "", "", ""
+        for name, published_us in PUBLISHED.items():
+            yield name, "published, H100", f"{published_us:g}", "", "", ""
         for dtype in ("float16", *DTYPES):
             at_most = target(16, 768, dtype) * PUBLISHED[CUDNN if dtype == "float16" else CUBLAS]
             for strategy in STRATEGIES:

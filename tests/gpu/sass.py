@@ -30,8 +30,9 @@ from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
 from recurray.cells.cell import Cell
 from recurray_cupy import persistent
 from recurray_cupy.compiled import Way, compiled
+from recurray_cupy.costs import Work
 from recurray_cupy.persistent import recurrence_of
-from recurray_cupy.persistent.layout import Layout, Work, layout_for
+from recurray_cupy.persistent.layout import Layout, layout_for
 
 HERE = Path(__file__).resolve()
 TABLE, DOCS = HERE.with_name("sass.json"), HERE.parents[2] / "docs" / "gpu.md"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recurray import scan
-from recurray.arrays import mean_over_units, tanh
+from recurray.arrays import mean_over_units, sigmoid, tanh
 from recurray.cells import Cell, CellGradients, Weights
 
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]  # rows and steps
@@ -136,6 +136,25 @@ class Squared(Cell):
 
     def step_backward(self, d, saved, before, params):
         return CellGradients(x={"a": d.h}, h={"a": d.h}, before={"h": d.h * before.h * 0.2})
+
+
+class TwoStates(Cell):
+    """A cell with a state besides the output, as a user may write one; both are read at the next step."""
+
+    states = ("h", "m")
+    input_gates = recurrent_gates = ("a", "u")
+
+    def step(self, x, h, before, params):
+        a, u = tanh(x.a + h.a), sigmoid(x.u + h.u)
+        m = before.m * 0.6 + a
+        t = tanh(m)
+        return {"h": u * t + (1.0 - u) * before.h, "m": m}, {"a": a, "u": u, "t": t}
+
+    def step_backward(self, d, saved, before, params):
+        a, u, t = saved.a, saved.u, saved.t
+        dm = d.m + d.h * u * (1.0 - t * t)
+        gates = {"a": dm * (1.0 - a * a), "u": d.h * (t - before.h) * u * (1.0 - u)}
+        return CellGradients(x=gates, h=gates, before={"h": d.h * (1.0 - u), "m": dm * 0.6})
 
 
 class Normalised(Cell):

@@ -16,14 +16,15 @@ import numpy as np
 
 from recurray.cells.cell import Cell
 from recurray_cupy.compiled import Way
+from recurray_cupy.costs import microseconds, step_by_launch
 from recurray_cupy.graphs import launch_steps
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
 from recurray_cupy.persistent.kernel import INTEGERS, Plan, Recurrence, recurrence_of, why_not
-from recurray_cupy.persistent.layout import Layout, clocks_by_library, layout_for
+from recurray_cupy.persistent.layout import Layout, layout_for
 
-__all__ = ["Plan", "Recurrence", "Whole", "pays", "recurrence_of", "why_not"]
+__all__ = ["Plan", "Recurrence", "Whole", "estimate", "recurrence_of", "why_not"]
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,16 @@ class Whole:
         return self.resident and layout.unit_groups > 1
 
 
-def pays(recurrence: Recurrence, batch: int, units: int, dtype: str, device: Device) -> bool:
-    """Whether one launch for all steps is estimated to take less time than the library's products."""
-    work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
-    layout = layout_for(work, device, resident=True)
-    return layout is not None and layout.clocks <= clocks_by_library(work, device)
+def estimate(
+    recurrence: Recurrence, batch: int, units: int, dtype: str, device: Device, *, resident: bool
+) -> tuple[float, bool] | None:
+    """Estimate the microseconds of a step, all steps in one launch if ``resident``, else each one.
+
+    With it comes whether blocks wait for each other; None where there is no layout.
+    """
+    layout = layout_for(recurrence.work(batch, units, np.dtype(dtype).itemsize), device, resident=resident)
+    if layout is None:
+        return None
+    if resident:
+        return microseconds(layout.clocks, device), layout.unit_groups > 1
+    return step_by_launch(layout.clocks, device), False

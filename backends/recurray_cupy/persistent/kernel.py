@@ -32,10 +32,11 @@ from functools import lru_cache
 from recurray.cells.cell import Cell
 from recurray.program import MEAN
 from recurray_cupy.compiled import Way, compiled
+from recurray_cupy.costs import Work
 from recurray_cupy.forward_step import SUMS, state_array
 from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
 from recurray_cupy.kernels import LENGTH, either, indented
-from recurray_cupy.persistent.layout import Layout, Work
+from recurray_cupy.persistent.layout import Layout
 from recurray_cupy.segments import Segments
 from recurray_cupy.step import (
     MASK,

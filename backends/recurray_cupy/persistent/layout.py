@@ -5,7 +5,7 @@ weights that lead to its units, so they are read once for all steps of a launch;
 is read anew at each step, which most of them come to from the second-level cache. Blocks with the same rows wait for
 each other at each step; rows don't wait for other rows. `layout_for` chooses how many units and rows a block has.
 
-The clocks are estimates from the figures of an H200; none of this has been timed on a GPU yet.
+The clocks are estimates by `recurray_cupy.costs`; none of this has been timed on a GPU yet.
 """
 
 from __future__ import annotations
@@ -13,46 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, NO_BARRIER, STREAM, Work
 from recurray_cupy.library import Device
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
 TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
 TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
-STREAM = 16  # bytes a clock that a multiprocessor gets of weights, from the second-level cache or from memory
-FETCH = 27  # and of the operand, which all read at the same time, and each number by two dozen instructions
-HOST_PRODUCT, HOST_LAUNCH = 18_000, 9_000  # clocks that the host takes to queue a product of CuPy's, and a kernel
-LAUNCHED = 3_500  # that it takes until two launches have begun, one after another
 FLAG = 4  # numbers' room for what the threads of a block tell each other
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a step of a recurrence is.
-
-    Attributes
-    ----------
-    batch, units : int
-    parts : int
-        Sums that each unit gets from the product: the gates forward, 1 backward.
-    depth : int
-        Products that are added up for each sum: the units forward, gates times units backward.
-    early, carried : int
-        Numbers of each element that are read ahead of the product, and carried from step to step.
-    itemsize : int
-        Bytes of a number.
-    rounded : bool
-        Whether the product's operands are numbers of half a word, for tensor cores. Others then have a word.
-    """
-
-    batch: int
-    units: int
-    parts: int
-    depth: int
-    early: int
-    carried: int
-    itemsize: int
-    rounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,11 +167,11 @@ def _laid_out(
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
             read = rounds * (tile[0] + tile[1]) * warps * 2 * words
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
-        fetch = block_rows * work.depth * work.itemsize / FETCH + 800 * chunks  # from the second-level cache
+        fetch = block_rows * work.depth * work.itemsize / FETCH + CHUNK * chunks  # from the second-level cache
         # Weights come as they are in the arrays; the wait for a chunk is the operand's.
         fetch += (depth - resident) * (16 if work.rounded else FOUR) * rows * work.itemsize / STREAM
-        elementwise = -(-elements // device.threads) * 250
-        wait = 1500 if groups[0] > 1 else 200
+        elementwise = -(-elements // device.threads) * ELEMENT
+        wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
         turns = -(-groups[0] * groups[1] // device.multiprocessors)
         return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
@@ -225,16 +193,3 @@ def _laid_out(
 
 def _up(count: int, step: int) -> int:
     return step * -(-count // step)
-
-
-def clocks_by_library(work: Work, device: Device) -> float:
-    """Estimate the clocks of a step whose product is the library's, with a kernel for the cell after it.
-
-    The host queues both, and with rounded operands a launch that rounds; meanwhile the product is made, as fast as it
-    can be or as the weights come. Whichever takes longer is what a step takes.
-    """
-    fetch = work.units * work.parts * work.depth * (2 if work.rounded else work.itemsize) / STREAM
-    host = HOST_PRODUCT + HOST_LAUNCH * (2 if work.rounded else 1)
-    rate = 0.75 * (2048 if work.rounded else 128)  # of a multiprocessor: three quarters of what it can do
-    multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / rate
-    return max(host, LAUNCHED + max(multiply, fetch) / device.multiprocessors)

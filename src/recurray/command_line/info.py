@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shutil
+import textwrap
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import recurray
 from recurray import blas, install
 from recurray.command_line.output import say
-from recurray.selector import backend_names, why_unavailable
+from recurray.selector import backend_names, outlook, why_unavailable
 
 _OPTIONAL = {  # package: (what it is for, the extra that installs it)
     "rich": ("the live display of recurray train", "train"),
@@ -35,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         "Backends": _backends(),
         "Engines of the numpy backend": list(_engines()),
         "CUDA devices": _cuda_devices(),
+        **_outlooks(),
         "Optional packages": _packages(),
         "Advice": [] if advice is None else [("BLAS", advice)],
     }
@@ -96,6 +99,17 @@ def _cuda_devices() -> list[tuple[str, str]]:
         capability = f"{properties['major']}.{properties['minor']}"
         rows.append((str(number), f"{properties['name'].decode()}, {memory:.0f} GiB, compute capability {capability}"))
     return rows
+
+
+def _outlooks() -> dict[str, list[tuple[str, str]]]:
+    """What backends expect of their speed, in lines as wide as the terminal."""
+    width = max(40, shutil.get_terminal_size().columns)
+    found = {}
+    for backend in backend_names():
+        for title, rows in outlook(backend).items():
+            lines = [(name, textwrap.fill(text, width - 16).replace("\n", "\n" + " " * 16)) for name, text in rows]
+            found[textwrap.fill(title, width)] = lines
+    return found
 
 
 def _packages() -> list[tuple[str, str]]:

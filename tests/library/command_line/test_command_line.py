@@ -490,6 +490,19 @@ def test_info_names_the_kernels_and_advises(capsys, monkeypatch, kernels, advice
     assert ("Advice\n  BLAS          take others\n" in out) == (advice is not None)
 
 
+@pytest.mark.parametrize("columns", [80, 40])
+def test_info_tells_what_a_gpu_would_run_in_lines_that_fit(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["info"]) == 0
+    told = re.search(r"\n(CuPy's strategies on .*?)\n\nOptional packages", capsys.readouterr().out, flags=re.S)[1]
+    assert max(map(len, told.splitlines())) <= columns
+    lines = re.sub(r"\s+", " ", told)
+    assert "estimated" in lines
+    assert re.search(r"H 512, B 16 float32: (step|fused) \d+\.\d, auto \w+ \d+\.\d; bfloat16: ", lines)
+    if "cupy" not in recurray.available_backends():
+        assert lines.index("on an H200") < lines.index("on an A100")
+
+
 # Around it
 
 
