@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import recurray as rr
+from harness.layout_formulas import FORMULAS
 from harness.needs import need
 from recurray import layouts
 from recurray.layouts.rows import ROWS
@@ -56,6 +58,8 @@ def test_there_and_back(row: layouts.Layout, options: dict[str, Any]) -> None:
     keep_to_what_it_can_say(row, layer)
     arrays = layouts.write(row.name, layer)
     facts = row.fixed | ({"bidirectional": True} if options.get("bidirectional") else {})
+    if row.apart == "packed":
+        facts |= {"hidden_size": H, "num_layers": layer.num_layers}
     own, params = layouts.read(row.name, arrays, **facts)
     other = getattr(rr, row.kind)(**own, params=params)
     assert own["dtype"] == "float64"
@@ -213,6 +217,103 @@ def test_keras_cudnn_storage(gates: int) -> None:
     np.testing.assert_allclose(
         params["bias_ih_l0"] + params["bias_hh_l0"], expected["bias_ih_l0"] + expected["bias_hh_l0"]
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [(row, options) for row, options in CASES if row.name in FORMULAS and options.get("bias", True)],
+    ids=lambda value: getattr(value, "name", None) or str(value),
+)
+def test_formulas_of_libraries(row: layouts.Layout, options: dict[str, Any]) -> None:
+    """From arrays drawn as the library's to its own loop's outputs; in both directions the other way round."""
+    layer = layer_of(row, **{**options, "num_layers": 1, "bidirectional": False})
+    keep_to_what_it_can_say(row, layer)
+    rng = np.random.default_rng(SEED)
+    drawn = {name: rng.uniform(-1, 1, array.shape) for name, array in layouts.write(row.name, layer).items()}
+    facts = {"hidden_size": H} if row.apart == "packed" else {}
+    own, params = layouts.read(row.name, drawn, **facts)
+    assert {fact: own.get(fact, False) for fact in row.fixed} == row.fixed
+    ours = getattr(rr, row.kind)(**own, params=params)
+    x, (h, c) = x_and_state(ours)
+    expected = FORMULAS[row.name](drawn, x.transpose(1, 0, 2), h[0], None if c is None else c[0])
+    np.testing.assert_allclose(ours(x, rr.State(h, c))[0], expected.transpose(1, 0, 2), rtol=0, atol=1e-13)
+
+
+def test_every_layout_has_an_independent_answer() -> None:
+    beside_libraries = {"torch", "onnx", "keras"}
+    assert {name for name in layouts.names() if name.partition(".")[0] not in beside_libraries} == set(FORMULAS)
+
+
+def test_what_is_added_to_the_forget_gate_can_be_said() -> None:
+    lstm = rr.LSTM(F, H, seed=SEED, dtype="float64")
+    for name in ("tf1.lstm", "dynet.lstm"):
+        bias = "bias" if name == "tf1.lstm" else "bi"
+        usual, none = layouts.write(name, lstm), layouts.write(name, lstm, forget_bias=0.0)
+        place = slice(2 * H, 3 * H) if name == "tf1.lstm" else slice(H, 2 * H)
+        np.testing.assert_allclose(none[bias][place] - usual[bias][place], 1.0)
+        _, params = layouts.read(name, usual, forget_bias=3.0)
+        _, others = layouts.read(name, usual)
+        np.testing.assert_allclose((params["bias_ih_l0"] - others["bias_ih_l0"])[H : 2 * H], 2.0)
+
+
+def test_a_gate_that_is_one_minus_ours_takes_a_symmetric_activation() -> None:
+    arrays = layouts.write("dynet.gru", rr.GRU(F, H, reset_after=False, seed=SEED))
+    options, _ = layouts.read("dynet.gru", arrays, gate_activation="hard_sigmoid")
+    assert options["gate_activation"] == "hard_sigmoid"
+    with pytest.raises(ValueError, match=r"dynet\.gru has one minus our gate z, which with 'relu' no weights can say"):
+        layouts.read("dynet.gru", arrays, gate_activation="relu")
+
+
+def test_a_packed_array_tells_its_sizes_if_it_can() -> None:
+    layer = rr.LSTM(F, H, 3, bidirectional=True, seed=SEED)
+    arrays = layouts.write("thinc.lstm", layer)
+    facts: dict[str, Any] = {"hidden_size": H, "num_layers": 3, "bidirectional": True}
+    assert layouts.read("thinc.lstm", arrays, **facts)[0]["input_size"] == F
+    with pytest.raises(ValueError, match="is packed into one array: say hidden_size"):
+        layouts.read("thinc.lstm", arrays)
+    for change in ({"hidden_size": H + 1}, {"num_layers": 60}, {"bidirectional": False, "hidden_size": 17}):
+        with pytest.raises(ValueError, match="numbers, which aren't those of"):
+            layouts.read("thinc.lstm", arrays, **{**facts, **change})
+    with pytest.raises(ValueError, match=r"thinc\.lstm has one array along one axis, LSTM, not HC0 \(2,\)"):
+        layouts.read("thinc.lstm", {"HC0": np.ones(2)}, **facts)
+
+
+# In the docs ---------------------------------------------------------------------------------------------------------
+
+
+def row_of_table(row: layouts.Layout) -> str:
+    """A layout as a line of the table in docs/exchange.md."""
+    shown = [part for part in row.parts if not part.gates or part.gates[0] == row.parts[0].gates[0]]
+    arrays = ", ".join(f"`{part.name}` {part.shape_in_words}" for part in shown)
+    biases = {field for part in row.parts for field in part.fields if "bias" in field}
+    gates = [gate or "unused" for gate in row.gates]
+    alone = len({part.name for part in row.parts if "input" in part.fields}) > 1
+    ways = {"names": "as `_l1_reverse`", "axis": "directions along a first axis", "packed": f"packed in `{row.packed}`"}
+    notes = [
+        ways.get(row.apart, ""),
+        *(f"{gate} is 1 - ours" for gate in row.negated),
+        *(f"+{value:g} on {gate}" for gate, value in row.added.items()),
+        *(f"{name}={value}" for name, value in row.fixed.items() if name != "coupled" or value),
+        *(
+            f"{part.name}: {' '.join(gate or 'unused' for gate in part.gates)}"
+            for part in row.parts
+            if part.fields == ("peephole",) and len(part.gates) > 1
+        ),
+        "one bias" if len(biases) == 1 else "",
+        "and so on for each gate" if alone else "",
+    ]
+    return f"| `{row.name}` | {' '.join(gates)} | {arrays} | {', '.join(filter(None, notes))} |"
+
+
+def test_the_docs_have_a_table_of_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
+    lines = [
+        line for line in page.splitlines() if line.startswith("| `") and line.partition("`")[2].split(".")[0] in OF
+    ]
+    assert lines == [row_of_table(row) for row in ROWS]
+
+
+OF = {row.name.partition(".")[0] for row in ROWS}
 
 
 # What is refused ----------------------------------------------------------------------------

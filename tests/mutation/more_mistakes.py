@@ -18,6 +18,7 @@ CUPY = "backends/recurray_cupy/"
 BY_TORCH = ("tests/library/test_optim.py",)
 LOSSES = ("tests/library/test_losses.py",)
 SCHEDULES = ("tests/library/test_schedules.py",)
+LAYOUTS = ("tests/library/test_layouts.py",)
 CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/language_model/test_saving.py")
 LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
@@ -167,6 +168,43 @@ ANEW = [
         ("tests/library/layers/test_static.py::test_batches_of_one_row_and_of_none_and_pieces_in_groups",),
         "numpy",
     ),
+    # Layouts
+    Mistake(
+        "layouts: a gate that is one minus ours keeps its sign",
+        "src/recurray/layouts/reading.py",
+        "self.blocks[field, gate] = -self.blocks[field, gate]",
+        "pass",
+        LAYOUTS,
+    ),
+    Mistake(
+        "layouts: what a library adds to f isn't added",
+        "src/recurray/layouts/reading.py",
+        'self.blocks["input_bias", gate] = before + before.dtype.type(value)',
+        "pass",
+        LAYOUTS,
+    ),
+    Mistake(
+        "layouts: CuDNN's blocks are taken for transposed ones",
+        "src/recurray/layouts/reading.py",
+        "blocks = [block.reshape(block.shape[::-1]) for block in blocks]",
+        "blocks = [block.T for block in blocks]",
+        LAYOUTS,
+    ),
+    Mistake(
+        "layouts: ONNX's peepholes are i f o",
+        "src/recurray/layouts/rows.py",
+        '("peephole",), ("i", "o", gates[2])',
+        '("peephole",), ("i", gates[2], "o")',
+        LAYOUTS,
+    ),
+    Mistake(
+        "layouts: a bias that has no place is dropped",
+        "src/recurray/layouts/writing.py",
+        "blocks[place, gate] = blocks[place, gate] + moved if (place, gate) in blocks else moved",
+        "blocks.setdefault((place, gate), moved)",
+        LAYOUTS,
+    ),
+    # A bias of each row
     Mistake(
         "reference: steps taken for rows in a bias's gradient",
         "src/recurray/scan.py",

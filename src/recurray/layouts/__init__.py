@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recurray.checks import finite, flag
+from recurray.checks import finite
 from recurray.layouts.layout import Layout, Part
 from recurray.layouts.reading import Arrays, Direction, by_place, misfit, numbers
 from recurray.layouts.rows import ROWS
@@ -107,8 +107,7 @@ def read(name: str, arrays: Any, **facts: Any) -> tuple[dict[str, Any], Arrays]:
         if several
         else [numbers(arrays, "arrays")]
     )
-    directions = 2 if flag("bidirectional", facts.get("bidirectional", False)) else 1
-    by_layer = by_place(rows[0], given, directions)
+    by_layer = by_place(rows[0], given, facts)
     row = _chosen(rows, by_layer[0][0], facts)
     found = [[Direction(row, own) for own in layer] for layer in by_layer]
     added = _added(row, facts)
@@ -208,9 +207,12 @@ def _packed(row: Layout, found: list[list[Arrays]]) -> Any:
             for reverse, own in enumerate(layer)
             for name, array in own.items()
         }
-    if row.apart == "axis":
-        import numpy as np
+    import numpy as np
 
+    if row.apart == "packed":
+        own = [arrays[part.name] for layer in found for arrays in layer for part in row.parts]
+        return {row.packed: np.concatenate([array.reshape(-1) for array in own])}
+    if row.apart == "axis":
         packed = [{name: np.stack([own[name] for own in layer]) for name in layer[0]} for layer in found]
     else:
         packed = [own for layer in found for own in layer]
@@ -248,7 +250,9 @@ def _check_negated(row: Layout, activation: Any) -> None:
         from recurray.activations import activation as made
 
         known = [made(name) for name in SYMMETRIC]
-        if made(activation) not in known:
+        by_gate = isinstance(activation, Mapping) and "name" not in activation
+        given = [activation.get(gate, "sigmoid") for gate in row.negated] if by_gate else [activation]
+        if any(made(own) not in known for own in given):
             raise ValueError(
                 f"{row.name} has one minus our gate {', '.join(row.negated)}, which with {shown(activation)} no "
                 f"weights can say: that takes {' or '.join(SYMMETRIC)}"

@@ -79,7 +79,10 @@ class Layout:
         The arrays of one direction of one layer.
     apart : str
         How layers and directions are told apart: "names" (by the end of a name, ``_l1_reverse``), "axis" (directions
-        along a first axis; each layer has arrays of its own) or "" (each direction of each layer has its own).
+        along a first axis; each layer has arrays of its own), "packed" (all parts of all of them one after the other)
+        or "" (each direction of each layer has its own arrays).
+    packed : str
+        The name of the one array in which all parts are packed.
     negated : tuple of str
         The gates that are one minus ours: their weights and biases change sign.
     added : mapping of str to float
@@ -96,6 +99,7 @@ class Layout:
     kind: str
     parts: tuple[Part, ...]
     apart: str = ""
+    packed: str = ""
     negated: tuple[str, ...] = ()
     added: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray.arrays import to_numpy
+from recurray.checks import flag, size
 from recurray.layouts.layout import BIASES, GATES, UNUSED, Layout, Part
 from recurray.messages import in_words, shown
 
@@ -33,15 +35,15 @@ def numbers(arrays: Any, what: str) -> Arrays:
     return found
 
 
-def by_place(layout: Layout, given: Sequence[Arrays], directions: int | None) -> list[list[Arrays]]:
+def by_place(layout: Layout, given: Sequence[Arrays], facts: Mapping[str, Any]) -> list[list[Arrays]]:
     """The arrays of each layer's directions, by the names of parts."""
-    if layout.apart == "names":
+    if layout.apart in ("names", "packed"):
         if len(given) != 1:
             raise ValueError(f"{layout.name} has the arrays of all layers in one mapping, not in {len(given)}")
-        return _by_names(layout, given[0])
+        return _by_names(layout, given[0]) if layout.apart == "names" else _unpacked(layout, given[0], facts)
     if layout.apart == "axis":
         return [_along_axis(layout, arrays) for arrays in given]
-    count = directions or 1
+    count = 2 if flag("bidirectional", facts.get("bidirectional", False)) else 1
     if len(given) % count:
         raise ValueError(f"a bidirectional layer has two mappings of arrays for each layer, not {len(given)}")
     return [list(given[at : at + count]) for at in range(0, len(given), count)]
@@ -61,6 +63,35 @@ def _by_names(layout: Layout, arrays: Arrays) -> list[list[Arrays]]:
     if sorted(found) != [(layer, direction) for layer in range(layers) for direction in range(directions)]:
         raise ValueError(f"layers or directions are missing between {', '.join(map(repr, sorted(arrays)))}")
     return [[found[layer, direction] for direction in range(directions)] for layer in range(layers)]
+
+
+def _unpacked(layout: Layout, arrays: Arrays, facts: Mapping[str, Any]) -> list[list[Arrays]]:
+    """Cut one array into the parts that are packed in it, which takes the sizes that nothing else tells."""
+    if set(arrays) != {layout.packed} or arrays[layout.packed].ndim != 1:
+        have = ", ".join(f"{name} {in_words(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"{layout.name} has one array along one axis, {layout.packed}, not {have or 'none'}")
+    if "hidden_size" not in facts:
+        raise ValueError(f"{layout.name} is packed into one array: say hidden_size, and num_layers and bidirectional")
+    hidden, layers = size("hidden_size", facts["hidden_size"]), size("num_layers", facts.get("num_layers", 1))
+    directions = 2 if flag("bidirectional", facts.get("bidirectional", False)) else 1
+    values, gates = arrays[layout.packed], len(layout.gates)
+    above = gates * hidden * (hidden + 2) + gates * hidden * hidden * directions  # one direction of a layer above
+    rest = len(values) - directions * (layers - 1) * above
+    features, odd = divmod(rest - directions * gates * hidden * (hidden + 2), directions * gates * hidden)
+    if odd or features < 1:
+        raise ValueError(f"{layout.packed} has {len(values):,} numbers, which aren't those of {layers} such layers")
+    at, found = 0, []
+    for layer in range(layers):
+        shapes = {"input": (gates * hidden, features if layer == 0 else hidden * directions)}
+        shapes["recurrent"] = (gates * hidden, hidden)
+        found.append([dict[str, Any]() for _ in range(directions)])
+        for own in found[-1]:
+            for part in layout.parts:
+                shape: tuple[int, ...] = shapes.get(part.fields[0], (gates * hidden,))
+                count = math.prod(shape)
+                own[part.name] = values[at : at + count].reshape(shape)
+                at += count
+    return found
 
 
 def _along_axis(layout: Layout, arrays: Arrays) -> list[Arrays]:
