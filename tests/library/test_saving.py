@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "alpha": (0.3,),
     "beta": (0.1,),
     "static_size": (2,),
+    "reverse_cell": (cells.MGUCell(),),
+    "reverse_activations": ({"gate_activation": "hard_sigmoid"},),
 }
 WITH: dict[str, dict[str, Any]] = {  # what an option needs beside it
     "dropout": {"num_layers": 2},
@@ -98,6 +102,7 @@ WITH: dict[str, dict[str, Any]] = {  # what an option needs beside it
 }
 REQUIRED: dict[str, Any] = {"name": "tanh", "mode": "ave", "cell": cells.MGUCell()}
 NOT_TOLD = {"backend", *architecture.START}
+ANOTHER = "another word"
 
 
 def classes() -> list[type[rr.Layer]]:
@@ -106,6 +111,8 @@ def classes() -> list[type[rr.Layer]]:
 
 
 def required(kind: type, name: str) -> dict[str, Any]:
+    if kind is rr.Final:
+        return {"direction": "forward"}
     if name == "proj_size" and kind is rr.Recurrent:
         return {"cell": cells.LSTMCell(), "input_size": 3, "hidden_size": 5}
     return {each: REQUIRED.get(each, 3 + place) for place, each in enumerate(arguments_of(kind).required)}
@@ -114,28 +121,31 @@ def required(kind: type, name: str) -> dict[str, Any]:
 def variants() -> list[Any]:
     found = []
     for kind in classes():
-        takes = arguments_of(kind)
-        for name in takes.names:
-            if name in takes.required or name in NOT_TOLD:
+        for name, argument in list(signature(kind.__init__).parameters.items())[1:]:
+            if argument.default is Parameter.empty or name in NOT_TOLD:
                 continue
-            default = {**kind.__init__.__kwdefaults__, "num_layers": 1, "p": 0.5}[name]
-            values = VALUES.get(name)
-            if values is None and isinstance(default, bool):
-                values = (not default,)
-            elif values is None and isinstance(default, float):
+            values: tuple[Any, ...] = VALUES.get(name, ())
+            if not values and isinstance(argument.default, bool):
+                values = (not argument.default,)
+            elif not values and isinstance(argument.default, float):
                 values = (0.25,)
-            elif name == "reverse_cell":
-                values = (cells.MGUCell(),)
-            for value in values or ("no value",):
-                found.append(pytest.param(kind, name, value, id=f"{kind.__name__}-{name}-{value}"))
+            elif not values:  # a word, whose choices the error names that a wrong one gets
+                values = (ANOTHER,)
+            found += [pytest.param(kind, name, value, id=f"{kind.__name__}-{name}-{value}") for value in values]
     return found
+
+
+def another(kind: type[rr.Layer], name: str) -> str:
+    with pytest.raises(ValueError, match=rf"{name} must be one of ") as caught:
+        kind(**{**required(kind, name), **WITH.get(name, {}), name: "?"})
+    choices = re.findall(r"'(\w+)'", str(caught.value).partition("not ")[0])
+    return next(word for word in choices if word != signature(kind.__init__).parameters[name].default)
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), variants())
 def test_every_option_comes_back(kind: type[rr.Layer], name: str, value: Any, path: Path) -> None:
-    assert value != "no value", f"a new option, {name}: it needs a line in VALUES"
-    options = {**required(kind, name), "backend": "numpy", **WITH.get(name, {}), name: value}
-    model = kind(**options)
+    value = another(kind, name) if value == ANOTHER else value
+    model = kind(**{**required(kind, name), "backend": "numpy", **WITH.get(name, {}), name: value})
     other = comes_back(model, path)
     assert other.argument(name) == model.argument(name)
 
