@@ -6,11 +6,12 @@ from recurray.lazy import lazy
 
 if TYPE_CHECKING:
     from recurray.convert.keras.model import KerasModel, from_keras
+    from recurray.convert.kinds import kind_of
     from recurray.convert.onnx_model import from_onnx
     from recurray.convert.onnx_write import to_onnx
     from recurray.convert.result import Converted
     from recurray.convert.rtneural import from_rtneural, to_rtneural
-    from recurray.convert.torch_model import from_torch, read_tensors
+    from recurray.convert.torch_model import from_torch, read_te
 
 __all__ = [
     "Converted",
@@ -19,6 +20,7 @@ __all__ = [
     "from_onnx",
     "from_rtneural",
     "from_torch",
+    "kind_of",
     "read_tensors",
     "to_onnx",
     "to_rtneural",
@@ -34,6 +36,7 @@ if not TYPE_CHECKING:
             "from_onnx": "onnx_model",
             "from_rtneural": "rtneural",
             "from_torch": "torch_model",
+            "kind_of": "kinds",
             "read_tensors": "torch_model",
             "to_onnx": "onnx_write",
             "to_rtneural": "rtneural",
