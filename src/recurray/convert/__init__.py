@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from recurray.convert.onnx_write import to_onnx
     from recurray.convert.result import Converted
     from recurray.convert.rtneural import from_rtneural, to_rtneural
-    from recurray.convert.torch_model import from_torch, read_te
+    from recurray.convert.torch_model import from_torch, read_tensors
 
 __all__ = [
     "Converted",
