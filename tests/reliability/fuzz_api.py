@@ -18,6 +18,7 @@ import pickle
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 import recurray as rr
-from recurray import activations, cells, losses, optim, plot, schedules
+from recurray import activations, cells, convert, losses, optim, plot, schedules
 from recurray.arrays import tanh
 
 LIMIT = 20.0  # seconds that a call may take
@@ -458,6 +459,24 @@ class Fuzz:
         if self.chance(0.15):
             given[self.pick("weight", 3, None, "0.bias", ("a",))] = self.odd()
         layer.load_state_dict(self.maybe(given, given, given, [*given.items()], wrong=0.03))
+
+    def do_convert(self) -> Any:
+        """A state dict to layers, whole or spoiled; a layer to another library's file."""
+        layer = self.layer()
+        if self.chance(0.3):
+            with tempfile.TemporaryDirectory() as folder:
+                return convert.to_rtneural(self.maybe(layer, self.plain_layer()), Path(folder, "model.json"))
+        given = {f"lstm.{name}": value for name, value in layer.state_dict().items()}
+        for name in self.random.sample(sorted(given), min(len(given), self.random.randint(0, 2))):
+            given[name] = self.array(self.backend(), given[name].shape, wrong=0.5)
+        options = self.options(
+            prefix=(None, "lstm", ["lstm"], "", []),
+            nonlinearity=(None, "tanh", "relu"),
+            eps=(1e-5,),
+            batch_first=(True, False),
+            dtype=("float32", "float64", None),
+        )
+        return convert.from_torch(self.maybe(given, given, given, [*given.items()], wrong=0.03), **options).report
 
     def do_move(self) -> Any:
         layer = self.layer()
