@@ -46,12 +46,3 @@ def test_damaged_model_files_are_refused_or_read_and_nothing_runs(count):
         assert kind["count"] == count
         assert kind["refused"] > count / 4
         assert kind["read"] > 0
-
-
-@needs("onnx")
-@needs("onnxruntime")
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_onnx_nodes_are_what_onnxruntime_makes_of_them(count):
-    found = figures("onnx_nodes.py", "--count", str(count), "--seed", "4")
-    assert found["count"] == count
-    assert found["departures"] == {}

@@ -82,13 +82,14 @@ def _read(args: argparse.Namespace) -> Converted:
         "torch": convert.from_torch,
         "onnx": convert.from_onnx,
         "rtneural": convert.from_rtneural,
-        "keras": getattr(convert, "from_keras", _no_reader),
+        "keras": _keras,
     }
     return readers[kind](args.source, **given)
 
 
-def _no_reader(path: str) -> Converted:
-    raise Failure(f"{path} is a Keras file, which this version doesn't read")
+def _keras(path: str) -> Converted:
+    found = convert.from_keras(path)
+    return Converted(found.model, tuple(found.before), tuple(found.after), found.report)
 
 
 def _own(path: str) -> Converted:
