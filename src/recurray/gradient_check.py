@@ -164,11 +164,13 @@ def _size(layer: Layer, which: Mapping[str, Any], batch: int | None, steps: int 
     """The size of the random input: as asked for, else as what says which steps are valid has it."""
     rows, time = 2, 5
     for value in which.values():
-        size = () if value is None else np.shape(to_numpy(value))
-        if len(size) == 2:
-            rows, time = size if getattr(layer, "batch_first", None) is not False else size[::-1]
-        elif size:
+        size: tuple[int, ...] = () if value is None else np.shape(to_numpy(value))
+        if getattr(layer, "batch_first", None) is False:
+            size = size[::-1]
+        if size:
             rows = max(1, size[0])
+        if len(size) == 2:
+            time = size[1]
     return rows if batch is None else batch, time if steps is None else steps
 
 
