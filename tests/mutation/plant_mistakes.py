@@ -546,11 +546,11 @@ MISTAKES = [
         formula("lstm cut"),
     ),
     Mistake(
-        "gaps pass on what is in them",
+        "gaps pass on another step where no piece has padding",
         PIECES,
-        "xp.where(self.valid, steps, xp.zeros_like(steps))",
-        "steps",
-        PADDING,
+        "if not self.has_zero:",
+        "if False:",
+        (f"{GAPS}test_what_is_in_a_gap_changes_no_bit",),
     ),
     Mistake(
         "weights are dropped anew for each group",
