@@ -550,7 +550,7 @@ MISTAKES = [
         PIECES,
         "if not self.has_zero:",
         "if False:",
-        (f"{GAPS}test_what_is_in_a_gap_changes_no_bit",),
+        (f"{GAPS}test_a_gap_is_zero_where_all_pieces_are_as_long",),
     ),
     Mistake(
         "weights are dropped anew for each group",

@@ -211,6 +211,16 @@ def test_what_is_in_a_gap_changes_no_bit(name: str, sizes: Any, seed: int) -> No
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_a_gap_is_zero_where_all_pieces_are_as_long(name: str, backend: Backend) -> None:
+    layer = BOTH[name](backend=backend, seed=0)
+    mask = np.array([[False, True, True, False, True], [True, True, False, False, True]])
+    y, end, cache = layer.forward(backend.asarray(np.ones((2, 5, I), dtype=np.float32)), mask=mask)
+    dx, _, _ = layer.backward(cache, y, end)
+    for found in (y, dx):
+        assert np.array_equal(backend.to_numpy(found).any(axis=2), mask)
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_masks_that_say_what_lengths_do(name: str, backend: Backend) -> None:
     """All valid, the first steps valid, none valid: the same bits as without, or with lengths."""
     layer = BOTH[name](backend=backend, seed=0)
