@@ -36,6 +36,8 @@ SIZE_CLASSES = {
     "one block": (5, 3, 5, 3, (16, 8), 64, 0, None),
     "units and rows shared": (21, 11, 7, 6, (16, 8), 64, 0, None),
     "two tiles side by side": (21, 11, 11, 11, (16, 16), 96, 0, None),
+    "two by two tiles": (21, 11, 11, 11, (32, 16), 64, 0, None),
+    "tiles of many rows": (21, 11, 21, 6, (64, 8), 96, 0, None),
     "depth in chunks": (36, 9, 9, 5, (16, 8), 96, 1, None),
     "several slices of the depth": (36, 3, 18, 3, (16, 32), 160, 2, None),
     "a part of the weights resident": (20, 5, 10, 5, (16, 8), 96, 1, 1),
@@ -112,15 +114,18 @@ def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, 
 
 MISTAKES = {
     "registers of the weights": (
-        "weights[lower + k], weights[upper + k + 4]",
-        "weights[upper + k + 4], weights[lower]",
+        "weights[lower + down],",
+        "weights[lower + down + 4],",
     ),
     "registers of the operand": (
-        "{operand[own[j] + k], operand[own[j] + k + 4]}",
-        "{operand[own[j] + k + 4], operand[own[j] + k]}",
+        "b[j][1] = operand[own[j] + k + 4]",
+        "b[j][1] = operand[own[j] + k]",
     ),
     "lanes": ("g = lane / 4, t = lane % 4;", "g = lane % 8, t = lane / 8;"),
-    "halves of a word": ("to[0] = rounded(held[j].a, held[j].b)", "to[0] = rounded(held[j].b, held[j].a)"),
+    "the tile below": ("16 * i * weight_stride", "0"),
+    "eights of a row": ("16 * low + 8 * eight", "16 * low"),
+    "a column past the last": ("if (c < columns)", "if (c < columns - 1)"),
+    "a row of sums": ("8 * (i / 2) + lane / 4", "8 * (i / 2 % 2) + lane / 4"),
     "the next tile": ("least(column + 8 * j + g,", "least(column + g,"),
 }
 
@@ -133,12 +138,48 @@ def test_mistakes_are_caught(tmp_path, monkeypatch, name):
     assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
     monkeypatch.setattr(persistent.kernel, "fixed_text", lambda *names: right(*names).replace(old, new))
     monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
-    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["two tiles side by side"]))
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["two by two tiles"]))
     library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
     found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", rounded_to="float16", keep=False)[0]
     right = forward(library, LSTMCell(), weights, x, start, rounded_to="float16", keep=False)[0]
     assert not np.abs(found - right).max() < 0.05
+
+
+# Of what steps hand each other: the kernel's own lines.
+HANDED = {
+    "a copy of the step before": ("((t + 1 - reverse) & 1)", "((t + reverse) & 1)"),
+    "the mask is forgotten": ("half_of(before_h * (mask ? mask[e] : 1))", "half_of(before_h)"),
+    "the state before the first step": ("half_of(kept[", "half_of(0 * kept["),
+    "gradients of the step before": ("(long long)(((t) & 1) * batch", "(long long)((1 - (t & 1)) * batch"),
+    "gradients of another gate": ("1 * units + u] = half_of(", "2 * units + u] = half_of("),
+}
+
+
+class Changed:
+    """A library whose kernels have lines changed."""
+
+    def __init__(self, library, old, new):
+        self.library, self.old, self.new, self.found = library, old, new, False
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
+
+    def shaped(self, kernel, dtype, layout, **options):
+        lines = tuple(line.replace(self.old, self.new) for line in kernel.lines)
+        self.found |= lines != kernel.lines
+        return self.library.shaped(replace(kernel, lines=lines), dtype, layout, **options)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", HANDED)
+def test_mistakes_in_what_is_handed_on_are_caught(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units and rows shared"]))
+    library, rng = Changed(HostLibrary(tmp_path, gpu=LARGE), *HANDED[name]), np.random.default_rng(4)
+    sizes = {"units": 21, "batch": 11}
+    with pytest.raises(AssertionError):
+        close_to_float32(monkeypatch, library, "persistent", LSTMCell(), "float16", rng=rng, **sizes)
+    assert library.found
 
 
 @needs_compiler
@@ -169,17 +210,18 @@ def test_layouts_cover_everything_and_fit(way):
             continue
         found += 1
         rows, depth16 = work.parts * layout.block_units, -(-work.depth // 16)
-        row_tiles, column_tiles = -(-rows // 16), -(-layout.block_rows // layout.tile[1])
+        row_tiles, column_tiles = -(-rows // layout.tile[0]), -(-layout.block_rows // layout.tile[1])
+        weight_rows = row_tiles * layout.tile[0]
         assert layout.tile in TENSOR_TILES
         assert 1 <= layout.slices * row_tiles * column_tiles <= H200.threads // 32
         assert layout.slices <= depth16
-        assert layout.area >= layout.slices * rows * layout.block_rows
+        assert layout.area >= layout.slices * (weight_rows + 4) * layout.block_rows
         assert layout.area >= column_tiles * layout.tile[1] * (8 * layout.chunk + 4)
         elements = layout.block_units * layout.block_rows
         assert layout.resident == depth16 or layout.resident % layout.chunk == 0
-        numbers = 16 * row_tiles * (8 * layout.resident + 4) + layout.area
-        numbers += 16 * row_tiles * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
-        assert layout.shared == 4 * (numbers + elements * (work.parts + work.early + work.carried) + 4)
+        numbers = weight_rows * (8 * layout.resident + 4) + layout.area
+        numbers += weight_rows * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
+        assert layout.shared == 4 * (numbers + elements * (work.early + work.carried) + 4)
         assert layout.shared <= H200.shared
         assert layout.blocks <= H200.multiprocessors
     assert found > 15

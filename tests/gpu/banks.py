@@ -34,33 +34,25 @@ def wavefronts(addresses: Iterable[int], words: int = 1) -> int:
 def of_tiles(layout: Layout) -> float:
     """Those of the product's loads for each tile of 16 by 8 by 16, on tensor cores."""
     stride, operand_stride = 8 * layout.resident + 4, 8 * layout.chunk + 4
-    tiles = layout.tile[1] // 8
+    down, across = layout.tile[0] // 16, layout.tile[1] // 8
     weights = [
-        [(lane // 4 + down) * stride + lane % 4 + right for lane in LANES] for right in (0, 4) for down in (0, 8)
+        [(8 * i + lane // 4) * stride + lane % 4 + right for lane in LANES] for right in (0, 4) for i in range(2 * down)
     ]
     operand = [
         [min(8 * j + lane // 4, layout.block_rows - 1) * operand_stride + lane % 4 + right for lane in LANES]
-        for j in range(tiles)
+        for j in range(across)
         for right in (0, 4)
     ]
-    return sum(map(wavefronts, [*weights, *operand])) / tiles
+    return sum(map(wavefronts, [*weights, *operand])) / (down * across)
 
 
 def of_partial_stores(layout: Layout, work: Work) -> float:
     """Those of a store of a warp's sums, of a tile inside the block's."""
-    rows = work.parts * layout.block_units
-    stores = list(_partial_stores(layout, rows))
+    stores = list(_partial_stores(layout, layout.tile[0] * -(-work.parts * layout.block_units // layout.tile[0]) + 4))
     return sum(map(wavefronts, stores)) / len(stores)
 
 
-def _partial_stores(layout: Layout, rows: int) -> Iterator[list[int]]:
+def _partial_stores(layout: Layout, apart: int) -> Iterator[list[int]]:
     for j in range(layout.tile[1] // 8):
         for i in range(4):
-            yield [(8 * j + lane % 4 * 2 + i % 2) * rows + lane // 4 + i // 2 * 8 for lane in LANES]
-
-
-def of_operand_stores(layout: Layout) -> float:
-    """Those of what a thread stores of the operand for four of its numbers, rounded: two stores of a word."""
-    count, stride = 8 * layout.chunk, 8 * layout.chunk + 4
-    places = [2 * lane for lane in LANES]
-    return sum(wavefronts([p // count * stride + p % count + k for p in places]) for k in (0, 1))
+            yield [(8 * j + lane % 4 * 2 + i % 2) * apart + lane // 4 + i // 2 * 8 for lane in LANES]

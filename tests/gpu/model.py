@@ -98,11 +98,14 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
     if persistent:
         anew -= min(work.depth, layout.resident * (16 if work.rounded else FOUR))
     rows = work.parts * layout.block_units
-    added_up = 4 * (2 * layout.slices + 1) * rows * layout.block_rows
+    weight_rows = layout.tile[0] * -(-rows // layout.tile[0]) if work.rounded else rows
+    stored = layout.blocks * weight_rows * layout.block_rows
+    added_up = 4 * layout.slices * (stored + work.parts * work.units * work.batch)
     if work.rounded:
-        tiles_of = -(-rows // 16) * -(-layout.block_rows // layout.tile[1])  # each a warp's, at each of the depth
-        tiles, products = tiles_of * depth * layout.tile[1] // 8, 0
-        read = tiles_of * depth * (512 + layout.tile[1] // 8 * 256)
+        across, down = layout.tile[1] // 8, layout.tile[0] // 16
+        of_warps = weight_rows // layout.tile[0] * -(-layout.block_rows // layout.tile[1])  # at each of the depth
+        tiles, products = of_warps * depth * across * down, 0
+        read = of_warps * depth * (512 * down + 256 * across)
         wavefronts = read // 128  # the threads of a warp read 32 different words
     else:
         places = -(-rows // layout.tile[0]) * -(-layout.block_rows // layout.tile[1])
@@ -113,10 +116,10 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
         launches=0 if persistent else 1,
         barriers=int(persistent and layout.unit_groups > 1),
         memory=4 * work.batch * work.units * streams_of(recurrence),
-        operand=4 * layout.unit_groups * sum(rows_of) * work.depth,
+        operand=layout.unit_groups * sum(rows_of) * (32 * depth if work.rounded else 4 * work.depth),
         weights=4 * layout.row_groups * work.parts * sum(units_of) * anew,
-        shared=layout.blocks * (read + added_up),
-        wavefronts=layout.blocks * (wavefronts + added_up // 128),
+        shared=layout.blocks * read + added_up,
+        wavefronts=layout.blocks * wavefronts + added_up // 128,
         products=layout.blocks * products,
         tiles=layout.blocks * tiles,
     )

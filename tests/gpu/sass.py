@@ -136,7 +136,7 @@ class Figures:
     loads_and_stores : int
         Of shared memory, in the loop over the steps.
     fences, invalidations : int
-        MEMBAR and CCTL.
+        MEMBAR and CCTL, in the loop over the steps.
     in_the_poll : int
         Invalidations in a loop that waits for other blocks.
     ahead : int
@@ -241,10 +241,7 @@ def figures_of(plan: Plan, architecture: str) -> Figures:
     assert registers is not None
     fences, cached = code.among(("MEMBAR",)), code.among(("CCTL",))
     polls = [loop for loop in code.loops if len(loop) < 64 and _polls(code, loop)]
-    steps = [loop for loop in code.loops if all(at in loop for at in (*fences, *code.among(("BAR",))[1:]))]
-    step = max(steps, key=len, default=range(0))
-    if not fences:
-        step = max(code.loops, key=len, default=range(0))
+    step = max((loop for loop in code.loops if not fences or fences[-1] in loop), key=len, default=range(0))
     return Figures(
         instructions=len(code.instructions),
         step=len(step),
@@ -252,10 +249,10 @@ def figures_of(plan: Plan, architecture: str) -> Figures:
         spilled=len(code.among(("LDL", "STL"))),
         integer=len(code.among(INTEGER)),
         loads_and_stores=len(code.among(("LDS", "STS"), step)),
-        fences=len(fences),
-        invalidations=len(cached),
+        fences=len(code.among(("MEMBAR",), step)),
+        invalidations=len(code.among(("CCTL",), step)),
         in_the_poll=sum(at in loop for loop in polls for at in cached),
-        ahead=len([at for at in code.among(("STG",), step) if fences and at < fences[0]]),
+        ahead=len([at for at in code.among(("STG",), step) if fences and at < fences[-1]]),
     )
 
 
@@ -275,7 +272,6 @@ def of_layout(plan: Plan) -> dict[str, float]:
     if work.rounded:
         found["wavefronts of a tile"] = banks.of_tiles(layout)
         found["of a sum's store"] = banks.of_partial_stores(layout, work)
-        found["of the operand's stores"] = banks.of_operand_stores(layout)
     return {name: round(number, 2) for name, number in found.items()}
 
 
@@ -295,10 +291,10 @@ def all_figures(plan: Plan) -> dict[str, dict[str, float]]:
 def table(kept: dict[str, dict[str, dict[str, float]]], architecture: str = "sm_90") -> Iterator[str]:
     """The rows of docs/gpu.md."""
     names = "instructions", "step", "registers", "integer", "loads_and_stores", "ahead"
-    layout = "wavefronts of a tile", "of a sum's store", "of the operand's stores"
+    layout = "wavefronts of a tile", "of a sum's store"
     heads = ("kernel", "instructions", "of a step", "registers", "with integers", "LDS, STS", "stores ahead")
-    yield f"| {' | '.join((*heads, 'wavefronts: tile', 'sum', 'operand', 'MB of a step'))} |"
-    yield f"|{'|'.join([':---'] * (len(heads) + 4))}|"
+    yield f"| {' | '.join((*heads, 'wavefronts: tile', 'sum', 'MB of a step'))} |"
+    yield f"|{'|'.join([':---'] * (len(heads) + 3))}|"
     for name, each in kept.items():
         of = each["layout"]
         cells = [f"{each[architecture][figure]:g}" for figure in names]

@@ -23,6 +23,7 @@ from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
 from recurray_cupy.persistent.kernel import INTEGERS, Plan, Recurrence, recurrence_of, why_not
 from recurray_cupy.persistent.layout import Layout, layout_for
+from recurray_cupy.products import rounded
 
 __all__ = ["Plan", "Recurrence", "Whole", "estimate", "recurrence_of", "why_not"]
 
@@ -99,6 +100,9 @@ class Whole:
         waiting = self._waits(layout) and steps > 1
         arrivals = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None
         arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
+        if rounded_to:
+            alone = steps == 1 or not self.resident
+            arrays["handed"] = _handed(library, recurrence, arrays, start + options["reverse"], alone=alone)
         integers = {name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS}
         options |= {"shape": layout, "cooperative": waiting, "integers": integers}
         if self.resident:
@@ -110,6 +114,21 @@ class Whole:
     def _waits(self, layout: Layout) -> bool:
         """Whether blocks wait for each other."""
         return self.resident and layout.unit_groups > 1
+
+
+def _handed(library: Library, recurrence: Recurrence, arrays: dict[str, Any], first: int, *, alone: bool) -> Any:
+    """Make the array in which steps hand on what is rounded; with the state before the first step, if it is ``alone``.
+
+    With several steps in a launch the kernel rounds that state.
+    """
+    product, (_, batch, units) = recurrence.product, arrays["state_h"].shape
+    depth = product.gates * units
+    handed = library.xp.zeros((2, batch, 16 * -(-depth // 16)), dtype=np.uint16)
+    if alone and not recurrence.step.backward:
+        before, mask = arrays["state_h"][first], arrays["mask"]
+        before = before if mask is None else before * mask
+        handed[first % 2, :, :depth] = rounded(library, before, recurrence.rounded_to)
+    return handed
 
 
 def estimate(

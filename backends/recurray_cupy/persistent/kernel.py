@@ -59,6 +59,7 @@ INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", 
 TYPES = {"float16": "f16", "bfloat16": "bf16"}  # of rounded operands, in the instructions
 
 WEIGHT, ARRIVALS, FAULT = Array("weight"), Array("arrivals", "unsigned"), Array("fault", "int")
+HANDED = Array("handed", "unsigned short")
 EARLY, KEPT, LATE = Array("early", own=True), Array("kept", own=True), Array("late", own=True)
 
 REGISTERS = 48  # of a thread for its elements' numbers, at most
@@ -98,12 +99,12 @@ class Elements:
     def declare(self, numbers: dict[Array, int]) -> list[str]:
         """Write where so many numbers of an element are."""
         if not self.in_registers:
-            begin, lines = "gates + rows * block_rows", ["const int each = elements;"]
+            begin, lines = "partial + area", ["const int each = elements;"]
             for array, count in numbers.items():
                 lines.append(f"real* {array.name} = {begin};  // ({count}, block_rows, block_units)")
                 begin = f"{array.name} + {count} * elements"
             return [*lines, f"int* gave_up = (int*)({begin});"]
-        begin = f"gates + rows * block_rows + {sum(numbers.values())} * elements"
+        begin = f"partial + area + {sum(numbers.values())} * elements"
         lines = ["constexpr int each = (elements + THREADS - 1) / THREADS;"]
         lines += [f"real {array.name}[{max(1, count)} * each];" for array, count in numbers.items()]
         return [*lines, f"int* gave_up = (int*)({begin});"]
@@ -149,8 +150,10 @@ class Product:
         Sums for each unit.
     gates : int
         By what the units are multiplied to give the depth.
-    operand : Place
-        A number of the operand at the step t: of the row `first_row`, the first of the depth.
+    operand : Array
+        What is multiplied, (steps, B, depth).
+    read, written : str
+        Of the step t, where in the operand's steps what it reads is, and what it writes.
     masked : bool
         Whether the operand is multiplied by the mask.
     weight : callable
@@ -161,7 +164,9 @@ class Product:
 
     parts: int
     gates: int
-    operand: Place
+    operand: Array
+    read: str
+    written: str
     masked: bool
     weight: Callable[[int], Place]
     units_together: bool
@@ -172,7 +177,9 @@ def forward_product(cell: Cell) -> Product:
     return Product(
         parts=len(cell.outer_gates),
         gates=1,
-        operand=Place(state_array("h"), "(long long)(t + reverse) * n + (long long)first_row * depth", ""),
+        operand=state_array("h"),
+        read="t + reverse",
+        written="t + 1 - reverse",
         masked=True,
         weight=lambda j: Place(WEIGHT, f"((long long)p * units + u) * depth + k + {j}", ""),
         units_together=False,
@@ -184,11 +191,9 @@ def backward_product(cell: Cell, *, shared: bool) -> Product:
     return Product(
         parts=1,
         gates=len(cell.outer_gates),
-        operand=Place(
-            Array("dx_gates" if shared else "dh_gates"),
-            "((long long)(t + 1 - 2 * reverse) * batch + first_row) * depth",
-            "",
-        ),
+        operand=Array("dx_gates" if shared else "dh_gates"),
+        read="t + 1 - 2 * reverse",
+        written="t",
         masked=False,
         weight=lambda j: Place(WEIGHT, f"(long long)(k + {j}) * units + u", ""),
         units_together=True,
@@ -243,6 +248,7 @@ class Recurrence:
     """
 
     rounded_to = ""
+    _counted_ahead = "0"  # how often a block has said that it is done before the first step
 
     def __init__(self, step: Step, product: Product) -> None:
         self.product = product
@@ -315,19 +321,17 @@ class Recurrence:
             *([f"real late[{len(late)} * each];"] if late else []),
             *self._read_weights(body),
             *elements.write(body, keep, "start"),
+            *self._begin(body, elements),
             "bool failed = false;",
             "int t = start;",
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
             *indented(
                 [
                     *elements.write(body, lambda: self._read_early(body)),
-                    *_wait(body),
+                    *_wait(body, self._counted_ahead),
                     *self._multiply(body, tile),
-                    *(["__syncthreads();"] if self.product.parts > 1 else []),  # else a thread reads its own sums alone
                     *elements.write(body, lambda: self._cell(body, carried, late)),
-                    "__syncthreads();",
-                    "if (unit_groups > 1 && step + 1 < steps && threadIdx.x == 0)",
-                    f"    release_one(&{body.store(_OF_ROWS)});",
+                    *_say(body, "unit_groups > 1 && step + 1 < steps"),
                     *elements.write(body, lambda: self._store_late(body, late)),
                 ]
             ),
@@ -338,6 +342,14 @@ class Recurrence:
         arguments = tuple(each for each in body.arguments(*INTEGERS) if each.name not in constants)
         return Kernel(name, tuple(lines), arguments, threads=threads, ahead=self._ahead(threads))
 
+    def _begin(self, body: Body, elements: Elements) -> list[str]:
+        """What is done before the first step."""
+        return []
+
+    def _hand_on(self, body: Body) -> tuple[list[str], list[str], list[str]]:
+        """What the cell writes for the product besides: within a row's length, past it, and in any case."""
+        return [], [], []
+
     def _late(self) -> list[Goal | Carried]:
         """What is stored that no other block reads: it can wait until the block has said that it is done."""
         found: list[Goal | Carried] = [
@@ -346,7 +358,7 @@ class Recurrence:
         return found + [goal for goal in self.step.goals if self._is_own(goal.place)]
 
     def _is_own(self, place: Place) -> bool:
-        return place.array != self.product.operand.array
+        return place.array != self.product.operand
 
     def _store_late(self, body: Body, late: list[Goal | Carried]) -> list[str]:
         """Store what has been computed; of a row past its length what it then is."""
@@ -361,7 +373,7 @@ class Recurrence:
             else:
                 valid.append(self.segments.store(each, body, number))
                 past += [f"{body.store(each.place)} = 0;"] if each.padded else []
-        return [LENGTH, *always, *(either(valid, past) if valid else [])]
+        return [*always, *([LENGTH, *either(valid, past)] if valid else [])]
 
     def _shared(self, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Which units and rows the block has, where its arrays are, and which sums the thread has."""
@@ -379,8 +391,7 @@ class Recurrence:
             f"{const} int depth = {gates} * units;",
             f"{const} int rows = {parts} * block_units, elements = block_units * block_rows;",
             *self._sums(tile),
-            "real* partial = (real*)operand;  // (slices, block_rows, rows)",
-            "real* gates = partial + area;  // (block_rows, parts, block_units)",
+            "real* partial = (real*)operand;  // (slices, block_rows, apart)",
         ]
 
     def _sums(self, tile: tuple[int, int]) -> list[str]:
@@ -395,7 +406,7 @@ class Recurrence:
             f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
             "const int column = (threadIdx.x - slice * rows_apart * columns_apart) / rows_apart;",
-            "const int row = threadIdx.x % rows_apart;",
+            "const int row = threadIdx.x % rows_apart, apart = rows;",
         ]
 
     def _weights(self, body: Body, count: int) -> list[str]:
@@ -444,26 +455,21 @@ class Recurrence:
         ]
 
     def _multiply(self, body: Body, tile: tuple[int, int]) -> list[str]:
-        operand, factors = body.load(self.product.operand), "(const real*)0"
-        if self.product.masked:
-            factors = f"mask ? &{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))} : {factors}"
         return [
-            "if (t == skip || failed) {",
-            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS)",
-            f"        gates[i] = failed ? {literal(float('nan'))} : (real)0;",
-            "} else {",
-            *self._add_up(tile, operand, factors),
-            "    __syncthreads();",
-            "    for (int i = threadIdx.x; i < rows * block_rows; i += THREADS) {",
-            "        real total = 0;",
-            "        for (int s = 0; s < slices; ++s) total += partial[s * rows * block_rows + i];",
-            "        gates[i] = total;",
-            "    }",
+            "const bool multiplies = t != skip && !failed;",
+            "if (multiplies) {",
+            *self._add_up(body, tile),
             "}",
+            f"const Sums gates{{partial, multiplies ? slices : 0, apart * block_rows, failed ? {_NAN} : (real)0}};",
+            "__syncthreads();",
         ]
 
-    def _add_up(self, tile: tuple[int, int], operand: str, factors: str) -> list[str]:
+    def _add_up(self, body: Body, tile: tuple[int, int]) -> list[str]:
         """Each thread's sums over its slice, into `partial`."""
+        first = f"((long long)({self.product.read}) * batch + first_row) * depth"
+        operand, factors = body.load(Place(self.product.operand, first, "")), "(const real*)0"
+        if self.product.masked:
+            factors = f"mask ? &{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))} : {factors}"
         return [
             f"    real sums[{tile[0]}][{tile[1]}] = {{}};",
             "    for (int low = 0; low < depth4; low += chunk) {",
@@ -477,17 +483,9 @@ class Recurrence:
             "                     operand, chunk_stride, column, columns_apart, own_rows, slice, slices, count);",
             "    }",
             "    __syncthreads();",
-            "    if (slice < slices) {",
-            "#pragma unroll",
-            f"        for (int i = 0; i < {tile[0]}; ++i) {{",
-            "#pragma unroll",
-            f"            for (int j = 0; j < {tile[1]}; ++j) {{",
-            "                const int r = row + i * rows_apart, c = column + j * columns_apart;",
-            "                if (r >= rows || c >= block_rows) continue;",
-            "                partial[(slice * block_rows + c) * rows + r] = sums[i][j];",
-            "            }",
-            "        }",
-            "    }",
+            "    if (slice < slices)",
+            "        store_sums(sums, partial + slice * block_rows * apart, apart,",
+            "                   row, rows_apart, rows, column, columns_apart, block_rows);",
         ]
 
     def _cell(self, body: Body, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]) -> list[str]:
@@ -502,28 +500,33 @@ class Recurrence:
         valid = self.segments.compute(0, body, now)
         valid += [f"{text} = {variable(each.value)};" for each, text in held.items() if isinstance(each, Goal)]
         valid += [f"{body.store(each.place)} += {variable(each.value)};" for each in self.step.sums]
-        valid += [f"{each.name} = {variable(each.value)};" for each, _ in carried]
+        handed, padding, always = self._hand_on(body)
+        valid += handed + [f"{each.name} = {variable(each.value)};" for each, _ in carried]
         stored = [(each, held.get(each) or body.store(each.store)) for each, _ in carried if each.each_step]
         lines = [
             LENGTH,
             *before,
-            *either(valid, self.segments.pad(0, body, now)),
+            *either(valid, self.segments.pad(0, body, now) + padding),
             *(f"{text} = {each.name};" for each, text in stored),
+            *always,
             *kept,
         ]
         if "g" in body.needs:
-            parts = self.product.parts
-            lines.insert(0, f"const int g = (el / block_units * {parts}) * block_units + el % block_units;")
+            lines.insert(0, "const int g = el / block_units * apart + el % block_units;")
         return lines
 
 
 class TensorCoreRecurrence(Recurrence):
     """A `Recurrence` whose product is on tensor cores: operands in float16 or bfloat16, sums in float32.
 
-    All arrays of the kernel are float32; its copies of the weights and of the operand in shared memory are rounded, two
-    numbers to a word. A warp, 32 threads, multiplies tiles of 16 rows of the weights by 8 rows of the batch, 16
-    products for each sum at a time, by the instruction mma.m16n8k16. It needs compute capability 8.0. A tile of the
-    kernel is of 16 rows of the weights and 8, 16, ... of the batch.
+    The arrays of the kernel are float32 but for `handed` (2, B, depth16 * 16), in which blocks hand each other what the
+    product is with, masked and rounded: of two steps that follow each other, as nobody needs what was before. With
+    zeros at the end of each row it can be copied to shared memory as it is. A kernel for several steps begins by
+    rounding the state that it starts with; for a single step that is there.
+
+    A warp, 32 threads, multiplies 16, 32, ... rows of the weights by 8, 16, ... rows of the batch, the tile of the
+    kernel, 16 by 8 with 16 products for each sum at a time, by the instruction mma.m16n8k16. It needs compute
+    capability 8.0.
 
     Which thread has which numbers of a tile, with g = lane / 4 and t = lane % 4:
 
@@ -542,21 +545,61 @@ class TensorCoreRecurrence(Recurrence):
     def __init__(self, step: Step, product: Product, *, rounded_to: str) -> None:
         super().__init__(step, product)
         self.rounded_to = rounded_to
+        self._state = next((each for each in self.step.carried if each.store.array == product.operand), None)
+        if self._state is not None:
+            self._counted_ahead = "(steps > 1)"
 
     def _ahead(self, threads: int) -> str:
         more = fixed_text("tensor_cores.cuh", __package__)
         return f"{super()._ahead(threads)}\n#define TYPE {TYPES[self.rounded_to]}\n{more}"
 
+    def _is_own(self, place: Place) -> bool:
+        return True
+
+    def _handed(self, body: Body, written: str, k: int = 0) -> str:
+        """The place of a number of the element, the k-th, that is handed on."""
+        gate = f"{k} * units + " if k else ""
+        return body.store(Place(HANDED, f"(long long)((({written}) & 1) * batch + b) * pitch + {gate}u", "bu"))
+
+    def _state_handed(self, body: Body, written: str, number: str) -> str:
+        mask = f"({body.array(MASK.array)} ? {body.load(MASK)} : 1)" if self.product.masked else "1"
+        return f"{self._handed(body, written)} = half_of({number} * {mask});"
+
+    def _begin(self, body: Body, elements: Elements) -> list[str]:
+        if self._state is None:
+            return []
+        kept = body.load(Place(KEPT, f"{self.step.carried.index(self._state)} * each + own", ""))
+
+        def hand_on() -> list[str]:
+            return [self._state_handed(body, self.product.read, kept)]
+
+        return [
+            "if (steps > 1) {",
+            *indented(["const int t = start;", *elements.write(body, hand_on), *_say(body, "unit_groups > 1")]),
+            "}",
+        ]
+
+    def _hand_on(self, body: Body) -> tuple[list[str], list[str], list[str]]:
+        if self._state is not None:
+            return [], [], [self._state_handed(body, self.product.written, self._state.name)]
+        goals = [goal for goal in self.step.goals if goal.place.array == self.product.operand]
+        places = [self._handed(body, self.product.written, k) for k in range(len(goals))]
+        valid = [f"{place} = half_of({variable(goal.value)});" for place, goal in zip(places, goals, strict=True)]
+        return valid, [f"{place} = 0;" for place in places], []
+
     def _sums(self, tile: tuple[int, int]) -> list[str]:
         return [
-            f"const int row_tiles = (rows + 15) / 16, column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
-            "const int depth16 = (depth + 15) / 16;  // a chunk is of so many, too",
+            f"const int row_tiles = (rows + {tile[0] - 1}) / {tile[0]};",
+            f"const int column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
+            "const int depth16 = (depth + 15) / 16, pitch = 16 * depth16;  // a chunk is of so many, too",
             "const int stride = 8 * resident + 4, chunk_stride = 8 * chunk + 4;  // the 32 threads' banks differ",
             "const int places = row_tiles * column_tiles, warp = threadIdx.x / 32, slice = warp / places;",
             "const int column = (warp % places) / row_tiles, row = warp % row_tiles;",
-            "unsigned* weights = (unsigned*)shared_memory;  // (row_tiles * 16, stride)",
-            "unsigned* staged = weights + row_tiles * 16 * stride;  // the like, if not all weights are resident",
-            "unsigned* operand = staged + (resident < depth16 ? row_tiles * 16 * chunk_stride : 0);",
+            f"const int weight_rows = {tile[0]} * row_tiles;",
+            "const int apart = weight_rows + 4;  // sums of two rows of the batch are in different banks",
+            "unsigned* weights = (unsigned*)shared_memory;  // (weight_rows, stride)",
+            "unsigned* staged = weights + weight_rows * stride;  // the like, if not all weights are resident",
+            "unsigned* operand = staged + (resident < depth16 ? weight_rows * chunk_stride : 0);",
         ]
 
     def _read_weights(self, body: Body) -> list[str]:
@@ -565,8 +608,8 @@ class TensorCoreRecurrence(Recurrence):
             "auto read_weights = [&](unsigned* to, int stride, int low16, int count16) {",
             "    const int low = 8 * low16, count = 8 * count16;",
             "#pragma unroll 4",
-            "    for (int i = threadIdx.x; i < row_tiles * 16 * count; i += THREADS) {",
-            *indented(self._which_weight("(row_tiles * 16)", "2")),
+            "    for (int i = threadIdx.x; i < weight_rows * count; i += THREADS) {",
+            *indented(self._which_weight("weight_rows", "2")),
             f"        to[r * stride + j] = rounded({first},",
             f"                                     {second});",
             "    }",
@@ -574,35 +617,28 @@ class TensorCoreRecurrence(Recurrence):
             "read_weights(weights, stride, 0, resident);",
         ]
 
-    def _add_up(self, tile: tuple[int, int], operand: str, factors: str) -> list[str]:
+    def _add_up(self, body: Body, tile: tuple[int, int]) -> list[str]:
+        first = f"(long long)((({self.product.read}) & 1) * batch + first_row) * pitch"
+        operand = body.store(Place(HANDED, first, ""))
         return [
-            f"    float sums[{tile[1] // 8}][4] = {{}};",
+            f"    float sums[{tile[0] // 16}][{tile[1] // 8}][4] = {{}};",
             "    for (int low = 0; low < depth16; low += chunk) {",
             "        const int count = least(chunk, depth16 - low);",
             "        if (low) __syncthreads();  // what was here has been read",
-            f"        load_rounded(operand, chunk_stride, &{operand},",
-            f"                     {factors}, own_rows, depth, 8 * low, 8 * count);",
+            f"        load_handed(operand, chunk_stride, &{operand}, pitch, own_rows, low, count);",
             *_staging(8),
             "        if (slice < slices)",
-            "            multiply_rounded(sums, here + 16 * row * here_stride, here_stride,",
+            f"            multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
             f"                             operand, chunk_stride, {tile[1]} * column, own_rows, slice, slices, count);",
             "    }",
             "    __syncthreads();",
-            "    if (slice < slices) {",
-            "#pragma unroll",
-            f"        for (int j = 0; j < {tile[1] // 8}; ++j) {{",
-            "#pragma unroll",
-            "            for (int i = 0; i < 4; ++i) {",
-            "                const int lane = threadIdx.x % 32, r = 16 * row + lane / 4 + i / 2 * 8;",
-            f"                const int c = {tile[1]} * column + 8 * j + lane % 4 * 2 + i % 2;",
-            "                if (r >= rows || c >= block_rows) continue;",
-            "                partial[(slice * block_rows + c) * rows + r] = sums[j][i];",
-            "            }",
-            "        }",
-            "    }",
+            "    if (slice < slices)",
+            f"        store_sums(sums, partial + slice * block_rows * apart + {tile[0]} * row, apart,",
+            f"                   {tile[1]} * column, block_rows);",
         ]
 
 
+_NAN = literal(float("nan"))
 _OF_ROWS = Place(ARRIVALS, "32 * row_group", "")  # the counter of the blocks with the same rows
 
 
@@ -621,14 +657,20 @@ def _staging(width: int) -> list[str]:
     ]
 
 
-def _wait(body: Body) -> list[str]:
-    """Have the first of the block's threads wait, and tell the others."""
+def _wait(body: Body, ahead: str) -> list[str]:
+    """Have the first of the block's threads wait, and tell the others; see `Recurrence._counted_ahead`."""
     arrivals, fault = body.store(_OF_ROWS), body.store(Place(FAULT, "0", ""))
     return [
-        "if (step && unit_groups > 1 && !failed) {",
+        f"const int times = step + {ahead};",
+        "if (times && unit_groups > 1 && !failed) {",
         "    if (threadIdx.x == 0)",
-        f"        *gave_up = !wait_for(&{arrivals}, (unsigned)step * unit_groups, &{fault});",
+        f"        *gave_up = !wait_for(&{arrivals}, (unsigned)times * unit_groups, &{fault});",
         "    __syncthreads();",
         "    failed = *gave_up;",
         "}",
     ]
+
+
+def _say(body: Body, when: str) -> list[str]:
+    """Once all of the block's threads have written their parts, say so."""
+    return ["__syncthreads();", f"if ({when} && threadIdx.x == 0)", f"    release_one(&{body.store(_OF_ROWS)});"]

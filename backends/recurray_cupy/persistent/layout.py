@@ -18,7 +18,10 @@ from recurray_cupy.library import Device
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
 TILES = ((1, 1), (2, 1), (4, 1), (4, 4), (4, 8), (6, 8))
-TENSOR_TILES = ((16, 8), (16, 16), (16, 32), (16, 64))  # of a warp, on tensor cores
+TENSOR_TILES = (
+    *((16, 8), (16, 16), (16, 32), (16, 64)),
+    *((32, 8), (32, 16), (32, 32), (64, 8), (64, 16), (64, 32)),
+)  # of a warp, on tensor cores
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
 
@@ -139,8 +142,9 @@ def _laid_out(
     slices = min(workers // places, depth)
     if slices < 1:
         return None
-    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, 16)) if work.rounded else (block_rows, rows)
-    fixed = elements * (work.parts + work.early + work.carried) + FLAG
+    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, tile[0])) if work.rounded else (block_rows, rows)
+    apart = weight_rows + 4 if work.rounded else rows
+    fixed = elements * (work.early + work.carried) + FLAG
     room = device.shared // work.itemsize - fixed
 
     def numbers(rows: int, count: int) -> int:
@@ -148,7 +152,7 @@ def _laid_out(
         return rows * (8 * count + 4 if work.rounded else FOUR * (count | 1))
 
     def laid_out(chunk: int, resident: int) -> Layout | None:
-        area = max(numbers(columns, chunk), _up(slices * rows * block_rows, FOUR))
+        area = max(numbers(columns, chunk), _up(slices * apart * block_rows, FOUR))
         weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
         if weights + area > room:
             return None
@@ -161,8 +165,8 @@ def _laid_out(
         words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
         rounds = -(-chunk // slices) * chunks
         if work.rounded:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
-            multiply = rounds * tile[1] / 8 * 16 * warps / 4
-            read = rounds * (4 + tile[1] / 4) * warps
+            multiply = rounds * tile[0] / 16 * tile[1] / 8 * 16 * warps / 4
+            read = rounds * (tile[0] + tile[1]) / 4 * warps
         else:
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
             read = rounds * (tile[0] + tile[1]) * warps * 2 * words

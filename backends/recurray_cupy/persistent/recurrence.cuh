@@ -135,3 +135,31 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
         }
     }
 }
+
+// Hands a thread's sums on to the others: those of a row of the batch are `apart` from those of the next.
+template <int ROWS, int COLUMNS>
+__device__ inline void store_sums(const real (&sums)[ROWS][COLUMNS], real* to, int apart,
+                                  int row, int rows_apart, int rows, int column, int columns_apart, int columns) {
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) {
+            const int r = row + i * rows_apart, c = column + j * columns_apart;
+            if (r < rows && c < columns) to[c * apart + r] = sums[i][j];
+        }
+    }
+}
+
+// What the threads of all slices have handed on, `apart` from slice to slice, is added up where it is read; if there
+// are no slices, there is `instead`.
+struct Sums {
+    const real* of_slices;
+    int slices, apart;
+    real instead;
+    __device__ inline real operator[](int place) const {
+        real total = instead;
+#pragma unroll 4
+        for (int slice = 0; slice < slices; ++slice) total += of_slices[slice * apart + place];
+        return total;
+    }
+};

@@ -16,52 +16,71 @@ __device__ inline void multiply_tile(float (&c)[4], const unsigned (&a)[4], cons
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+
+// Eight numbers to shared memory, past the registers; and until all that a thread has copied so is there.
+__device__ inline void copy_eight(unsigned* to, const unsigned short* from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+}
+__device__ inline void await_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 #else
 #define HOST_OF(type) HOST_TENSOR_CORES(type)
 HOST_OF(TYPE)
 #endif
 #undef TYPE
 
-// As `load_operand`, but rounded; `count` words of a row, from the word `low` on. Past the depth there are zeros.
-__device__ inline void load_rounded(unsigned* operand, int stride, const real* source, const real* factors,
-                                    int rows, int depth, int low, int count) {
-    const int all = rows * count / 2;  // two words at a time
-    for (int start = threadIdx.x; start < all; start += 8 * THREADS) {
-        Four held[8];
+__device__ inline unsigned short half_of(float a) { return (unsigned short)rounded(a, 0); }
+
+// Copies rounded numbers of some rows of the batch, `pitch` apart, to shared memory: `count` times 16 from 16 * low on.
+__device__ inline void load_handed(unsigned* operand, int stride, const unsigned short* source, int pitch,
+                                   int rows, int low, int count) {
+    const int eights = 2 * count;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < rows * eights; i += THREADS) {
+        const int row = i / eights, eight = i - row * eights;
+        copy_eight(operand + row * stride + 4 * eight, source + row * pitch + 16 * low + 8 * eight);
+    }
+    await_copies();
+}
+
+// Adds to a warp's sums, ROWS by COLUMNS tiles, what its slice of a chunk contributes. `depth` is in steps of 16.
+// Columns past the last one are the last, and nobody reads their sums.
+template <int ROWS, int COLUMNS>
+__device__ inline void multiply_rounded(float (&sums)[ROWS][COLUMNS][4], const unsigned* weights, int weight_stride,
+                                        const unsigned* operand, int stride, int column, int columns,
+                                        int slice, int slices, int depth) {
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const int upper = g * weight_stride + t, lower = upper + 8 * weight_stride;
+    int own[COLUMNS];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
-            if (place < 2 * all) held[j] = four_of(source + (long long)row * depth, k, depth);
-        }
+    for (int j = 0; j < COLUMNS; ++j) own[j] = least(column + 8 * j + g, columns - 1) * stride + t;
+#pragma unroll(ROWS * COLUMNS < 4 ? 4 : 2)
+    for (int k = 8 * slice; k < 8 * depth; k += 8 * slices) {
+        unsigned b[COLUMNS][2];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            const int place = 2 * (start + j * THREADS), row = place / count, k = 2 * (low + place - row * count);
-            if (place >= 2 * all) continue;
-            if (factors) multiply_four(held[j], factors + (long long)row * depth, k, depth);
-            unsigned* to = operand + row * stride + place - row * count;
-            to[0] = rounded(held[j].a, held[j].b);
-            to[1] = rounded(held[j].c, held[j].d);
+        for (int j = 0; j < COLUMNS; ++j) b[j][0] = operand[own[j] + k], b[j][1] = operand[own[j] + k + 4];
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+            const int down = 16 * i * weight_stride + k;
+            const unsigned a[4] = {weights[upper + down], weights[lower + down],
+                                   weights[upper + down + 4], weights[lower + down + 4]};
+#pragma unroll
+            for (int j = 0; j < COLUMNS; ++j) multiply_tile(sums[i][j], a, b[j]);
         }
     }
 }
 
-// Adds to a warp's sums, TILES tiles side by side from a column on, what its slice of a chunk contributes. `depth` is
-// in steps of 16. Columns past the last one are the last, and nobody reads their sums.
-template <int TILES>
-__device__ inline void multiply_rounded(float (&sums)[TILES][4], const unsigned* weights, int weight_stride,
-                                        const unsigned* operand, int stride, int column, int columns,
-                                        int slice, int slices, int depth) {
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const int upper = g * weight_stride + t, lower = (g + 8) * weight_stride + t;
-    int own[TILES];
+// Hands a warp's sums on to the others: those of a row of the batch are `apart` from those of the next.
+template <int ROWS, int COLUMNS>
+__device__ inline void store_sums(const float (&sums)[ROWS][COLUMNS][4], float* to, int apart,
+                                  int column, int columns) {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int j = 0; j < TILES; ++j) own[j] = least(column + 8 * j + g, columns - 1) * stride + t;
-    for (int k = 8 * slice; k < 8 * depth; k += 8 * slices) {
-        const unsigned a[4] = {weights[upper + k], weights[lower + k], weights[upper + k + 4], weights[lower + k + 4]};
+    for (int i = 0; i < 4 * ROWS; ++i) {
 #pragma unroll
-        for (int j = 0; j < TILES; ++j) {
-            const unsigned b[2] = {operand[own[j] + k], operand[own[j] + k + 4]};
-            multiply_tile(sums[j], a, b);
+        for (int j = 0; j < COLUMNS; ++j) {
+            const int r = 8 * (i / 2) + lane / 4, c = column + 8 * j + lane % 4 * 2 + i % 2;
+            if (c < columns) to[c * apart + r] = sums[i / 4][j][i % 4];
         }
     }
 }

@@ -125,6 +125,8 @@ static void multiply_tile_by_threads(float (&c)[4], const unsigned (&a)[4], cons
     }
     pthread_barrier_wait(&own_warp->meeting);
 }
+static void copy_eight(unsigned* to, const unsigned short* from) { memcpy(to, from, 16); }
+static void await_copies() {}
 #define HOST_TENSOR_CORES(TYPE)                                                                      \\
     static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
     static void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {     \\
