@@ -18,7 +18,7 @@ from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.kernel import REALS
-from recurray_cupy.library import A100, H200, CompilationError, Device, KernelError, Library
+from recurray_cupy.library import A100, H200, CompilationError, Device, KernelError, Library, dtype_name
 from recurray_cupy.products import sum_rows
 from recurray_cupy.strategies import (
     AUTO,
@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 
 SMALL = ("float16", "bfloat16")  # what operands may be rounded to
 EXAMPLES = ((1, 128), (16, 512), (64, 1024), (1, 2048))  # of rows and units, for which a strategy is told
+MOST_COMPILED = 1024
 SLOWLY = "slowly, by the reference path"
 INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, or with cupy12 for CUDA 12"
 
@@ -121,6 +122,7 @@ class CupyBackend(Backend):
                     f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
                     f"{self.device} has {self.device.compute_capability}"
                 )
+        self._compiled: dict[Any, None] = {}  # what needn't be looked at again: strategies and calls
         self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a strategy whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 
@@ -180,7 +182,7 @@ class CupyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
-        dtype, projected = str(x.dtype), weights.projection is not None
+        dtype, projected = dtype_name(x.dtype), weights.projection is not None
         way, rounded_to = Way.TRAINING if options.get("keep", True) else Way.INFERENCE, self._rounded_to(dtype)
         call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, way, rounded_to)
 
@@ -215,7 +217,7 @@ class CupyBackend(Backend):
 
     def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
-        dtype, projected = str(dy.dtype), cache.weights.projection is not None
+        dtype, projected = dtype_name(dy.dtype), cache.weights.projection is not None
         call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, Way.BACKWARD, self._rounded_to(dtype))
 
         def run(strategy: str) -> Gradients:
@@ -291,10 +293,16 @@ class CupyBackend(Backend):
 
     def _compile(self, call: Call, strategy: str) -> None:
         """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
+        key = strategy, call.of_any_length
+        if key in self._compiled:
+            return
         prepare(self.library, strategy, call)
         if call.way is not Way.BACKWARD:
             for kernel in compiled(call.cell).kernels(keep=call.way is Way.TRAINING, projected=call.projected):
                 self.library.function(kernel, call.dtype)
+        self._compiled[key] = None
+        if len(self._compiled) > MOST_COMPILED:
+            self._compiled.clear()
 
     def _warn(self, call: Call, how: str, why: Any) -> None:
         text = f"{type(call.cell).__name__} runs {how}: {why}"

@@ -14,7 +14,7 @@ from recurray_cupy.backward_step import params_of
 from recurray_cupy.compiled import Compiled, Way, compiled
 from recurray_cupy.forward import Scan, ScanCache
 from recurray_cupy.launcher import Launcher
-from recurray_cupy.library import Library
+from recurray_cupy.library import Library, dtype_name
 from recurray_cupy.products import Products, joined
 from recurray_cupy.step import identifier
 from recurray_cupy.strategies import FUSED, WHOLE
@@ -30,7 +30,7 @@ def backward(
     scan = Scan(library, code, cache.prepared, products, arrays, cache.reverse, True, strategy)
     if batch and steps:
         run = _step_by_step if strategy == FUSED else _whole
-        run(scan, steps, {"dtype": str(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
+        run(scan, steps, {"dtype": dtype_name(cache.x.dtype), "batch": batch, "reverse": cache.reverse})
 
     dx = xp.empty(cache.x.shape, dtype=cache.x.dtype)
     weight = products.operand(cache.prepared.input)

@@ -13,7 +13,7 @@ from typing import Any
 from recurray.cells.cell import Cell, Draws, Weights
 from recurray_cupy.compiled import Compiled, Way, compiled
 from recurray_cupy.launcher import Launcher
-from recurray_cupy.library import Library
+from recurray_cupy.library import Library, dtype_name
 from recurray_cupy.products import Prepared, Products, prepare
 from recurray_cupy.step import identifier
 from recurray_cupy.strategies import FUSED, WHOLE
@@ -94,7 +94,7 @@ def forward(
     scan = Scan(library, code, prepared, Products(library, rounded_to), arrays, reverse, keep, strategy)
     run = _step_by_step if strategy == FUSED else _whole
     for low, high in _input_products(scan, x):
-        run(scan, low, high, {"dtype": str(dtype), "batch": x.shape[1], "reverse": reverse})
+        run(scan, low, high, {"dtype": dtype_name(dtype), "batch": x.shape[1], "reverse": reverse})
 
     y = arrays["state_h"][:steps] if reverse else arrays["state_h"][1:]  # after each step
     if valid is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from struct import Struct
 
 from recurray.lazy import cached_property
 from recurray.program import Constant, Operand
@@ -98,10 +99,23 @@ class Kernel:
     threads: int = 0
     ahead: str = ""
 
-    def packing(self, dtype: str) -> str:
-        """How `struct` packs the arguments but for the last, ``steps``: each into 8 bytes."""
-        forms = {"int": "i4x", "real": "f4x" if dtype == "float32" else "d"}
-        return "=" + "".join("Q" if each.is_array else forms[each.type] for each in self.arguments[:-1])
+    @cached_property
+    def given(self) -> tuple[tuple[str, bool], ...]:
+        """The names of the arguments but for the last, ``steps``, and whether they are arrays."""
+        return tuple((each.name, each.is_array) for each in self.arguments[:-1])
+
+    @cached_property
+    def _packings(self) -> dict[str, Struct]:
+        forms = {"float32": {"int": "i4x", "real": "f4x"}, "float64": {"int": "i4x", "real": "d"}}
+        kinds = ["array" if each.is_array else each.type for each in self.arguments[:-1]]
+        return {
+            dtype: Struct("=" + "".join(({"array": "Q"} | form)[kind] for kind in kinds))
+            for dtype, form in forms.items()
+        }
+
+    def packing(self, dtype: str) -> Struct:
+        """What packs the arguments but for the last, ``steps``: each into 8 bytes."""
+        return self._packings[dtype]
 
     def __hash__(self) -> int:
         return self._hash

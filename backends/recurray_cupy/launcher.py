@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,19 +81,18 @@ def values_of(kernel: Kernel, given: Mapping[str, Any]) -> list[Any]:
     ValueError
         An array isn't contiguous.
     """
-    values = [given[argument.name] for argument in kernel.arguments[:-1]]
-    for argument, value in zip(kernel.arguments, values, strict=False):
-        if argument.is_array and not (value is None or isinstance(value, int) or value.flags.c_contiguous):
-            raise ValueError(f"{argument.name} isn't contiguous")
+    values = [given[name] for name, _ in kernel.given]
+    for (name, is_array), value in zip(kernel.given, values, strict=True):
+        if is_array and not (value is None or isinstance(value, int) or value.flags.c_contiguous):
+            raise ValueError(f"{name} isn't contiguous")
     return values
 
 
 def packed(library: Library, kernel: Kernel, dtype: str, values: list[Any]) -> bytes:
     """Pack a kernel's arguments, each into 8 bytes; see `Kernel.packing`."""
+    address = library.address
     numbers = [
-        (0 if value is None else value if isinstance(value, int) else library.address(value))
-        if argument.is_array
-        else value
-        for argument, value in zip(kernel.arguments, values, strict=False)
+        (0 if value is None else value if isinstance(value, int) else address(value)) if is_array else value
+        for (_, is_array), value in zip(kernel.given, values, strict=True)
     ]
-    return struct.pack(kernel.packing(dtype), *numbers)
+    return kernel.packing(dtype).pack(*numbers)

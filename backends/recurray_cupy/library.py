@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,7 @@ class Library:
         self.xp = cupy
         self._functions: dict[tuple[Kernel, str, int], Function] = {}  # by kernel, type of its elements and device
         self._writers: dict[tuple[int, int], tuple[Any, int]] = {}  # what writes so many arguments, by device
+        self._tf32 = bool(int(os.environ.get("CUPY_TF32", "0")))  # noqa: TID251 - as in CuPy's own products
         self._known = threading.local()  # the devices that a thread has begun to work with
         self._shaped: dict[tuple[Kernel, str, int, Any, bool], Function] = {}
         self._devices: dict[int, Device] = {}
@@ -311,13 +313,13 @@ class Library:
             return lambda i, j: (out[j] if out.ndim > 2 else out).fill(0)
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
         cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        kind = str(out.dtype)
+        kind = dtype_name(out.dtype)
         types = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}
         types |= {"float32": runtime.CUDA_R_32F, "float64": runtime.CUDA_R_64F}
         given, made = types[rounded_to or kind], types[kind]
         if kind == "float64":
             compute = cublas.CUBLAS_COMPUTE_64F
-        elif not rounded_to and int(os.environ.get("CUPY_TF32", "0")):  # noqa: TID251 - as in CuPy's own products
+        elif not rounded_to and self._tf32:
             compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
         else:
             compute = cublas.CUBLAS_COMPUTE_32F
@@ -340,6 +342,12 @@ class Library:
         found = bool(self._fault[0])
         self._fault[0] = 0
         return found
+
+
+@cache  # NumPy takes microseconds to say it
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype."""
+    return str(dtype)
 
 
 def in_memory(packed: bytes) -> tuple[bytearray, ctypes.Array[ctypes.c_uint64]]:
