@@ -39,6 +39,7 @@ from gpu.report import Report  # noqa: E402 - the checkout needn't be installed
 PROOFS = (
     "Each strategy, compared with the one before",
     "Rounded products, several layers and directions, compared with fused",
+    "What the rule chooses, by default and by auto",
     "Tests of the CuPy backend on a GPU",
     "Small sizes under compute-sanitizer",
 )
@@ -80,11 +81,12 @@ def run(report: Report, only: list[str]) -> None:
         (PROOFS[0], apart("gpu.compare", "compare_strategies", 100)),
         ("One layer, by each strategy and by cuDNN", apart("gpu.times", "layers", 170)),
         (PROOFS[1], apart("gpu.compare", "compare_options", 60)),
-        (PROOFS[2], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),
+        (PROOFS[2], apart("gpu.compare", "compare_choices", 40)),
+        (PROOFS[3], lambda: run_tests(report, "gpu", on_gpu, seconds=140)),
         ("Several layers and both directions", apart("gpu.times", "stacks", 60)),
         ("Diagonal LSTM, against the memory's bandwidth", apart("gpu.times", "diagonal", 40)),
         ("A step of the LSTM, part by part", apart("gpu.times", "parts", 30)),
-        (PROOFS[3], lambda: sanitize(report, seconds=min(80, report.left()))),
+        (PROOFS[4], lambda: sanitize(report, seconds=min(80, report.left()))),
         ("Every layer in float32 and float64, compared with NumPy", apart("gpu.compare", "compare_layers", 60)),
         ("Tests of every layer on this backend", lambda: run_tests(report, "layers", layers, seconds=600)),
     ]

@@ -126,7 +126,11 @@ def _dense(name: str, tensor: Any) -> Any:
 
 
 def to_numpy(array: Any, name: str = "the array") -> Any:
-    """Return ``array``, of any library on any device, or nested sequences of numbers, as a NumPy array."""
+    """Return ``array``, of any library on any device, or nested sequences of numbers, as a NumPy array.
+
+    Floating-point numbers of a type that NumPy has no arithmetic for, bfloat16 and those of 8 bits and fewer, come as
+    float32, which holds each of them.
+    """
     import numpy as np
 
     array = plain(name, array)
@@ -135,18 +139,33 @@ def to_numpy(array: Any, name: str = "the array") -> Any:
         return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
     if hasattr(array, "__cuda_array_interface__") and hasattr(array, "get"):  # CuPy
         return array.get()
+    problem = ""
     if hasattr(array, "__dlpack__"):
         try:
-            return np.from_dlpack(array)
-        except (RuntimeError, BufferError, TypeError, ValueError):  # a device that NumPy can't reach, read-only memory
-            pass
+            return _usual(np.from_dlpack(array))
+        except (
+            RuntimeError,
+            BufferError,
+            TypeError,
+            ValueError,
+        ) as error:  # a device that NumPy can't reach, read-only
+            problem = str(error)
     try:
-        return np.asarray(array)
+        found = np.asarray(array)
     except (ValueError, TypeError, OverflowError) as error:
         raise TypeError(
             f"{name} must be an array, or numbers in nested sequences of equal lengths, "
             f"not what this {type(array).__name__} holds: {error}"
         ) from error
+    if found.dtype == object and found.ndim == 0 and problem:
+        raise TypeError(f"{name} must be an array that NumPy can read, not this {type(array).__name__}: {problem}")
+    return _usual(found)
+
+
+def _usual(array: Any) -> Any:
+    """A NumPy array, in float32 where its type is one that packages add to NumPy."""
+    added = array.dtype.kind == "V" and array.dtype.names is None and array.dtype.name.lstrip("b").startswith("float")
+    return array.astype("float32") if added else array
 
 
 def on_host(array: Array) -> bool:

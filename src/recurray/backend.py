@@ -103,7 +103,11 @@ class Backend:
         if not self.owns(x):
             import numpy as np
 
-            x = np.array(to_numpy(x, "x"))  # a copy: not every library takes memory that is read-only or runs backwards
+            x = to_numpy(x, "x")
+            wide = x.dtype.kind == "f" and x.dtype.itemsize > 8
+            # A copy: not every library takes memory that is read-only or runs backwards, bytes in another order, or
+            # numbers of more than 64 bits.
+            x = np.array(x, np.float64 if wide else x.dtype.newbyteorder("="))
         if getattr(x.dtype, "kind", "f") in "OSUMm" or getattr(x.dtype, "names", None):
             raise TypeError(f"x must be numbers, not {x.dtype}")
         if self.owns(x) and self.on_device(x) and (wanted is None or x.dtype == wanted):

@@ -162,11 +162,15 @@ def check_gradients(
 
 def _size(layer: Layer, which: Mapping[str, Any], batch: int | None, steps: int | None) -> tuple[int, int]:
     """The size of the random input: as asked for, else as what says which steps are valid has it."""
-    sizes = [np.shape(to_numpy(value)) for value in which.values() if value is not None]
-    if getattr(layer, "batch_first", None) is False:
-        sizes = [size[::-1] for size in sizes]
-    rows = max([1, *(size[0] for size in sizes if size)]) if sizes else 2
-    time = max([1, *(size[1] for size in sizes if len(size) == 2)]) if any(len(size) == 2 for size in sizes) else 5
+    rows, time = 2, 5
+    for value in which.values():
+        size: tuple[int, ...] = () if value is None else np.shape(to_numpy(value))
+        if getattr(layer, "batch_first", None) is False:
+            size = size[::-1]
+        if size:
+            rows = max(1, size[0])
+        if len(size) == 2:
+            time = size[1]
     return rows if batch is None else batch, time if steps is None else steps
 
 

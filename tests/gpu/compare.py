@@ -51,7 +51,7 @@ def compare_options(report: Report) -> None:
         for strategy in ("persistent", "step", "fused")
     ]
     choices += [({"strategy": strategy}, stack, 1e-3) for strategy in ("persistent", "step")]
-    choices.append(({"strategy": "auto"}, both, 1e-3))
+    choices += [({"strategy": strategy}, both, 1e-3) for strategy in ("auto", "default")]
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for batch, units in SMALL[:1] if report.small else SIZES[:6]:
@@ -66,6 +66,41 @@ def compare_options(report: Report) -> None:
     report.table(("B", "H", "options", "difference", "allowed"), rows())
     if wrong:
         raise AssertionError(f"further from the strategy fused than allowed: {', '.join(wrong)}")
+
+
+def compare_choices(report: Report) -> None:
+    """Say what the rule chooses, forward and backward, and compare its numbers with the strategy fused.
+
+    By default no block may wait for another: that is asked of the kernels' launches themselves.
+    """
+    wrong: list[str] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for batch, units in [SMALL[0], (2, 300)] if report.small else SIZES[1:10:2]:
+            for cell in (LSTMCell(), GRUCell()):
+                expected = of_strategy(report, cell, batch, units, strategy="fused")
+                for strategy in ("default", "auto"):
+                    backend: Any = rr.get_backend("cupy", strategy=strategy)
+                    ways = [backend.strategy_of(cell, batch, units, backward=back) for back in (False, True)]
+                    launches = backend.library.bound
+                    waited: list[str] = []
+
+                    def watched(function: Any, *rest: Any, launches: Any = launches, waited: Any = waited) -> Any:
+                        waited.extend([function.name] if function.cooperative else [])
+                        return launches(function, *rest)
+
+                    backend.library.bound = watched
+                    try:
+                        worst = furthest(expected, of_strategy(report, cell, batch, units, strategy=strategy))
+                    finally:
+                        del backend.library.bound
+                    bad = not worst <= ALLOWED["float32"] or (strategy == "default" and waited)
+                    wrong.extend([f"{strategy} {cell} {batch} x {units}: {waited}"] * bool(bad))
+                    yield cell, batch, units, strategy, *ways, f"{worst:.1e}", "WRONG" if bad else "ok"
+
+    report.table(("cell", "B", "H", "strategy", "forward", "backward", "difference to fused", ""), rows())
+    if wrong:
+        raise AssertionError(f"further from the strategy fused than {ALLOWED['float32']}, or waits: {', '.join(wrong)}")
 
 
 def of_strategy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -75,18 +76,21 @@ def timed(times, **more):
 
 
 def test_the_rule_for_the_default_is_judged():
-    fast, slow = timed({"auto": 5.0, "persistent": 5.0, "fused": 18.0}), timed({"auto": 20.0, "fused": 18.0})
-    assert verdict([fast], []) == ["1. holds", "2. holds: at most 0.28", "3. holds: 0.28", "4. holds: at most 1.00"]
+    fast = timed({"auto": 5.0, "persistent": 5.0, "default": 18.0, "fused": 18.0})
+    slow = timed({"auto": 20.0, "default": 18.0})
+    found = ["1. holds", "2. holds: at most 0.28", "3. holds: 0.28", "4. holds: at most 1.00", ""]
+    assert verdict([fast], []) == [*found, "default holds: at most 1.00"]
     words = verdict([fast, slow], ["tests (failed)"])
     assert words[0] == "1. DOES NOT HOLD: tests (failed)"
     assert words[1].startswith("2. DOES NOT HOLD: 1 of 2 above 1.05, 1.11 at 64x512x512x512")
     assert words[2] == "3. holds: 0.56"
     assert verdict([slow], [])[2] == "3. DOES NOT HOLD: 1.11"
-    chosen_badly = timed({"auto": 10.0, "step": 5.0, "fused": 18.0, "cuDNN": 1.0})
+    chosen_badly = timed({"auto": 10.0, "default": 18.0, "step": 5.0, "fused": 18.0, "cuDNN": 1.0})
     assert verdict([chosen_badly], [])[3].startswith("4. DOES NOT HOLD: 1 of 1 above 1.25, 2.00 at")
-    without_cudnn = timed({"auto": 5.0, "fused": 6.0, "cuDNN": 1.0})  # which is no strategy of ours
+    assert verdict([chosen_badly], [])[5].startswith("default DOES NOT HOLD: 1 of 1 above 1.25, 3.60 at")
+    without_cudnn = timed({"auto": 5.0, "default": 6.0, "cuDNN": 1.0})  # which is no strategy of ours
     assert verdict([without_cudnn], [])[3] == "4. holds: at most 1.00"
-    assert all("NOT KNOWN" in line for line in verdict([timed({"fused": 18.0}, failed={"auto": "why"})], [])[1:])
+    assert all("NOT KNOWN" in line for line in verdict([timed({"default": 18.0}, failed={"auto": "why"})], [])[1:])
 
 
 def test_a_number_that_is_none_is_far_from_any():
@@ -103,10 +107,10 @@ def test_the_docs_have_the_rule():
 def test_a_row_says_whether_the_target_is_kept_and_what_is_missing():
     names = ("auto", "fused", "cuDNN")
     row = timed({"auto": 7.0, "fused": 18.0, "cuDNN": 14.0}, batch=64, units=512).row(names)
-    assert row[4:] == ("7.00", "18.00", "14.00", "0.50", "0.7", "kept")
+    assert row[5:] == ("7.00", "18.00", "14.00", "0.50", "0.7", "kept")
     assert timed({"auto": 7.0, "cuDNN": 8.0}, batch=64, units=512).row(names)[-1] == "MISSED"
     row = timed({"auto": 7.0}, batch=1, wrong={"fused": 0.5}, failed={"cuDNN": "RuntimeError: no room"}).row(names)
-    assert row[4:] == ("7.00", "WRONG by 5.0e-01", "RuntimeError: no room", "", "0.5", "")
+    assert row[5:] == ("7.00", "WRONG by 5.0e-01", "RuntimeError: no room", "", "0.5", "")
     assert len(row) == len(Timed.head(names))
 
 
@@ -141,6 +145,10 @@ def test_all_of_the_script_on_small_problems(tmp_path):
     assert done.returncode == 0, report
     assert report.endswith("# All passed\n")
     assert "\n1. holds\n2. " in report  # all proofs were made
-    assert "| 2x6x8x16 | bfloat16 | training | persistent |" in report
+    in_one_block = "| 2x6x8x16 | bfloat16 | training | persistent | persistent |"  # which waits for none
+    assert in_one_block in report
+    for strategy, chosen in (("default", "step"), ("auto", "persistent")):
+        row = rf"\| LSTMCell\(\) \| 2 \| 300 \| {strategy} \| {chosen} \| {chosen} \| \d\.\de-\d\d \| ok \|"
+        assert re.search(row, report)
     assert "| 2x6x8x16 both directions | float32 | forward |" in report
     assert {"layers.json", "stacks.json", "gpu.txt", "layers.txt"} <= {path.name for path in tmp_path.iterdir()}

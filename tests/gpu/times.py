@@ -20,6 +20,7 @@ from recurray.benchmarks.problems import GPU_DIAGONAL, MODES, Problem, make_data
 from recurray.benchmarks.timing import Budget, interleaved
 
 STRATEGIES = ("persistent", "step", "fused")
+RULED = ("auto", "default")  # which leave it to the rule
 PRECISIONS = ("float32", "bfloat16", "float16")
 BUDGET = Budget(repeats=3, seconds=1.0, pause=0.01)
 
@@ -45,14 +46,14 @@ class OnGpu(Own):
 def layers(report: Report) -> None:
     """Time a layer by each strategy, and cuDNN's, forward and in training."""
     problems = [SMALL] if report.small else LAYER
-    chosen = {name: {"strategy": name} for name in ("auto", *STRATEGIES)}
+    chosen = {name: {"strategy": name} for name in (*RULED, *STRATEGIES)}
     _table(report, "layers.json", problems, PRECISIONS, chosen)
 
 
 def stacks(report: Report) -> None:
     """Time several layers, and both directions."""
     problems = [replace(SMALL, layers=3), replace(SMALL, bidirectional=True)] if report.small else STACKS
-    chosen = {name: {"strategy": name} for name in ("auto", "fused")}
+    chosen = {name: {"strategy": name} for name in (*RULED, "fused")}
     _table(report, "stacks.json", problems, PRECISIONS[:2], chosen)
 
 
@@ -127,10 +128,14 @@ def _timed(problem: Problem, mode: str, chosen: dict[str, dict[str, Any]], cudnn
             else:
                 jobs[name] = job
         times = interleaved(jobs, BUDGET)
-    auto = backends["auto"].strategy_of(rr.cells.LSTMCell(), problem.batch, problem.hidden)  # type: ignore[attr-defined]
+    ruled = [
+        backends[name].strategy_of(rr.cells.LSTMCell(), problem.batch, problem.hidden)  # type: ignore[attr-defined]
+        for name in RULED
+    ]
     microseconds = {name: 1e6 * median(each) / problem.steps for name, each in times.items()}
-    facts = {"layers": problem.layers, "directions": problem.directions, "batch": problem.batch}
-    return Timed(plain.name, problem.dtype, mode, auto, microseconds, wrong, failed, units=problem.hidden, **facts)
+    facts: dict[str, Any] = {"layers": problem.layers, "directions": problem.directions, "batch": problem.batch}
+    facts |= {"units": problem.hidden, "default": ruled[1]}
+    return Timed(plain.name, problem.dtype, mode, ruled[0], microseconds, wrong, failed, **facts)
 
 
 def parts(report: Report) -> None:
@@ -141,7 +146,7 @@ def parts(report: Report) -> None:
     from recurray_cupy.compiled import compiled
     from recurray_cupy.launcher import Launcher
     from recurray_cupy.library import Library
-    from recurray_cupy.products import rounded
+    from recurray_cupy.products import Products
 
     (kernel,) = compiled(LSTMCell()).forward(keep=True, projected=False).kernels
     library = Library()
@@ -155,13 +160,16 @@ def parts(report: Report) -> None:
             nothing = {"lengths": None, "mask": None, "h_masked": None}
             options: dict[str, Any] = {"dtype": "float32", "batch": batch, "units": units, "reverse": False}
             launch = Launcher(library, kernel, arrays | nothing, **options)
-            states, out, weight = arrays["state_h"], arrays["h_gates"], cp.zeros((4 * units, units), "float32").T
+            states, out, weight = arrays["state_h"], arrays["h_gates"], cp.zeros((4 * units, units), "float32")
+            products = {}
+            for small in ("", "float16", "bfloat16"):
+                one = Products(library, small)
+                products[small] = one.each_step(states, one.operand(weight), out, transposed="b")
             for name, part in {
                 "kernel": lambda launch=launch: launch(0),
-                "product": lambda h=states[0], weight=weight, out=out: h.dot(weight, out=out),
-                "view of a step": lambda states=states: states[1],
-                "rounded to float16": lambda h=states[0]: rounded(library, h, "float16"),
-                "rounded to bfloat16": lambda h=states[0]: rounded(library, h, "bfloat16"),
+                "product": lambda multiply=products[""]: multiply(0, 0),
+                "product, rounded to float16": lambda multiply=products["float16"]: multiply(0, 0),
+                "product, rounded to bfloat16": lambda multiply=products["bfloat16"]: multiply(0, 0),
             }.items():
                 times = microseconds(cp, part, 3 if report.small else 500)
                 yield f"B {batch}, H {units}", name, *(f"{number:.2f}" for number in times)

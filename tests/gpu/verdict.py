@@ -15,9 +15,11 @@ NO_SLOWER, ON_THE_WHOLE, OF_THE_BEST = 1.05, 0.8, 1.25
 RULE = f"""`strategy="auto"` may become the default when one report of `tests/gpu_check.py` from a GPU shows that
 
 1. every comparison and every test has passed, and compute-sanitizer, where it can run, has found nothing;
-2. at no size, in no precision, forward or in training, `auto` takes more than {NO_SLOWER} times what `fused` takes;
-3. `auto` takes at most {ON_THE_WHOLE} of `fused`'s time in the geometric mean of all of them;
-4. nowhere does `auto` take more than {OF_THE_BEST} times what the fastest strategy takes: the rule chooses well."""
+2. at no size, in no precision, forward or in training, `auto` takes more than {NO_SLOWER} times what `default` takes;
+3. `auto` takes at most {ON_THE_WHOLE} of `default`'s time in the geometric mean of all of them;
+4. nowhere does `auto` take more than {OF_THE_BEST} times what the fastest strategy takes: the rule chooses well.
+
+Besides, `default` is to take at most {OF_THE_BEST} times what the faster of `step` and `fused` takes."""
 
 
 def target(batch: int, units: int, dtype: str, layers: int = 1, directions: int = 1) -> float:
@@ -43,7 +45,7 @@ class Timed:
     Attributes
     ----------
     size, dtype, mode : str
-    auto : str
+    auto, default : str
         What the rule chose.
     times : dict of str to float
         Microseconds of a step by contender.
@@ -64,11 +66,12 @@ class Timed:
     units: int = 1
     layers: int = 1
     directions: int = 1
+    default: str = ""
 
     @staticmethod
     def head(names: Sequence[str]) -> tuple[str, ...]:
         """The heads of the table's columns."""
-        return ("B x T x I x H", "precision", "mode", "auto is", *names, "auto / cuDNN", "at most", "")
+        return ("B x T x I x H", "precision", "mode", "auto is", "default is", *names, "auto / cuDNN", "at most", "")
 
     def row(self, names: Sequence[str]) -> tuple[str, ...]:
         """The table's row."""
@@ -77,7 +80,7 @@ class Timed:
         kept = "" if ratio is None else "kept" if ratio <= most else "MISSED"
         cells = [f"{self.times[name]:.2f}" if name in self.times else self._why(name) for name in names]
         shown = "" if ratio is None else f"{ratio:.2f}"
-        return self.size, self.dtype, self.mode, self.auto, *cells, shown, f"{most:g}", kept
+        return self.size, self.dtype, self.mode, self.auto, self.default, *cells, shown, f"{most:g}", kept
 
     def _why(self, name: str) -> str:
         return f"WRONG by {self.wrong[name]:.1e}" if name in self.wrong else self.failed.get(name, "")
@@ -87,9 +90,10 @@ class Timed:
         times = self.times
         return times["auto"] / times[other] if "auto" in times and other in times else None
 
-    def of_the_best(self) -> float:
-        """The time of auto by that of the fastest strategy."""
-        return self.times["auto"] / min(time for name, time in self.times.items() if name != "cuDNN")
+    def of_the_best(self, name: str = "auto", among: Sequence[str] = ()) -> float:
+        """The time of auto, or of what has a name, by that of the fastest strategy, or of the fastest of some."""
+        others = [time for other, time in self.times.items() if other != "cuDNN" and (not among or other in among)]
+        return self.times[name] / min(others)
 
 
 def verdict(timed: Sequence[Timed], failed: Sequence[str]) -> list[str]:
@@ -99,11 +103,11 @@ def verdict(timed: Sequence[Timed], failed: Sequence[str]) -> list[str]:
 
     Examples
     --------
-    >>> one = Timed("64x512x512x512", "float32", "forward", "persistent", {"auto": 6.0, "fused": 18.0})
+    >>> one = Timed("64x512x512x512", "float32", "forward", "persistent", {"auto": 6.0, "default": 18.0})
     >>> verdict([one], [])[1]
     '2. holds: at most 0.33'
     """
-    against = [(each, ratio) for each in timed if (ratio := each.ratio("fused")) is not None]
+    against = [(each, ratio) for each in timed if (ratio := each.ratio("default")) is not None]
     lines = [f"1. DOES NOT HOLD: {', '.join(failed)}" if failed else "1. holds"]
     if not against:
         return [*lines, *(f"{k}. NOT KNOWN: nothing was timed" for k in (2, 3, 4))]
@@ -111,13 +115,16 @@ def verdict(timed: Sequence[Timed], failed: Sequence[str]) -> list[str]:
     lines.append(_point(2, against, NO_SLOWER))
     lines.append(f"3. {'holds' if mean <= ON_THE_WHOLE else 'DOES NOT HOLD'}: {mean:.2f}")
     lines.append(_point(4, [(each, each.of_the_best()) for each, _ in against], OF_THE_BEST))
+    among = "default", "step", "fused"
+    lines.append("")
+    lines.append(_point("default", [(each, each.of_the_best("default", among)) for each, _ in against], OF_THE_BEST))
     return lines
 
 
-def _point(number: int, ratios: Sequence[tuple[Timed, float]], most: float) -> str:
+def _point(number: int | str, ratios: Sequence[tuple[Timed, float]], most: float) -> str:
     worst, ratio = max(ratios, key=lambda pair: pair[1])
-    over = sum(each > most for _, each in ratios)
+    over, what = sum(each > most for _, each in ratios), f"{number}." if isinstance(number, int) else number
     if not over:
-        return f"{number}. holds: at most {ratio:.2f}"
+        return f"{what} holds: at most {ratio:.2f}"
     where = f"{worst.size} {worst.dtype} {worst.mode}"
-    return f"{number}. DOES NOT HOLD: {over} of {len(ratios)} above {most}, {ratio:.2f} at {where}"
+    return f"{what} DOES NOT HOLD: {over} of {len(ratios)} above {most}, {ratio:.2f} at {where}"

@@ -11,9 +11,12 @@ from typing import Any
 
 import recurray as rr
 from harness import Case, cells, formulas, lstm_formulas
+from harness.cut import by_hand
 from recurray.cells import LSTMCell
 
 RAGGED = (3, 0, 5, 1)  # neither sorted nor all above zero
+GAPS = ("01101", "00000", "11011", "00010")  # on the left, within, everywhere; some are after the last valid step
+CUTS = ("00100", "01000", "11001", "00001")  # at a valid step, in a gap, at the first step, after the last valid step
 
 
 def stack(*layers: Any) -> Any:
@@ -32,6 +35,34 @@ def lstm(name: str, *, ragged: bool = False, **options: Any) -> Case:
         lengths=RAGGED if ragged else None,
         batch=4 if ragged else 3,
         batch_axis=0 if batch_first else 1,
+    )
+
+
+def gappy(
+    name: str,
+    make: Any,
+    formula: Any = None,
+    *,
+    gaps: bool = True,
+    cuts: bool = True,
+    kind: str = "",
+    state_given: bool = True,
+    **options: Any,
+) -> Case:
+    """A layer whose rows have gaps, or are cut; its formula is that of rows without, run piece by piece."""
+    mask, resets = GAPS if gaps else None, CUTS if cuts else None
+    time_first = not options.get("batch_first", True)
+    if formula:
+        formula = by_hand(formula, mask, resets, kind)
+    return Case(
+        name,
+        partial(make, seed=0, **options),
+        formulas.time_first(formula) if time_first and formula else formula,
+        batch=4,
+        batch_axis=1 if time_first else 0,
+        mask=mask,
+        resets=resets,
+        state_given=state_given,
     )
 
 
@@ -79,6 +110,25 @@ RECURRENT = [
         batch_axis=1,
     ),
     *cells.CASES,
+    gappy("lstm with gaps", partial(rr.LSTM, 2, 3), formulas.lstm, cuts=False, num_layers=2, bidirectional=True),
+    gappy("lstm cut", partial(rr.LSTM, 2, 3), formulas.lstm, gaps=False, proj_size=2, batch_first=False),
+    gappy("lstm with gaps, cut, reverse", partial(rr.LSTM, 2, 3), formulas.lstm, kind="reverse", reverse=True),
+    gappy(
+        "lstm with gaps, cut, of everything",
+        partial(rr.LSTM, 2, 3, num_layers=2, bidirectional=True),
+        formulas.lstm,
+        proj_size=1,
+        learned_state=True,
+    ),
+    gappy("diagonal with gaps, cut", partial(rr.DiagonalLSTM, 2, 3), formulas.diagonal_lstm, learned_state=True),
+    gappy("gru that learns its start, cut", partial(rr.GRU, 2, 3), gaps=False, learned_state=True, state_given=False),
+    gappy(
+        "recurrent with gaps, cut, every dropout",
+        partial(rr.Recurrent, LSTMCell(), 2, 3, num_layers=2, bidirectional=True),
+        dropout=0.3,
+        recurrent_dropout=0.3,
+        weight_dropout=0.3,
+    ),
 ]
 
 # For tests of numbers; `test_lstm_variants` compares these with their formulas.
@@ -107,6 +157,31 @@ OTHERS = [
         RAGGED,
         batch=4,
         batch_axis=1,
+    ),
+    Case("last with gaps", rr.Last, formulas.final(GAPS, False), batch=4, mask=GAPS),
+    Case("final", partial(rr.Final, "bidirectional"), formulas.final(GAPS, False, True), batch=4, mask=GAPS),
+    Case(
+        "final of the reverse, time first",
+        partial(rr.Final, "reverse", batch_first=False),
+        formulas.time_first(formulas.final(GAPS, True)),
+        batch=4,
+        batch_axis=1,
+        mask=GAPS,
+    ),
+    Case("mean", rr.Mean, formulas.mean(GAPS), batch=4, mask=GAPS),
+    Case("max", rr.Max, formulas.largest(GAPS), batch=4, mask=GAPS),
+    Case(
+        "sequential with gaps, cut",
+        stack(
+            partial(rr.Linear, 2, 2, seed=0),
+            partial(rr.GRU, 2, 3, bidirectional=True, seed=1),
+            partial(rr.Dropout, 0.3, seed=2),
+            rr.Final,
+            partial(rr.Linear, 6, 2, seed=3),
+        ),
+        batch=4,
+        mask=GAPS,
+        resets=CUTS,
     ),
     Case(
         "sequential",

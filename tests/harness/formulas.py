@@ -119,6 +119,53 @@ def last(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], le
     return np.asarray(y), {"h": np.asarray([y])}
 
 
+def final(mask: tuple[str, ...], *runs_back: bool) -> Callable[..., Results]:
+    """A formula for the final output of each direction; what a row starts with where no step is valid."""
+
+    def ends(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
+        size, y = x.shape[2] // len(runs_back), start["h"][0].astype(complex)
+        for row, steps in enumerate(chosen(mask, x)):
+            for place, reverse in enumerate(runs_back):
+                part = slice(place * size, (place + 1) * size)
+                if steps:
+                    y[row, part] = x[row, min(steps) if reverse else max(steps), part]
+        return y, {"h": y[None]}
+
+    return ends
+
+
+def mean(mask: tuple[str, ...]) -> Callable[..., Results]:
+    """A formula for the mean, from that of the steps before and their number."""
+
+    def pooled(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
+        rows, counts = [], []
+        for row, steps in enumerate(chosen(mask, x)):
+            before, count = start["h"][0, row], start["c"][0, row]
+            counts.append(count + len(steps))
+            rows.append((before * count + sum(x[row, t] for t in steps)) / counts[-1])
+        return np.stack(rows), {"h": np.stack(rows)[None], "c": np.stack(counts)[None]}
+
+    return pooled
+
+
+def largest(mask: tuple[str, ...]) -> Callable[..., Results]:
+    """A formula for the largest step, that of the steps before included."""
+
+    def pooled(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
+        y = start["h"][0].astype(complex)
+        for row, steps in enumerate(chosen(mask, x)):
+            for t in steps:
+                y[row] = np.where(x[row, t].real > y[row].real, x[row, t], y[row])
+        return y, {"h": y[None]}
+
+    return pooled
+
+
+def chosen(mask: tuple[str, ...], x: Any) -> list[list[int]]:
+    """The valid steps of each row."""
+    return [[t for t in range(x.shape[1]) if letters[t] == "1"] for letters in mask[: x.shape[0]]]
+
+
 def linear(params: dict[str, np.ndarray], x: Any, start: dict[str, np.ndarray], lengths: Any) -> Results:
     y = np.einsum("bti,oi->bto", x, params["weight"])
     return y + params.get("bias", 0.0), {}

@@ -232,7 +232,7 @@ def complex_slopes(case: Case, count: int = 2) -> dict[str, tuple[dict[str, np.n
 
 def loss(case: Case, given: Problem) -> Any:
     assert case.formula is not None
-    y, end = case.formula(given.params, given.x, given.start, given.lengths)
+    y, end = case.formula(given.params, given.x, given.start, given.which.get("lengths"))
     return np.sum(given.dy * y) + sum(np.sum(given.dend[name] * end[name]) for name in given.dend)
 
 

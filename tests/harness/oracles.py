@@ -34,7 +34,7 @@ def by_formula(case: Case) -> dict[str, np.ndarray]:
 
 def _evaluate(case: Case, given: Problem) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     assert case.formula is not None
-    return case.formula(given.params, given.x, given.start, given.lengths)
+    return case.formula(given.params, given.x, given.start, given.which.get("lengths"))
 
 
 def finite_differences(case: Case, backend: Backend, directions: int) -> dict[str, tuple[float, float]]:

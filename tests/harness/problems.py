@@ -30,9 +30,34 @@ class Case:
     steps: int = 5
     batch_axis: int = 0  # of the input
     state_given: bool = True  # whether a random start state is handed in, if the layer has one
+    mask: tuple[str, ...] | None = None  # row by row, a letter a step: "1" where it is valid
+    resets: tuple[str, ...] | None = None  # "1" where the row is cut before the step
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def which(self) -> dict[str, Any]:
+        """Which steps are valid, and where rows are cut, by the names of forward's arguments."""
+        found: dict[str, Any] = {} if self.lengths is None else {"lengths": self.lengths}
+        for name, rows in (("mask", self.mask), ("resets", self.resets)):
+            if rows is not None:
+                own = flags(rows, self.batch, self.steps)
+                found[name] = own.T if self.batch_axis else own
+        return found
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which steps are valid, (batch, steps)."""
+        if self.mask is not None:
+            return flags(self.mask, self.batch, self.steps)
+        lengths = np.full(self.batch, self.steps) if self.lengths is None else np.asarray(self.lengths)
+        return np.arange(self.steps) < lengths[:, None]
+
+
+def flags(rows: tuple[str, ...], batch: int, steps: int) -> np.ndarray:
+    """Rows of letters as booleans, (batch, steps)."""
+    return np.array([[letter == "1" for letter in row] for row in rows])[:batch, :steps].reshape(batch, steps)
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,7 @@ class Problem:
     params: dict[str, np.ndarray]
     x: np.ndarray
     start: dict[str, np.ndarray]  # by the dotted name in the layer's state: "h", "0.c"
-    lengths: tuple[int, ...] | None
+    which: dict[str, Any]  # lengths, mask, resets; as far as there are any
     dy: np.ndarray
     dend: dict[str, np.ndarray]
 
@@ -68,12 +93,12 @@ def problem(case: Case, seed: int = 0) -> Problem:
     rng = np.random.default_rng(seed)
     layer = case.make(backend=np, dtype="float64")
     x = layer.random_input(rng, case.batch, case.steps)
-    y, end = layer(x, lengths=case.lengths)
+    y, end = layer(x, **case.which)
     made = Problem(
         params={name: 0.7 * rng.standard_normal(value.shape) for name, value in layer.params.items()},
         x=x,
         start={name: rng.standard_normal(value.shape) for name, value in leaves(end).items() if case.state_given},
-        lengths=case.lengths,
+        which=case.which,
         dy=rng.standard_normal(y.shape),
         dend={name: rng.standard_normal(value.shape) for name, value in leaves(end).items()},
     )
@@ -95,7 +120,7 @@ class Given:
 
     x: Any
     state: Any
-    lengths: Any
+    which: dict[str, Any]
     dy: Any
     dstate: Any
 
@@ -109,7 +134,8 @@ def give(layer: rr.Layer, given: Problem, dtype: str | None = None, form: Callab
 
     start = state_like(layer, {name: hand(value) for name, value in given.start.items()})
     dend = state_like(layer, {name: hand(value) for name, value in given.dend.items()})
-    return Given(hand(given.x), start, given.lengths, hand(given.dy), dend)
+    which = {name: value if name == "lengths" else layer.backend.asarray(value) for name, value in given.which.items()}
+    return Given(hand(given.x), start, which, hand(given.dy), dend)
 
 
 def results(layer: rr.Layer, given: Problem | Given, training: bool = True) -> dict[str, Any]:
@@ -122,7 +148,7 @@ def results(layer: rr.Layer, given: Problem | Given, training: bool = True) -> d
 
 def forward(layer: rr.Layer, given: Given, training: bool = True) -> tuple[Any, Any, Any]:
     """The layer's forward. Where it has dropout, the same elements are dropped in every call."""
-    return layer.forward(given.x, given.state, given.lengths, training, np.random.default_rng(3))
+    return layer.forward(given.x, given.state, training=training, rng=np.random.default_rng(3), **given.which)
 
 
 def gradients(layer: rr.Layer, cache: Any, given: Given) -> dict[str, Any]:

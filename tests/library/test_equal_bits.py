@@ -70,8 +70,8 @@ def row(state: Any, count: int) -> Any:
 def calls(layer: rr.Layer, given: Given, time_first: bool) -> dict[str, Call]:
     """Every form in which a layer can be called, by name."""
 
-    def called(state: Any, lengths: Any) -> dict[str, Any]:
-        y, end = layer(given.x, state, lengths)
+    def called(state: Any, **which: Any) -> dict[str, Any]:
+        y, end = layer(given.x, state, **which)
         return {"y": y} | named("end", end)
 
     def without_dropout() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def calls(layer: rr.Layer, given: Given, time_first: bool) -> dict[str, Call]:
         return gradients(layer, cache, given)
 
     def traced() -> dict[str, Any]:
-        trace = layer.trace(given.x, given.state, given.lengths)  # type: ignore[attr-defined]
+        trace = layer.trace(given.x, given.state, **given.which)  # type: ignore[attr-defined]
         return {name: value for name, value in vars(trace).items() if hasattr(value, "shape")} or leaves(tuple(trace))
 
     def streamed(size: int) -> dict[str, Any]:
@@ -104,8 +104,8 @@ def calls(layer: rr.Layer, given: Given, time_first: bool) -> dict[str, Call]:
         return {"y": y} | named("end", end)
 
     found: dict[str, Call] = {
-        "called": lambda: called(given.state, given.lengths),
-        "called without a state": lambda: called(None, None),
+        "called": lambda: called(given.state, **given.which),
+        "called without a state": lambda: called(None),
         "inference": without_dropout,
         "training": in_training,
         "backward": twice_backward,

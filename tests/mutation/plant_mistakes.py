@@ -46,6 +46,8 @@ raise SystemExit(pytest.main(["-q", "-x", "--tb=line", "-p", "no:cacheprovider",
 
 LISTED = "tests/mutation/test_mistakes.py::"
 EVERY = "tests/library/layers/test_every_layer.py::"
+GAPS = "tests/library/layers/test_gaps.py::"
+LOOP = (f"{GAPS}test_it_is_the_loop",)
 PADDING = (f"{EVERY}test_padding_reaches_nothing",)
 REVERSE = ("tests/library/layers/test_lstm.py::test_backwards_in_time_is_forwards_on_turned_rows",)
 LARGE = ("tests/library/layers/test_layers.py::test_activation_of_large_numbers",)
@@ -58,6 +60,7 @@ BACKENDS = "tests/library/test_backends.py::"
 MOVING = "tests/library/layers/test_moving.py::"
 
 SCAN = "src/recurray/scan.py"
+PIECES = "src/recurray/layers/pieces.py"
 FILES = "src/recurray/files.py"
 STACK = "src/recurray/stack.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
@@ -401,8 +404,8 @@ MISTAKES = [
     Mistake(
         "directions change places in the gradients",
         RECURRENT,
-        "self._named_grads(dweights, layer, direction, ",
-        "self._named_grads(dweights, layer, self.directions - 1 - direction, ",
+        "self._named_grads(\n                    total[place], *place, ",
+        "self._named_grads(\n                    total[place], layer, self.directions - 1 - direction, ",
         formula("lstm bidirectional"),
     ),
     Mistake(
@@ -500,30 +503,107 @@ MISTAKES = [
     Mistake(
         "a learned start state without a gradient",
         RECURRENT,
-        "xp.zeros_like(total) if state_given else total",
-        "xp.zeros_like(total)",
+        "        if state_given:\n            totals",
+        "        if True:\n            totals",
         differences("recurrent that learns its start"),
     ),
-    # The other layers
-    Mistake("last takes the step before", LAST, "device=device) - 1\n", "device=device) - 2\n", formula("last")),
+    # Gaps and cuts
+    Mistake("a cut comes after its step", PIECES, "part = cuts[row, time]", "part = (cuts - resets)[row, time]", LOOP),
+    Mistake("gaps hide cuts", PIECES, "np.cumsum(resets, axis=1)", "np.cumsum(resets & steps.valid, axis=1)", LOOP),
     Mistake(
-        "last ignores the lengths",
-        LAST,
-        "if lengths is None else lengths, dtype",
-        "if True else lengths, dtype",
-        formula("last ragged"),
+        "cuts after the last valid step are forgotten",
+        PIECES,
+        "back_joined[~empty] = part[last] == all_cuts[~empty]",
+        "back_joined[~empty] = True",
+        LOOP,
     ),
-    Mistake("last by a product", LAST, "xp.where(chosen, x, zero)", "xp.astype(chosen, x.dtype) * x", PADDING),
-    Mistake("last forgets the state", LAST, "        y = xp.where(carried, before, y)\n", "", formula("last ragged")),
     Mistake(
-        "last forgets dstate",
-        LAST,
-        'dy = dy + self._state("dstate", ',
-        'dy = dy + 0 * self._state("dstate", ',
+        "in reverse the first piece has the state",
+        PIECES,
+        "self.at_back if is_reverse(number) else self.at_front",
+        "self.at_front",
+        LOOP,
+    ),
+    Mistake(
+        "the own start has no gradient from cuts",
+        PIECES,
+        "own.append(tuple(sum_over_rows(_where(~at, value)) for value in pieces))",
+        "own.append(tuple(sum_over_rows(_where(~at, value)) * 0 for value in pieces))",
+        formula("lstm with gaps, cut, of everything"),
+    ),
+    Mistake(
+        "the own start has no gradient from final states",
+        PIECES,
+        "down.append(tuple(sum_over_rows(_where(~joined, value)) for value in d))",
+        "down.append(tuple(sum_over_rows(_where(~joined, value)) * 0 for value in d))",
+        formula("lstm with gaps, cut, of everything"),
+    ),
+    Mistake(
+        "a final state's gradient reaches every piece",
+        PIECES,
+        "self._in_groups([_where(at, self.by_piece(value)) for value in d])",
+        "self._in_groups([self.by_piece(value) for value in d])",
+        formula("lstm cut"),
+    ),
+    Mistake(
+        "gaps pass on another step where no piece has padding",
+        PIECES,
+        "if not self.has_zero:",
+        "if False:",
+        (f"{GAPS}test_a_gap_is_zero_where_all_pieces_are_as_long",),
+    ),
+    Mistake(
+        "weights are dropped anew for each group",
+        RECURRENT,
+        "if place not in in_use:",
+        "if True:",
+        (f"{GAPS}test_weights_are_dropped_once_a_call",),
+    ),
+    Mistake(
+        "the mean of all steps",
+        "src/recurray/layers/pooling.py",
+        "weight = already / whole",
+        "weight = already * 0",
+        formula("mean"),
+    ),
+    Mistake(
+        "final takes the last step of both", LAST, "first if reverse else last, dtype", "last, dtype", formula("final")
+    ),
+    # The other layers
+    Mistake(
+        "last takes the step before",
+        PIECES,
+        "[length - 1 for length in lengths]",
+        "[length - 2 for length in lengths]",
         formula("last"),
     ),
     Mistake(
-        "last passes dstart on for all rows", LAST, "xp.where(cache.carried, dy, zero)", "dy + zero", formula("last")
+        "last ignores the lengths",
+        PIECES,
+        "[self.steps] * self.batch if self.lengths is None else self.lengths\n            return",
+        "[self.steps] * self.batch\n            return",
+        formula("last ragged"),
+    ),
+    Mistake(
+        "last forgets the state",
+        LAST,
+        "xp.where(carried, before, xp.concat(parts, axis=-1))",
+        "xp.concat(parts, axis=-1)",
+        formula("last ragged"),
+    ),
+    Mistake(
+        "last forgets dstate",
+        LAST,
+        "dy = dy + array_checks.state_of_h(",
+        "dy = dy + 0 * array_checks.state_of_h(",
+        formula("last"),
+    ),
+    Mistake(
+        "last passes dstart on for all rows",
+        LAST,
+        "xp.where(cache.carried, dy, xp.zeros_like(dy))",
+        "dy",
+        formula("last"),
     ),
     Mistake(
         "layer norm without the mean's gradient",
@@ -807,8 +887,8 @@ MISTAKES = [
     Mistake(
         "streaming ignores the lengths",
         "src/recurray/streaming.py",
-        "(x, self.state, lengths)",
-        "(x, self.state)",
+        "(x, self.state, lengths, mask",
+        "(x, self.state, mask",
         ("tests/library/layers/test_streaming.py::test_ragged_rows",),
     ),
     # Finding backends
@@ -963,6 +1043,76 @@ MISTAKES = [
         (
             "tests/library/command_line/test_streams_and_sources.py::test_a_terminal_is_sent_no_control_characters_of_a_model",
         ),
+    ),
+    Mistake(
+        "ONNX: parameters taken from the end",
+        "src/recurray/convert/onnx_node.py",
+        "left[key].pop(0)",
+        "left[key].pop()",
+        ("tests/library/convert/test_from_onnx.py::test_alpha_and_beta_are_taken_in_order",),
+    ),
+    Mistake(
+        "ONNX: HardSigmoid is PyTorch's",
+        "src/recurray/convert/onnx_node.py",
+        '("alpha", "beta"), (0.2, 0.5)',
+        '("alpha", "beta"), (1 / 6, 0.5)',
+        ("tests/library/convert/test_from_onnx.py::test_hard_sigmoid_is_onnx_s",),
+    ),
+    Mistake(
+        "ONNX: zero points added",
+        "src/recurray/convert/onnx_graph.py",
+        "x.astype(np.int32) - (0 if",
+        "x.astype(np.int32) + (0 if",
+        ("tests/library/convert/test_from_onnx.py::test_weights_wrapped_in_other_nodes",),
+    ),
+    Mistake(
+        "ONNX: Gemm's weights the wrong way round",
+        "src/recurray/convert/onnx_step.py",
+        'weight if given.get("transB", 0) else weight.T',
+        'weight.T if given.get("transB", 0) else weight',
+        ("tests/library/convert/test_from_onnx.py::test_the_final_output_goes_on",),
+    ),
+    Mistake(
+        "ONNX: a step beyond a row's last",
+        "src/recurray/convert/onnx_write.py",
+        'self.node("Sub", [lengths, one])',
+        'self.node("Add", [lengths, one])',
+        ("tests/library/convert/test_to_onnx.py::test_a_model_of_many_layers",),
+    ),
+    Mistake(
+        "ONNX: what lies past a row is kept",
+        "src/recurray/convert/onnx_write.py",
+        "            if self.lengths and not isinstance(layers[-1]",
+        "            if False and not isinstance(layers[-1]",
+        ("tests/library/convert/test_to_onnx.py::test_what_lies_past_a_row_s_length_is_zero",),
+    ),
+    Mistake(
+        "PyTorch's files: views from the beginning",
+        "src/recurray/convert/torch_file.py",
+        "as_strided(values[offset:]",
+        "as_strided(values[0:]",
+        ("tests/library/convert/test_from_torch.py::test_views_and_shared_storages",),
+    ),
+    Mistake(
+        "PyTorch's files: bfloat16 a bit too low",
+        "src/recurray/convert/torch_file.py",
+        "<< 16",
+        "<< 15",
+        ("tests/library/convert/test_from_torch.py::test_every_precision",),
+    ),
+    Mistake(
+        "PyTorch's files: views past their storage",
+        "src/recurray/convert/torch_file.py",
+        "count > whole or last >= whole",
+        "count > whole",
+        ("tests/library/convert/test_from_torch.py::test_hostile_files_are_refused_and_nothing_runs",),
+    ),
+    Mistake(
+        "RTNeural: skip forgotten",
+        "src/recurray/convert/rtneural.py",
+        "if skip else ()",
+        "if False else ()",
+        ("tests/library/convert/test_rtneural.py::test_guitarml",),
     ),
 ]
 

@@ -23,6 +23,8 @@ PARTS = {  # what is done: the script, and how much of it
     "mutants": ("mutation/plant_mistakes.py", "--anew", None),
     "kills": ("reliability/kill_trainers.py", "--kills", 360),
     "corruptions": ("reliability/corrupt_checkpoints.py", "--count", 4_000),
+    "models": ("reliability/corrupt_models.py", "--count", 3_000),
+    "nodes": ("reliability/onnx_nodes.py", "--count", 10_000),
     "calls": ("reliability/fuzz_api.py", "--calls", 50_000),
     "load": ("reliability/load.py", "--seconds", 1_200),
 }

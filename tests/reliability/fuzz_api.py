@@ -18,6 +18,7 @@ import pickle
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 import recurray as rr
-from recurray import activations, cells, losses, optim, plot, schedules
+from recurray import activations, cells, convert, losses, optim, plot, schedules
 from recurray.arrays import tanh
 
 LIMIT = 20.0  # seconds that a call may take
@@ -251,6 +252,7 @@ class Fuzz:
             "recurrent_dropout": p,
             "weight_dropout": p,
             "learned_state": flag,
+            "static_size": (0, 2),
             "recompute": (None, 2, "sqrt"),
             "batch_first": flag,
             "recurrent_init": ("uniform", "orthogonal"),
@@ -269,7 +271,8 @@ class Fuzz:
             "output_activation": ("tanh", {"name": "elu"}),
         }
         diagonal = {
-            name: recurrent[name] for name in ("recurrent_dropout", "weight_dropout", "learned_state", "recompute")
+            name: recurrent[name]
+            for name in ("recurrent_dropout", "weight_dropout", "learned_state", "static_size", "recompute")
         }
         kind = self.random.randrange(13)
         if kind == 0:
@@ -359,6 +362,12 @@ class Fuzz:
             return self.integers(layer.backend, like.shape, 3), batch, steps
         return self.array(layer.backend, like.shape, layer.dtype, wrong=0.06), batch, steps
 
+    def static_of(self, layer: Any, batch: int) -> dict[str, Any]:
+        """The input that doesn't change over time, where the layer takes one, and now and then where it doesn't."""
+        if self.chance(0.05 if layer.static_size else 0.97):
+            return {}
+        return {"static": self.array(layer.backend, (batch, layer.static_size or 2), layer.dtype, wrong=0.06)}
+
     def state_of(self, layer: Any) -> Any:
         if self.chance(0.65):
             return None
@@ -369,7 +378,9 @@ class Fuzz:
                 return self.pick(tuple(state), list(state), state[:1], state[0] if state else None)
             return state
         if self.chance(0.7):
-            return layer(layer.backend.asarray(layer.random_input(self.rng, self.pick(1, 2, 3), 2)))[1]
+            batch = self.pick(1, 2, 3)
+            x = layer.backend.asarray(layer.random_input(self.rng, batch, 2))
+            return layer(x, **self.static_of(layer, batch))[1]
         shape = (self.pick(1, 2), self.pick(1, 2, 3), 3)
         return self.pick(
             rr.State(self.array(layer.backend, shape), self.array(layer.backend, shape)),
@@ -379,7 +390,7 @@ class Fuzz:
     def do_call(self) -> Any:
         layer = self.layer()
         x, batch, steps = self.input_of(layer)
-        y, state = layer(x, self.state_of(layer), self.lengths(batch, steps))
+        y, state = layer(x, self.state_of(layer), self.lengths(batch, steps), **self.static_of(layer, batch))
         self.keep("state", (layer, state))
         return y
 
@@ -387,6 +398,7 @@ class Fuzz:
         layer = self.layer()
         x, batch, steps = self.input_of(layer)
         options = self.options(training=(True, False), rng=(None, np.random.default_rng(1)))
+        options |= self.static_of(layer, batch)
         y, state, made = layer.forward(x, self.state_of(layer), self.lengths(batch, steps), **options)
         self.keep("state", (layer, state))
         self.keep("cache", (layer, y, state, made))
@@ -448,6 +460,24 @@ class Fuzz:
             given[self.pick("weight", 3, None, "0.bias", ("a",))] = self.odd()
         layer.load_state_dict(self.maybe(given, given, given, [*given.items()], wrong=0.03))
 
+    def do_convert(self) -> Any:
+        """A state dict to layers, whole or spoiled; a layer to another library's file."""
+        layer = self.layer()
+        if self.chance(0.3):
+            with tempfile.TemporaryDirectory() as folder:
+                return convert.to_rtneural(self.maybe(layer, self.plain_layer()), Path(folder, "model.json"))
+        given = {f"lstm.{name}": value for name, value in layer.state_dict().items()}
+        for name in self.random.sample(sorted(given), min(len(given), self.random.randint(0, 2))):
+            given[name] = self.array(self.backend(), given[name].shape, wrong=0.5)
+        options = self.options(
+            prefix=(None, "lstm", ["lstm"], "", []),
+            nonlinearity=(None, "tanh", "relu"),
+            eps=(1e-5,),
+            batch_first=(True, False),
+            dtype=("float32", "float64", None),
+        )
+        return convert.from_torch(self.maybe(given, given, given, [*given.items()], wrong=0.03), **options).report
+
     def do_move(self) -> Any:
         layer = self.layer()
         options = self.options(backend=tuple(self.backends), dtype=("float32", "float64", None))
@@ -474,7 +504,7 @@ class Fuzz:
             stream.state = self.odd()
         x, batch, steps = self.input_of(stream.model)
         try:
-            return stream(x, self.lengths(batch, steps))
+            return stream(x, self.lengths(batch, steps), **self.static_of(stream.model, batch))
         except Exception:
             stream.reset()
             raise
@@ -582,7 +612,8 @@ class Fuzz:
 
             return trace(layer, None)
         x, batch, steps = self.input_of(layer)
-        found = self.keep("trace", layer.trace(x, self.state_of(layer), self.lengths(batch, steps)))
+        given = self.static_of(layer, batch)
+        found = self.keep("trace", layer.trace(x, self.state_of(layer), self.lengths(batch, steps), **given))
         return found[self.maybe(0, "h", 1, -1, slice(0, 1), "z", wrong=0)]
 
     def do_plot(self) -> Any:

@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     found = compare(arguments.count, arguments.seed)
-    print(json.dumps(asdict(found), indent=4))
+    print(json.dumps(asdict(found)))
     return 0 if found.good() else 1
 
 

@@ -34,3 +34,15 @@ def test_damaged_checkpoints_are_refused_or_as_they_were_written(count):
     assert found["count"] == count
     assert found["refused"] > count / 2
     assert found["as_written"] > 0
+
+
+@needs("onnx")
+@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_damaged_model_files_are_refused_or_read_and_nothing_runs(count):
+    found = figures("corrupt_models.py", "--count", str(count), "--seed", "3")
+    assert found.pop("ran") is False
+    assert set(found) == {"pt", "onnx", "json"}
+    for kind in found.values():
+        assert kind["count"] == count
+        assert kind["refused"] > count / 4
+        assert kind["read"] > 0

@@ -75,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--strategy",
-        choices=["auto", *STRATEGIES, "reference"],
-        help="on the cupy backend, how recurrences run (default: fused)",
+        choices=["default", "auto", *STRATEGIES, "reference"],
+        help="on the cupy backend, how recurrences run (default: step or fused, whichever is estimated to be faster)",
     )
     parser.add_argument(
         "--against",

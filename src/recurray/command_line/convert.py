@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import recurray
-from recurray import convert, files, sealed, tensor_files
+from recurray import convert
 from recurray.command_line import options
 from recurray.command_line.failure import Failure
 from recurray.command_line.output import say
-from recurray.convert import Converted
+from recurray.convert import Converted, kind_of
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_LEGACY_TORCH = b"\x80\x02\x8a\x0a"
-_LONGEST_HEADER = 2**40  # of safetensors: JSON would begin with larger bytes
 _WRITERS = (".safetensors", ".onnx", ".json")
 
 
@@ -70,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> Converted:
-    kind = _kind_of(args.source)
+    kind = kind_of(args.source)
     given: dict[str, Any] = {}
     if args.prefix is not None:
         given["prefix"] = args.prefix[0] if len(args.prefix) == 1 else args.prefix
@@ -86,13 +82,14 @@ def _read(args: argparse.Namespace) -> Converted:
         "torch": convert.from_torch,
         "onnx": convert.from_onnx,
         "rtneural": convert.from_rtneural,
-        "keras": getattr(convert, "from_keras", _no_reader),
+        "keras": _keras,
     }
     return readers[kind](args.source, **given)
 
 
-def _no_reader(path: str) -> Converted:
-    raise Failure(f"{path} is a Keras file, which this version doesn't read")
+def _keras(path: str) -> Converted:
+    found = convert.from_keras(path)
+    return Converted(found.model, tuple(found.before), tuple(found.after), found.report)
 
 
 def _own(path: str) -> Converted:
@@ -109,29 +106,3 @@ def _write(converted: Converted, args: argparse.Namespace, suffix: str) -> None:
         convert.to_rtneural(converted.model, args.target)
     else:
         recurray.save(converted.model, args.target)
-
-
-def _kind_of(path: str) -> str:
-    """What wrote a file, by its first bytes; by its name where these don't tell."""
-    with files.open_file(path) as file:
-        start = file.read(4096)
-    if start.startswith(b"PK"):
-        return "keras" if _has(path, "config.json") else "torch"
-    if start.startswith(_HDF5):
-        return "keras"
-    if start.startswith(_LEGACY_TORCH):
-        return "torch"
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _LONGEST_HEADER:
-        with files.open_file(path) as file:
-            return "recurray" if sealed.ENTRY in tensor_files.read_header(file, path).metadata else "torch"
-    if start.lstrip()[:1] == b"{":
-        return "rtneural"
-    return "onnx"
-
-
-def _has(path: str, name: str) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return name in archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False

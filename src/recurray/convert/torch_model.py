@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from recurray import checks, files, tensor_files
 from recurray.activations import activation
+from recurray.arrays import to_numpy
 from recurray.convert import torch_file
 from recurray.convert.result import Converted, made_with
 from recurray.files import FormatError
@@ -94,7 +96,9 @@ def from_torch(
     if nonlinearity is not None:
         activation(nonlinearity, "nonlinearity")
     checks.flag("batch_first", batch_first)
-    tensors = dict(source) if isinstance(source, Mapping) else read_tensors(source)
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise TypeError(f"source must be a path, or a mapping of names to arrays, not {type(source).__name__}")
+    tensors = _named(source) if isinstance(source, Mapping) else read_tensors(source)
     label = "the mapping" if isinstance(source, Mapping) else str(source)
     try:
         groups = _groups(tensors)
@@ -130,6 +134,13 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     with files.open_file(path) as file:
         start = file.read(9)
     return tensor_files.read(path)[0] if start[8:] == b"{" else torch_file.read(path)
+
+
+def _named(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    for name in mapping:
+        if not isinstance(name, str):
+            raise TypeError(f"a state dict has names that are text, not {shown(name)}")
+    return dict(mapping)
 
 
 # Which layers there are -----------------------------------------------------------------------------------------------
@@ -170,10 +181,10 @@ def _layer(
     _refuse_rewritten(tensors, start)
     if prefix in groups:
         names = groups[prefix]
-        params = {name.removeprefix(start): tensors[name] for name in names}
+        params = {name.removeprefix(start): to_numpy(tensors[name], repr(name)) for name in names}
         return _recurrent(prefix, params, own), names
     names = [name for name in tensors if name.startswith(start) and "." not in name.removeprefix(start)]
-    params = {name.removeprefix(start): tensors[name] for name in names}
+    params = {name.removeprefix(start): to_numpy(tensors[name], repr(name)) for name in names}
     if not params:
         nearest = sorted({name.rpartition(".")[0] for name in tensors})
         raise ValueError(f"prefix {prefix!r}: no names begin so; there are {shown(nearest)}")

@@ -11,6 +11,7 @@ import pytest
 
 import recurray as rr
 from harness.needs import need, needs
+from recurray import convert
 from recurray.command_line import main
 
 X = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
@@ -69,6 +70,12 @@ def test_rtneural() -> None:
     assert json.loads(Path("model.json").read_text())["in_shape"] == [None, None, 3]
     assert main(["convert", "model.json", "out.safetensors"]) == 0
     np.testing.assert_allclose(rr.load("out.safetensors")(X)[0], model()(X)[0], atol=1e-6)
+
+
+def test_keras() -> None:
+    path = Path(__file__).parents[1] / "convert" / "model.keras"
+    assert main(["convert", str(path), "out.safetensors"]) == 0
+    assert repr(rr.load("out.safetensors")) == repr(convert.from_keras(path).model)
 
 
 def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,32 @@ def test_a_state_dict_alone(tmp_path: Path) -> None:
         convert.from_rtneural(path, "other")
 
 
+# RTNeural's own models ------------------------------------------------------------------------------------------------
+
+MODELS = Path(__file__).with_name("rtneural")
+
+
+def numbers(name: str) -> np.ndarray:
+    return np.loadtxt(MODELS / f"{name}_python.csv")
+
+
+@pytest.mark.parametrize("name", ["gru", "gru_1d", "gru_torch", "lstm", "lstm_1d", "lstm_torch"])
+def test_rtneural_s_own_models(name: str, tmp_path: Path) -> None:
+    kind = name.partition("_")[0]
+    prefix = [kind, f"{kind}2", "dense"] if "torch" in name else None
+    model = convert.from_rtneural(MODELS / f"{name}.json", prefix).model
+    x = numbers(f"{name}_x").astype("float32").reshape(1, -1, 1)
+    y, _ = model(x)
+    np.testing.assert_allclose(y.ravel(), numbers(f"{name}_y"), rtol=0, atol=1e-6)
+    convert.to_rtneural(model, tmp_path / "again.json")
+    np.testing.assert_array_equal(convert.from_rtneural(tmp_path / "again.json").model(x)[0], y)
+
+
+def test_the_malformed_one_is_refused() -> None:
+    with pytest.raises(FormatError, match=r"weights are of 1 features and 20 units, .* its shape says 16"):
+        convert.from_rtneural(MODELS / "bad_lstm.json")
+
+
 def change(content: dict[str, Any], *way: Any, to: Any) -> dict[str, Any]:
     content = copy.deepcopy(content)
     inner: Any = content

@@ -64,7 +64,7 @@ def slopes(backend: Backend, layer: rr.Layer, given: Given) -> dict[str, Any]:
     def loss(arrays: Mapping[str, Any]) -> Any:
         traced, start = with_arrays(layer, arrays), {k[6:]: a for k, a in arrays.items() if k.startswith("start.")}
         state = state_like(traced, start) if start else given.state
-        y, end, _ = forward(traced, Given(arrays.get("x", given.x), state, given.lengths, None, None))
+        y, end, _ = forward(traced, Given(arrays.get("x", given.x), state, given.which, None, None))
         weights = leaves(given.dstate)
         total = xp.sum(y * given.dy)
         for name, value in leaves(end).items():
@@ -116,7 +116,7 @@ def test_forward_and_backward_can_be_compiled(case: Case) -> None:
     @jax.jit
     def both(x: Any, state: Any, dy: Any, dstate: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         traced = with_arrays(layer, {f"param.{name}": value for name, value in params.items()})
-        return results(traced, Given(x, state, given.lengths, dy, dstate))
+        return results(traced, Given(x, state, given.which, dy, dstate))
 
     found = both(given.x, given.state, given.dy, given.dstate, dict(layer.params))
     expected = host(backend, results(layer, given))

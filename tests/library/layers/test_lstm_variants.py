@@ -95,7 +95,7 @@ def assert_formula(case: Case, backend: Backend, directions: int = 2) -> None:
     given = problem(case)
     found = results(layer_for(case, given, backend), given)
     assert case.formula is not None
-    y, end = case.formula(given.params, given.x, given.start, given.lengths)
+    y, end = case.formula(given.params, given.x, given.start, given.which.get("lengths"))
     for name, expected in {"y": y, **{f"end.{name}": value for name, value in end.items()}}.items():
         assert_close(backend, found[name], np.real(expected))
     on_host = host(backend, found)
@@ -246,10 +246,10 @@ def test_zoneout_in_inference_takes_the_mean(kind: str, backend: Backend) -> Non
     given = problem(case)
     layer = layer_for(case, given, backend)
     formula = Formula(kind == "DiagonalLSTM", options, training=False)
-    expected, end = formula(given.params, given.x, given.start, given.lengths)
+    expected, end = formula(given.params, given.x, given.start, given.which.get("lengths"))
     assert_close(backend, results(layer, given, training=False)["y"], np.real(expected))
     start = rr.State(*(backend.asarray(given.start[name].copy()) for name in "hc"))
-    y, state = layer(backend.asarray(given.x.copy()), start, given.lengths)
+    y, state = layer(backend.asarray(given.x.copy()), start, **given.which)
     assert_close(backend, y, np.real(expected))
     assert_close(backend, state.c, np.real(end["c"]))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness import Case, Given, assert_all_same, give, here, host, layer_for, obtain, problem, results
+from harness import Case, Given, assert_all_same, forward, give, here, host, layer_for, obtain, problem, results
 from harness.cases import CASES
 from harness.needs import need
 from recurray.backend import Backend
@@ -57,8 +57,8 @@ WRONG: dict[str, tuple[Spoil, type[Exception], str]] = {
 def attempts(layer: rr.Layer, arrays: Given) -> dict[str, Callable[[], Any]]:
     """All that reads params."""
     return {
-        "call": lambda: layer(arrays.x, arrays.state, arrays.lengths),
-        "forward": lambda: layer.forward(arrays.x, arrays.state, arrays.lengths),
+        "call": lambda: layer(arrays.x, arrays.state, **arrays.which),
+        "forward": lambda: layer.forward(arrays.x, arrays.state, **arrays.which),
         "state_dict": layer.state_dict,
         "astype": lambda: layer.astype("float32"),
     }
@@ -198,7 +198,7 @@ def test_a_cache_of_another_backend_or_precision_is_refused(case: Case) -> None:
     arrays = give(layer, given)
     others = [layer_for(case, given, obtain("numpy"), "float32"), layer_for(case, given, obtain("array-api-strict"))]
     for other in others:
-        *_, cache = other.forward(*(lambda a: (a.x, a.state, a.lengths))(give(other, given)))
+        *_, cache = forward(other, give(other, given))
         in_cache = [str(value.dtype) for value in vars(cache).values() if hasattr(value, "dtype")]
         numbers = [dtype for dtype in in_cache if "float" in dtype]  # without any, all precisions have one cache
         if isinstance(layer, rr.Recurrent) or (in_cache if other.backend.name != "numpy" else numbers):

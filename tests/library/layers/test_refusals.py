@@ -72,10 +72,10 @@ def test_training_is_a_flag(case: Case) -> None:
     given = given_to(layer, problem(case))
     for wrong in NO_FLAGS:
         with pytest.raises(TypeError, match=r"^training must be True or False, not "):
-            layer.forward(given.x, given.state, given.lengths, training=wrong)
+            layer.forward(given.x, given.state, **given.which, training=wrong)
     for training in (False, True):
         with pytest.raises(TypeError, match=r"^rng must be a numpy.random.Generator, not int 3"):
-            layer.forward(given.x, given.state, given.lengths, training=training, rng=3)
+            layer.forward(given.x, given.state, **given.which, training=training, rng=3)
 
 
 # Options without effect -----------------------------------------------------------------------------------------------

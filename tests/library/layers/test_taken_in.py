@@ -55,10 +55,10 @@ def test_layers_refuse_a_mask(case: Case) -> None:
     hidden, _ = REFUSED["masked"]
     for call in (layer, layer.forward):
         with pytest.raises(TypeError, match=r"x must be a plain array, not a numpy\.MaskedArray"):
-            call(hidden(arrays.x), arrays.state, arrays.lengths)
+            call(hidden(arrays.x), arrays.state, **arrays.which)
         with pytest.raises(TypeError, match=r"x must be a plain array, not a numpy\.MaskedArray"):
-            call(np.ma.array(arrays.x), arrays.state, arrays.lengths)
-    _, _, cache = layer.forward(arrays.x, arrays.state, arrays.lengths)
+            call(np.ma.array(arrays.x), arrays.state, **arrays.which)
+    _, _, cache = layer.forward(arrays.x, arrays.state, **arrays.which)
     with pytest.raises(TypeError, match=r"dy must be a plain array, not a numpy\.MaskedArray"):
         layer.backward(cache, hidden(arrays.dy), arrays.dstate)
 

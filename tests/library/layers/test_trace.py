@@ -42,10 +42,12 @@ def test_it_is_what_the_layer_computes(case: Case, backend: Backend) -> None:
     layer = layer_for(case, problem(case), backend)
     handed = give(layer, problem(case))
     y, end, _ = forward(layer, handed, training=False)
-    seen = layer.trace(handed.x, handed.state, handed.lengths)
+    seen = layer.trace(handed.x, handed.state, **handed.which)
     assert len(seen) == layer.num_layers * layer.directions
     assert [(part.layer, part.reverse) for part in seen] == [
-        (number, reverse) for number in range(layer.num_layers) for reverse in [False, True][: layer.directions]
+        (number, reverse)
+        for number in range(layer.num_layers)
+        for reverse in ([False, True][: layer.directions] if not layer.reverse else [True])
     ]
     for part in seen:
         for value in part.values():
@@ -63,11 +65,12 @@ def test_it_is_what_the_layer_computes(case: Case, backend: Backend) -> None:
             over_time = backend.to_numpy(part[name])
             over_time = over_time.swapaxes(0, 1) if case.batch_axis else over_time
             for row in range(case.batch):
-                length = case.steps if case.lengths is None else case.lengths[row]
-                step = 0 if part.reverse else length - 1
-                assert not over_time[row, length:].any()
-                if length or case.state_given:
-                    expected = over_time[row, step] if length else starts[name][place, row]
+                valid = np.flatnonzero(case.valid[row])
+                assert not over_time[row, ~case.valid[row]].any()
+                if case.resets is None and (len(valid) or case.state_given):
+                    expected = (
+                        over_time[row, valid[0 if part.reverse else -1]] if len(valid) else starts[name][place, row]
+                    )
                     np.testing.assert_allclose(ends[name][place, row], expected, rtol=0, atol=1e-12)
 
 

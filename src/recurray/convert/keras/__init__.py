@@ -1,0 +1,1 @@
+"""Keras's files, read without Keras and without HDF5's library."""
