@@ -228,6 +228,16 @@ class Fuzz:
             )
         return self.pick(list, tuple, np.array)([self.random.randint(0, steps) for _ in range(batch)])
 
+    def flags(self, layer: Any, batch: int, steps: int) -> dict[str, Any]:
+        """A mask, resets, neither or both."""
+        shape = (batch, steps) if getattr(layer, "batch_first", None) is not False else (steps, batch)
+        found = {}
+        for name, share, take in (("mask", 0.2, 0.7), ("resets", 0.2 if layer.recurrent else 0.02, 0.2)):
+            if self.chance(share):
+                value = self.rng.random(self.pick(shape, shape, shape, shape[::-1], (batch,))) < take
+                found[name] = self.maybe(value, layer.backend.asarray(value), value.tolist(), value * 1.0, wrong=0.05)
+        return found
+
     def dtype(self) -> Any:
         return self.maybe("float32", "float64", np.float32, "float32", wrong=0.04)
 
@@ -247,6 +257,7 @@ class Fuzz:
         recurrent: dict[str, tuple[Any, ...]] = {
             "num_layers": (1, 2, 3),
             "bidirectional": flag,
+            "reverse": (False, False, True),
             "bias": flag,
             "dropout": p,
             "recurrent_dropout": p,
@@ -272,7 +283,7 @@ class Fuzz:
         }
         diagonal = {
             name: recurrent[name]
-            for name in ("recurrent_dropout", "weight_dropout", "learned_state", "static_size", "recompute")
+            for name in ("reverse", "recurrent_dropout", "weight_dropout", "learned_state", "static_size", "recompute")
         }
         kind = self.random.randrange(13)
         if kind == 0:
@@ -304,7 +315,9 @@ class Fuzz:
         if kind == 10:
             options = self.common(batch_first=flag)
             options.pop("seed", None)
-            return rr.Last(**options)
+            if self.chance(0.3):
+                return rr.Final(self.maybe("forward", "reverse", "bidirectional", None), **options)
+            return self.pick(rr.Last, rr.Mean, rr.Max)(**options)
         if kind == 11:
             options = self.common()
             options.pop("seed", None)
@@ -314,7 +327,12 @@ class Fuzz:
         if self.chance(0.1):
             layers.append(self.odd())
         if self.chance(0.5):
-            layers = [rr.LSTM(2, 3), rr.Dropout(), *self.pick([], [rr.Last()]), rr.Linear(3, 2)]
+            layers = [
+                rr.LSTM(2, 3),
+                rr.Dropout(),
+                *self.pick([], [rr.Last()], [rr.Final()], [rr.Mean()], [rr.Max()]),
+                rr.Linear(3, 2),
+            ]
         return rr.Sequential(*layers)
 
     def plain_layer(self) -> Any:
@@ -390,7 +408,8 @@ class Fuzz:
     def do_call(self) -> Any:
         layer = self.layer()
         x, batch, steps = self.input_of(layer)
-        y, state = layer(x, self.state_of(layer), self.lengths(batch, steps), **self.static_of(layer, batch))
+        given = self.static_of(layer, batch) | self.flags(layer, batch, steps)
+        y, state = layer(x, self.state_of(layer), self.lengths(batch, steps), **given)
         self.keep("state", (layer, state))
         return y
 
@@ -398,7 +417,7 @@ class Fuzz:
         layer = self.layer()
         x, batch, steps = self.input_of(layer)
         options = self.options(training=(True, False), rng=(None, np.random.default_rng(1)))
-        options |= self.static_of(layer, batch)
+        options |= self.static_of(layer, batch) | self.flags(layer, batch, steps)
         y, state, made = layer.forward(x, self.state_of(layer), self.lengths(batch, steps), **options)
         self.keep("state", (layer, state))
         self.keep("cache", (layer, y, state, made))
@@ -504,7 +523,8 @@ class Fuzz:
             stream.state = self.odd()
         x, batch, steps = self.input_of(stream.model)
         try:
-            return stream(x, self.lengths(batch, steps), **self.static_of(stream.model, batch))
+            given = self.static_of(stream.model, batch) | self.flags(stream.model, batch, steps)
+            return stream(x, self.lengths(batch, steps), **given)
         except Exception:
             stream.reset()
             raise
@@ -612,7 +632,7 @@ class Fuzz:
 
             return trace(layer, None)
         x, batch, steps = self.input_of(layer)
-        given = self.static_of(layer, batch)
+        given = self.static_of(layer, batch) | self.flags(layer, batch, steps)
         found = self.keep("trace", layer.trace(x, self.state_of(layer), self.lengths(batch, steps), **given))
         return found[self.maybe(0, "h", 1, -1, slice(0, 1), "z", wrong=0)]
 
