@@ -127,6 +127,22 @@ SURVIVORS = [
 ]
 
 ANEW = [
+    Mistake(
+        "gaps: zero is read from a piece that has no padding",
+        f"{LAYERS}pieces.py",
+        "int(own.argmin())",
+        "int(own.argmax())",
+        ("tests/library/layers/test_gaps.py",),
+        "numpy",
+    ),
+    Mistake(
+        "gaps: zero is read from another group",
+        f"{LAYERS}pieces.py",
+        "        taken += longest * count\n    return None",
+        "        taken += count\n    return None",
+        ("src/recurray/layers/pieces.py",),
+        "numpy",
+    ),
     # Input that doesn't change over time, and a bias of each row
     Mistake(
         "static: without the bias",

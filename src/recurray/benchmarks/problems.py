@@ -201,6 +201,7 @@ PROBLEMS: dict[str, Problem] = {
     "ragged-small": Problem(32, 200, 10, 20, ragged=True),
     "ragged-long": Problem(16, 1000, 64, 128, ragged=True),
     **{gaps: replace(_MIDDLE, gaps=gaps) for gaps in GAPS},
+    "rollout": Problem(8, 128, 64, 256, gaps="resets"),  # as reinforcement learning has them
 }
 QUICK = ("stream", "1x100x64x128", "32x50x128x128", "32x100x128x256")
 
@@ -235,7 +236,7 @@ GPU_DIAGONAL = tuple(
 GROUPS: dict[str, tuple[Problem, ...]] = {
     "all": tuple(PROBLEMS.values()),
     "quick": tuple(PROBLEMS[name] for name in QUICK),
-    "gaps": tuple(PROBLEMS[name] for name in GAPS),
+    "gaps": tuple(PROBLEMS[name] for name in (*GAPS, "rollout")),
     "gpu": GPU,
     "gpu-both": tuple(problem for problem in GPU if problem.bidirectional),
     "gpu-layers": (*(problem for problem in GPU if problem.layers > 1), *GPU_LAYERS),

@@ -21,7 +21,7 @@ from recurray.backend import Backend
 States = list[tuple[Array, ...]]  # by direction, of all layers one after another
 IsReverse = Callable[[int], bool]
 
-MOST_PADDING = 4  # times what the rows take themselves; more pieces than that are run in groups of like length
+MOST_PADDING = 4  # with it pieces take so many times what they hold; where it were more they are run in groups
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,15 @@ def _plan(steps: Steps) -> _Plan:
 
 
 def _past_an_end(lengths: Any, groups: list[tuple[int, int]]) -> int | None:
-    """A place among the groups' steps, one after another, that is past the end of its piece; None if there is none."""
+    """A place among the groups' steps, one after another, that is past the end of its piece; None if there is none.
+
+    Examples
+    --------
+    A piece of 4 steps, and then two of 2 and 1, padded to 2: the last of all is free.
+
+    >>> _past_an_end(np.array([4, 2, 1]), [(0, 1), (1, 3)])
+    7
+    """
     taken = 0
     for first, stop in groups:
         own, count = lengths[first:stop], stop - first
@@ -350,17 +358,20 @@ def _past_an_end(lengths: Any, groups: list[tuple[int, int]]) -> int | None:
 
 
 def _grouped(lengths: Any, most: int) -> tuple[Any, list[tuple[int, int]]]:
-    """Put pieces into an order, and that into groups that, padded to their longest, hold ``most`` steps together.
+    """Put pieces into an order, and that into groups.
 
-    One group will often do, and pieces then stay in their order. Else no piece of a group is half as long as another.
+    One group will do, and pieces then stay in their order, if it holds ``most`` steps where all are padded.
+    Else the longest come first, and a group ends where padding would make it `MOST_PADDING` times its steps.
     """
     count = len(lengths)
     if count * int(lengths.max()) <= most:
         return np.arange(count), [(0, count)]
     order = np.argsort(-lengths, kind="stable")
-    groups, first = [], 0
-    for number, length in enumerate(lengths[order]):
-        if 2 * length < lengths[order[first]]:
+    groups, first, total = [], 0, 0
+    in_order = [max(1, int(length)) for length in lengths[order]]
+    for number, length in enumerate(in_order):
+        total += length
+        if in_order[first] * (number + 1 - first) > MOST_PADDING * total:
             groups.append((first, number))
-            first = number
+            first, total = number, length
     return order, [*groups, (first, count)]
