@@ -272,7 +272,7 @@ def test_weights_alone_are_not_guessed(tmp_path: Path) -> None:
     path = write(tmp_path / "weights.h5", [lstm_entry("rnn", arrays)], None, whole=False)
     with pytest.raises(rr.FormatError, match=r"weights alone, of 'rnn', .*: give architecture"):
         convert.from_keras(path)
-    with pytest.raises(rr.FormatError, match=r"LSTM 'LSTM': it doesn't say its recurrent_activation, .* Keras 2\.3"):
+    with pytest.raises(rr.FormatError, match=r"LSTM 'lstm': it doesn't say its recurrent_activation, .* Keras 2\.3"):
         convert.from_keras(path, architecture=[("LSTM", {"units": H})])
     said = [("LSTM", {"units": H, "recurrent_activation": "hard_sigmoid", "return_sequences": True})]
     with pytest.raises(rr.FormatError, match=r"hard_sigmoid is .* give keras_version"):
@@ -281,7 +281,7 @@ def test_weights_alone_are_not_guessed(tmp_path: Path) -> None:
     y = convert.from_keras(path, architecture=json.dumps(said), keras_version="2.2.0").model(x)[0]
     close(y, lstm(x, *arrays, hard_sigmoid(0.2)))
     with pytest.raises(
-        rr.FormatError, match=r"LSTM 'LSTM': its kernel must be \(input, 12\) by its options, not \(4, 8\)"
+        rr.FormatError, match=r"LSTM 'lstm': its kernel must be \(input, 12\) by its options, not \(4, 8\)"
     ):
         convert.from_keras(path, architecture=[("LSTM", {"units": 3, "recurrent_activation": "sigmoid"})])
 
@@ -324,6 +324,9 @@ def test_layers_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     close(convert.from_keras(tmp_path / "model.h5").model(x)[0], expected)
     write(tmp_path / "weights.h5", entries, whole=False)
     said = [("LSTM", options | {"name": f"other_{number}"}) for number, (_, options, _) in enumerate(entries)]
+    close(convert.from_keras(tmp_path / "weights.h5", architecture=said).model(x)[0], expected)
+    for named in said:
+        del named[1]["name"]
     close(convert.from_keras(tmp_path / "weights.h5", architecture=said).model(x)[0], expected)
     turned = [(kind, options, dict(reversed(arrays.items()))) for kind, options, arrays in entries]
     write(tmp_path / "model.h5", turned)
@@ -660,6 +663,17 @@ def test_zip_bombs_are_refused_unpacked(tmp_path: Path) -> None:
         archive.writestr("model.weights.h5", bytes(2**28))
     with pytest.raises(rr.FormatError, match=r"model\.weights\.h5 is far larger than its file"):
         convert.from_keras(path)
+
+
+@needs("h5py")
+@needs("POSIX")  # which tells how much memory there was
+def test_damaged_files() -> None:
+    """A slice of what `tests/reliability/corrupt_keras.py` does at length."""
+    from reliability.corrupt_keras import corrupt_keras
+
+    figures = corrupt_keras(150)
+    assert figures.good(), figures
+    assert figures.refused > 50
 
 
 @needs("h5py")

@@ -73,8 +73,10 @@ def _layers(model: Any, within: tuple[str, ...], place: str, outputs: list[tuple
     for entry in entries:
         own, known_as, settings = described(entry)
         number = counts[own] = counts.get(own, -1) + 1
-        where = f"{place}layers/{snake_case(own)}{f'_{number}' if number else ''}"
-        nodes.append(Node(own, known_as, settings, within, where))
+        numbered = f"{snake_case(own)}{f'_{number}' if number else ''}"
+        if "name" not in settings and "name" not in entry:
+            known_as = numbered
+        nodes.append(Node(own, known_as, settings, within, f"{place}layers/{numbered}"))
     if kind != "Sequential":
         nodes = _functional(name, options, entries, nodes, outputs if not within else [])
     for node in nodes:

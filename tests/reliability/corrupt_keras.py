@@ -1,0 +1,187 @@
+"""Damage Keras's files at random, and see that each is read, or refused by recurray's own error.
+
+python tests/reliability/corrupt_keras.py --count 3000
+
+A third has bytes changed, lost or added; a third has that in the HDF5 file inside a zip that is in order; a third has
+any JSON in the place of something in the architecture. Memory and time are bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import recurray as rr
+from harness import keras_files
+from recurray import convert
+
+MOST_MEGABYTES = 256  # of memory, beyond what reading one that is in order takes
+MOST_SECONDS = 10.0
+MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "model.keras"
+PARTS = ("metadata.json", "config.json", "model.weights.h5")
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    3,
+    10**12,
+    10**400,
+    0.5,
+    float("inf"),
+    "",
+    "relu",
+    "hard_sigmoid",
+    [],
+    {},
+    [[]],
+    {"config": 3},
+)
+
+
+@dataclass
+class Figures:
+    """What was done and found. The last must be empty, and the two before it bounded."""
+
+    count: int = 0
+    refused: int = 0
+    megabytes: int = 0  # most memory, beyond what was taken before
+    slowest: float = 0.0  # seconds
+    raw_errors: Counter[str] = field(default_factory=Counter)
+
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.megabytes <= MOST_MEGABYTES and self.slowest <= MOST_SECONDS and not self.raw_errors
+
+
+def corrupt_keras(count: int, seed: int = 0) -> Figures:
+    """Do it ``count`` times."""
+    figures, rng = Figures(), random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        with zipfile.ZipFile(MODEL) as archive:
+            parts = {name: archive.read(name) for name in PARTS}
+        wholes = (MODEL.read_bytes(), _older(path).read_bytes())
+        for whole in wholes:
+            path.write_bytes(whole)
+            convert.from_keras(path)
+        before = _megabytes()
+        for number in range(count):
+            if number % 3 == 0:
+                data = _damaged(rng, wholes[number // 3 % 2])
+            elif number % 3 == 1:
+                data = _zipped(parts | {PARTS[2]: _damaged(rng, parts[PARTS[2]])})
+            else:
+                data = _zipped(parts | {PARTS[1]: _changed(rng, parts[PARTS[1]])})
+            path.write_bytes(data)
+            start = time.monotonic()
+            figures.count += 1
+            try:
+                convert.from_keras(path)
+            except rr.FormatError:
+                figures.refused += 1
+            except Exception as error:  # what must not be
+                figures.raw_errors[f"{type(error).__name__}: {error}"[:200]] += 1
+            figures.slowest = max(figures.slowest, time.monotonic() - start)
+        figures.megabytes = _megabytes() - before
+    return figures
+
+
+def _older(path: Path) -> Path:
+    """A file as Keras 2 wrote it."""
+    rng = np.random.default_rng(0)
+    options = {"name": "rnn", "units": 3, "recurrent_activation": "hard_sigmoid", "return_sequences": True}
+    shapes = {"kernel": (2, 12), "recurrent_kernel": (3, 12), "bias": (12,)}
+    arrays = {f"rnn/{name}:0": rng.standard_normal(shape).astype("float32") for name, shape in shapes.items()}
+    dense = {"d/kernel:0": np.ones((3, 2), "float32"), "d/bias:0": np.ones(2, "float32")}
+    return keras_files.write(
+        path, [("LSTM", options, arrays), ("Dense", {"name": "d", "units": 2, "activation": "softmax"}, dense)]
+    )
+
+
+def _damaged(rng: random.Random, whole: bytes) -> bytes:
+    data = bytearray(whole)
+    place = rng.randrange(len(data))
+    how = rng.randrange(6)
+    if how == 0:
+        for _ in range(rng.choice((1, 1, 3, 20))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    elif how == 1:
+        data[place] ^= 1 << rng.randrange(8)
+    elif how == 2:
+        del data[place:]
+    elif how == 3:
+        del data[place : place + rng.randrange(1, 100)]
+    elif how == 4:
+        data[place:place] = rng.randbytes(rng.randrange(1, 100))
+    else:
+        value = rng.choice((2**64 - 1, 2**63 - 1, 0, place, rng.randrange(len(data)), rng.randrange(2**40)))
+        data[place : place + 8] = value.to_bytes(8, "little")
+    return bytes(data)
+
+
+def _changed(rng: random.Random, text: bytes) -> bytes:
+    """Put anything in the place of one to three things in a JSON document."""
+    document: Any = json.loads(text)
+    for _ in range(rng.randrange(1, 4)):
+        at, parent, key = document, None, None
+        while isinstance(at, (dict, list)) and at and (parent is None or rng.random() < 0.9):
+            parent, key = at, rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
+            at = at[key]
+        if parent is None:
+            break
+        if rng.random() < 0.2:
+            del parent[key]
+        else:
+            parent[key] = copy.deepcopy(rng.choice(ODD))
+    return json.dumps(document).encode()
+
+
+def _zipped(parts: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def _megabytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
+
+
+def main() -> int:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    figures = corrupt_keras(arguments.count, arguments.seed)
+    print(
+        f"{figures.count} damaged files: {figures.refused} refused by FormatError, the others read; at most "
+        f"{figures.megabytes} MiB beyond before, and {figures.slowest:.2f} s"
+    )
+    for error, times in figures.raw_errors.most_common():
+        print(f"{times} times {error}")
+    return not figures.good()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
