@@ -79,7 +79,7 @@ BARRIER = _number(
     "a barrier between blocks",
     1500,
     "clocks",
-    "assumed: five latencies of 260 clocks (H100; Luo et al. 2024), for a fence, the count, a poll and the reading",
+    "assumed: a fence, the count, a poll, the reading, each a latency or two of 260 clocks (H100; Luo et al. 2024)",
 )
 NO_BARRIER = _number("what one block waits for itself", 200, "clocks", "assumed")
 # Launches.

@@ -688,6 +688,18 @@ def test_a_strategy_that_does_not_suit_a_cell_or_a_size_says_why(tmp_path):
         backend.scan_forward(DiagonalLSTMCell(True), weights, x, start)
 
 
+@needs_compiler
+@pytest.mark.parametrize("reverse", [False, True])
+def test_steps_in_several_graphs(library, monkeypatch, reverse):
+    """Of 16 and of 8 steps, and 3 one by one; the library stands for a GPU that replays them."""
+    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["units shared"]))
+    rng = np.random.default_rng(15)
+    arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=27, size=8)
+    scaled = replace(arguments[0], recurrent=arguments[0].recurrent / 3)
+    for _ in range(2):
+        on_host(library, "step", LSTMCell(), scaled, *arguments[1:], rng=rng, reverse=reverse, masked=True)
+
+
 # Graphs ---------------------------------------------------------------------------------------------------------------
 
 

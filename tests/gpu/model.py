@@ -20,14 +20,15 @@ if __name__ == "__main__":  # a checkout that needn't be installed
     sys.path[:0] = [str(ROOT / folder) for folder in ("src", "backends", "tests")]
 
 from gpu.verdict import target
-from recurray.cells import LSTMCell
+from harness.compare_scans import TwoStates
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
 from recurray_cupy import persistent
-from recurray_cupy.compiled import Way
+from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.costs import NUMBERS, Work, microseconds, step_by_launch, step_by_library
 from recurray_cupy.library import H200
 from recurray_cupy.persistent.layout import FOUR, Layout, layout_for
 from recurray_cupy.step import Given, Load, parts_of
-from recurray_cupy.strategies import DEFAULT, Call, estimates, strategies_for
+from recurray_cupy.strategies import AUTO, DEFAULT, Call, estimates, strategies_for
 
 # Each rate, and where it is from.
 CLOCK = 1.98e9  # a second, at most: 67 TFLOP/s in float32 (NVIDIA's data sheet of the H200) by 132 * 128 * 2
@@ -225,7 +226,7 @@ DTYPES = ("float32", "bfloat16")
 
 def tables() -> list[str]:
     """The tables of docs/gpu.md, and those of docs/gpu-model.md."""
-    return ["\n".join(table()) for table in (published, beside, numbers, counted, timed)]
+    return ["\n".join(table()) for table in (published, beside, others, diagonal, numbers, counted, timed)]
 
 
 def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -270,6 +271,49 @@ def beside() -> Iterator[str]:
 
     heads = "persistent then", "as it can be", "by the rule", "default, by the rule", "floor", "cuDNN, float16, H100"
     yield from _rows(("H, B", *heads), rows())
+
+
+def others() -> Iterator[str]:
+    """What the rule expects of other cells, one of a user's own among them, in training, forward."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for cell in (LSTMCell(), GRUCell(), RNNCell(), TwoStates()):
+            for batch, units in ((1, 512), (16, 512), (64, 1024)):
+                for rounded_to in ("", "bfloat16"):
+                    call = Call(cell, "float32", (1, batch), units, False, Way.TRAINING, rounded_to)
+                    found = estimates(call, H200, waiting=True)
+                    times = (_short(found[strategy]) for strategy in STRATEGIES)
+                    chosen = (strategies_for(strategy, call, H200)[0] for strategy in (DEFAULT, AUTO))
+                    yield type(cell).__name__, f"{units}, {batch}", rounded_to or "float32", *times, *chosen
+
+    yield from _rows(("cell", "H, B", "operands", *STRATEGIES, "default", "auto"), rows())
+
+
+def diagonal() -> Iterator[str]:
+    """What a step of the diagonal LSTM has to move, by the numbers that its kernel reads and writes at each step.
+
+    There is one launch for all steps, and what the input's product has written is read from memory.
+    """
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        code = compiled(DiagonalLSTMCell(shared=False))
+        steps = {
+            "inference": code.forward_step(keep=False),
+            "training, forward": code.forward_step(keep=True),
+            "backward": code.backward_step(),
+        }
+        for way, step in steps.items():
+            needed = step.program.needed(step.results())
+            expressions = [step.inputs[k] for k in needed if k in step.inputs]
+            read = {part.place for each in expressions for part in parts_of(each) if isinstance(part, Load | Given)}
+            numbers = sum("t" in place.needs for place in read)
+            numbers += len(step.goals) + sum(each.each_step for each in step.carried)
+            for batch, units in ((4, 256), (64, 512)):
+                moved = 4 * numbers * batch * units
+                yield way, f"{units}, {batch}", str(numbers), f"{moved / 1e6:.3g}", f"{1e6 * moved / MEMORY:.2g}"
+
+    heads = "DiagonalLSTM, float32", "H, B", "numbers of an element", "MB of a step", "us at 4.8 TB/s"
+    yield from _rows(heads, rows())
 
 
 def counted() -> Iterator[str]:

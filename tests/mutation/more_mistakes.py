@@ -26,6 +26,7 @@ COMMANDS = ("tests/library/command_line/test_command_line.py",)
 HOST = ("tests/cupy_backend/test_cupy_scan.py",)
 STATIC = ("tests/library/layers/test_static.py::test_every_layer_with_rows_of_every_kind",)
 BIASES = ("tests/library/test_bias_of_each_row.py",)
+STEPS = ("tests/cupy_backend/test_cupy_strategies.py::test_steps_in_several_graphs",)
 KERNELS = ("tests/cupy_backend/test_cupy_kernels.py",)
 
 
@@ -899,6 +900,34 @@ ANEW = [
         "p < {ends}[k]; ++p",
         "p + 1 < {ends}[k]; ++p",
         ("tests/cupy_backend/test_cupy_scan.py::test_sum_rows_equals_one_hot_product",),
+    ),
+    Mistake(
+        "cupy: a graph's launches are all of its first step",
+        f"{CUPY}kernel.py",
+        'after = " + step_of_graph" if',
+        'after = "" if',
+        STEPS,
+    ),
+    Mistake(
+        "cupy: a table isn't written anew",
+        f"{CUPY}graphs.py",
+        "        write(starts[begin])",
+        "        begin or write(starts[0])",
+        STEPS,
+    ),
+    Mistake(
+        "cupy: steps of a graph run the other way",
+        f"{CUPY}graphs.py",
+        "one(k * starts.step)",
+        "one(k * abs(starts.step))",
+        STEPS,
+    ),
+    Mistake(
+        "cupy: steps are cut with one left out",
+        f"{CUPY}graphs.py",
+        "            begin += size\n",
+        "            begin += size + 1\n",
+        STEPS,
     ),
     Mistake(
         "cupy: dU with h after the step",
