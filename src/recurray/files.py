@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import secrets
-import socket
 import stat
 import sys
 from collections.abc import Iterable
@@ -257,6 +256,8 @@ class Lock:
                 raise
             os.close(number)
         self._number = number
+        import socket  # costs as much as all else that reading a file takes
+
         with suppress(OSError):
             os.ftruncate(number, 0)
             os.write(number, f"process {os.getpid()} on {socket.gethostname()}".encode())

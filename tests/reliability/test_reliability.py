@@ -46,3 +46,11 @@ def test_damaged_model_files_are_refused_or_read_and_nothing_runs(count):
         assert kind["count"] == count
         assert kind["refused"] > count / 4
         assert kind["read"] > 0
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_damaged_saved_models_are_refused_or_as_they_were_written(count):
+    found = figures("corrupt_saved_models.py", "--count", str(count), "--seed", "4")
+    assert found["count"] == count
+    assert found["refused"] > count / 2
+    assert found["as_written"] > 0
