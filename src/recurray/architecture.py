@@ -240,6 +240,9 @@ class Maker:
         takes_params = "params" in takes.names and not inside
         if takes_params and place is not None:
             options["params"] = self._params.pop(place, {})
+            layers = options.get("num_layers", 1)
+            if isinstance(layers, int) and layers > max(1, len(options["params"])):  # or their names alone take memory
+                raise ValueError(f"{name}: there are no params for num_layers={shown(layers)}")
         try:
             made = kind(*inside, **options)
             if own and place is not None and not takes_params:
