@@ -477,8 +477,9 @@ def race_program(way, rounded_to, lines):
     arrays = [a.name for a in kernel.arguments if a.is_array and a.name not in (*numbers, *nothing)]
     values = numbers | dict.fromkeys(nothing, "nullptr") | {name: name for name in arrays}
     call = f"{kernel.name}({', '.join(values[a.name] for a in kernel.arguments)})"
-    declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays if name != "handed")
-    declared += "\n    static unsigned short handed[2 * 4 * 6 * 32];"
+    rounded = [name for name in arrays if rounded_to and name in ("handed", "weight")]
+    declared = "\n    ".join(f"real* {name} = filled((T + 1) * 6 * B * H);" for name in arrays if name not in rounded)
+    declared += "".join(f"\n    static unsigned short {name}[20000];" for name in rounded)
     text = kernel.source("float32" if rounded_to else "float64").replace('extern "C"', "")
     main = RACE.replace("UNITS", "20" if rounded_to else "6").replace("STEPS", "10" if rounded_to else "40")
     return HEAD + text + main.replace("ARRAYS", declared).replace("CALL", call)

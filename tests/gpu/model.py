@@ -99,6 +99,8 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
     if persistent:
         anew -= min(work.depth, layout.resident * (16 if work.rounded else FOUR))
     rows = work.parts * layout.block_units
+    in_float32 = 4 * layout.row_groups * work.parts * sum(units_of) * anew
+    sixteens = 16 * (depth - (layout.resident if persistent else 0))
     weight_rows = layout.tile[0] * -(-rows // layout.tile[0]) if work.rounded else rows
     stored = layout.blocks * weight_rows * layout.block_rows
     added_up = 4 * layout.slices * (stored + work.parts * work.units * work.batch)
@@ -118,7 +120,7 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
         barriers=int(persistent and layout.unit_groups > 1),
         memory=4 * work.batch * work.units * streams_of(recurrence),
         operand=layout.unit_groups * sum(rows_of) * (32 * depth if work.rounded else 4 * work.depth),
-        weights=4 * layout.row_groups * work.parts * sum(units_of) * anew,
+        weights=2 * layout.blocks * weight_rows * sixteens if work.rounded else in_float32,
         shared=layout.blocks * read + added_up,
         wavefronts=layout.blocks * wavefronts + added_up // 128,
         products=layout.blocks * products,

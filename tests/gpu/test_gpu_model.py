@@ -87,15 +87,15 @@ def counting(text):
     put(r"(?=asm volatile\(\"ld\.relaxed\.gpu\.global\.f32)", "COUNT(0, 4); ")
     put(r"(?=asm volatile\(\"ld\.relaxed\.gpu\.global\.v4\.f32)", "COUNT(0, 16); ")
     if "multiply_rounded" in text:
-        numbers = "COUNT(1, !inside || k >= depth ? 0 : 4 * least(2, depth - k)); "
         put(r"(const unsigned a\[4\] = )", r"COUNT(3, 16); \1")
         put(r"(b\[j\]\[0\] = )", r"COUNT(3, 8), \1")
         put(r"(multiply_tile\(sums\[i\]\[j\], a, b\[j\]\);)", r"{ if (lane == 0) COUNT(4, 1); \1 }")
-        put(r"(?=asm volatile\(\"cp\.async\.cg)", "COUNT(0, 16); ")
+        put(r"(?=copy_eight\(operand )", "COUNT(0, 16); ")
+        put(r"(?=copy_eight\(to )", "COUNT(1, 16); ")
     else:
         numbers = "COUNT(1, !inside || k >= depth ? 0 : 4 * least(4, depth - k)); "
+        put(r"( +\(void\)p;)", rf"\1 {numbers}")
         put(r"(Four other\[COLUMNS\];)", r"\1 COUNT(2, 4 * ROWS * COLUMNS); COUNT(3, 16 * (ROWS + COLUMNS));")
-    put(r"( +\(void\)p;)", rf"\1 {numbers}")
     put(r"(to\[c \* apart \+ r\] = )", r"COUNT(3, 4), \1")
     put(r"total \+= of_slices\[", "COUNT(3, 4), total += of_slices[")
     put(r"(early\[\d+ \* each \+ own\] = [^;]*\Wt\W)", r"COUNT(5, 4); \1")

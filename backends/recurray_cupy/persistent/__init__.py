@@ -101,6 +101,7 @@ class Whole:
         arrivals = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None
         arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
         if rounded_to:
+            arrays["weight"] = _rounded_weights(library, recurrence, arrays["weight"])
             alone = steps == 1 or not self.resident
             arrays["handed"] = _handed(library, recurrence, arrays, start + options["reverse"], alone=alone)
         integers = {name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS}
@@ -114,6 +115,18 @@ class Whole:
     def _waits(self, layout: Layout) -> bool:
         """Whether blocks wait for each other."""
         return self.resident and layout.unit_groups > 1
+
+
+def _rounded_weights(library: Library, recurrence: Recurrence, weight: Any) -> Any:
+    """Round the weights to what the kernel reads: (parts * H, depth), with zeros up to a depth of sixteens."""
+    a = library.xp.ascontiguousarray(weight.T) if recurrence.step.backward else weight
+    bits = rounded(library, a, recurrence.rounded_to)
+    rows, depth = bits.shape
+    if depth % 16 == 0:
+        return bits
+    result = library.xp.zeros((rows, 16 * -(-depth // 16)), dtype=np.uint16)
+    result[:, :depth] = bits
+    return result
 
 
 def _handed(library: Library, recurrence: Recurrence, arrays: dict[str, Any], first: int, *, alone: bool) -> Any:

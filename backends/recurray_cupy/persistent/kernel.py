@@ -25,7 +25,7 @@ set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -59,7 +59,7 @@ INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", 
 TYPES = {"float16": "f16", "bfloat16": "bf16"}  # of rounded operands, in the instructions
 
 WEIGHT, ARRIVALS, FAULT = Array("weight"), Array("arrivals", "unsigned"), Array("fault", "int")
-HANDED = Array("handed", "unsigned short")
+WEIGHT_BITS, HANDED = Array("weight", "unsigned short"), Array("handed", "unsigned short")
 EARLY, KEPT, LATE = Array("early", own=True), Array("kept", own=True), Array("late", own=True)
 
 REGISTERS = 48  # of a thread for its elements' numbers, at most
@@ -519,10 +519,11 @@ class Recurrence:
 class TensorCoreRecurrence(Recurrence):
     """A `Recurrence` whose product is on tensor cores: operands in float16 or bfloat16, sums in float32.
 
-    The arrays of the kernel are float32 but for `handed` (2, B, depth16 * 16), in which blocks hand each other what the
-    product is with, masked and rounded: of two steps that follow each other, as nobody needs what was before. With
-    zeros at the end of each row it can be copied to shared memory as it is. A kernel for several steps begins by
-    rounding the state that it starts with; for a single step that is there.
+    The arrays of the kernel are float32 but for `weight` (parts * H, depth16 * 16), rounded, and `handed` (2, B,
+    depth16 * 16), in which blocks hand each other what the product is with, masked and rounded: of two steps that
+    follow each other, as nobody needs what was before. With zeros at the end of each row both can be copied to shared
+    memory as they are. A kernel for several steps begins by rounding the state that it starts with; for a single step
+    that is there.
 
     A warp, 32 threads, multiplies 16, 32, ... rows of the weights by 8, 16, ... rows of the batch, the tile of the
     kernel, 16 by 8 with 16 products for each sum at a time, by the instruction mma.m16n8k16. It needs compute
@@ -603,16 +604,11 @@ class TensorCoreRecurrence(Recurrence):
         ]
 
     def _read_weights(self, body: Body) -> list[str]:
-        first, second = self._weights(body, 2)
+        weight = body.array(WEIGHT_BITS)
         return [
-            "auto read_weights = [&](unsigned* to, int stride, int low16, int count16) {",
-            "    const int low = 8 * low16, count = 8 * count16;",
-            "#pragma unroll 4",
-            "    for (int i = threadIdx.x; i < weight_rows * count; i += THREADS) {",
-            *indented(self._which_weight("weight_rows", "2")),
-            f"        to[r * stride + j] = rounded({first},",
-            f"                                     {second});",
-            "    }",
+            "auto read_weights = [&](unsigned* to, int stride, int low, int count) {",
+            f"    load_weights(to, stride, {weight}, pitch, weight_rows, {self.product.parts}, units,",
+            "                 first_unit, block_units, low, count);",
             "};",
             "read_weights(weights, stride, 0, resident);",
         ]
@@ -626,7 +622,7 @@ class TensorCoreRecurrence(Recurrence):
             "        const int count = least(chunk, depth16 - low);",
             "        if (low) __syncthreads();  // what was here has been read",
             f"        load_handed(operand, chunk_stride, &{operand}, pitch, own_rows, low, count);",
-            *_staging(8),
+            *_staging(8, ["await_copies();"]),
             "        if (slice < slices)",
             f"            multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
             f"                             operand, chunk_stride, {tile[1]} * column, own_rows, slice, slices, count);",
@@ -646,11 +642,15 @@ def _is_late(term: Expression) -> bool:
     return isinstance(term, CarriedValue) or (isinstance(term, Load | Masked) and term.place.array == SUMS)
 
 
-def _staging(width: int) -> list[str]:
-    """Bring the weights of a chunk, of which each unit of the depth takes ``width``, to where they are then read."""
+def _staging(width: int, end: Sequence[str] = ()) -> list[str]:
+    """Bring the weights of a chunk, of which each unit of the depth takes ``width``, to where they are then read.
+
+    Lines ``end`` what was begun before.
+    """
     return [
         "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
         "        if (!resides) read_weights(staged, chunk_stride, low, count);",
+        *(f"        {line}" for line in end),
         "        __syncthreads();",
         f"        const auto* here = resides ? weights + {width} * low : staged;",
         "        const int here_stride = resides ? stride : chunk_stride;",

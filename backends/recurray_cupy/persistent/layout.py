@@ -164,16 +164,17 @@ def _laid_out(
         """Estimate the clocks of a step, to which so much of the weights is there."""
         words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
         rounds = -(-chunk // slices) * chunks
-        if work.rounded:  # a tile of 16 by 8 by 16 every 16 clocks of a multiprocessor's quarter
-            multiply = rounds * tile[0] / 16 * tile[1] / 8 * 16 * warps / 4
+        itemsize = 2 if work.rounded else work.itemsize
+        if work.rounded:  # a tile of 16 by 8 by 16 every 8 clocks of a multiprocessor's quarter
+            multiply = rounds * tile[0] / 16 * tile[1] / 8 * 8 * warps / 4
             read = rounds * (tile[0] + tile[1]) / 4 * warps
         else:
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
             read = rounds * (tile[0] + tile[1]) * warps * 2 * words
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
-        fetch = block_rows * work.depth * work.itemsize / FETCH + CHUNK * chunks  # from the second-level cache
-        # Weights come as they are in the arrays; the wait for a chunk is the operand's.
-        fetch += (depth - resident) * (16 if work.rounded else FOUR) * rows * work.itemsize / STREAM
+        fetch = block_rows * work.depth * itemsize / FETCH + CHUNK * chunks  # from the second-level cache
+        # Weights; the wait for a chunk is the operand's.
+        fetch += (depth - resident) * (16 if work.rounded else FOUR) * weight_rows * itemsize / STREAM
         elementwise = -(-elements // device.threads) * ELEMENT
         wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.

@@ -31,7 +31,7 @@ HOST_OF(TYPE)
 
 __device__ inline unsigned short half_of(float a) { return (unsigned short)rounded(a, 0); }
 
-// Copies rounded numbers of some rows of the batch, `pitch` apart, to shared memory: `count` times 16 from 16 * low on.
+// Begins to copy rounded numbers of some rows of the batch, `pitch` apart, to shared memory: `count` times 16 from 16 * low on.
 __device__ inline void load_handed(unsigned* operand, int stride, const unsigned short* source, int pitch,
                                    int rows, int low, int count) {
     const int eights = 2 * count;
@@ -40,7 +40,20 @@ __device__ inline void load_handed(unsigned* operand, int stride, const unsigned
         const int row = i / eights, eight = i - row * eights;
         copy_eight(operand + row * stride + 4 * eight, source + row * pitch + 16 * low + 8 * eight);
     }
-    await_copies();
+}
+
+// Likewise, of the weights those that lead to a block's units; rows past the last one are the last, and nobody reads
+// what comes of them.
+__device__ inline void load_weights(unsigned* to, int stride, const unsigned short* source, int pitch, int rows,
+                                    int parts, int units, int first_unit, int block_units, int low, int count) {
+    const int eights = 2 * count;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < rows * eights; i += THREADS) {
+        const int row = i / eights, eight = i - row * eights, part = row / block_units;
+        const int unit = least(first_unit + row - part * block_units, units - 1);
+        const long long from = (long long)least(part, parts - 1) * units + unit;
+        copy_eight(to + row * stride + 4 * eight, source + from * pitch + 16 * low + 8 * eight);
+    }
 }
 
 // Adds to a warp's sums, ROWS by COLUMNS tiles, what its slice of a chunk contributes. `depth` is in steps of 16.
