@@ -16,6 +16,7 @@ __all__ = ["Array", "Namespace", "clamp", "mean_over_units", "namespace_of", "ro
 Array = Any  # an array of any library that follows https://data-apis.org/array-api
 Namespace = Any  # the module whose functions work on such arrays
 
+EXP_MOST = {32: 88.72283, 64: 709.782712893384}  # the largest of which exp is finite, by the bits of the dtype
 WHOLE = 40.0  # the logistic function of it is 1 to rounding
 AT_A_TIME = 16  # rows that are added up one after the other
 MANY = 32_768  # rows of a product
@@ -188,6 +189,20 @@ def clamp(a: Array, low: float | None, high: float | None) -> Array:
     if low is not None:
         a = xp.where(a < low, xp.full_like(a, low), a)
     return a if high is None else xp.where(a > high, xp.full_like(a, high), a)
+
+
+def positive_part(a: Array) -> Array:
+    """A where it is above 0, else 0; NaN stays."""
+    return namespace_of(a).maximum(a, namespace_of(a).zeros_like(a))
+
+
+def exp(a: Array) -> Array:
+    """Exponential, elementwise: infinite where it is too large, of which NumPy's own would warn."""
+    xp = namespace_of(a)
+    if hasattr(xp, "logistic"):  # a symbolic namespace, whose backend sees to it
+        return xp.exp(a)
+    most = EXP_MOST[xp.finfo(a.dtype).bits]
+    return xp.where(a > most, xp.full_like(a, math.inf), xp.exp(clamp(a, None, most)))
 
 
 def sigmoid(a: Array) -> Array:

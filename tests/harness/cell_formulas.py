@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.formulas import Results, Row, dot, sigmoid
+from harness.lstm_formulas import cut, function
 
 # What a step is given: the input's products by gate, the product of a gate with any row of numbers, the states before,
 # and the cell's own params by name, each a list of rows.
@@ -99,24 +100,29 @@ def product(params: dict[str, np.ndarray], kind: str, suffix: str, gates: str, g
     return [dot(weight[k * size + unit], a) + bias[k * size + unit] for unit in range(size)]
 
 
-def gru_step(reset_after: bool) -> Step:
+def gru_step(reset_after: bool, gate: Any = "sigmoid", new: Any = "tanh", clip: float | None = None) -> Step:
+    """With the specs of two activations, and a bound of what goes into them."""
+    of_gate, of_new = function(gate), function(new)
+
     def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
         h = before["h"]
-        r = [sigmoid(a + b) for a, b in zip(into["r"], across("r", h), strict=True)]
-        z = [sigmoid(a + b) for a, b in zip(into["z"], across("z", h), strict=True)]
+        r = [of_gate(cut(a + b, clip)) for a, b in zip(into["r"], across("r", h), strict=True)]
+        z = [of_gate(cut(a + b, clip)) for a, b in zip(into["z"], across("z", h), strict=True)]
         if reset_after:
             across_n = [a * b for a, b in zip(r, across("n", h), strict=True)]
         else:
             across_n = across("n", [a * b for a, b in zip(r, h, strict=True)])
-        n = [tanh(a + b) for a, b in zip(into["n"], across_n, strict=True)]
+        n = [of_new(cut(a + b, clip)) for a, b in zip(into["n"], across_n, strict=True)]
         return {"h": [(1 - z[k]) * n[k] + z[k] * h[k] for k in range(len(h))]}
 
     return step
 
 
-def rnn_step(function: Callable[[Any], Any]) -> Step:
+def rnn_step(spec: Any, clip: float | None = None) -> Step:
+    of_sum = function(spec)
+
     def step(into: Any, across: Any, before: Any, own: Any) -> dict[str, Row]:
-        return {"h": [function(a + b) for a, b in zip(into["a"], across("a", before["h"]), strict=True)]}
+        return {"h": [of_sum(cut(a + b, clip)) for a, b in zip(into["a"], across("a", before["h"]), strict=True)]}
 
     return step
 
@@ -166,8 +172,17 @@ def slstm_step(forget_gate: str) -> Step:
 
 gru = recurrent(gru_step(reset_after=True), "rzn", "rzn")
 gru_reset_before = recurrent(gru_step(reset_after=False), "rzn", "rzn")
-rnn = recurrent(rnn_step(tanh), "a", "a")
-rnn_relu = recurrent(rnn_step(relu), "a", "a")
+gru_of_others = recurrent(
+    gru_step(True, ("hard_sigmoid", 0.2), "relu", 0.9),
+    *("rzn", "rzn"),
+    reverse_step=gru_step(True, ("hard_sigmoid", 0.2), "mish", 0.9),
+)
+gru_reset_before_of_others = recurrent(
+    gru_step(False, "softsign", "gelu"), "rzn", "rzn", reverse_step=gru_step(False, "tanh", "gelu_tanh")
+)
+rnn = recurrent(rnn_step("tanh"), "a", "a")
+rnn_relu = recurrent(rnn_step("relu"), "a", "a")
+rnn_of_others = recurrent(rnn_step("silu", 0.8), "a", "a", reverse_step=rnn_step(("elu", -0.5), 0.8))
 indrnn = recurrent(indrnn_step(relu), "a", "", own=("u",))
 indrnn_tanh = recurrent(indrnn_step(tanh), "a", "", own=("u",))
 mgu = recurrent(mgu_step, "fn", "fn")

@@ -7,6 +7,7 @@ Nothing is shared with the library: no arrays, no split of a product, no masks. 
 from __future__ import annotations
 
 import cmath
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,16 @@ Results = tuple[np.ndarray, dict[str, np.ndarray]]  # the output, the final stat
 
 def sigmoid(a: Any) -> Any:
     return 1 / (1 + cmath.exp(-a))
+
+
+def normal(a: Any) -> complex:
+    """The normal distribution's probability of less than a, of which the imaginary part is as small as a step's."""
+    a = complex(a)
+    density = math.exp(-(a.real**2) / 2) / math.sqrt(2 * math.pi)
+    return complex(math.erfc(-a.real / math.sqrt(2)) / 2, a.imag * density)
+
+
+SELU = 1.0507009873554805  # Klambauer et al.'s
 
 
 def dot(a: Row, b: Row) -> Any:
@@ -219,6 +230,14 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {  # np.where looks at the real p
     "softsign": lambda x: x / (1 + np.where(x.real > 0, x, -x)),
     "hard_sigmoid": lambda x: np.where(x.real <= -3, 0, np.where(x.real >= 3, 1, x / 6 + 0.5)),
     "scaled_tanh": lambda x: 1.7159 * np.tanh(2 / 3 * x),
+    "relu6": lambda x: np.where(x.real <= 0, 0, np.where(x.real >= 6, 6, x)),
+    "hard_tanh": lambda x: np.where(x.real <= -1, -1, np.where(x.real >= 1, 1, x)),
+    "selu": lambda x: SELU * np.where(x.real > 0, x, 1.6732632423543772 * (np.exp(x) - 1)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * np.vectorize(normal, otypes=[complex])(x),
+    "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
+    "mish": lambda x: x * np.tanh(np.log(1 + np.exp(x))),
+    "exponential": np.exp,
     "affine": lambda x: x,
     "identity": lambda x: x,
     "softmax": lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True),

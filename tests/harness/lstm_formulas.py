@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness import Case, Problem, problem
-from harness.formulas import Results, Row, dot
+from harness.formulas import SELU, Results, Row, dot, normal
 
 EPSILON = 1e-5  # layer normalisation's
 TINY = 1e-30  # the step of the complex-step derivative
@@ -45,6 +45,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # as ONNX has them, but for the de
     "scaled_tanh": lambda x, alpha=1.7159, beta=2 / 3: alpha * cmath.tanh(beta * x),
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
+    "relu6": lambda x: 0.0 if x.real <= 0 else 6.0 if x.real >= 6 else x,
+    "hard_tanh": lambda x, alpha=-1.0, beta=1.0: alpha if x.real <= alpha else beta if x.real >= beta else x,
+    "selu": lambda x: SELU * (x if x.real > 0 else 1.6732632423543772 * (cmath.exp(x) - 1)),
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": lambda x: x * normal(x),
+    "gelu_tanh": lambda x: x * (1 + cmath.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2,
+    "mish": lambda x: x * cmath.tanh(_softplus(x)),
+    "exponential": lambda x: cmath.exp(x) if x.real < 709.7 else complex(math.inf, math.inf),
     "elu": lambda x, alpha=1.0: x if x.real > 0 else alpha * (cmath.exp(x) - 1),
     "softsign": lambda x: x / (1 + (x if x.real > 0 else -x)),
     "softplus": _softplus,
@@ -211,6 +219,7 @@ class Formula:
         if self.option("layer_norm") and not self.diagonal:
             scaled = zip(own["gamma_c"][0], normalised(c_new), own["beta_c"][0], strict=True)
             seen = [gain * number + shift for gain, number, shift in scaled]
+        bound = bound if self.option("clip_output", True) else None
         return [p * of_c(cut(q, bound)) for p, q in zip(o, seen, strict=True)], c_new
 
 
@@ -249,16 +258,30 @@ def options_of(rng: np.random.Generator, diagonal: bool) -> Iterator[tuple[str, 
         "softsign",
         "hard_sigmoid",
         ("hard_sigmoid", 0.2),
+        ("hard_tanh", -0.2, 0.9),
         ("scaled_tanh", 0.9, 1.1),
     ]
     bounded += [{"name": "hard_sigmoid", "alpha": 0.3, "beta": 0.4}]
     functions = ["identity", "relu", "softplus", "elu", "leaky_relu", "scaled_tanh", *bounded]
+    functions += [
+        "silu",
+        "gelu",
+        "gelu_tanh",
+        "mish",
+        "selu",
+        "relu6",
+        "hard_tanh",
+        ("elu", -0.3),
+        ("leaky_relu", -0.4),
+    ]
     functions += [("leaky_relu", 1.5), ("thresholded_relu", 0.3), ("affine", 0.7, 0.1), ("elu", 0.5)]
     by_gate = {gate: bounded[rng.integers(len(bounded))] for gate in "io" if rng.random() < 0.6}
     for name in ("peepholes", "coupled", "layer_norm", "learned_state"):
         yield from perhaps(name, 0.4, True)
     yield from perhaps("cell_clip", 0.3, 0.3, 0.8)
-    yield from perhaps("gate_clip", 0.3, 0.4, 1.0)
+    for name, bound in perhaps("gate_clip", 0.3, 0.4, 1.0):
+        yield name, bound
+        yield from perhaps("clip_output", 0.5, False)
     yield from perhaps("recurrent_dropout", 0.2, 0.3)
     yield from perhaps("weight_dropout", 0.2, 0.3)
     yield from perhaps("zoneout_c", 0.3, 0.2, 0.5)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,8 @@ import recurray as rr
 from harness import assert_close, assert_same, here, obtain
 from harness.lstm_formulas import FUNCTIONS
 from harness.needs import need
-from recurray.activations import ELEMENTWISE, Elementwise, HardSigmoid, LeakyRelu, Tanh, activation
+from recurray.activations import Elementwise, HardSigmoid, LeakyRelu, Tanh, activation
+from recurray.activations.by_name import ALIASES, ELEMENTWISE
 from recurray.backend import Backend
 from recurray.cells import Cell, CellGradients
 from recurray.program import record
@@ -29,6 +33,9 @@ SPECS: list[Any] = [
     ("elu", 0.5),
     ("elu", 2.0),
     ("elu", 0.0),
+    ("elu", -0.7),
+    ("leaky_relu", -0.3),
+    ("hard_tanh", -0.3, 1.2),
     ("hard_sigmoid", 0.2, 0.5),
     ("hard_sigmoid", -0.4, 0.3),
     ("scaled_tanh", 0.8, 1.3),
@@ -40,8 +47,15 @@ SPECS: list[Any] = [
 X = np.array([-30.0, -4.0, -3.001, -1.7, -0.6, -0.41, -0.1, -1e-3, 1e-3, 0.1, 0.19, 0.6, 0.99, 1.01, 2.2, 3.001, 25.0])
 
 
+def value_and_slope(moved: complex) -> tuple[float, float]:
+    return moved.real, moved.imag / 1e-30
+
+
 def test_every_function_is_here() -> None:
     assert set(ELEMENTWISE) == set(FUNCTIONS)
+    page = (Path(__file__).parents[2] / "docs" / "mathematics.md").read_text(encoding="utf-8")
+    for name in (*ELEMENTWISE, *ALIASES):
+        assert re.search(rf"^\|.*\b{name}\b", page, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -53,9 +67,9 @@ def test_value_and_slope(spec: Any, backend: Backend) -> None:
     y = function.forward(x)
     assert_close(backend, y, np.array([number.real for number in moved]), tolerance=1e-14)
     slope = np.array([number.imag / 1e-30 for number in moved])
-    assert_close(backend, function.derivative(y), slope, tolerance=1e-13)
+    assert_close(backend, function.derivative(function.kept(x, y)), slope, tolerance=1e-13)
     dy = np.random.default_rng(0).standard_normal(X.shape)
-    assert_close(backend, function.backward(backend.asarray(dy), y), dy * slope, tolerance=1e-13)
+    assert_close(backend, function.backward(backend.asarray(dy), function.kept(x, y)), dy * slope, tolerance=1e-13)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -68,25 +82,33 @@ def test_far_out_nothing_overflows(spec: Any) -> None:
         moved = [complex(FUNCTIONS[name](complex(number, 1e-30), *parameters)) for number in x.tolist()]
         with np.errstate(all="raise", under="ignore"):
             y = function.forward(x)
-            slope = function.derivative(y)
+            slope = function.derivative(function.kept(x, y))
         assert y.dtype == slope.dtype == dtype
         rounding = 10 * float(np.finfo(dtype).eps)
-        np.testing.assert_allclose(y, [number.real for number in moved], rtol=rounding, atol=rounding)
-        np.testing.assert_allclose(slope, [number.imag / 1e-30 for number in moved], rtol=0, atol=rounding)
+        with np.errstate(over="ignore"):  # exponential
+            values, slopes = (np.array(part).astype(dtype) for part in zip(*map(value_and_slope, moved), strict=True))
+        np.testing.assert_allclose(y, values, rtol=rounding, atol=rounding)
+        np.testing.assert_allclose(slope, slopes, rtol=rounding if name == "exponential" else 0, atol=rounding)
 
 
 @pytest.mark.parametrize(
-    "name", ["tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "hard_sigmoid"]
+    "name",
+    [
+        *("tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "hardsigmoid", "relu6", "hardtanh"),
+        *("selu", "silu", "gelu", "gelu_tanh", "mish"),
+    ],
 )
 def test_defaults_are_those_of_pytorch(name: str) -> None:
     torch = need("torch")
-    function = getattr(torch.nn.functional, name.replace("hard_sigmoid", "hardsigmoid"), None) or getattr(torch, name)
+    function = getattr(torch.nn.functional, name, None) or getattr(torch, name, None)
+    if name == "gelu_tanh":
+        function = partial(torch.nn.functional.gelu, approximate="tanh")
     x = torch.tensor(X, requires_grad=True)
     y = function(x)
     (slope,) = torch.autograd.grad(y.sum(), x)
     ours = activation(name)
     np.testing.assert_allclose(ours.forward(X), y.detach().numpy(), rtol=0, atol=1e-8)
-    np.testing.assert_allclose(ours.derivative(ours.forward(X)), slope.numpy(), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(ours.derivative(ours.kept(X, ours.forward(X))), slope.numpy(), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +126,7 @@ def test_defaults_are_those_of_pytorch(name: str) -> None:
 def test_slope_at_a_corner(spec: Any, slope: float) -> None:
     """All of these have their corner at 0."""
     function = activation(spec)
-    assert function.derivative(function.forward(np.zeros(1))).item() == slope
+    assert function.derivative(function.kept(np.zeros(1), function.forward(np.zeros(1)))).item() == slope
 
 
 def test_scaled_tanh_takes_1_to_1() -> None:
@@ -138,11 +160,28 @@ def test_ways_to_name_a_function() -> None:
     assert activation(("leaky_relu", np.float32(0.5))) == LeakyRelu(0.5)
 
 
+def test_other_names() -> None:
+    """The same functions, with the parameters of the library whose name it is; given ones take their places."""
+    assert activation("linear") == activation("identity")
+    assert activation("swish").spec == "silu"
+    assert activation("HardSigmoid") == HardSigmoid(0.2, 0.5) == activation(("hard_sigmoid", 0.2, 0.5))  # Keras 2's too
+    assert activation("hard_sigmoid") == HardSigmoid(1 / 6, 0.5)  # Keras 3's and PyTorch's
+    assert activation(("HardSigmoid", 0.3)) == HardSigmoid(0.3, 0.5)
+    assert activation({"name": "HardSigmoid", "beta": 0.4}) == HardSigmoid(0.2, 0.4)
+    assert activation(("LeakyRelu", 0.2)).spec == ("leaky_relu", 0.2)
+    for name, (own, *parameters) in ALIASES.items():
+        assert name not in ELEMENTWISE
+        layer, other = rr.Activation(name), rr.Activation(own, **dict(zip(("alpha", "beta"), parameters, strict=False)))
+        assert layer.function == other.function
+        assert repr(layer) == repr(other)
+
+
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("swish", ValueError, "act must be one of 'tanh', 'sigmoid', 'relu', .*, 'identity', not 'swish'"),
-        ("Tanh", ValueError, "act must be one of .*, not 'Tanh'"),
+        ("sinus", ValueError, "act must be one of 'tanh', 'sigmoid', 'relu', .*, 'identity', not 'sinus'"),
+        ("TANH", ValueError, "act must be one of .*, not 'TANH'"),
+        ("Softmax", ValueError, "act must be one of .*, not 'Softmax'"),
         (None, ValueError, "act must be one of .*, not None"),
         (3, ValueError, "act must be one of .*, not 3"),
         ((), ValueError, r"act must be one of .*, not \(\)"),
@@ -156,8 +195,8 @@ def test_ways_to_name_a_function() -> None:
         (("elu", "1"), TypeError, "alpha of elu must be a number, not str '1'"),
         (("elu", True), TypeError, "alpha of elu must be a number, not bool True"),
         (("affine", 1.0, float("nan")), ValueError, "beta of affine must be a finite number, not nan"),
-        (("elu", -0.1), ValueError, "alpha of elu must be at least 0, not -0.1"),
-        (("leaky_relu", -0.1), ValueError, "alpha of leaky_relu must be at least 0, not -0.1"),
+        (("hard_tanh", 1.0), ValueError, "alpha of hard_tanh must be below beta 1.0, not 1.0"),
+        (("swish", 1.0), ValueError, r"act 'swish' has the parameters \(none\), not 1 of them"),
         (("scaled_tanh", 0.0), ValueError, "alpha of scaled_tanh must not be 0"),
     ],
     ids=str,
@@ -188,8 +227,8 @@ def test_the_layer(spec: Any, backend: Backend) -> None:
     [
         ({"name": "tanh", "alpha": 1.0}, r"name 'tanh' has the parameters \(none\), not 'alpha'"),
         ({"name": "softmax", "beta": 1.0}, r"name 'softmax' has the parameters \(none\), not 'beta'"),
-        ({"name": "leaky_relu", "alpha": -1.0}, "alpha of leaky_relu must be at least 0"),
-        ({"name": "swish"}, "name must be one of 'tanh', .*'softmax', 'log_softmax', not 'swish'"),
+        ({"name": "hard_tanh", "beta": -1.0}, "alpha of hard_tanh must be below beta -1.0, not -1.0"),
+        ({"name": "sinus"}, "name must be one of 'tanh', .*'softmax', 'log_softmax', not 'sinus'"),
     ],
     ids=str,
 )
@@ -210,11 +249,12 @@ class OneGate(Cell):
     input_gates = ("a",)
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> Any:
-        y = self.function.forward(x.a + 0.5 * before.h)
-        return {"h": y}, {"y": y}
+        a = x.a + 0.5 * before.h
+        y = self.function.forward(a)
+        return {"h": y}, {"kept": self.function.kept(a, y)}
 
     def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
-        da = self.function.backward(d.h, saved.y)
+        da = self.function.backward(d.h, saved.kept)
         return CellGradients(x={"a": da}, h={}, before={"h": 0.5 * da})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import recurray as rr
 from harness import here, obtain
+from harness.needs import need
 from recurray.activations import activation
 from recurray.backend import Backend
 
@@ -85,6 +87,140 @@ def test_tiny_probabilities_are_precise(dtype: str, backend: Backend) -> None:
     a = np.stack([np.zeros(41), -np.arange(41.0)], axis=-1).astype(dtype)  # what is subtracted from them is exact
     found = backend.to_numpy(rr.Activation("softmax", backend=backend, dtype=dtype)(backend.asarray(a))[0])
     assert_precise(found[:, 1], exact_sigmoid(a[:, 1]), dtype)
+
+
+# Functions whose slope is told from the input, and others that tend to 0 or to infinity -------------------------------
+
+Number = Any  # mpmath's
+
+
+def logistic(a: Number) -> Number:
+    return 1 / (1 + need("mpmath").exp(-a))
+
+
+def in_gelu_tanh(a: Number) -> Number:
+    """What the logistic function is of there."""
+    mpmath = need("mpmath")
+    return 2 * mpmath.sqrt(2 / mpmath.pi) * (a + mpmath.mpf("0.044715") * a**3)
+
+
+# Exactly, the least argument in either precision, and how many units in the last place the error may be. To the left it
+# is that of what exp is given, of gelu about a²/2: no more than a rounding of the argument makes.
+OF_INPUT: dict[str, tuple[Callable[[Number], Number], tuple[float, float], Callable[[Any], Any]]] = {
+    "silu": (lambda a: a * logistic(a), (-83.0, -700.0), lambda a: 4),
+    "gelu": (
+        lambda a: a * need("mpmath").erfc(-a / need("mpmath").sqrt(2)) / 2,
+        (-12.9, -37.4),
+        lambda a: 4 + np.where(a < 0, a * a, 0),
+    ),
+    "gelu_tanh": (
+        lambda a: a * logistic(in_gelu_tanh(a)),
+        (-9.9, -21.0),
+        lambda a: 5 + np.where(a < 0, -4 * (1.6 * a + 0.0714 * a**3), 0),
+    ),
+    "mish": (
+        lambda a: a * need("mpmath").tanh(need("mpmath").log1p(need("mpmath").exp(a))),
+        (-83.0, -700.0),
+        lambda a: 5,
+    ),
+    "selu": (
+        lambda a: (
+            need("mpmath").mpf("1.0507009873554804934193349852946")
+            * (a if a > 0 else need("mpmath").mpf("1.6732632423543772848170429916717") * need("mpmath").expm1(a))
+        ),
+        (-83.0, -700.0),
+        lambda a: 4,
+    ),
+    "exponential": (lambda a: need("mpmath").exp(a), (-83.0, -700.0), lambda a: 3),
+}
+
+
+@cache
+def exactly(name: str, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arguments, and the function and its slope there, as exact as 80 bits are."""
+    mpmath, rng = need("mpmath"), np.random.default_rng(0)
+    function, least, _ = OF_INPUT[name]
+    low = least[dtype == "float64"]
+    tiny = rng.standard_normal(60) * np.exp(rng.uniform(-30, 0, 60))
+    a = np.concatenate([rng.uniform(-5, 5, 120), rng.uniform(low, -5, 120), [low], rng.uniform(5, 80, 30), tiny])
+    a = a.astype(dtype)
+    found = []
+    with mpmath.workdps(50):
+        for number in a:
+            exact = mpmath.mpf(float(number))
+            pair = function(exact), mpmath.diff(function, exact)
+            found.append([np.longdouble(mpmath.nstr(value, 25)) for value in pair])
+    values, slopes = np.array(found).T
+    return a, values, slopes
+
+
+def assert_exact(name: str, a: np.ndarray, y: Any, slope: Any, dtype: str) -> None:
+    _, values, slopes = exactly(name, dtype)
+    bound = np.broadcast_to(OF_INPUT[name][2](a.astype(float)), a.shape)
+    error = np.abs(y - values) / np.spacing(np.abs(values).astype(dtype))
+    worst = (error / bound).argmax()
+    assert (error <= bound).all(), (a[worst], error[worst], bound[worst])
+    # A slope that passes 0 is known to the rounding of what is added up in it.
+    allowed = 2 * bound * np.maximum(np.abs(slopes), np.where(np.abs(a) < 5, 0.5, 0)) * np.finfo(dtype).eps
+    if name == "selu":  # told from the output
+        allowed = np.maximum(allowed, 4 * np.finfo(dtype).eps)
+    worst = (np.abs(slope - slopes) / allowed).argmax()
+    assert (np.abs(slope - slopes) <= allowed).all(), (a[worst], slope[worst], slopes[worst])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_functions_are_exact_to_a_few_units(name: str, dtype: str, backend: Backend) -> None:
+    a = exactly(name, dtype)[0]
+    function, x = activation(name), backend.asarray(a)
+    y = function.forward(x)
+    slope = function.derivative(function.kept(x, y))
+    assert_exact(name, a, backend.to_numpy(y), backend.to_numpy(slope), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OF_INPUT)
+def test_functions_in_a_layer_are_exact_to_a_few_units(name: str, dtype: str, backend: Backend) -> None:
+    """The bias is the argument: of one step of one row, and of a batch, whose gradient is the sum of its rows'."""
+    a = exactly(name, dtype)[0]
+    layer = rr.RNN(1, len(a), nonlinearity=name, backend=backend, dtype=dtype, seed=0)
+    zeros_but(layer, bias_ih_l0=a)
+    for batch in (1, 4):
+        y, _, cache = layer.forward(backend.asarray(np.zeros((batch, 1, 1), dtype)))
+        grads = layer.backward(cache, backend.asarray(np.ones((batch, 1, len(a)), dtype)))[2]
+        slope = backend.to_numpy(grads["bias_ih_l0"]) / batch
+        assert_exact(name, a, backend.to_numpy(y)[-1, 0], slope, dtype)
+
+
+ENDS = [np.inf, -np.inf, np.nan, 0.0, 1e38, -1e38]
+AT_ENDS: dict[str, tuple[list[float], list[float]]] = {  # values and slopes
+    **dict.fromkeys(("silu", "gelu", "gelu_tanh"), ([np.inf, 0, np.nan, 0, 1e38, 0], [1, 0, np.nan, 0.5, 1, 0])),
+    "mish": ([np.inf, 0, np.nan, 0, 1e38, 0], [1, 0, np.nan, 0.6, 1, 0]),
+    "exponential": ([np.inf, 0, np.nan, 1, np.inf, 0], [np.inf, 0, np.nan, 1, np.inf, 0]),
+    "relu6": ([6, 0, np.nan, 0, 6, 0], [0] * 6),
+    "hard_tanh": ([1, -1, np.nan, 0, 1, -1], [0, 0, 0, 1, 0, 0]),
+    "softsign": ([1, -1, np.nan, 0, 1, -1], [0, 0, np.nan, 1, 0, 0]),
+    "tanh": ([1, -1, np.nan, 0, 1, -1], [0, 0, np.nan, 1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", AT_ENDS)
+def test_functions_at_their_ends(name: str, dtype: str, backend: Backend) -> None:
+    """What isn't finite, 0, and what is nearly too large, without a warning; in a layer what is finite."""
+    a, (values, slopes) = np.array(ENDS, dtype), AT_ENDS[name]
+    function, x = activation(name), backend.asarray(a)
+    y = function.forward(x)
+    slope = function.derivative(function.kept(x, y))
+    np.testing.assert_allclose(backend.to_numpy(y), values, rtol=1e-6)
+    np.testing.assert_allclose(backend.to_numpy(slope), slopes, rtol=1e-6)
+    finite = np.isfinite(a) & np.isfinite(values)
+    layer = rr.RNN(1, int(finite.sum()), nonlinearity=name, backend=backend, dtype=dtype, seed=0)
+    zeros_but(layer, bias_ih_l0=a[finite])
+    y, _, cache = layer.forward(backend.asarray(np.zeros((2, 1, 1), dtype)))
+    slope = layer.backward(cache, backend.asarray(np.ones(y.shape, dtype)))[2]["bias_ih_l0"]
+    np.testing.assert_allclose(backend.to_numpy(y)[1, 0], np.array(values)[finite], rtol=1e-6)
+    np.testing.assert_allclose(backend.to_numpy(slope) / 2, np.array(slopes)[finite], rtol=1e-6)
 
 
 # Gates ----------------------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "static_size": (2,),
     "reverse_cell": (cells.MGUCell(),),
     "reverse_activations": ({"gate_activation": "hard_sigmoid"},),
+    "RNN.reverse_activations": ({"nonlinearity": ("elu", 0.5)},),
 }
 WITH: dict[str, dict[str, Any]] = {  # what an option needs beside it
     "dropout": {"num_layers": 2},
@@ -99,6 +100,7 @@ WITH: dict[str, dict[str, Any]] = {  # what an option needs beside it
     "beta": {"name": "hard_sigmoid"},
     "reverse_cell": {"bidirectional": True},
     "reverse_activations": {"bidirectional": True},
+    "clip_output": {"gate_clip": 0.5},
 }
 REQUIRED: dict[str, Any] = {"name": "tanh", "mode": "ave", "cell": cells.MGUCell()}
 NOT_TOLD = {"backend", *architecture.START}
@@ -124,7 +126,7 @@ def variants() -> list[Any]:
         for name, argument in list(signature(kind.__init__).parameters.items())[1:]:
             if argument.default is Parameter.empty or name in NOT_TOLD:
                 continue
-            values: tuple[Any, ...] = VALUES.get(name, ())
+            values: tuple[Any, ...] = VALUES.get(f"{kind.__name__}.{name}", VALUES.get(name, ()))
             if not values and isinstance(argument.default, bool):
                 values = (not argument.default,)
             elif not values and isinstance(argument.default, float):

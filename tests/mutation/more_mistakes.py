@@ -25,6 +25,9 @@ FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
 HOST = ("tests/cupy_backend/test_cupy_scan.py",)
 STATIC = ("tests/library/layers/test_static.py::test_every_layer_with_rows_of_every_kind",)
+ACTIVATIONS = "src/recurray/activations/"
+OF_NUMBERS = ("tests/library/test_activations.py::test_value_and_slope",)
+EXACT = ("tests/library/test_precision.py",)
 BIASES = ("tests/library/test_bias_of_each_row.py",)
 STEPS = ("tests/cupy_backend/test_cupy_strategies.py::test_steps_in_several_graphs",)
 KERNELS = ("tests/cupy_backend/test_cupy_kernels.py",)
@@ -220,6 +223,78 @@ ANEW = [
         "blocks[place, gate] = blocks[place, gate] + moved if (place, gate) in blocks else moved",
         "blocks.setdefault((place, gate), moved)",
         LAYOUTS,
+    ),
+    # Activations
+    Mistake(
+        "gated activations: the share as the slope",
+        f"{ACTIVATIONS}gated.py",
+        "slope = share + below * self.density(below, share)",
+        "slope = share",
+        OF_NUMBERS,
+    ),
+    Mistake(
+        "gated activations: one slope on either side",
+        f"{ACTIVATIONS}gated.py",
+        "where(x < 0, slope, 1 - slope)",
+        "where(x < 0, slope, slope)",
+        OF_NUMBERS,
+    ),
+    Mistake(
+        "gelu: a coefficient's 13th digit", f"{ACTIVATIONS}gated.py", "0.77549182128618", "0.77549182128628", EXACT
+    ),
+    Mistake("gelu_tanh: the cube's slope", f"{ACTIVATIONS}gated.py", "(3 * 0.044715)", "0.044715", OF_NUMBERS),
+    Mistake("mish: the slope of its share", f"{ACTIVATIONS}gated.py", "((e + 1) / whole)", "(e / whole)", OF_NUMBERS),
+    Mistake(
+        "mish: minus infinity times nothing",
+        f"{ACTIVATIONS}gated.py",
+        "return clamp(x, -_FAR, None) * (part / whole)",
+        "return x * (part / whole)",
+        EXACT,
+    ),
+    Mistake(
+        "elu: told from the input as from the output",
+        f"{ACTIVATIONS}piecewise.py",
+        "self.alpha * xp.exp(_negative_part(kept)) if self.from_input else kept + self.alpha",
+        "kept + self.alpha",
+        OF_NUMBERS,
+    ),
+    Mistake("selu: its slope's limit", f"{ACTIVATIONS}piecewise.py", "y + self.limit)", "y + self.scale)", OF_NUMBERS),
+    Mistake(
+        "hard_tanh: a slope at its upper end",
+        f"{ACTIVATIONS}piecewise.py",
+        "(y > self.alpha) & (y < self.beta)",
+        "(y > self.alpha)",
+        OF_NUMBERS,
+    ),
+    Mistake("exponential: NumPy warns", "src/recurray/arrays.py", "xp.exp(clamp(a, None, most))", "xp.exp(a)", EXACT),
+    Mistake(
+        "ONNX's HardSigmoid with PyTorch's alpha",
+        f"{ACTIVATIONS}by_name.py",
+        '("hard_sigmoid", 0.2)',
+        '("hard_sigmoid",)',
+        ("tests/library/test_activations.py::test_other_names",),
+    ),
+    Mistake(
+        "gates: clamped with a gradient",
+        f"{CELLS}gate.py",
+        "return slope if bound is None else slope * within(getattr(saved, a), bound)",
+        "return slope",
+        ("tests/library/layers/test_gru.py::test_gradients_with_every_option",),
+    ),
+    Mistake(
+        "clip_output: always",
+        f"{CELLS}lstm_update.py",
+        'self.gate_clip if self.clip_output or name != "out" else None',
+        "self.gate_clip",
+        ("tests/library/layers/test_against_onnxruntime.py",),
+        "numpy",
+    ),
+    Mistake(
+        "gru: the same activations in reverse",
+        f"{LAYERS}gru.py",
+        "replace(cell, **self.reverse_activations) if self.reverse_activations else None",
+        "None",
+        ("tests/library/layers/test_directions.py",),
     ),
     # A bias of each row
     Mistake(
@@ -621,11 +696,13 @@ ANEW = [
     Mistake(
         "gru: the reset gate's slope",
         f"{CELLS}gru.py",
-        "slope * (saved.h_n * (r * (1 - r)))",
-        "slope * (saved.h_n * r)",
+        'slope * self._slope("r", saved.h_n, saved)',
+        "slope * saved.h_n",
         FORMULA,
     ),
-    Mistake("gru: inner without the state before", f"{CELLS}gru.py", 'before={"h": d * r})', "before={})", FORMULA),
+    Mistake(
+        "gru: inner without the state before", f"{CELLS}gru.py", 'before={"h": d * saved.r})', "before={})", FORMULA
+    ),
     Mistake(
         "slstm: without its stabiliser", f"{CELLS}slstm.py", "m = a_i + xp.maximum(lead, zero)", "m = a_i", FORMULA
     ),

@@ -73,7 +73,7 @@ LAYER = "src/recurray/layers/layer.py"
 JOINING = "src/recurray/layers/joining.py"
 CHECKS = "src/recurray/layers/array_checks.py"
 NORM = "src/recurray/layers/layer_norm.py"
-ACTIVATIONS = "src/recurray/activations.py"
+ACTIVATIONS = "src/recurray/activations/"
 GRADIENT_CHECK = "src/recurray/gradient_check.py"
 ARRAYS = "src/recurray/arrays.py"
 BACKEND = "src/recurray/backend.py"
@@ -259,8 +259,8 @@ MISTAKES = [
     ),
     Mistake("dg without tanh's slope", UPDATE, 'self._slope("g", i, saved)', "i", formula("lstm")),
     Mistake("do from dc", UPDATE, '{"o": d.h * h_by_o}', '{"o": dc * h_by_o}', formula("lstm")),
-    Mistake("tanh's slope", ACTIVATIONS, "return 1 - y * y", "return 1 - y", formula("lstm")),
-    Mistake("sigmoid's slope", ACTIVATIONS, "return y * (1 - y)", "return y", formula("lstm")),
+    Mistake("tanh's slope", f"{ACTIVATIONS}smooth.py", "return 1 - y * y", "return 1 - y", formula("lstm")),
+    Mistake("sigmoid's slope", f"{ACTIVATIONS}smooth.py", "return y * (1 - y)", "return y", formula("lstm")),
     Mistake("dc_prev without f", UPDATE, "return da, dc * c_by_c, grads", "return da, dc, grads", formula("lstm")),
     # The diagonal LSTM's
     Mistake(
@@ -676,16 +676,22 @@ MISTAKES = [
     ),
     Mistake(
         "softmax's sum",
-        ACTIVATIONS,
+        f"{ACTIVATIONS}last_axis.py",
         "y * (dy - namespace_of(y).sum(in_order(dy * y), axis=-1, keepdims=True))",
         "y * dy",
         formula("activation softmax"),
     ),
-    Mistake("log_softmax overflows", ACTIVATIONS, "shifted = below_largest(in_order(x))", "shifted = x", LARGE),
+    Mistake(
+        "log_softmax overflows",
+        f"{ACTIVATIONS}last_axis.py",
+        "shifted = below_largest(in_order(x))",
+        "shifted = x",
+        LARGE,
+    ),
     Mistake(
         "softplus overflows",
-        ACTIVATIONS,
-        "return _positive_part(x) + xp.log1p(xp.exp(-xp.abs(x)))",
+        f"{ACTIVATIONS}smooth.py",
+        "return positive_part(x) + xp.log1p(xp.exp(-xp.abs(x)))",
         "return xp.log1p(xp.exp(x))",
         LARGE,
     ),

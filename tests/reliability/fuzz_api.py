@@ -32,6 +32,7 @@ import numpy as np
 
 import recurray as rr
 from recurray import activations, cells, convert, losses, optim, plot, schedules
+from recurray.activations import by_name
 from recurray.arrays import tanh
 
 LIMIT = 20.0  # seconds that a call may take
@@ -311,7 +312,7 @@ class Fuzz:
         if kind == 9:
             options = self.common(alpha=(0.5, 1.0, None), beta=(0.5, None))
             options.pop("seed", None)
-            return rr.Activation(self.maybe(*activations.FUNCTIONS), **options)
+            return rr.Activation(self.maybe(*by_name.FUNCTIONS), **options)
         if kind == 10:
             options = self.common(batch_first=flag)
             options.pop("seed", None)
@@ -684,7 +685,7 @@ class Fuzz:
         return backend.to_numpy(made)
 
     def do_activation(self) -> Any:
-        name = self.pick(*activations.FUNCTIONS)
+        name = self.pick(*by_name.FUNCTIONS)
         odd = self.odd
         return activations.activation(
             self.pick(name, (name, odd()), {"name": name, "alpha": odd()}, {odd.__name__: 1}, odd())

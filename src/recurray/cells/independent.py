@@ -8,6 +8,7 @@ from typing import Any
 from recurray.activations import activation
 from recurray.arrays import Array
 from recurray.cells.cell import Cell, CellGradients
+from recurray.cells.gate import function_of, gate, gate_slope
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class IndRNNCell(Cell):
 
     def step(self, x: Any, h: Any, before: Any, params: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step from h to h."""
-        y = activation(self.nonlinearity).forward(x.a + params.u.u * before.h)
-        return {"h": y}, {"y": y}
+        saved: dict[str, Array] = {}
+        y = gate("y", x.a + params.u.u * before.h, function_of(self.nonlinearity), None, saved)
+        return {"h": y}, saved
 
     def step_backward(self, d: Any, saved: Any, before: Any, params: Any) -> CellGradients:
         """Gradients of the sum, of h before the step and of u."""
-        da = activation(self.nonlinearity).backward(d.h, saved.y)
+        da = gate_slope("y", d.h, function_of(self.nonlinearity), None, saved)
         return CellGradients(x={"a": da}, h={}, before={"h": da * params.u.u}, params={"u": {"u": da * before.h}})

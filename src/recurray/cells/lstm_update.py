@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from recurray import checks
 from recurray.activations import Elementwise, Sigmoid, Tanh
-from recurray.arrays import Array, clamp, namespace_of
+from recurray.arrays import Array
 from recurray.cells.cell import Cell
+from recurray.cells.gate import clip, gate, gate_slope, within
 from recurray.messages import shown
 
 Grads = dict[str, dict[str, Array]]  # of pointwise params, by name and row
@@ -52,6 +53,8 @@ class MemoryCell(Cell):
     gate_clip : float, optional
         What goes into φ is clamped to [-gate_clip, gate_clip]: the sums above and, for the output, c; in the state c
         stays as it is.
+    clip_output : bool
+        Whether ``gate_clip`` holds for what goes into φ_out; else for the sums alone.
 
     Notes
     -----
@@ -63,6 +66,7 @@ class MemoryCell(Cell):
     coupled: bool = False
     cell_clip: float | None = None
     gate_clip: float | None = None
+    clip_output: bool = True
 
     states = ("h", "c")
 
@@ -72,6 +76,8 @@ class MemoryCell(Cell):
             raise TypeError(f"activations must be recurray.cells.Activations, not {shown(self.activations)}")
         checks.bound("cell_clip", self.cell_clip)
         checks.bound("gate_clip", self.gate_clip)
+        if self.gate_clip is None and not self.clip_output:
+            raise ValueError("clip_output=False says what gate_clip leaves as it is: it needs gate_clip")
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -89,17 +95,17 @@ class MemoryCell(Cell):
         """From the pre-activations by gate to the states; returns what `Cell.step` does."""
         c_prev, saved = before.c, dict[str, Array]()
         a = self._with_peepholes(a, ("i", "f"), c_prev, params)
-        i = self._gate("i", a["i"], saved)
-        f = 1 - i if self.coupled else self._gate("f", a["f"], saved)
-        g = self._gate("g", a["g"], saved)
+        i = gate("i", a["i"], *self._function("i"), saved)
+        f = 1 - i if self.coupled else gate("f", a["f"], *self._function("f"), saved)
+        g = gate("g", a["g"], *self._function("g"), saved)
         c = f * c_prev + i * g
         if self.cell_clip is not None:
             c = clip(c, self.cell_clip)
         if self.peepholes or self.cell_clip is not None:
             saved["c"] = c
         a = self._with_peepholes(a, ("o",), c, params)
-        o = self._gate("o", a["o"], saved)
-        out = self._gate("out", self._seen(c, params, saved), saved)
+        o = gate("o", a["o"], *self._function("o"), saved)
+        out = gate("out", self._seen(c, params, saved), *self._function("out"), saved)
         return {"h": o * out, "c": c}, saved
 
     def update_backward(self, d: Any, saved: Any, before: Any, params: Any) -> tuple[dict[str, Array], Array, Grads]:
@@ -146,18 +152,14 @@ class MemoryCell(Cell):
             **{gate: a[gate] + getattr(params.peephole, gate) * c for gate in gates if gate in self._peephole_gates},
         }
 
-    # A gate: its activation, of its pre-activation within bounds
+    # A gate's activation, and the bound of what goes into it
 
-    def _gate(self, name: str, a: Array, saved: dict[str, Array]) -> Array:
-        if self.gate_clip is not None:
-            a = saved[f"a_{name}"] = clip(a, self.gate_clip)
-        y = saved[name] = getattr(self.activations, name).forward(a)
-        return y
+    def _function(self, name: str) -> tuple[Elementwise, float | None]:
+        bound = self.gate_clip if self.clip_output or name != "out" else None
+        return getattr(self.activations, name), bound
 
     def _slope(self, name: str, factor: Array, saved: Any) -> Array:
-        """The derivative of ``factor`` times a gate by its pre-activation: 0 where that was clamped."""
-        slope = getattr(self.activations, name).backward(factor, getattr(saved, name))
-        return slope if self.gate_clip is None else slope * within(getattr(saved, f"a_{name}"), self.gate_clip)
+        return gate_slope(name, factor, *self._function(name), saved)
 
     # What the output sees of c: c itself, where a subclass doesn't say otherwise
 
@@ -174,14 +176,3 @@ class MemoryCell(Cell):
             f"{field.name}={given[field.name]!r}" for field in fields(self) if given[field.name] != field.default
         ]
         return f"{type(self).__name__}({', '.join(options)})"
-
-
-def clip(a: Array, bound: float) -> Array:
-    """Clamp a to [-bound, bound]."""
-    return clamp(a, -bound, bound)
-
-
-def within(a: Array, bound: float) -> Array:
-    """The derivative of `clip`, from what came out of it: 1 within the bound, else 0."""
-    xp = namespace_of(a)
-    return xp.where(xp.abs(a) < bound, xp.ones_like(a), xp.zeros_like(a))

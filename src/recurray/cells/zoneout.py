@@ -7,7 +7,7 @@ from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array
-from recurray.cells.cell import CellGradients
+from recurray.cells.cell import Cell, CellGradients
 from recurray.cells.wrapper import WrapperCell
 
 
@@ -81,3 +81,8 @@ class ZoneoutCell(WrapperCell):
         grads = self.cell.step_backward(d, saved, before, params)
         dbefore = {name: grads.before[name] + kept[name] if name in grads.before else kept[name] for name in kept}
         return replace(grads, before={**grads.before, **dbefore})
+
+
+def with_zoneout(cell: Cell, zoneout_h: float = 0.0, zoneout_c: float = 0.0) -> Cell:
+    """Return the cell with zoneout, and as it is where that does nothing."""
+    return ZoneoutCell(cell, zoneout_h, zoneout_c) if zoneout_h or zoneout_c else cell

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from recurray.activations import ELEMENTWISE, function
+from recurray.activations.by_name import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers.draws import Generator
 from recurray.layers.layer import Directions, StatelessLayer
@@ -15,7 +15,7 @@ from recurray.layers.layer import Directions, StatelessLayer
 class ActivationCache:
     """What Activation's backward reads."""
 
-    y: Array
+    kept: Array  # the input or the output, as the function needs
 
 
 class Activation(StatelessLayer):
@@ -60,7 +60,12 @@ class Activation(StatelessLayer):
         self.name = self.function.name
         self.runs_on(backend, dtype)
         self.params = {}
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta = (given.get(key, self._unusual(key)) for key in ("alpha", "beta"))
+
+    def _unusual(self, parameter: str) -> float | None:
+        """A parameter that is another than the function's default, as a name of another library may have it."""
+        own, default = (getattr(each, parameter, None) for each in (self.function, type(self.function)()))
+        return None if own == default else own
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, ActivationCache]:
         """The function of x."""
@@ -71,13 +76,13 @@ class Activation(StatelessLayer):
                 f"x must have at least one element along its last axis for {self.name}, not the shape {shape}"
             )
         y = self.function.forward(x)
-        return y, ActivationCache(y)
+        return y, ActivationCache(self.function.kept(x, y))
 
     def apply_backward(self, cache: ActivationCache, dy: Array) -> tuple[Array, dict[str, Array]]:
-        """The function's backward, from y."""
+        """The function's backward."""
         self.check_cache(cache, ActivationCache)
-        dy = self.floats("dy", dy, tuple(cache.y.shape))
-        return self.function.backward(dy, cache.y), {}
+        dy = self.floats("dy", dy, tuple(cache.kept.shape))
+        return self.function.backward(dy, cache.kept), {}
 
     def directions_after(self, before: Directions) -> Directions:
         """Those of the input; see `Layer.directions_after`."""

@@ -38,7 +38,7 @@ class DiagonalLSTM(Recurrent):
         training: the same elements at each step of a sequence [1]_.
     weight_dropout : float
         The probability that an element of w is dropped, in training: the same for all rows and steps of a call.
-    zoneout_h, zoneout_c, peepholes, coupled, cell_clip, gate_clip
+    zoneout_h, zoneout_c, peepholes, coupled, cell_clip, gate_clip, clip_output
         As in `LSTM`.
     layer_norm : bool
         Whether a row's product with the input is normalised to mean 0 and variance 1: z, so that u becomes its gain;
@@ -114,6 +114,7 @@ class DiagonalLSTM(Recurrent):
         coupled: bool = False,
         cell_clip: float | None = None,
         gate_clip: float | None = None,
+        clip_output: bool = True,
         layer_norm: bool = False,
         gate_activation: Any = "sigmoid",
         cell_activation: Any = "tanh",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from recurray import checks
 from recurray.cells.gru import GRUCell
-from recurray.cells.zoneout import ZoneoutCell
+from recurray.cells.zoneout import with_zoneout
+from recurray.layers import reverse_activations as in_reverse
 from recurray.layers.recurrent import Recurrent
+
+ACTIVATIONS = ("gate_activation", "cell_activation")
 
 
 class GRU(Recurrent):
@@ -40,6 +44,17 @@ class GRU(Recurrent):
         Whether there are biases.
     reset_after : bool
         Whether the reset gate acts on the product with the output before, rather than on that output.
+    gate_activation : str, tuple or mapping
+        What takes the place of :math:`\sigma`: the name of a function, or its name and parameters, as in
+        ``("leaky_relu", 0.1)``; see `recurray.activations.activation`.
+    cell_activation : str, tuple or mapping
+        What takes the place of :math:`\tanh`.
+    gate_clip : float, optional
+        What goes into either function is clamped to [-gate_clip, gate_clip]. What is clamped has no gradient. ONNX
+        calls it clip.
+    reverse_activations : mapping, optional
+        The two activations, or one of them, in the second direction of a bidirectional layer where they are others:
+        ``{"cell_activation": "relu"}``.
     dropout : float
         The probability that an element of the input of a layer above the first is dropped, in training. With one
         layer it does nothing, of which there is a warning.
@@ -88,7 +103,7 @@ class GRU(Recurrent):
 
     See Also
     --------
-    recurray.Recurrent : What the options other than ``reset_after`` do, with references.
+    recurray.Recurrent : What the options that it has too do, with references.
 
     References
     ----------
@@ -121,6 +136,10 @@ class GRU(Recurrent):
         reverse: bool = False,
         bias: bool = True,
         reset_after: bool = True,
+        gate_activation: Any = "sigmoid",
+        cell_activation: Any = "tanh",
+        gate_clip: float | None = None,
+        reverse_activations: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
@@ -137,9 +156,13 @@ class GRU(Recurrent):
     ) -> None:
         self.reset_after = checks.flag("reset_after", reset_after)
         self.zoneout_h = checks.probability("zoneout_h", zoneout_h)
-        cell = GRUCell(self.reset_after)
+        cell = GRUCell(self.reset_after, gate_activation, cell_activation, gate_clip)
+        self.gate_activation, self.cell_activation = cell.gate_activation, cell.cell_activation
+        self.gate_clip = cell.gate_clip
+        self.reverse_activations = in_reverse.checked(reverse_activations, ACTIVATIONS, bidirectional)
+        other = replace(cell, **self.reverse_activations) if self.reverse_activations else None
         super().__init__(
-            ZoneoutCell(cell, self.zoneout_h) if self.zoneout_h else cell,
+            with_zoneout(cell, self.zoneout_h),
             input_size,
             hidden_size,
             num_layers,
@@ -158,4 +181,5 @@ class GRU(Recurrent):
             dtype=dtype,
             seed=seed,
             params=params,
+            reverse_cell=other and with_zoneout(other, self.zoneout_h),
         )

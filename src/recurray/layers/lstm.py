@@ -8,6 +8,7 @@ from typing import Any
 from recurray import checks
 from recurray.cells.lstm import LSTMCell
 from recurray.layers import lstm_options
+from recurray.layers import reverse_activations as in_reverse
 from recurray.layers.recurrent import Recurrent
 
 
@@ -62,7 +63,11 @@ class LSTM(Recurrent):
         c is clamped to [-cell_clip, cell_clip].
     gate_clip : float, optional
         What goes into every activation is clamped to [-gate_clip, gate_clip]: the gates' sums and, on its way to the
-        output, c, which itself stays as it is. ONNX calls it clip.
+        output, c, which itself stays as it is. So ONNX
+        describes its attribute clip.
+    clip_output : bool
+        Whether ``gate_clip`` holds for c on its way to the output; with False it holds for the gates' sums alone, as
+        onnxruntime has it.
     layer_norm : bool
         Whether both products, that of all gates with the input and that with the output before, are normalised in each
         row to mean 0 and variance 1, then scaled by ``gamma_x`` and ``gamma_h``, and so is c on its way to the output,
@@ -72,6 +77,9 @@ class LSTM(Recurrent):
         ``("leaky_relu", 0.1)``; see `recurray.activations.activation`. For single gates: ``{"i": "hard_sigmoid"}``.
     cell_activation, output_activation : str or tuple
         What takes the place of the first and the second :math:`\tanh`.
+    reverse_activations : mapping, optional
+        Those of the three activations that are others in the second direction of a bidirectional layer, by name:
+        ``{"cell_activation": "relu"}``.
     forget_bias : float, optional
         What the forget gate's biases add up to at the start; a drawn value if omitted. Not together with ``params``,
         which has these biases. A positive one makes the cell remember before it has learned what to forget. Where
@@ -180,10 +188,12 @@ class LSTM(Recurrent):
         coupled: bool = False,
         cell_clip: float | None = None,
         gate_clip: float | None = None,
+        clip_output: bool = True,
         layer_norm: bool = False,
         gate_activation: Any = "sigmoid",
         cell_activation: Any = "tanh",
         output_activation: Any = "tanh",
+        reverse_activations: Mapping[str, Any] | None = None,
         forget_bias: float | None = None,
         static_size: int = 0,
         learned_state: bool = False,
@@ -197,6 +207,8 @@ class LSTM(Recurrent):
     ) -> None:
         vars(self).update(given := lstm_options.of_cell(locals()))
         cell = lstm_options.make_cell(LSTMCell, given)
+        other = in_reverse.checked(reverse_activations, lstm_options.ACTIVATIONS, bidirectional)
+        self.reverse_activations = other
         bias = checks.flag("bias", bias)
         if forget_bias is not None:
             forget_bias = checks.finite("forget_bias", forget_bias)
@@ -227,6 +239,7 @@ class LSTM(Recurrent):
             dtype=dtype,
             seed=seed,
             params=params,
+            reverse_cell=lstm_options.make_cell(LSTMCell, given | other) if other else None,
         )
         self.bias = bias
         if params is None:

@@ -13,7 +13,7 @@ from recurray.cells.cell import Cell
 from recurray.cells.diagonal_lstm import DiagonalLSTMCell
 from recurray.cells.lstm import LSTMCell
 from recurray.cells.lstm_update import Activations
-from recurray.cells.zoneout import ZoneoutCell
+from recurray.cells.zoneout import with_zoneout
 
 ACTIVATIONS = ("gate_activation", "cell_activation", "output_activation")
 ZONEOUT = ("zoneout_h", "zoneout_c")
@@ -28,9 +28,8 @@ def of_cell(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def make_cell(kind: type[LSTMCell | DiagonalLSTMCell], given: Mapping[str, Any], **own: Any) -> Cell:
     """Make a cell from the options that users give a layer; ``own`` are those of this kind of cell alone."""
     options = {name: value for name, value in given.items() if name not in (*ZONEOUT, *ACTIVATIONS)}
-    cell = kind(activations=_activations(given), **options, **own)
     zoneout = {name: checks.probability(name, given[name]) for name in ZONEOUT}
-    return ZoneoutCell(cell, **zoneout) if any(zoneout.values()) else cell
+    return with_zoneout(kind(activations=_activations(given), **options, **own), **zoneout)
 
 
 def start_neutral(params: MutableMapping[str, Array]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from recurray import checks
 from recurray.cells.elman import RNNCell
-from recurray.cells.zoneout import ZoneoutCell
+from recurray.cells.zoneout import with_zoneout
+from recurray.layers import reverse_activations as in_reverse
 from recurray.layers.recurrent import Recurrent
 
 
@@ -31,6 +33,11 @@ class RNN(Recurrent):
         Layers, each fed with the output of the one below.
     nonlinearity : str, tuple or mapping
         The function of the sum: "tanh", "relu", or any other of `recurray.activations.activation`.
+    gate_clip : float, optional
+        The sum is clamped to [-gate_clip, gate_clip] on its way into the function. What is clamped has no gradient.
+        ONNX calls it clip.
+    reverse_activations : mapping, optional
+        ``{"nonlinearity": ...}``, the function in the second direction of a bidirectional layer where it is another.
     bidirectional : bool
         Whether each layer also runs from the end to the start; its output is then both directions' side by side.
     reverse : bool
@@ -85,7 +92,7 @@ class RNN(Recurrent):
 
     See Also
     --------
-    recurray.Recurrent : What the options other than ``nonlinearity`` do, with references.
+    recurray.Recurrent : What the options that it has too do, with references.
 
     References
     ----------
@@ -110,6 +117,8 @@ class RNN(Recurrent):
         num_layers: int = 1,
         *,
         nonlinearity: Any = "tanh",
+        gate_clip: float | None = None,
+        reverse_activations: Mapping[str, Any] | None = None,
         bidirectional: bool = False,
         reverse: bool = False,
         bias: bool = True,
@@ -127,11 +136,13 @@ class RNN(Recurrent):
         seed: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        cell = RNNCell(nonlinearity)
-        self.nonlinearity = cell.nonlinearity
+        cell = RNNCell(nonlinearity, gate_clip)
+        self.nonlinearity, self.gate_clip = cell.nonlinearity, cell.gate_clip
         self.zoneout_h = checks.probability("zoneout_h", zoneout_h)
+        self.reverse_activations = in_reverse.checked(reverse_activations, ("nonlinearity",), bidirectional)
+        other = replace(cell, **self.reverse_activations) if self.reverse_activations else None
         super().__init__(
-            ZoneoutCell(cell, self.zoneout_h) if self.zoneout_h else cell,
+            with_zoneout(cell, self.zoneout_h),
             input_size,
             hidden_size,
             num_layers,
@@ -150,4 +161,5 @@ class RNN(Recurrent):
             dtype=dtype,
             seed=seed,
             params=params,
+            reverse_cell=other and with_zoneout(other, self.zoneout_h),
         )

@@ -213,7 +213,9 @@ def _function(operation: str) -> Callable[..., Any]:
 
 
 def _clip(a: Symbol, least: Any, most: Any) -> Symbol:
-    return _apply("minimum", _apply("maximum", a, least), most)
+    if least is not None:
+        a = _apply("maximum", a, least)
+    return a if most is None else _apply("minimum", a, most)
 
 
 class _Namespace:

@@ -1,9 +1,9 @@
 """Random models of ONNX's LSTM operator, run by onnxruntime, against the LSTM with the same weights and options.
 
-onnxruntime departs from the operator's description where it doesn't clip C on its way through h(), and where a row of
-length 0 ends with zeros instead of its start state. So where there is a clip, C stays below it here, and no row is of
-length 0. Its Softplus overflows above 88, so numbers are kept small; a batch of 0 rows ends its process. Activations
-are always given their parameters, for which it has defaults of its own.
+onnxruntime departs from the operator's description where it doesn't clip C on its way through h(), which is said here
+by ``clip_output=False``, and where a row of length 0 ends with zeros instead of its start state, so no row is of length
+0. Its Softplus overflows above 88, so numbers are kept small; a batch of 0 rows ends its process. Activations are
+always given their parameters, for which it has defaults of its own.
 """
 
 from __future__ import annotations
@@ -16,29 +16,12 @@ import pytest
 
 import recurray as rr
 from harness.needs import need
+from harness.recurrent_node import ACTIVATIONS, BOUNDED, Spec, chosen, run
 
-onnx = need("onnx")
-onnxruntime = need("onnxruntime")
+need("onnx")
+need("onnxruntime")
 
-OPSET, IR_VERSION = 17, 8
 INPUTS = ("X", "W", "R", "B", "lengths", "h0", "c0", "P")
-
-# By name in ONNX: the name here, and the parameters to choose from
-BOUNDED: dict[str, tuple[str, list[tuple[float, ...]]]] = {
-    "Sigmoid": ("sigmoid", [()]),
-    "HardSigmoid": ("hard_sigmoid", [(0.2, 0.5), (0.3, 0.4)]),
-}
-FUNCTIONS = BOUNDED | {
-    "Tanh": ("tanh", [()]),
-    "Softsign": ("softsign", [()]),
-    "ScaledTanh": ("scaled_tanh", [(0.9, 1.2), (1.7, 0.7)]),
-    "Relu": ("relu", [()]),
-    "LeakyRelu": ("leaky_relu", [(0.01,), (0.3,)]),
-    "ThresholdedRelu": ("thresholded_relu", [(0.2,), (1.0,)]),
-    "Elu": ("elu", [(1.0,), (0.4,)]),
-    "Softplus": ("softplus", [()]),
-    "Affine": ("affine", [(0.7, 0.1), (-0.4, 0.2)]),
-}
 
 
 @dataclass(frozen=True)
@@ -47,33 +30,25 @@ class Model:
 
     direction: str
     hidden: int
-    activations: list[tuple[str, tuple[float, ...]]]  # for each direction f, g and h
+    activations: list[Spec]  # for each direction f, g and h
     clip: float | None
     input_forget: bool
     arrays: dict[str, np.ndarray]
 
     def run(self) -> dict[str, np.ndarray]:
         """What onnxruntime makes of it: y (T, D, B, H), h and c (D, B, H)."""
-        given = [name if name in self.arrays else "" for name in INPUTS]
-        attributes: dict[str, Any] = {"direction": self.direction, "hidden_size": self.hidden}
-        attributes |= {"activations": [name for name, _ in self.activations], "input_forget": int(self.input_forget)}
-        for k, parameter in enumerate(("activation_alpha", "activation_beta")):
-            values = [values[k] for _, values in self.activations if len(values) > k]
-            attributes |= {parameter: values} if values else {}
-        attributes |= {} if self.clip is None else {"clip": self.clip}
-        node = onnx.helper.make_node("LSTM", given, ["y", "h", "c"], **attributes)
-        types = {"f": onnx.TensorProto.FLOAT, "i": onnx.TensorProto.INT32}
-        graph = onnx.helper.make_graph(
-            [node],
-            "one node",
-            [onnx.helper.make_tensor_value_info(n, types[a.dtype.kind], a.shape) for n, a in self.arrays.items()],
-            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("y", "h", "c")],
+        results = run(
+            "LSTM",
+            self.arrays,
+            INPUTS,
+            ("y", "h", "c"),
+            self.activations,
+            direction=self.direction,
+            hidden_size=self.hidden,
+            input_forget=int(self.input_forget),
+            clip=self.clip,
         )
-        model = onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return dict(zip(("y", "h", "c"), session.run(None, self.arrays), strict=True))
+        return dict(zip(("y", "h", "c"), results, strict=True))
 
 
 def random_model(seed: int) -> Model:
@@ -87,19 +62,16 @@ def random_model(seed: int) -> Model:
     clipped, steps = chance(0.4), int(rng.integers(1, 6))
     batch, features, hidden = (int(size) for size in rng.integers(1, 5, 3))
 
-    def chosen(names: list[str]) -> tuple[str, tuple[float, ...]]:
-        name = names[rng.integers(len(names))]
-        parameters = FUNCTIONS[name][1]
-        return name, parameters[rng.integers(len(parameters))]
+    usual: list[Spec] = [("Sigmoid",), ("Tanh",), ("Tanh",)]
 
-    usual: list[tuple[str, tuple[float, ...]]] = [("Sigmoid", ()), ("Tanh", ()), ("Tanh", ())]
-    activations = usual
-    if chance(0.75):  # C stays below the clip with gates from 0 to 1 and a new value from -1 to 1
-        gates, new = (list(BOUNDED), ["Tanh", "Softsign", *BOUNDED]) if clipped else (list(FUNCTIONS), list(FUNCTIONS))
-        activations = [chosen(gates), chosen(new), chosen(list(FUNCTIONS))]
-    tame = activations[0][0] in BOUNDED  # else numbers grow from step to step
-    steps = steps if tame and not clipped else min(steps, 3)
-    spread = 3.0 if clipped else 0.7 if tame else 0.3
+    def one_direction() -> list[Spec]:
+        return [chosen(rng), chosen(rng), chosen(rng)] if chance(0.75) else usual
+
+    activations = one_direction()
+    other = one_direction() if direction == "bidirectional" and chance(0.5) else activations
+    tame = activations[0][0] in BOUNDED and other[0][0] in BOUNDED  # else numbers grow from step to step
+    steps = steps if tame else min(steps, 3)
+    spread = 2.0 if clipped else 0.7 if tame else 0.3
 
     def draw(*shape: int) -> np.ndarray:
         return (spread * rng.standard_normal(shape)).astype(np.float32)
@@ -122,8 +94,8 @@ def random_model(seed: int) -> Model:
     return Model(
         direction,
         hidden,
-        activations * directions,
-        clip=steps + 0.5 if clipped else None,
+        [*activations, *other][: 3 * directions],
+        clip=float(rng.choice([0.3, 0.8, 1.5])) if clipped else None,
         input_forget=chance(0.3),
         arrays=arrays,
     )
@@ -148,7 +120,12 @@ def our_layer(model: Model, dtype: str, *, clip: bool = True) -> rr.LSTM:
                 params[f"bias_{name}{suffix}"] = blocks(bias, gates)
         if "P" in own:
             params[f"peephole{suffix}"] = blocks(own["P"], peepers).reshape(-1, hidden)
-    f, g, h = ((FUNCTIONS[name][0], *values) for name, values in model.activations[:3])
+    names = ("gate_activation", "cell_activation", "output_activation")
+    options: dict[str, Any] = dict(zip(names, model.activations[:3], strict=True))
+    if model.direction == "bidirectional":
+        options["reverse_activations"] = dict(zip(names, model.activations[3:], strict=True))
+    if clip and model.clip is not None:
+        options |= {"gate_clip": model.clip, "clip_output": False}
     layer = rr.LSTM(
         features,
         hidden,
@@ -156,12 +133,9 @@ def our_layer(model: Model, dtype: str, *, clip: bool = True) -> rr.LSTM:
         bias="B" in model.arrays,
         peepholes="P" in model.arrays,
         coupled=model.input_forget,
-        gate_clip=model.clip if clip else None,
-        gate_activation=f,
-        cell_activation=g,
-        output_activation=h,
         batch_first=False,
         dtype=dtype,
+        **options,
     )
     if model.direction == "reverse":  # as one of two directions: the other has the same weights, and isn't looked at
         params |= {name.removesuffix("_reverse"): value for name, value in params.items()}
@@ -200,13 +174,33 @@ def test_the_models_use_everything() -> None:
         assert sum(name in model.arrays for model in models) >= 20, name
     for place in range(3):
         used = [model.activations[place][0] for model in models]
-        assert all(name in used for name in FUNCTIONS if place != 0 or name in BOUNDED), used
+        assert all(name in used for name in ACTIVATIONS), used
     assert sum(model.input_forget for model in models) >= 20
     assert sum("lengths" in m.arrays and len(set(m.arrays["lengths"].tolist())) > 1 for m in models) >= 20
     clipped = [model for model in models if model.clip is not None]
     assert len(clipped) >= 20
+    both = [model for model in models if model.direction == "bidirectional"]
+    assert sum(model.activations[:3] != model.activations[3:] for model in both) >= 10
     told = [np.abs(ours(m, "float64")["y"] - ours(m, "float64", clip=False)["y"]).max() > 1e-3 for m in clipped]
     assert np.mean(told) > 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_clip_does_is_onnxruntimes_without_the_output(seed: int) -> None:
+    """The usual LSTM, with a clip that c passes: as the operator is described it is another."""
+    rng = np.random.default_rng(seed)
+    arrays = {"X": (6, 3, 2), "W": (1, 16, 2), "R": (1, 16, 4), "c0": (1, 3, 4)}
+    given = {name: (2 * rng.standard_normal(shape)).astype(np.float32) for name, shape in arrays.items()}
+    model = Model("forward", 4, [("Sigmoid",), ("Tanh",), ("Tanh",)], 0.3, False, given)
+    expected = model.run()
+    for name, found in ours(model, "float64").items():
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-6)
+    described = our_layer(model, "float64")
+    options = {"gate_clip": 0.3, "batch_first": False, "bias": False, "dtype": "float64"}
+    other = rr.LSTM(2, 4, params=described.params, **options)
+    c = given["c0"].astype(np.float64)
+    y, _ = other(given["X"].astype(np.float64), rr.State(np.zeros_like(c), c))
+    assert np.abs(y - expected["y"][:, 0]).max() > 0.1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import recurray as rr
 from harness import assert_all_close, host
@@ -77,3 +78,45 @@ def test_what_it_says() -> None:
     same = rr.Recurrent(CELLS[0], I, H, bidirectional=True, seed=0)
     assert same.cells == (CELLS[0], CELLS[0])
     assert "reverse_cell" not in repr(same)
+
+
+# reverse_activations -------------------------------------------------------------------------------------------------
+
+LAYERS: dict[Any, dict[str, Any]] = {  # the options that it takes, of which the first isn't given in reverse
+    rr.LSTM: {"cell_activation": "relu", "gate_activation": {"i": "silu", "o": "tanh"}, "output_activation": "gelu"},
+    rr.GRU: {"cell_activation": "relu", "gate_activation": "HardSigmoid"},
+    rr.RNN: {"gate_clip": 0.8, "nonlinearity": ("leaky_relu", 0.2)},
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_activations_in_reverse_are_those_of_a_layer_with_them(kind: Any) -> None:
+    """Each half of the output is that half of the layer which has its activations in both directions."""
+    first, *others = LAYERS[kind]
+    plain = {first: LAYERS[kind][first], "bidirectional": True, "zoneout_h": 0.2, "dtype": "float64", "seed": 0}
+    different = {name: LAYERS[kind][name] for name in others}
+    x = np.random.default_rng(0).standard_normal((B, T, I))
+    layer = kind(I, H, reverse_activations=different, **plain)
+    ahead, back = kind(I, H, **plain), kind(I, H, **plain, **different)
+    np.testing.assert_array_equal(layer(x)[0], np.concatenate([ahead(x)[0][..., :H], back(x)[0][..., H:]], axis=-1))
+    assert np.abs(ahead(x)[0] - back(x)[0]).max() > 0.01
+    assert f"reverse_activations={different!r}" in repr(layer)
+    assert "reverse_activations" not in repr(ahead)
+    assert kind(I, H, reverse_activations={}, **plain).cells == ahead.cells
+    report = rr.check_gradients(layer, samples=5)
+    assert report.ok, f"\n{report}"
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_what_is_refused(kind: Any) -> None:
+    name = next(name for name in reversed(LAYERS[kind]))
+    for given, options, error, words in (
+        ({name: "relu"}, {}, ValueError, "reverse_activations are .*: they need bidirectional=True"),
+        ({name: "relu"}, {"bidirectional": 1}, TypeError, "bidirectional must be True or False, not int 1"),
+        ("relu", {"bidirectional": True}, TypeError, "reverse_activations must be a mapping of options, .* not 'relu'"),
+        ({"gate": "relu"}, {"bidirectional": True}, ValueError, "reverse_activations must have names among .*'gate'"),
+        ({name: "sinus"}, {"bidirectional": True}, ValueError, rf"reverse_activations\['{name}'\] must be one of"),
+        ({name: {"j": "tanh"}}, {"bidirectional": True}, ValueError, "must "),
+    ):
+        with pytest.raises(error, match=words):
+            kind(I, H, reverse_activations=given, **options)

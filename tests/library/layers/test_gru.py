@@ -9,7 +9,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, here, obtain
-from harness.needs import need
+from harness.recurrent_node import ACTIVATIONS, BOUNDED, Spec, chosen, run
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
 
@@ -28,10 +28,9 @@ def to_onnx(blocks: np.ndarray) -> np.ndarray:
 
 
 def by_onnxruntime(
-    layer: rr.GRU, x: np.ndarray, h: np.ndarray, lengths: np.ndarray | None
+    layer: rr.GRU, x: np.ndarray, h: np.ndarray, lengths: np.ndarray | None, activations: list[Spec]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A model of the single node GRU with the layer's params, run by onnxruntime."""
-    onnx, runtime = need("onnx"), need("onnxruntime")
     params = layer.state_dict()
     suffixes = ["_l0", "_l0_reverse"][: 1 + layer.bidirectional]
     arrays = {
@@ -46,43 +45,43 @@ def by_onnxruntime(
     if lengths is not None:
         arrays["sequence_lens"] = lengths.astype(np.int32)
     arrays["initial_h"] = h
-    order = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-    node = onnx.helper.make_node(
+    y, end = run(
         "GRU",
-        [name if name in arrays else "" for name in order],
-        ["Y", "Y_h"],
+        arrays,
+        ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+        ("Y", "Y_h"),
+        activations,
         hidden_size=layer.hidden_size,
         direction="bidirectional" if layer.bidirectional else "forward",
         linear_before_reset=int(layer.reset_after),
+        clip=layer.gate_clip,
     )
-    types = {name: onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in arrays.items()}
-    graph = onnx.helper.make_graph(
-        [node],
-        "gru",
-        [onnx.helper.make_tensor_value_info(name, types[name], a.shape) for name, a in arrays.items()],
-        [onnx.helper.make_tensor_value_info(name, types["X"], None) for name in ("Y", "Y_h")],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    y, end = runtime.InferenceSession(model.SerializeToString(), options).run(None, arrays)
     return y.transpose(2, 0, 1, 3).reshape(x.shape[0], x.shape[1], -1), end  # from (T, D, B, H)
 
 
 @PLATFORMS
 @pytest.mark.parametrize("seed", range(40))
 def test_random_models_of_onnxruntime(seed: int, platform: str) -> None:
-    """Both places of the reset gate, both directions, ragged rows, start states."""
+    """Both places of the reset gate, both directions, ragged rows, start states, any activations, a clip."""
     backend, rng = obtain(platform), np.random.default_rng(seed)
     bidirectional, bias, reset_after, ragged = (bool(rng.integers(2)) for _ in range(4))
-    layer = rr.GRU(I, H, bidirectional=bidirectional, bias=bias, reset_after=reset_after, backend=backend, seed=seed)
+    activations: list[Spec] = [("Sigmoid",), ("Tanh",)] * (1 + bidirectional)
+    options: dict[str, Any] = {"bidirectional": bidirectional, "bias": bias, "reset_after": reset_after}
+    if seed % 2:
+        activations = [chosen(rng, names) for names in (tuple(BOUNDED), tuple(ACTIVATIONS))] * (1 + bidirectional)
+        options["gate_clip"] = float(rng.choice([0.5, 1.5]))
+        options |= dict(zip(("gate_activation", "cell_activation"), activations, strict=False))
+        if bidirectional:
+            activations[3] = chosen(rng)
+            options["reverse_activations"] = {"cell_activation": activations[3]}
+    layer = rr.GRU(I, H, backend=backend, seed=seed, **options)
     layer.load_state_dict({name: 3 * value for name, value in layer.state_dict().items()})
     batch, steps = int(rng.integers(1, B)), int(rng.integers(1, T))
     x = rng.standard_normal((batch, steps, I)).astype(np.float32)
     h = rng.standard_normal((1 + bidirectional, batch, H)).astype(np.float32)
     lengths = rng.integers(1, steps + 1, batch) if ragged else None
     y, end = layer(backend.asarray(x), rr.State(backend.asarray(h)), lengths)
-    expected = dict(zip(("y", "h"), by_onnxruntime(layer, x, h, lengths), strict=True))
+    expected = dict(zip(("y", "h"), by_onnxruntime(layer, x, h, lengths, activations), strict=True))
     assert_all_close(backend, {"y": y, "h": end.h}, expected, dtype="float32", tolerance=2e-6)
 
 
@@ -118,10 +117,21 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+# Of which the first two save more than the output of r and z, of n; the last also saves what goes in.
+OTHERS: dict[str, dict[str, Any]] = {
+    "gates by their input": {"gate_activation": "silu"},
+    "the new state by its input": {"cell_activation": "gelu"},
+    "clipped": {"gate_activation": "mish", "cell_activation": "relu", "gate_clip": 0.4},
+    "in reverse": {"cell_activation": "relu", "reverse_activations": {"gate_activation": "silu"}},
+}
+
+
 @pytest.mark.parametrize("platform", here("numpy", "reference"))
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gradients_with_every_option(reset_after: bool, platform: str) -> None:
-    layer = rr.GRU(I, H, reset_after=reset_after, backend=obtain(platform), seed=0, **EVERYTHING)
+@pytest.mark.parametrize("others", OTHERS)
+def test_gradients_with_every_option(others: str, reset_after: bool, platform: str) -> None:
+    options = EVERYTHING | OTHERS[others]
+    layer = rr.GRU(I, H, reset_after=reset_after, backend=obtain(platform), seed=0, **options)
     report = rr.check_gradients(layer, batch=3, lengths=[5, 0, 2], samples=6)
     assert report.ok, f"\n{report}"
 
@@ -163,6 +173,9 @@ def test_streaming() -> None:
     [
         ({"reset_after": 1}, TypeError, "reset_after must be True or False, not int 1"),
         ({"zoneout_h": 1.0}, ValueError, "zoneout_h must be at least 0 and below 1, not 1.0"),
+        ({"gate_activation": "sinus"}, ValueError, "gate_activation must be one of 'tanh', .*, not 'sinus'"),
+        ({"cell_activation": "softmax"}, ValueError, "cell_activation must be one of .*, not 'softmax'"),
+        ({"gate_clip": 0}, ValueError, "gate_clip must be None or a number above 0, not 0"),
         ({"proj_size": 2}, TypeError, "proj_size"),
         ({"hidden_size": 0}, ValueError, "hidden_size must be at least 1, not 0"),
     ],

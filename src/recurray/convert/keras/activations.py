@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recurray.activations import function
+from recurray.activations.by_name import function
 from recurray.convert.keras.options import Node
 from recurray.messages import shown
 
