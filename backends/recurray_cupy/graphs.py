@@ -18,7 +18,7 @@ import numpy as np
 
 from recurray_cupy.kernel import INTEGERS, Kernel
 from recurray_cupy.launcher import Launcher, packed, values_of
-from recurray_cupy.library import TABLE, Library
+from recurray_cupy.library import TABLE, DoesNotFitError, Library
 
 Work = Callable[[], None]
 
@@ -114,7 +114,14 @@ def launch_steps(library: Library, kernel: Kernel, arrays: Mapping[str, Any], st
     starts : range
     options
         See `Launcher`.
+
+    Raises
+    ------
+    DoesNotFitError
+        It has too many arguments for a table.
     """
+    if len(kernel.given) > TABLE:
+        raise DoesNotFitError(f"{kernel.name} has {len(kernel.given)} arguments, of which a table holds {TABLE}")
     graphs, order = graphs_of(library), library.order()
     table = graphs.table(library, order)
     sizes = {name: options.get(name, 0) for name in INTEGERS}

@@ -24,7 +24,9 @@ REFUSED = (701, 720)
 CUDA_R_16BF = 14  # CuPy 13 has no name for it
 
 ONE, ZERO = ({kind: np.array(number, kind) for kind in ("float32", "float64")} for number in (1, 0))
-TABLE = 512  # arguments of a kernel, at most, that are handed over by a table: as many as a launch can have
+TABLE = (
+    480  # arguments of a kernel, at most, that are handed over by a table: a launch that writes it has 4 KiB of them
+)
 
 # One thread writes what a launch was given to where launches of a graph read it.
 WRITE_TABLE = """

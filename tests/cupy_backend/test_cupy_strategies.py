@@ -701,6 +701,17 @@ def test_steps_in_several_graphs(library, monkeypatch, reverse):
         on_host(library, "step", LSTMCell(), scaled, *arguments[1:], rng=rng, reverse=reverse, masked=True)
 
 
+@needs_compiler
+def test_more_arguments_than_a_table_holds_are_left_to_another_strategy(tmp_path, monkeypatch):
+    monkeypatch.setattr("recurray_cupy.graphs.TABLE", 5)
+    backend, rng = backend_on(HostLibrary(tmp_path)), np.random.default_rng(16)
+    backend.strategy = "step"
+    weights, x, start, _ = scan_arguments(RNNCell(), rng, batch=3, steps=5, ragged=False)
+    with pytest.warns(UserWarning, match=r"'fused': RNNCell_forward\w* has \d+ arguments, of which .* 5"):
+        y = backend.scan_forward(RNNCell(), weights, x, start)[0]
+    np.testing.assert_allclose(y, scan.forward(RNNCell(), weights, x, start)[0], atol=1e-12)
+
+
 # Graphs ---------------------------------------------------------------------------------------------------------------
 
 
