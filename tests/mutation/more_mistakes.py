@@ -996,7 +996,7 @@ ANEW = [
         "cupy: steps of a graph run the other way",
         f"{CUPY}graphs.py",
         "one(k * starts.step)",
-        "one(k * abs(starts.step))",
+        "one((count - 1 - k) * starts.step)",
         STEPS,
     ),
     Mistake(
