@@ -84,6 +84,8 @@ def corrupt(kind: str, count: int, seed: int, folder: Path) -> Figures:
 
 def damaged(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
     """A way in which the bytes are damaged, and the bytes."""
+    if not whole:
+        return "nothing", b""
     data = bytearray(whole)
     place, length = rng.randrange(len(data)), rng.choice((1, 2, 8, 64, 512))
     how = rng.choice(("flipped", "cut", "longer", "lost", "added", "zeros", "ones", "noise", "doubled"))

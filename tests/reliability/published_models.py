@@ -16,7 +16,9 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +76,54 @@ def silero(folder: Path) -> dict[str, Any]:
     found["c, of at most"] = float(np.abs(exact_end.c).max())
     found["c"] = difference(end.c, c)
 
+    found["microseconds of a streamed step"] = speed(lstm, x[:1], folder / "lstm.onnx")
+
     branch = "If_0_then_branch__Inline_0__/decoder/rnn/LSTM"
     in_branch: Any = convert.from_onnx(data / "silero_vad.onnx", node=branch).model
     others = convert.from_torch(data / "silero_vad_16k.safetensors", "lstm_cell").model.params
     found["weights in a branch of silero_vad.onnx"] = largest_of(in_branch.params, lstm.params)
     found["weights in silero_vad_16k.safetensors"] = largest_of(others, lstm.params)
     return found
+
+
+def speed(lstm: Any, x: Any, path: Path) -> dict[str, float]:
+    """Medians of a step of the LSTM alone, in turns, one thread each: the same node in onnxruntime beside it."""
+    import onnxruntime
+
+    convert.to_onnx(lstm, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names, zeros = ["y", "h_end", "c_end"], np.zeros((1, 1, 128), "float32")
+    others = {kind: engine_of(lstm, kind) for kind in ("numpy", "native") if available(kind)}
+    streams = {f"recurray, {kind}": rr.Streaming(layer) for kind, layer in others.items()}
+    feed = {"x": x, "h": zeros, "c": zeros}
+
+    def by_onnxruntime() -> None:
+        _, feed["h"], feed["c"] = session.run(names, feed)
+
+    calls = {name: partial(stream, x) for name, stream in streams.items()} | {"onnxruntime": by_onnxruntime}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(2000):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - began)
+    return {name: round(1e6 * float(np.median(values[100:])), 1) for name, values in times.items()}
+
+
+def available(engine: str) -> bool:
+    """Whether NumPy's backend has an engine."""
+    try:
+        rr.get_backend("numpy", engine=engine)
+    except rr.BackendUnavailableError:
+        return False
+    return True
+
+
+def engine_of(layer: Any, engine: str) -> Any:
+    """The layer on an engine of NumPy's backend."""
+    return layer.to(rr.get_backend("numpy", engine=engine))
 
 
 def largest_of(some: Any, others: Any) -> float:

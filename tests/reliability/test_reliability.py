@@ -54,3 +54,12 @@ def test_damaged_saved_models_are_refused_or_as_they_were_written(count):
     assert found["count"] == count
     assert found["refused"] > count / 2
     assert found["as_written"] > 0
+
+
+@needs("onnx")
+@needs("onnxruntime")
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_onnx_nodes_are_what_onnxruntime_makes_of_them(count):
+    found = figures("onnx_nodes.py", "--count", str(count), "--seed", "4")
+    assert found["count"] == count
+    assert found["departures"] == {}

@@ -20,6 +20,16 @@ from recurray.files import FormatError
 MOST_BYTES = 2**31  # of a file: protobuf's own limit; more lies in a file beside it
 _GROWTH = 16  # how many times the files' size what is computed of constants may be
 _GRAPH, _GRAPHS = 5, 10  # types of attributes
+_TYPES = {  # of the attributes that are read, by the names of AttributeProto
+    **dict.fromkeys(("alpha", "beta", "epsilon", "clip", "value_float"), "FLOAT"),
+    **dict.fromkeys(("axis", "layout", "hidden_size", "input_forget", "linear_before_reset", "value_int"), "INT"),
+    **dict.fromkeys(("transA", "transB", "to", "output_sequence"), "INT"),
+    **dict.fromkeys(("perm", "axes", "starts", "ends", "value_ints"), "INTS"),
+    **dict.fromkeys(("activation_alpha", "activation_beta", "value_floats"), "FLOATS"),
+    "activations": "STRINGS",
+    "direction": "STRING",
+    "value": "TENSOR",
+}
 _WITHOUT_COPY = ("Identity", "Unsqueeze", "Squeeze", "Transpose", "Reshape", "Flatten")
 
 
@@ -258,10 +268,13 @@ def scopes(scope: Scope) -> Iterator[Scope]:
 
 
 def attributes(node: Any) -> dict[str, Any]:
-    """A node's attributes, by name: numbers, texts, lists of them, tensors and graphs."""
+    """The attributes of a node of ONNX's that is read here: numbers, texts, lists of them, tensors."""
     onnx = need_onnx()
     found = {}
     for attribute in node.attribute:
+        wanted = _TYPES.get(attribute.name)
+        if wanted is not None and attribute.type != getattr(onnx.AttributeProto, wanted):
+            raise FormatError(f"the node {shown_node(node)} has an {attribute.name} that isn't of the type {wanted}")
         try:
             value = onnx.helper.get_attribute_value(attribute)
         except ValueError as error:

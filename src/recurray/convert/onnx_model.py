@@ -69,8 +69,8 @@ def from_onnx(
 
     Notes
     -----
-    Where ONNX leaves something open, onnxruntime decides: ``input_forget=1`` is f = 1 - i. The operators are defined at
-    https://onnx.ai/onnx/operators.
+    Where ONNX leaves something open, onnxruntime decides: ``input_forget=1`` is f = 1 - i, and ``clip`` doesn't hold
+    for an LSTM's c on its way to the output. The operators are defined at https://onnx.ai/onnx/operators.
 
     Examples
     --------
@@ -97,6 +97,8 @@ def from_onnx(
     except FormatError as error:
         message = str(error)
         raise FormatError(message if message.startswith(str(path)) else f"{path}: {message}") from error.__cause__
+    except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:  # an input that isn't there, say
+        raise FormatError(f"{path}: a node isn't as ONNX defines it ({error})") from error
     except RecursionError as error:
         raise FormatError(f"{path}: its nodes follow each other, or stand in each other, too deeply") from error
 

@@ -121,6 +121,8 @@ def _recurrent(scope: Scope, node: Any, batch_first: bool | None, backend: Any, 
         notes.append(
             "its weights of 8 bits are numbers again; onnxruntime rounds its input to 8 bits too, which isn't done"
         )
+    if facts.get("clip_output") is False:
+        notes.append("its clip doesn't hold for c on its way to the output: so onnxruntime does it, not ONNX's words")
     _note_lengths(scope, inputs, notes)
     options["batch_first"] = own_layout if batch_first is None else batch_first
     layer = kind(**options, backend=backend, params=params)
@@ -188,25 +190,25 @@ def _options(name: str, given: Mapping[str, Any], directions: int) -> Iterator[t
     """The options that the node's functions and its clip come to."""
     count = len(_USUAL[name])
     functions = _functions(given.get("activations") or _USUAL[name] * directions, given, count * directions)
-    forward, reverse = functions[:count], functions[count:]
-    yield from _by_option(name, forward).items()
-    if reverse and reverse != forward:
-        yield "reverse_activations", _by_option(name, reverse)
-    if "clip" in given and given["clip"] > 0:
+    usual = [ACTIVATIONS[key.lower()][0] for key in _USUAL[name]]
+    yield from _others(name, functions[:count], usual).items()
+    if directions == 2 and (others := _others(name, functions[count:], functions[:count])):
+        yield "reverse_activations", others
+    if given.get("clip", 0) > 0:
         yield "gate_clip", decimal(given["clip"])
+        if name == "LSTM":
+            yield "clip_output", False
 
 
-def _by_option(name: str, functions: Sequence[Any]) -> dict[str, Any]:
-    names = {
+def _others(name: str, functions: Sequence[Any], known: Sequence[Any]) -> dict[str, Any]:
+    """The options for functions that aren't those that are known."""
+    options = {
         "LSTM": ("gate_activation", "cell_activation", "output_activation"),
         "GRU": ("gate_activation", "cell_activation"),
         "RNN": ("nonlinearity",),
     }[name]
-    return {
-        option: own
-        for option, own, usual in zip(names, functions, _USUAL[name], strict=True)
-        if own != ACTIVATIONS[usual.lower()][0]
-    }
+    pairs = zip(options, functions, known, strict=True)
+    return {option: function for option, function, other in pairs if function != other}
 
 
 def _functions(names: Sequence[Any], given: Mapping[str, Any], count: int) -> list[Any]:

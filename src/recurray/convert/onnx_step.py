@@ -219,9 +219,9 @@ def _layer_norm(scope: Scope, node: Any, axes: Axes) -> Step | None:
 
 def _function(scope: Scope, node: Any, axes: Axes) -> Step | None:
     """A function of each element, or along the last axis."""
-    given = attributes(node)
     kind = node.op_type.lower()
     if node.op_type in ("Softmax", "LogSoftmax"):
+        given = attributes(node)
         usual = -1 if scope.opset >= 13 else 1
         if given.get("axis", usual) not in (-1, len(axes) - 1):
             return None
@@ -229,6 +229,7 @@ def _function(scope: Scope, node: Any, axes: Axes) -> Step | None:
     elif kind in ACTIVATIONS and kind not in ("affine", "scaledtanh"):
         name, takes, defaults = ACTIVATIONS[kind]
         assert defaults is not None  # noqa: S101
+        given = attributes(node)
         values = {key: decimal(given.get(key, usual)) for key, usual in zip(takes, defaults, strict=True)}
     else:
         return None

@@ -28,6 +28,8 @@ from recurray.layers import (
     Layer,
     LayerNorm,
     Linear,
+    Max,
+    Mean,
     Merge,
     Sequential,
 )
@@ -60,7 +62,7 @@ def to_onnx(model: Layer, path: str | Path, *, state: bool = True, lengths: bool
     ----------
     model : Layer
         `LSTM`, `GRU`, `RNN`, `Linear`, `Embedding`, `LayerNorm`, `Activation`, `Dropout` (which does nothing in
-        inference), `Last`, `Final`, `Merge`, or a `Sequential` of these.
+        inference), `Last`, `Final`, `Mean`, `Max`, `Merge`, or a `Sequential` of these.
     path : path-like
         Where to.
     state : bool
@@ -204,12 +206,12 @@ class _Graph:
         self.value = value
         return wide
 
-    def where(self, chosen: str, value: str, *, time_major: bool) -> None:
-        """Keep what is chosen (T, B) of a value, and make the rest zero."""
+    def where(self, chosen: str, value: str, *, time_major: bool, rest: float = 0.0) -> None:
+        """Keep what is chosen (T, B) of a value, and make the rest zero, or another number."""
         if not time_major:
             chosen = self.node("Transpose", [chosen], perm=[1, 0])
         chosen = self.node("Unsqueeze", [chosen, self.constant([2])])
-        self.node("Where", [chosen, value, self.floats(0)])
+        self.node("Where", [chosen, value, self.floats(rest)])
 
     def mask(self, *, time_major: bool) -> None:
         """Make zero what lies past the rows' lengths."""
@@ -238,6 +240,8 @@ class _Graph:
             self.add_function(layer.function, place)
         elif isinstance(layer, (Last, Final)):
             self.add_end(layer)
+        elif isinstance(layer, (Mean, Max)):
+            self.add_pooling(largest=isinstance(layer, Max))
         elif type(layer) is Merge:
             halves = self.halves(self.value)
             self.node("Mul" if layer.mode == "mul" else "Add", halves, name=place)
@@ -291,6 +295,27 @@ class _Graph:
             chosen = self.node("Equal", [steps, self.node("Sub", [lengths, one])])
         self.where(chosen, value, time_major=True)
         return self.node("ReduceSum", [self.value, self.constant([0])], keepdims=0)
+
+    def add_pooling(self, *, largest: bool) -> None:
+        """The largest of each row's steps, or their mean; of a row without a step zero."""
+        self.order(time_major=True)
+        self.has_time = False
+        reduce = "ReduceMax" if largest else "ReduceMean"
+        if not self.lengths:
+            self.node(reduce, [self.value], axes=[0], keepdims=0)
+            return
+        value = self.value
+        valid = self.node("Less", [self.steps(), self.lengths_64()])
+        count = self.node("Unsqueeze", [self.lengths, self.constant([1])])  # (B, 1)
+        some = self.node("Greater", [count, self.constant(0, "int32")])
+        self.where(valid, value, time_major=True, rest=-np.inf if largest else 0.0)
+        if largest:
+            self.node("ReduceMax", [self.value], axes=[0], keepdims=0)
+            self.node("Where", [some, self.value, self.floats(0)])
+        else:
+            total = self.node("ReduceSum", [self.value, self.constant([0])], keepdims=0)
+            whole = self.node("Where", [some, count, self.constant(1, "int32")])
+            self.node("Div", [total, self.node("Cast", [whole], to=self.float)])
 
     # Recurrent layers
 
@@ -427,6 +452,11 @@ def _attributes(place: str, layer: LSTM | GRU | RNN) -> dict[str, Any]:
         found["linear_before_reset"] = int(layer.reset_after)
     clip = getattr(layer.cell, "gate_clip", None)
     if clip is not None:
+        if getattr(layer.cell, "clip_output", False):
+            raise ValueError(
+                f"ONNX has no word for gate_clip of {_named(place, layer)} that holds for c, as onnxruntime reads it: "
+                "give the layer clip_output=False"
+            )
         found["clip"] = clip
     return found
 
@@ -436,10 +466,7 @@ def _functions_of(place: str, layer: LSTM | GRU | RNN, cell: Any) -> list[Elemen
     if isinstance(layer, RNN):
         return [activation(cell.nonlinearity)]
     if isinstance(layer, GRU):
-        return [
-            activation(getattr(cell, "gate_activation", "sigmoid")),
-            activation(getattr(cell, "cell_activation", "tanh")),
-        ]
+        return [activation(cell.gate_activation), activation(cell.cell_activation)]
     own = cell.activations
     gates = [own.i, own.o] if cell.coupled else [own.i, own.f, own.o]
     if any(gate != gates[0] for gate in gates):

@@ -129,6 +129,21 @@ def test_layout_1_has_the_batch_first_in_states_too(tmp_path: Path) -> None:
         np.testing.assert_allclose(own, value.swapaxes(0, 1), atol=1e-6)
 
 
+def test_each_direction_has_its_functions_and_its_parameters(tmp_path: Path) -> None:
+    names = ["Sigmoid", "LeakyRelu", "Tanh", "HardSigmoid", "Elu", "LeakyRelu"]
+    assert_equals_onnxruntime(
+        lstm(2, activations=names, activation_alpha=[0.2, 0.3, 0.4, 0.1], activation_beta=[0.45]), tmp_path
+    )
+
+
+@pytest.mark.parametrize("clip", [0.4, 10.0])
+def test_clip_is_onnxruntime_s_and_the_report_says_so(clip: float, tmp_path: Path) -> None:
+    node = lstm(clip=clip)
+    node.feed["initial_c"] = 20 * floats(1, BATCH, HIDDEN)
+    assert "clip" in convert.from_onnx(node.save(tmp_path / "m.onnx")).report
+    assert_equals_onnxruntime(node, tmp_path)
+
+
 def test_start_states_in_the_file_are_learned(tmp_path: Path) -> None:
     node = lstm(2)
     h, c = floats(2, 1, HIDDEN), floats(2, 1, HIDDEN)

@@ -84,7 +84,10 @@ KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "functions": (rr.LSTM, {"cell_activation": ("leaky_relu", 0.2), "output_activation": ("scaled_tanh", 1.5, 0.5)}),
     "gru": (rr.GRU, {}),
     "gru, reset before": (rr.GRU, {"reset_after": False, "bias": False}),
+    "gru, functions": (rr.GRU, {"gate_activation": ("hard_sigmoid", 0.2, 0.5), "cell_activation": ("elu", 0.5)}),
     "rnn": (rr.RNN, {"nonlinearity": "relu"}),
+    "clipped lstm": (rr.LSTM, {"gate_clip": 0.3, "clip_output": False}),
+    "clipped gru": (rr.GRU, {"gate_clip": 0.3}),
 }
 
 
@@ -102,6 +105,12 @@ def test_one_direction_in_reverse(kind: str, tmp_path: Path) -> None:
     make, options = KINDS[kind]
     for lengths in (False, True):
         check(make(4, 5, reverse=True, **options, seed=1), tmp_path / "m.onnx", state=True, lengths=lengths)
+
+
+def test_a_direction_with_functions_of_its_own(tmp_path: Path) -> None:
+    others = {"cell_activation": ("leaky_relu", 0.2), "output_activation": "softsign"}
+    model = rr.LSTM(4, 5, bidirectional=True, output_activation=("elu", 0.4), reverse_activations=others, seed=1)
+    check(model, tmp_path / "m.onnx", state=False, lengths=True)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -151,6 +160,24 @@ def test_what_lies_past_a_row_s_length_is_zero(lengths: bool, tmp_path: Path) ->
     check(model, tmp_path / "m.onnx", state=True, lengths=lengths)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("pooling", [rr.Mean, rr.Max])
+def test_pooling(pooling: Any, lengths: bool, batch_first: bool, tmp_path: Path) -> None:
+    layout = {"batch_first": batch_first}
+    model = rr.Sequential(rr.GRU(4, 5, seed=1, **layout), pooling(**layout), rr.Linear(5, 3, seed=2))
+    check(model, tmp_path / "m.onnx", state=False, lengths=lengths)
+
+
+def test_a_row_without_steps_gives_zeros(tmp_path: Path) -> None:
+    for end in (rr.Last(), rr.Final(), rr.Mean(), rr.Max()):
+        model = rr.Sequential(rr.LSTM(4, 5, seed=1), rr.Activation("sigmoid"), end)
+        convert.to_onnx(model, tmp_path / "m.onnx", state=False, lengths=True)
+        feed = fed(tmp_path / "m.onnx") | {"lengths": np.array([3, 0, 2], "int32")}
+        found = session(tmp_path / "m.onnx").run(["y"], feed)[0]
+        np.testing.assert_allclose(found, model(feed["x"], lengths=[3, 0, 2])[0], atol=TOLERANCE)
+
+
 def test_a_streamed_step_is_the_step_of_the_whole(tmp_path: Path) -> None:
     """The states that come out go in again."""
     model = rr.LSTM(4, 5, 2, seed=1)
@@ -186,6 +213,8 @@ NO_WORD: dict[str, Any] = {
     "proj_size": lambda: rr.LSTM(4, 5, proj_size=3),
     "layer_norm": lambda: rr.LSTM(4, 5, layer_norm=True),
     "cell_clip": lambda: rr.LSTM(4, 5, cell_clip=10.0),
+    "clip_output=False": lambda: rr.LSTM(4, 5, gate_clip=1.0),
+    "static_size": lambda: rr.GRU(4, 5, static_size=2),
     "zoneout_c": lambda: rr.LSTM(4, 5, zoneout_c=0.1),
     "zoneout_h": lambda: rr.GRU(4, 5, zoneout_h=0.1),
     "one function for all gates": lambda: rr.LSTM(4, 5, gate_activation={"f": "hard_sigmoid"}),
