@@ -103,7 +103,7 @@ HOST_LAUNCH = _number(
     "Python and CuPy, a launch",
     1.0,
     "us",
-    "measured on the host: `python tests/gpu/host_cost.py`, 0.6 to 1.5",
+    "measured on the host: `python tests/gpu/host_cost.py`, 0.3 to 1.5",
 )
 HOST_PRODUCT = _number(
     "Python and CuPy, a product", 1.5, "us", "measured on the host: likewise, within 0.7 to 3.6 for a step of fused"
