@@ -10,7 +10,7 @@ from recurray.convert import onnx_graph, onnx_node, onnx_step
 from recurray.convert.onnx_graph import Scope, attributes, label, open_graph, shown_node
 from recurray.convert.onnx_node import is_recurrent
 from recurray.convert.onnx_step import Axes, Made, Step
-from recurray.convert.result import Converted, made_with
+from recurray.convert.result import Converted, check_path, made_with
 from recurray.files import FormatError
 from recurray.layers import Final, Layer, Sequential
 from recurray.messages import shown
@@ -84,6 +84,7 @@ def from_onnx(
     ...     convert.from_onnx(path, node="0").model
     LSTM(3, 5, batch_first=False, backend='numpy', dtype='float32')  # 200 params
     """
+    check_path(path)
     options = {"batch_first": batch_first, **made_with(backend, dtype)}
     try:
         top = open_graph(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,12 @@ class Converted:
     before: tuple[str, ...]
     after: tuple[str, ...]
     report: str
+
+
+def check_path(path: Any) -> None:
+    """Check that this is a path, before anything is looked for there."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a text or a path, not {type(path).__name__}")
 
 
 def made_with(backend: Any, dtype: Any) -> dict[str, Any]:

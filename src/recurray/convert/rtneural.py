@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray import checks, files, layouts
-from recurray.convert.result import Converted, made_with
+from recurray.convert.result import Converted, check_path, made_with
 from recurray.convert.torch_model import from_torch
 from recurray.files import FormatError
 from recurray.layers import GRU, LSTM, Activation, Dropout, Layer, Linear, Sequential
@@ -84,6 +84,7 @@ def from_rtneural(
         1: Linear(8, 1, backend='numpy', dtype='float32')  # 9 params
     )  # 361 params
     """
+    check_path(path)
     made = {"batch_first": checks.flag("batch_first", batch_first), **made_with(backend, dtype or "float32")}
     content = _parsed(path)
     try:

@@ -154,6 +154,16 @@ def test_start_states_in_the_file_are_learned(tmp_path: Path) -> None:
     assert_equals_onnxruntime(node, tmp_path)
 
 
+def test_start_states_in_the_file_have_the_batch_first_with_layout_1(tmp_path: Path) -> None:
+    node = lstm(2, layout=1)
+    node.feed["X"] = node.feed["X"].swapaxes(0, 1)
+    h, c = floats(2, HIDDEN), floats(2, HIDDEN)
+    node.weights |= {"initial_h": np.repeat(h[None], BATCH, 0), "initial_c": np.repeat(c[None], BATCH, 0)}
+    params = convert.from_onnx(node.save(tmp_path / "m.onnx")).model.params
+    np.testing.assert_array_equal([params["start_h_l0"], params["start_h_l0_reverse"]], h)
+    np.testing.assert_array_equal([params["start_c_l0"], params["start_c_l0_reverse"]], c)
+
+
 # Where nodes stand, and how weights are wrapped -----------------------------------------------------------------------
 
 
@@ -365,6 +375,11 @@ def test_refused(case: str, tmp_path: Path) -> None:
     node, message = refused()[case]
     with pytest.raises(FormatError, match=message):
         convert.from_onnx(node.save(tmp_path / "m.onnx"))
+
+
+def test_not_a_path() -> None:
+    with pytest.raises(TypeError, match="path must be a text or a path, not int"):
+        convert.from_onnx(3)
 
 
 def test_not_an_onnx_file(tmp_path: Path) -> None:

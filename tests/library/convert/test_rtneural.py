@@ -212,3 +212,8 @@ def test_what_rtneural_has_no_word_for(case: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="RTNeural"):
         convert.to_rtneural(NO_WORD[case], tmp_path / "m.json")
     assert not (tmp_path / "m.json").exists()
+
+
+def test_not_a_path() -> None:
+    with pytest.raises(TypeError, match="path must be a text or a path, not NoneType"):
+        convert.from_rtneural(None)
