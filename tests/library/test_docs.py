@@ -16,7 +16,9 @@ import pytest
 
 import recurray as rr
 from harness import obtain
+from recurray import layouts
 from recurray.command_line import _COMMANDS
+from recurray.layouts.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -110,3 +112,37 @@ def test_what_is_named_exists(page: Path) -> None:
 def test_versions_are_one() -> None:
     sections = re.findall(r"^## \[(\d[^\]]*)\]", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
     assert PROJECT["version"] == rr.__version__ == sections[0]
+
+
+def row_of_table(row: layouts.Layout) -> str:
+    """A layout as a line of the table in docs/exchange.md."""
+    shown = [part for part in row.parts if not part.gates or part.gates[0] == row.parts[0].gates[0]]
+    arrays = ", ".join(f"`{part.name}` {part.shape_in_words}" for part in shown)
+    biases = {field for part in row.parts for field in part.fields if "bias" in field}
+    gates = [gate or "unused" for gate in row.gates]
+    alone = len({part.name for part in row.parts if "input" in part.fields}) > 1
+    ways = {"names": "as `_l1_reverse`", "axis": "directions along a first axis", "packed": f"packed in `{row.packed}`"}
+    notes = [
+        ways.get(row.apart, ""),
+        *(f"{gate} is 1 - ours" for gate in row.negated),
+        *(f"+{value:g} on {gate}" for gate, value in row.added.items()),
+        *(f"{name}={value}" for name, value in row.fixed.items() if name != "coupled" or value),
+        *(
+            f"{part.name}: {' '.join(gate or 'unused' for gate in part.gates)}"
+            for part in row.parts
+            if part.fields == ("peephole",) and len(part.gates) > 1
+        ),
+        "one bias" if len(biases) == 1 else "",
+        "and so on for each gate" if alone else "",
+    ]
+    return f"| `{row.name}` | {' '.join(gates)} | {arrays} | {', '.join(filter(None, notes))} |"
+
+
+def test_the_table_of_layouts_has_them_all() -> None:
+    page = text_of(ROOT / "docs" / "exchange.md")
+    libraries = {row.name.partition(".")[0] for row in ROWS}
+    lines = [line for line in page.splitlines() if line.startswith("| `") and line[3:].partition(".")[0] in libraries]
+    assert lines == [row_of_table(row) for row in ROWS]
+
+
+OF = {row.name.partition(".")[0] for row in ROWS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,44 +275,6 @@ def test_a_packed_array_tells_its_sizes_if_it_can() -> None:
             layouts.read("thinc.lstm", arrays, **{**facts, **change})
     with pytest.raises(ValueError, match=r"thinc\.lstm has one array along one axis, LSTM, not HC0 \(2,\)"):
         layouts.read("thinc.lstm", {"HC0": np.ones(2)}, **facts)
-
-
-# In the docs ---------------------------------------------------------------------------------------------------------
-
-
-def row_of_table(row: layouts.Layout) -> str:
-    """A layout as a line of the table in docs/exchange.md."""
-    shown = [part for part in row.parts if not part.gates or part.gates[0] == row.parts[0].gates[0]]
-    arrays = ", ".join(f"`{part.name}` {part.shape_in_words}" for part in shown)
-    biases = {field for part in row.parts for field in part.fields if "bias" in field}
-    gates = [gate or "unused" for gate in row.gates]
-    alone = len({part.name for part in row.parts if "input" in part.fields}) > 1
-    ways = {"names": "as `_l1_reverse`", "axis": "directions along a first axis", "packed": f"packed in `{row.packed}`"}
-    notes = [
-        ways.get(row.apart, ""),
-        *(f"{gate} is 1 - ours" for gate in row.negated),
-        *(f"+{value:g} on {gate}" for gate, value in row.added.items()),
-        *(f"{name}={value}" for name, value in row.fixed.items() if name != "coupled" or value),
-        *(
-            f"{part.name}: {' '.join(gate or 'unused' for gate in part.gates)}"
-            for part in row.parts
-            if part.fields == ("peephole",) and len(part.gates) > 1
-        ),
-        "one bias" if len(biases) == 1 else "",
-        "and so on for each gate" if alone else "",
-    ]
-    return f"| `{row.name}` | {' '.join(gates)} | {arrays} | {', '.join(filter(None, notes))} |"
-
-
-def test_the_docs_have_a_table_of_all() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
-    lines = [
-        line for line in page.splitlines() if line.startswith("| `") and line.partition("`")[2].split(".")[0] in OF
-    ]
-    assert lines == [row_of_table(row) for row in ROWS]
-
-
-OF = {row.name.partition(".")[0] for row in ROWS}
 
 
 # What is refused ----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ CUPY = "backends/recurray_cupy/"
 BY_TORCH = ("tests/library/test_optim.py",)
 LOSSES = ("tests/library/test_losses.py",)
 SCHEDULES = ("tests/library/test_schedules.py",)
+SAVING = ("tests/library/test_saving.py",)
 LAYOUTS = ("tests/library/test_layouts.py",)
 CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/language_model/test_saving.py")
 LANGUAGE = ("tests/library/language_model/test_language_model.py",)
@@ -187,6 +188,35 @@ ANEW = [
         "tuple(backend.sum_rows(a, self.row[: len(a)], batch) for a in self._of_groups(groups[:1]))",
         ("tests/library/layers/test_static.py::test_batches_of_one_row_and_of_none_and_pieces_in_groups",),
         "numpy",
+    ),
+    # Files
+    Mistake(
+        "saving: a class of the user's passes for one of recurray's",
+        "src/recurray/architecture.py",
+        'found["own"] = True',
+        "pass",
+        SAVING,
+    ),
+    Mistake(
+        "saving: two params that are one array become two",
+        "src/recurray/saving.py",
+        "if pointer in seen:",
+        "if False:",
+        SAVING,
+    ),
+    Mistake(
+        "sealed: what is written otherwise is let pass",
+        "src/recurray/sealed.py",
+        "if not header.is_canonical():",
+        "if False:",
+        CHECKPOINT,
+    ),
+    Mistake(
+        "safetensors: bfloat16's bits are the lower half",
+        "src/recurray/tensor_files.py",
+        '(array.astype("<u4") << 16)',
+        'array.astype("<u4")',
+        ("tests/library/test_tensor_files.py",),
     ),
     # Layouts
     Mistake(

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 import recurray as rr
-from recurray import activations, cells, convert, losses, optim, plot, schedules
+from recurray import activations, cells, convert, layouts, losses, optim, plot, schedules
 from recurray.activations import by_name
 from recurray.arrays import tanh
 
@@ -479,6 +479,34 @@ class Fuzz:
         if self.chance(0.15):
             given[self.pick("weight", 3, None, "0.bias", ("a",))] = self.odd()
         layer.load_state_dict(self.maybe(given, given, given, [*given.items()], wrong=0.03))
+
+    def do_save(self) -> Any:
+        """A layer to a file and back, whole or spoiled."""
+        layer = self.layer()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, self.pick("model", "model", "model", "missing/model", "."))
+            metadata = self.maybe(None, {"a": [1, None]}, {"a": self.odd()}, 3, wrong=0.1)
+            try:
+                rr.save(self.maybe(layer, layer, self.odd(), wrong=0.03), path, metadata)
+                if self.chance(0.1):
+                    path.write_bytes(path.read_bytes()[: self.random.randint(0, 2000)])
+                rr.load(path, **self.options(backend=(None, self.backend()), cells=(None, [], {})))
+                rr.saving.describe(path)
+            except OSError as error:  # which the places above are for
+                if str(path) not in str(error):
+                    raise
+
+    def do_layouts(self) -> Any:
+        """A layer's params to another library's arrays and back, whole or spoiled."""
+        name = self.pick(*layouts.names(), "torch.motor")
+        arrays = layouts.write(name, self.layer())
+        one = self.pick(*arrays) if isinstance(arrays, list) else arrays
+        if self.chance(0.4):
+            one[self.pick(*one)] = self.array(self.backend(), (3, 2), wrong=0.5)
+        facts = self.options(
+            reset_after=(True, False), bidirectional=(True, False), hidden_size=(3, 4), forget_bias=(1.0,)
+        )
+        layouts.read(name, arrays, **facts)
 
     def do_convert(self) -> Any:
         """A state dict to layers, whole or spoiled; a layer to another library's file."""
