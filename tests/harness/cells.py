@@ -171,6 +171,10 @@ def at_random(seed: int) -> Case:
     }
     if options["num_layers"] == 1:
         options["dropout"] = 0.0  # there is nothing for it to drop
+    if options["bidirectional"]:
+        form = ("input_gates", "inner_gates", "states", "pointwise", "recurrent_gates", "recurrent_params")
+        alike = [other for other in plain if all(getattr(other, name) == getattr(cell, name) for name in form)]
+        options["reverse_cell"] = perhaps(alike[rng.integers(len(alike))], None)
     make = partial(rr.Recurrent, cell, 2, 3, **options, seed=0)
     lengths, batch = perhaps((RAGGED, 4), (None, 3))
     return Case(

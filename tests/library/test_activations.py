@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import recurray as rr
 from harness import assert_close, assert_same, here, obtain
@@ -131,6 +133,54 @@ def test_slope_at_a_corner(spec: Any, slope: float) -> None:
 
 def test_scaled_tanh_takes_1_to_1() -> None:
     np.testing.assert_allclose(activation("scaled_tanh").forward(np.array([-1.0, 1.0])), [-1.0, 1.0], atol=1e-4)
+
+
+# Properties ----------------------------------------------------------------------------------------------------------
+
+FALL_SOMEWHERE = ("silu", "gelu", "gelu_tanh", "mish")
+FALLS = [("elu", -0.7), ("leaky_relu", -0.3), ("hard_sigmoid", -0.4, 0.3), ("affine", -1.5), ("scaled_tanh", -0.8, 0.5)]
+FALLS += [("thresholded_relu", -0.4)]
+NUMBERS = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=40)
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in SPECS if spec[0] not in FALL_SOMEWHERE and spec not in FALLS], ids=str
+)
+@given(numbers=NUMBERS, near=st.floats(0, 1, width=32))
+@settings(max_examples=30, deadline=None)
+def test_what_rises_rises_in_float32(spec: Any, numbers: list[float], near: float) -> None:
+    """Within two units in the last place, where the arguments are close together too; no slope is below 0 by more."""
+    function = activation(spec)
+    x = np.sort(np.array([*numbers, *(near * 1e-6 * number + 1 for number in numbers)], np.float32))
+    y = function.forward(x)
+    down = np.float32(-np.inf)
+    assert (y[1:] >= np.nextafter(np.nextafter(y[:-1], down), down)).all()
+    assert (function.derivative(function.kept(x, y)) >= -2 * np.finfo(np.float32).eps).all()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@given(x=st.floats(-20, 20))
+@settings(max_examples=40, deadline=None)
+def test_slopes_are_those_of_differences(spec: Any, x: float) -> None:
+    """At any number that isn't close to a corner."""
+    function, step = activation(spec), 1e-6 * max(1.0, abs(x))
+    y = function.forward(np.array([x - step, x, x + step]))
+    slopes = function.derivative(function.kept(np.array([x - step, x, x + step]), y))
+    assume(x != 0 and abs(slopes[2] - slopes[0]) <= 1e-4 * max(1.0, abs(slopes[1])))  # else a corner is between them
+    assert (y[2] - y[0]) / (2 * step) == pytest.approx(slopes[1], rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", FALL_SOMEWHERE[:-1])
+@given(numbers=NUMBERS)
+@settings(max_examples=30, deadline=None)
+def test_gated_inputs_on_both_sides_of_0(name: str, numbers: list[float]) -> None:
+    """What x F(x) lets through of x and holds back of -x is all of x, as F(-x) is 1 - F(x); so with the slopes."""
+    function = activation(name)
+    for dtype in (np.float32, np.float64):
+        x = np.array(numbers, dtype)
+        np.testing.assert_allclose(function.forward(x) - function.forward(-x), x, rtol=2 * np.finfo(dtype).eps)
+        slopes = function.derivative(x) + function.derivative(-x)
+        np.testing.assert_allclose(slopes[x != 0], 1, rtol=2 * np.finfo(dtype).eps)
 
 
 # Names and parameters ------------------------------------------------------------------------------------------------

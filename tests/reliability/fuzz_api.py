@@ -275,25 +275,31 @@ class Fuzz:
             "layer_norm": flag,
             "cell_clip": (None, 1.0),
             "gate_clip": (None, 2.0),
+            "clip_output": (True, True, False),
             "zoneout_h": p,
             "zoneout_c": p,
             "forget_bias": (None, 1.0),
-            "gate_activation": ("sigmoid", "hard_sigmoid"),
-            "cell_activation": ("tanh", ("leaky_relu", 0.1)),
-            "output_activation": ("tanh", {"name": "elu"}),
+            "gate_activation": ("sigmoid", "hard_sigmoid", "HardSigmoid"),
+            "cell_activation": ("tanh", ("leaky_relu", 0.1), "silu"),
+            "output_activation": ("tanh", {"name": "elu"}, "gelu"),
         }
+        in_reverse = (None, None, {"gate_activation": "tanh"}, {"cell_activation": "relu"}, {"nonlinearity": "mish"})
+        gru = {name: lstm[name] for name in ("gate_activation", "cell_activation", "gate_clip")}
+        gru |= {"reset_after": flag, "zoneout_h": p, "reverse_activations": in_reverse}
+        rnn = {"nonlinearity": ("tanh", "relu", "elu", "mish"), "gate_clip": (None, 2.0)}
+        rnn |= {"reverse_activations": in_reverse}
         diagonal = {
             name: recurrent[name]
             for name in ("reverse", "recurrent_dropout", "weight_dropout", "learned_state", "static_size", "recompute")
         }
         kind = self.random.randrange(13)
         if kind == 0:
-            options = self.common(**recurrent, **lstm, proj_size=(0, 1))
+            options = self.common(**recurrent, **lstm, proj_size=(0, 1), reverse_activations=in_reverse)
             return rr.LSTM(size(), size(), **options)
         if kind == 1:
-            return rr.GRU(size(), size(), **self.common(**recurrent, reset_after=flag, zoneout_h=p))
+            return rr.GRU(size(), size(), **self.common(**recurrent, **gru))
         if kind == 2:
-            return rr.RNN(size(), size(), **self.common(**recurrent, nonlinearity=("tanh", "relu", "elu")))
+            return rr.RNN(size(), size(), **self.common(**recurrent, **rnn))
         if kind == 3:
             options = self.common(**diagonal, **lstm, projection=("shared", "per_gate"))
             return rr.DiagonalLSTM(size(), size(), **options)
