@@ -179,11 +179,14 @@ class Body:
     ----------
     carried : mapping of str to Expression
         What stands for a carried value that has no variable.
+    functions : mapping of str to str
+        What is called in place of a function of a program.
     needs : set of str
         The letters of the variables that places have.
     """
 
     carried: Mapping[str, Expression] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
     needs: set[str] = field(default_factory=set)
     _arrays: dict[Array, bool] = field(default_factory=dict)  # and whether they are written to
     _numbers: dict[str, None] = field(default_factory=dict)

@@ -161,7 +161,8 @@ class Segments:
         values, lines = self.step.program.values, []
         for k, expression in self[s].values.items():
             value = values[k]
-            text = operation(value.operation, value.operands) if expression is None else body.text(expression)
+            name = body.functions.get(value.operation, value.operation)
+            text = operation(name, value.operands) if expression is None else body.text(expression)
             note = f"  // {'.'.join(map(identifier, value.name.split('.')))}" if value.name else ""
             lines.append(f"const {'bool' if value.operation in FLAGS else 'real'} {variable(k)} = {text};{note}")
         goals = self[s].goals if goals is None else goals

@@ -5,18 +5,20 @@ No GPU is needed: the instruction is carried out by the 32 threads of a warp, ea
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import subprocess
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from harness import compare_scans
+from harness import compare_scans, obtain
 from harness.compare_scans import both_ways, scan_arguments, scan_by
 from harness.cuda.compilers import ARCHITECTURES, compile_for_gpus
 from harness.cuda.host_backend import backend_on
-from harness.cuda.host_cpp import HostLibrary, numbers_of
+from harness.cuda.host_cpp import HEAD, HostLibrary, numbers_of
 from harness.cuda.layouts import H200, LARGE, Forced
 from harness.needs import needs_compiler, needs_nvrtc
 from recurray.cells import GRUCell, LSTMCell, MGUCell
@@ -24,6 +26,7 @@ from recurray_cupy import persistent
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
+from recurray_cupy.kernel import fixed_text
 from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import TENSOR_TILES, layout_for
 from recurray_cupy.products import Products, rounded
@@ -180,6 +183,64 @@ def test_mistakes_in_what_is_handed_on_are_caught(tmp_path, monkeypatch, name):
     with pytest.raises(AssertionError):
         close_to_float32(monkeypatch, library, "persistent", LSTMCell(), "float16", rng=rng, **sizes)
     assert library.found
+
+
+# Activations ----------------------------------------------------------------------------------------------------------
+
+ARGUMENTS = np.concatenate([np.linspace(-20, 20, 40001), np.logspace(-30, 3, 500), -np.logspace(-30, 3, 500)])
+ARGUMENTS = np.concatenate([ARGUMENTS, [0.0, np.inf, -np.inf]]).astype("float32")
+QUICK = """typedef float real;
+#define ROW_BLOCK 256
+{functions}
+constexpr int THREADS = 256;
+{recurrence}
+#define TYPE bf16
+{tensor_cores}
+"""
+
+
+def quick_text():
+    here = "recurray_cupy.persistent"
+    return QUICK.format(
+        functions=fixed_text("functions.cuh"),
+        recurrence=fixed_text("recurrence.cuh", here),
+        tensor_cores=fixed_text("tensor_cores.cuh", here),
+    )
+
+
+def within_their_bound(logistics, tanhs):
+    a = ARGUMENTS.astype("float64")
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(logistics, 1 / (1 + np.exp(-a)), rtol=2**-18, atol=2**-21)
+    np.testing.assert_allclose(tanhs, np.tanh(a), rtol=0, atol=2**-21)
+
+
+@needs_compiler
+def test_quick_activations_are_within_their_bound(tmp_path):
+    ends = "for (int k = 0; k < n; ++k) b[k] = quick_logistic(a[k]), c[k] = quick_tanh(a[k]);"
+    text = f'{HEAD}{quick_text()}extern "C" void run(const float* a, float* b, float* c, int n) {{ {ends} }}'
+    (tmp_path / "quick.cpp").write_text(text)
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", "-pthread", "-Wno-unknown-pragmas"]
+    subprocess.run([*command, "-o", "quick.so", "quick.cpp"], cwd=tmp_path, check=True)
+    found = np.empty((2, len(ARGUMENTS)), "float32")
+    places = (ctypes.c_void_p(each.ctypes.data) for each in (ARGUMENTS, found[0], found[1]))
+    ctypes.CDLL(str(tmp_path / "quick.so")).run(*places, len(ARGUMENTS))
+    within_their_bound(*found)
+
+
+@pytest.mark.gpu
+def test_quick_activations_are_within_their_bound_on_a_gpu():
+    obtain("cupy")
+    import cupy
+
+    ends = "if (k < n) b[k] = quick_logistic(a[k]), c[k] = quick_tanh(a[k]);"
+    text = f"""{quick_text()}extern "C" __global__ void run(const float* a, float* b, float* c, int n) {{
+    const int k = blockIdx.x * blockDim.x + threadIdx.x;
+    {ends}
+}}"""
+    a, found = cupy.asarray(ARGUMENTS), cupy.empty((2, len(ARGUMENTS)), "float32")
+    cupy.RawKernel(text, "run")((len(ARGUMENTS) // 128 + 1,), (128,), (a, found[0], found[1], np.int32(len(a))))
+    within_their_bound(*cupy.asnumpy(found))
 
 
 @needs_compiler

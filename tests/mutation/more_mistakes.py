@@ -1002,6 +1002,20 @@ ANEW = [
     ),
     # The CuPy backend, its kernels as C++ on the CPU
     Mistake(
+        "cupy: tanh by an approximate constant",
+        f"{CUPY}persistent/tensor_cores.cuh",
+        "power_of_two(2.88539008f * a)",
+        "power_of_two(2.8854f * a)",
+        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_quick_activations_are_within_their_bound",),
+    ),
+    Mistake(
+        "cupy: rounded weights of another unit",
+        f"{CUPY}persistent/tensor_cores.cuh",
+        "least(first_unit + row - part * block_units, units - 1)",
+        "least(first_unit + row - part * block_units, units - 2)",
+        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_every_size_class_is_close_to_float32",),
+    ),
+    Mistake(
         "cupy: sums of rows without their last",
         f"{CUPY}products.py",
         "p < {ends}[k]; ++p",

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 from recurray.cells.cell import Cell
 from recurray.program import MEAN
@@ -248,6 +249,7 @@ class Recurrence:
     """
 
     rounded_to = ""
+    _functions: ClassVar[dict[str, str]] = {}
     _counted_ahead = "0"  # how often a block has said that it is done before the first step
 
     def __init__(self, step: Step, product: Product) -> None:
@@ -295,7 +297,7 @@ class Recurrence:
         return f"constexpr int THREADS = {threads};\n{fixed_text('recurrence.cuh', __package__)}"
 
     def _write(self, tile: tuple[int, int], threads: int, plan: Plan | None) -> Kernel:
-        body, late = Body(), self._late()
+        body, late = Body(functions=self._functions), self._late()
         numbers = {EARLY: len(self.early), KEPT: len(self.step.carried)}
         constants: dict[str, int] = {}
         elements = Elements(plan, in_registers=False)
@@ -542,6 +544,9 @@ class TensorCoreRecurrence(Recurrence):
     rounded_to : str
         "float16" or "bfloat16".
     """
+
+    # Whose absolute error is that of float32 near 1: what they give is rounded in each product.
+    _functions: ClassVar[dict[str, str]] = {"tanh": "quick_tanh", "logistic": "quick_logistic"}
 
     def __init__(self, step: Step, product: Product, *, rounded_to: str) -> None:
         super().__init__(step, product)

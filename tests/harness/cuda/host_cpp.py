@@ -125,6 +125,8 @@ static void multiply_tile_by_threads(float (&c)[4], const unsigned (&a)[4], cons
     }
     pthread_barrier_wait(&own_warp->meeting);
 }
+static float power_of_two(float a) { return exp2f(a); }
+static float inverse(float a) { return 1 / a; }
 static void copy_eight(unsigned* to, const unsigned short* from) { memcpy(to, from, 16); }
 static void await_copies() {}
 #define HOST_TENSOR_CORES(TYPE)                                                                      \\
