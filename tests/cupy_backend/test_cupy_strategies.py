@@ -233,8 +233,9 @@ def test_every_cell_with_a_product_equals_the_reference(library, monkeypatch, ce
     monkeypatch.setattr(persistent, "layout_for", forced)
     rng = np.random.default_rng(2)
     for batch, steps in [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]:
-        arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=forced.units)
-        on_host(library, "persistent", cell, *arguments, rng=rng, masked=batch == 3)
+        for bias in (True, "by row"):
+            arguments = scan_arguments(cell, rng, batch=batch, steps=steps, size=forced.units, bias=bias)
+            on_host(library, "persistent", cell, *arguments, rng=rng, masked=batch == 3)
 
 
 # Kernels for one layout each, in which numbers of an element are in registers: one a thread, several, some threads
