@@ -234,6 +234,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {  # np.where looks at the real p
     "hard_tanh": lambda x: np.where(x.real <= -1, -1, np.where(x.real >= 1, 1, x)),
     "selu": lambda x: SELU * np.where(x.real > 0, x, 1.6732632423543772 * (np.exp(x) - 1)),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "hard_silu": lambda x: np.where(x.real <= -3, 0, np.where(x.real >= 3, x, x * (x + 3) / 6)),
     "gelu": lambda x: x * np.vectorize(normal, otypes=[complex])(x),
     "gelu_tanh": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
     "mish": lambda x: x * np.tanh(np.log(1 + np.exp(x))),

@@ -49,6 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # as ONNX has them, but for the de
     "hard_tanh": lambda x, alpha=-1.0, beta=1.0: alpha if x.real <= alpha else beta if x.real >= beta else x,
     "selu": lambda x: SELU * (x if x.real > 0 else 1.6732632423543772 * (cmath.exp(x) - 1)),
     "silu": lambda x: x * _sigmoid(x),
+    "hard_silu": lambda x: 0.0 if x.real <= -3 else x if x.real >= 3 else x * (x + 3) / 6,
     "gelu": lambda x: x * normal(x),
     "gelu_tanh": lambda x: x * (1 + cmath.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2,
     "mish": lambda x: x * cmath.tanh(_softplus(x)),
@@ -265,6 +266,7 @@ def options_of(rng: np.random.Generator, diagonal: bool) -> Iterator[tuple[str, 
     functions = ["identity", "relu", "softplus", "elu", "leaky_relu", "scaled_tanh", *bounded]
     functions += [
         "silu",
+        "hard_silu",
         "gelu",
         "gelu_tanh",
         "mish",

@@ -97,7 +97,7 @@ def test_far_out_nothing_overflows(spec: Any) -> None:
     "name",
     [
         *("tanh", "sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "hardsigmoid", "relu6", "hardtanh"),
-        *("selu", "silu", "gelu", "gelu_tanh", "mish"),
+        *("selu", "silu", "hardswish", "gelu", "gelu_tanh", "mish"),
     ],
 )
 def test_defaults_are_those_of_pytorch(name: str) -> None:
@@ -137,7 +137,7 @@ def test_scaled_tanh_takes_1_to_1() -> None:
 
 # Properties ----------------------------------------------------------------------------------------------------------
 
-FALL_SOMEWHERE = ("silu", "gelu", "gelu_tanh", "mish")
+FALL_SOMEWHERE = ("silu", "hard_silu", "gelu", "gelu_tanh", "mish")
 FALLS = [("elu", -0.7), ("leaky_relu", -0.3), ("hard_sigmoid", -0.4, 0.3), ("affine", -1.5), ("scaled_tanh", -0.8, 0.5)]
 FALLS += [("thresholded_relu", -0.4)]
 NUMBERS = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=40)

@@ -197,6 +197,7 @@ AT_ENDS: dict[str, tuple[list[float], list[float]]] = {  # values and slopes
     **dict.fromkeys(("silu", "gelu", "gelu_tanh"), ([np.inf, 0, np.nan, 0, 1e38, 0], [1, 0, np.nan, 0.5, 1, 0])),
     "mish": ([np.inf, 0, np.nan, 0, 1e38, 0], [1, 0, np.nan, 0.6, 1, 0]),
     "exponential": ([np.inf, 0, np.nan, 1, np.inf, 0], [np.inf, 0, np.nan, 1, np.inf, 0]),
+    "hard_silu": ([np.inf, 0, np.nan, 0, 1e38, 0], [1, 0, np.nan, 0.5, 1, 0]),
     "relu6": ([6, 0, np.nan, 0, 6, 0], [0] * 6),
     "hard_tanh": ([1, -1, np.nan, 0, 1, -1], [0, 0, 0, 1, 0, 0]),
     "softsign": ([1, -1, np.nan, 0, 1, -1], [0, 0, np.nan, 1, 0, 0]),

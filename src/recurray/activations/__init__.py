@@ -8,7 +8,7 @@ float32.
 
 from recurray.activations.by_name import activation
 from recurray.activations.elementwise import Elementwise, Function
-from recurray.activations.gated import Gelu, GeluTanh, Mish, Silu
+from recurray.activations.gated import Gelu, GeluTanh, HardSilu, Mish, Silu
 from recurray.activations.last_axis import LogSoftmax, Softmax
 from recurray.activations.piecewise import (
     Affine,
@@ -33,6 +33,7 @@ __all__ = [
     "Gelu",
     "GeluTanh",
     "HardSigmoid",
+    "HardSilu",
     "HardTanh",
     "Identity",
     "LeakyRelu",

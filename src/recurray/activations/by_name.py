@@ -8,7 +8,7 @@ from typing import Any
 
 from recurray import checks
 from recurray.activations.elementwise import Elementwise, Function
-from recurray.activations.gated import Gelu, GeluTanh, Mish, Silu
+from recurray.activations.gated import Gelu, GeluTanh, HardSilu, Mish, Silu
 from recurray.activations.last_axis import LogSoftmax, Softmax
 from recurray.activations.piecewise import (
     Affine,
@@ -37,6 +37,7 @@ ELEMENTWISE: Mapping[str, type[Function]] = {
         Elu,
         Selu,
         Silu,
+        HardSilu,
         Gelu,
         GeluTanh,
         Mish,
@@ -56,6 +57,8 @@ FUNCTIONS: Mapping[str, type[Function]] = {**ELEMENTWISE, Softmax.name: Softmax,
 ALIASES: Mapping[str, tuple[Any, ...]] = {
     "linear": ("identity",),
     "swish": ("silu",),
+    "hard_swish": ("hard_silu",),
+    "hardswish": ("hard_silu",),
     "hardsigmoid": ("hard_sigmoid",),
     "hardtanh": ("hard_tanh",),
     # ONNX's
@@ -63,6 +66,7 @@ ALIASES: Mapping[str, tuple[Any, ...]] = {
     "Elu": ("elu",),
     "Gelu": ("gelu",),
     "HardSigmoid": ("hard_sigmoid", 0.2),
+    "HardSwish": ("hard_silu",),
     "Identity": ("identity",),
     "LeakyRelu": ("leaky_relu",),
     "LogSoftmax": ("log_softmax",),
@@ -88,9 +92,10 @@ def activation(spec: Any, label: str = "activation") -> Elementwise:
         A name; a name with parameters after it, ``("leaky_relu", 0.1)``; names and values,
         ``{"name": "leaky_relu", "alpha": 0.1}``; or the function itself. The names, with their parameters' defaults:
         tanh, sigmoid, relu, leaky_relu (alpha 0.01), thresholded_relu (alpha 1), relu6, elu (alpha 1), selu, silu,
-        gelu, gelu_tanh, mish, softplus, softsign, hard_sigmoid (alpha 1/6, beta 1/2), hard_tanh (alpha -1, beta 1),
-        scaled_tanh (alpha 1.7159, beta 2/3), exponential, affine (alpha 1, beta 0), identity. Other names are linear
-        (identity), swish (silu), hardsigmoid, hardtanh, and ONNX's, in capitals, whose HardSigmoid has an alpha of 0.2.
+        hard_silu, gelu, gelu_tanh, mish, softplus, softsign, hard_sigmoid (alpha 1/6, beta 1/2), hard_tanh (alpha -1,
+        beta 1), scaled_tanh (alpha 1.7159, beta 2/3), exponential, affine (alpha 1, beta 0), identity. Other names are
+        linear (identity), swish (silu), hard_swish and hardswish (hard_silu), hardsigmoid, hardtanh, and ONNX's, in
+        capitals, whose HardSigmoid has an alpha of 0.2.
     label : str
         What errors call it.
 

@@ -66,6 +66,25 @@ class Silu(Gated):
         return share * (1 - share)
 
 
+class HardSilu(Gated):
+    """x (x + 3) / 6, where that factor is cut off at 0 and 1; also named hard swish.
+
+    Howard et al., "Searching for MobileNetV3", 2019.
+    """
+
+    name = "hard_silu"
+    flat = 3.0
+
+    def share(self, x: Array) -> Array:
+        """``(x + 3) / 6``."""
+        return (x + 3) * (1 / 6)
+
+    def density(self, x: Array, share: Array) -> Array:
+        """1 / 6 where F > 0, else 0, as at the corner."""
+        xp = namespace_of(x)
+        return xp.where(share > 0, (1 / 6) * xp.ones_like(x), xp.zeros_like(x))
+
+
 class Gelu(Gated):
     """x Φ(x) with the distribution function Φ of the normal distribution, (1 + erf(x / √2)) / 2.
 
