@@ -86,6 +86,17 @@ def test_what_is_wrong_is_read(monkeypatch):
         assert getattr(after, figure) > getattr(before, figure), figure
 
 
+@pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
+def test_small_layers_need_no_other_block_and_large_ones_read_little_for_each_tile(way):
+    def layout(batch, units):
+        return sass.Plan(LSTMCell(), way, "bfloat16", batch, units).laid_out[1]
+
+    for batch in (1, 16, 64, 256):
+        assert layout(batch, 128).unit_groups == 1
+    for batch, units in ((256, 512), (256, 1024), (64, 2048)):
+        assert banks.of_tiles(layout(batch, units)) <= 2
+
+
 def test_wavefronts():
     assert banks.wavefronts([8 * k for k in range(32)]) == 8
     assert banks.wavefronts([32 * k for k in range(32)]) == 32
