@@ -14,7 +14,10 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 BATCH, STEPS, INPUT = 4, 6, 3
 FORMS = (".keras", ".h5", ".weights.h5")
 MERGES = ("concat", "sum", "mul", "ave", None)
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "hard_sigmoid", "softsign", "elu", "leaky_relu", "linear", "softplus")
+ACTIVATIONS = (
+    *("tanh", "relu", "sigmoid", "hard_sigmoid", "softsign", "elu", "leaky_relu", "linear", "softplus"),
+    *("silu", "gelu", "selu", "mish", "relu6", "hard_tanh"),
+)
 MASKS = ("left", "inside", "right", "random")
 
 
@@ -78,7 +81,6 @@ def recurrent(rng: np.random.Generator, **fixed: Any) -> tuple[Any, str]:
         options["recurrent_activation"] = str(rng.choice(["sigmoid", "sigmoid", "hard_sigmoid", "tanh"]))
     if kind == "GRU":
         options["reset_after"] = bool(rng.random() < 0.5)
-        options["activation"], options["recurrent_activation"] = "tanh", "sigmoid"
     both = fixed.pop("both", bool(rng.random() < 0.5))
     merge = fixed.pop("merge", MERGES[rng.integers(4)])
     if not both:

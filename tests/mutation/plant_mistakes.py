@@ -81,6 +81,8 @@ DROPOUT = "src/recurray/layers/dropout.py"
 EMBEDDING = "src/recurray/layers/embedding.py"
 LINEAR = "src/recurray/layers/linear.py"
 MERGE = "src/recurray/layers/merge.py"
+KERAS = "src/recurray/convert/keras/"
+FROM_KERAS = "tests/library/convert/test_from_keras.py::"
 
 
 def listed(test: str) -> tuple[str, ...]:
@@ -1049,6 +1051,69 @@ MISTAKES = [
         (
             "tests/library/command_line/test_streams_and_sources.py::test_a_terminal_is_sent_no_control_characters_of_a_model",
         ),
+    ),
+    Mistake(
+        "Keras: the hard sigmoid of Keras 3 alone",
+        f"{KERAS}activations.py",
+        "return OF_KERAS_3 if major >= 3 else OF_KERAS_2",
+        "return OF_KERAS_3",
+        (f"{FROM_KERAS}test_hard_sigmoid_is_that_of_the_version",),
+    ),
+    Mistake(
+        "Keras: PyTorch's leaky_relu",
+        f"{KERAS}activations.py",
+        '("leaky_relu", 0.2)',
+        '("leaky_relu", 0.01)',
+        (f"{FROM_KERAS}test_leaky_relu",),
+    ),
+    Mistake(
+        "Keras: layers in the order of their names",
+        f"{KERAS}weights.py",
+        "dict(zip(tops, groups, strict=True))",
+        "dict(zip(tops, sorted(groups), strict=True))",
+        (f"{FROM_KERAS}test_layers_are_in_the_order_of_the_file",),
+    ),
+    Mistake(
+        "Keras: directions change places",
+        f"{KERAS}weights.py",
+        'name.split("/")) else 1',
+        'name.split("/")) else 0',
+        (f"{FROM_KERAS}test_directions_are_told_by_their_names",),
+    ),
+    Mistake(
+        "Keras 1: gates as they follow each other in the file",
+        f"{KERAS}weights.py",
+        '("ifco", "zrh")',
+        '("icfo", "zrh")',
+        (f"{FROM_KERAS}test_keras_1",),
+    ),
+    Mistake(
+        "Keras: what go_backwards returns isn't turned round",
+        f"{KERAS}recurrent.py",
+        "reverse = form.backwards != place.flipped",
+        "reverse = form.backwards",
+        (f"{FROM_KERAS}test_directions_turned_round",),
+    ),
+    Mistake(
+        "Keras: a mask of steps that are nowhere the value",
+        f"{KERAS}model.py",
+        "namespace_of(x).any(x != self.mask_value, axis=-1)",
+        "namespace_of(x).all(x != self.mask_value, axis=-1)",
+        (f"{FROM_KERAS}test_a_file_of_keras_3",),
+    ),
+    Mistake(
+        "HDF5: bytes that were shuffled stay so",
+        f"{KERAS}hdf5.py",
+        "reshape(item, -1).T",
+        "reshape(-1, item).T",
+        ("tests/library/convert/test_keras_hdf5.py::test_arrays_are_those_of_h5py",),
+    ),
+    Mistake(
+        "HDF5: links are followed",
+        f"{KERAS}hdf5.py",
+        "None if linked else data.number(at + 8, 8)",
+        "data.number(at + 8, 8)",
+        ("tests/library/convert/test_keras_hdf5.py::test_what_leads_out_of_the_file_is_refused",),
     ),
     Mistake(
         "ONNX: parameters taken from the end",

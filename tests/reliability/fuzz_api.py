@@ -35,6 +35,7 @@ from recurray import activations, cells, convert, layouts, losses, optim, plot, 
 from recurray.activations import by_name
 from recurray.arrays import tanh
 
+KERAS_MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "model.keras"
 LIMIT = 20.0  # seconds that a call may take
 KEPT = 12  # objects of a kind, of which calls are made
 OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy")
@@ -517,6 +518,15 @@ class Fuzz:
     def do_convert(self) -> Any:
         """A state dict to layers, whole or spoiled; a layer to another library's file."""
         layer = self.layer()
+        if self.chance(0.2):
+            options = self.options(
+                architecture=(None, None, [], "{", [("LSTM", {"units": 3})]),
+                keras_version=(None, "2.2.4", "three"),
+                backend=(None, self.backend()),
+                dtype=("float32", "float64", None),
+            )
+            path = self.maybe(KERAS_MODEL, KERAS_MODEL, "nothing", wrong=0.03)
+            return convert.from_keras(path, **options).mask(self.array(self.backend(), (2, 4, 2)))
         if self.chance(0.3):
             with tempfile.TemporaryDirectory() as folder:
                 return convert.to_rtneural(self.maybe(layer, self.plain_layer()), Path(folder, "model.json"))

@@ -10,11 +10,14 @@ from recurray.convert.keras.options import Node
 from recurray.messages import shown
 
 IDENTITY = "identity"
-OURS = {
+SAME = (
+    *("elu", "exponential", "gelu", "hard_tanh", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu"),
+    *("softmax", "softplus", "softsign", "tanh"),
+)
+OURS: dict[str, Any] = {name: name for name in SAME} | {
     "linear": IDENTITY,
     "leaky_relu": ("leaky_relu", 0.2),
     "swish": "silu",
-    "hard_swish": "hard_silu",
 }
 OF_KERAS_2 = ("hard_sigmoid", 0.2, 0.5)
 OF_KERAS_3 = ("hard_sigmoid", 1 / 6, 0.5)
@@ -33,14 +36,16 @@ def of(node: Node, option: str, version: str | None, default: Any = "linear") ->
         kind, options = given.get("class_name"), given.get("config")
         if kind != "function" and isinstance(kind, str) and isinstance(options, Mapping):
             return of_layer(Node(kind, node.name, options), version)
-        given = options
+        raise node.refuse(f"the function {shown(options)} is somebody's own, which can't be said here")
     if given is None:
         given = "linear"
     if not isinstance(given, str):
         raise node.refuse(f"{option} must be a function's name, not {shown(given)}")
     if given == "hard_sigmoid":
         return hard_sigmoid(node, version)
-    return known(node, option, OURS.get(given, given), given)
+    if given not in OURS:
+        raise node.refuse(f"the function {shown(given)} isn't one that recurray has")
+    return OURS[given]
 
 
 def hard_sigmoid(node: Node, version: str | None) -> Any:

@@ -53,10 +53,10 @@ class Container:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Container]:
+def opened(path: str | os.PathLike[str]) -> Iterator[Container]:
     """Open a ``.keras``, a ``.h5`` or a ``.weights.h5``; which it is, is told by its content."""
     try:
-        with files.open_file(path) as file:
+        with files.open_file(Path(path)) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(len(SIGNATURE))
             file.seek(0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from recurray import layers
+from recurray import checks, layers
 from recurray.arrays import Array, namespace_of
 from recurray.convert.keras import activations, pointwise, recurrent
 from recurray.convert.keras.chain import makes_mask, straight
@@ -18,8 +18,9 @@ from recurray.convert.keras.options import Node
 from recurray.convert.keras.weights import Weights
 from recurray.convert.result import Converted
 from recurray.files import FormatError
-from recurray.layers import Layer
+from recurray.layers import Layer, array_checks
 from recurray.messages import shown
+from recurray.selector import get_backend
 
 WITHOUT_ARRAYS = (*pointwise.NOTHING, *activations.LAYERS, "Masking")
 KNOWN = (*recurrent.KINDS, *pointwise.KINDS)
@@ -59,6 +60,11 @@ class KerasModel(Converted):
         array of bool, shape (batch, time), or None
             False at the steps that are left out, for ``model(x, mask=...)``; None where the file has no mask.
 
+        Raises
+        ------
+        ValueError, TypeError
+            x isn't an array of the model's backend, or of another kind or shape than the model takes.
+
         Examples
         --------
         >>> import numpy as np
@@ -69,14 +75,18 @@ class KerasModel(Converted):
         [[False, True]]
         """
         if self.mask_zero:
+            x = array_checks.array(self.model.backend, "x", x)
+            if not self.model.backend.xp.isdtype(x.dtype, "integral"):
+                raise TypeError(f"x must be integers, for an Embedding, not {x.dtype}")
             return x != 0
         if self.mask_value is None:
             return None
+        x = self.model.floats("x", x, ("batch", "time", "features"))
         return namespace_of(x).any(x != self.mask_value, axis=-1)
 
 
 def from_keras(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     architecture: Any = None,
     keras_version: str | None = None,
@@ -114,8 +124,11 @@ def from_keras(
     FormatError
         The file can't be read, is damaged, or holds what can't be said: the layer and the option are named. Nothing is
         guessed.
-    ValueError
-        ``architecture`` or ``keras_version`` is given for a file that says it itself.
+    ValueError, TypeError
+        An argument is of the wrong kind, or ``architecture`` or ``keras_version`` is given for a file that says it
+        itself.
+    BackendUnavailableError
+        The backend can't run on this machine.
 
     Notes
     -----
@@ -149,9 +162,17 @@ def from_keras(
     The formats are those of ``keras/src/saving/saving_lib.py`` and ``keras/src/legacy/saving/legacy_h5_format.py`` of
     Keras 3, and ``keras/engine/saving.py`` of Keras 2.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a path, not {type(path).__name__} {shown(path)}")
+    if keras_version is not None and (
+        not isinstance(keras_version, str) or activations.major_of(keras_version) is None
+    ):
+        raise ValueError(f"keras_version must be a version, '2.2.4' say, not {shown(keras_version)}")
+    placed = {"backend": get_backend(backend)}
+    dtype = None if dtype is None else checks.float_dtype(dtype)
     try:
         with opened(path) as container:
-            return _model(container, architecture, keras_version, {"backend": backend}, dtype)
+            return _model(container, architecture, keras_version, placed, dtype)
     except FormatError as error:
         raise FormatError(f"can't convert {path}: {error}") from error
 
