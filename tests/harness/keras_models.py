@@ -29,6 +29,7 @@ class Problem:
     x: np.ndarray
     mask: np.ndarray | None  # (batch, time)
     text: str  # what it is
+    dtype: str = "float32"
 
     def saved(self, folder: Path, form: str) -> tuple[Path, dict[str, Any]]:
         """Save the model; return the path, and what `from_keras` has to be told beside it."""
@@ -41,7 +42,9 @@ class Problem:
 
     def output(self) -> list[np.ndarray]:
         """What Keras computes."""
+        keras().config.set_floatx(self.dtype)  # in which it takes inputs
         y = self.model(self.x)
+        keras().config.set_floatx("float32")
         return [np.asarray(keras().ops.convert_to_numpy(part)) for part in (y if isinstance(y, (list, tuple)) else [y])]
 
 
@@ -99,6 +102,7 @@ def draw(seed: int, mask: str | None = None, *, alone: bool = False, **fixed: An
     layers = package.layers
     dtype = str(rng.choice(["float32", "float64"]))
     package.config.set_floatx(dtype)
+    package.config.set_dtype_policy(dtype)
     package.utils.set_random_seed(seed)
     layer, text = recurrent(rng, **fixed)
     stack: list[Any] = []
@@ -126,4 +130,5 @@ def draw(seed: int, mask: str | None = None, *, alone: bool = False, **fixed: An
         model = package.Model(tensor, out)
     model.set_weights([rng.standard_normal(weight.shape) for weight in model.get_weights()])
     package.config.set_floatx("float32")
-    return Problem(model, x, given, text)
+    package.config.set_dtype_policy("float32")
+    return Problem(model, x, given, text, dtype)

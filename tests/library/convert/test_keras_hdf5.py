@@ -124,6 +124,11 @@ def test_what_leads_out_of_the_file_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(rr.FormatError, match=words):
             found.array(name)
+    with h5py.File(tmp_path / "file.h5", "w") as file:  # in groups of the older kind
+        file["here"] = np.ones(3)
+        file["soft"] = h5py.SoftLink("/here")
+    with pytest.raises(rr.FormatError, match="'soft' is a link to another place"):
+        read(tmp_path / "file.h5").array("soft")
 
 
 def test_what_is_not_read_is_refused(tmp_path: Path) -> None:
