@@ -8,8 +8,8 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -32,6 +32,15 @@ class FormatError(ValueError):
 def reason(error: OSError) -> str:
     """Return what went wrong, in the system's words or in those of a `FileError`."""
     return error.strerror or str(error)
+
+
+@contextmanager
+def reading(path: str | Path, what: str = "the file") -> Iterator[None]:
+    """Say in an error of the system's which file can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, f"can't read {what} {path}: {reason(error)}") from error
 
 
 def open_file(path: str | Path) -> BinaryIO:

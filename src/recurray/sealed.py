@@ -154,12 +154,8 @@ def load_metadata(path: str | Path, kind: str = KIND) -> tuple[Header, dict[str,
 
 @contextmanager
 def _opened(path: str | Path, kind: str) -> Iterator[Any]:
-    try:
-        with files.open_file(path) as file:
-            yield file
-    except OSError as error:
-        message = f"can't read the {kind} {path}: {files.reason(error)}"
-        raise OSError(error.errno or errno.EIO, message) from error
+    with files.reading(path, f"the {kind}"), files.open_file(path) as file:
+        yield file
 
 
 def _read_header(file: Any, path: str | Path, kind: str) -> tuple[Header, dict[str, Any]]:

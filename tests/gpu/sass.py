@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 if __name__ == "__main__":  # a checkout that needn't be installed
@@ -186,16 +183,6 @@ class Code:
         return [k for k in every if self.instructions[k].removeprefix("U").startswith(names)]
 
 
-@cache
-def tool(name: str) -> str | None:
-    """Where one of NVIDIA's disassemblers is; None if it isn't here."""
-    spec = find_spec("nvidia")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        for found in Path(folder).glob(f"c*/bin/{name}"):
-            return str(found)
-    return shutil.which(name)
-
-
 def version() -> str:
     """The compiler's version."""
     numbers = nvrtc.version()
@@ -222,7 +209,7 @@ def read(text: str) -> Code:
 
 def figures_of(plan: Plan, architecture: str) -> Figures:
     """Compile and read a kernel."""
-    disassembler, dumper = tool("nvdisasm"), tool("cuobjdump")
+    disassembler, dumper = nvrtc.tool("nvdisasm"), nvrtc.tool("cuobjdump")
     assert disassembler, "nvdisasm isn't here"
     assert dumper, "cuobjdump isn't here"
     with tempfile.TemporaryDirectory() as folder:

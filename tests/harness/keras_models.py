@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
 
 BATCH, STEPS, INPUT = 4, 6, 3
 FORMS = (".keras", ".h5", ".weights.h5")

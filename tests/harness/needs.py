@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # or importing Keras imports TensorFlow
+
 
 def _nvrtc() -> bool:
     from harness.cuda import nvrtc
@@ -25,9 +27,9 @@ def _nvrtc() -> bool:
 
 
 def _disassembler() -> bool:
-    from gpu import sass
+    from harness.cuda import nvrtc
 
-    return None not in (sass.tool("nvdisasm"), sass.tool("cuobjdump"))
+    return None not in (nvrtc.tool("nvdisasm"), nvrtc.tool("cuobjdump"))
 
 
 def _emulated() -> bool:

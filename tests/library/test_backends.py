@@ -226,7 +226,7 @@ def test_strategies_are_the_cupy_backends_alone(monkeypatch: pytest.MonkeyPatch,
             rr.get_backend(given, compute_dtype="bfloat16")
     with pytest.raises(ValueError, match="compute_dtype must be 'float16' or 'bfloat16' or None, not 'float8'"):
         rr.get_backend("cupy", compute_dtype="float8")
-    with pytest.raises(ValueError, match=r"strategy must be one of 'auto', 'persistent', 'step', .*, not 'fastest'"):
+    with pytest.raises(ValueError, match=r"strategy must be one of 'default', 'auto', .*, not 'fastest'"):
         rr.get_backend("cupy", strategy="fastest")
 
     class Cupy(Backend):

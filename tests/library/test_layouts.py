@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,7 +162,6 @@ def test_onnx(kind: str, options: dict[str, Any], attributes: dict[str, Any]) ->
 
 
 def keras() -> Any:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     need("torch")
     return need("keras")
 

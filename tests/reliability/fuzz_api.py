@@ -39,7 +39,10 @@ KERAS_MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "mod
 LIMIT = 20.0  # seconds that a call may take
 KEPT = 12  # objects of a kind, of which calls are made
 OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy")
-TYPES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, rr.BackendUnavailableError)
+TYPES = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError),
+    rr.BackendUnavailableError,
+)
 
 
 class HangError(BaseException):

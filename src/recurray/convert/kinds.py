@@ -42,7 +42,7 @@ def kind_of(path: str | Path) -> str:
     ...     kind_of(path)
     'recurray'
     """
-    with files.open_file(path) as file:
+    with files.reading(path), files.open_file(path) as file:
         start = file.read(4096)
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LONGEST_HEADER:
             file.seek(0)

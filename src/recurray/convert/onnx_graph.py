@@ -191,7 +191,7 @@ class Scope:
                 raise ValueError("a size is negative")
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise FormatError(f"the tensor {tensor.name[:100]!r} is described wrongly: {error}") from error
-        with files.open_file(place) as file:
+        with files.reading(place), files.open_file(place) as file:
             whole = place.stat().st_size
             if offset + size > whole:
                 raise FormatError(f"the tensor {tensor.name[:100]!r} goes past the end of {location.name[:100]!r}")
@@ -242,7 +242,8 @@ def open_graph(path: str | Path) -> Scope:
         The onnx package is missing.
     """
     onnx = need_onnx()
-    data = files.read_bytes(path, MOST_BYTES)
+    with files.reading(path):
+        data = files.read_bytes(path, MOST_BYTES)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)

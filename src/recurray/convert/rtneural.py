@@ -156,7 +156,8 @@ def to_rtneural(model: Layer, path: str | Path) -> None:
 
 
 def _parsed(path: str | Path) -> dict[str, Any]:
-    data = files.read_bytes(path, _MOST_BYTES)
+    with files.reading(path):
+        data = files.read_bytes(path, _MOST_BYTES)
     try:
         content = json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -131,9 +131,10 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     OSError
         It can't be opened.
     """
-    with files.open_file(path) as file:
-        start = file.read(9)
-    return tensor_files.read(path)[0] if start[8:] == b"{" else torch_file.read(path)
+    with files.reading(path):
+        with files.open_file(path) as file:
+            start = file.read(9)
+        return tensor_files.read(path)[0] if start[8:] == b"{" else torch_file.read(path)
 
 
 def _named(mapping: Mapping[Any, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import re
+import shutil
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,16 @@ def library() -> Any:
         except OSError:
             continue
     return None
+
+
+@cache
+def tool(name: str) -> str | None:
+    """Where one of NVIDIA's disassemblers is; None if it isn't here."""
+    spec = find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for found in Path(folder).glob(f"c*/bin/{name}"):
+            return str(found)
+    return shutil.which(name)
 
 
 def version() -> tuple[int, int]:

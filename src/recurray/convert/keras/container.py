@@ -55,26 +55,23 @@ class Container:
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Container]:
     """Open a ``.keras``, a ``.h5`` or a ``.weights.h5``; which it is, is told by its content."""
-    try:
-        with files.open_file(Path(path)) as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(len(SIGNATURE))
-            file.seek(0)
-            if start == SIGNATURE:
-                yield _of_hdf5(Hdf5(file.read(size)))
-            elif start.startswith(b"PK\x03\x04"):
-                config, metadata, weights = _unzipped(file, size)
-                version = _parsed(METADATA, metadata)
-                yield Container(
-                    _parsed(CONFIG, config),
-                    version.get("keras_version") if isinstance(version, dict) else None,
-                    Hdf5(weights),
-                    "",
-                )
-            else:
-                raise FormatError("it is neither a .keras file (a zip) nor an .h5 file (HDF5)")
-    except OSError as error:
-        raise FormatError(files.reason(error)) from error
+    with files.reading(path), files.open_file(Path(path)) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(len(SIGNATURE))
+        file.seek(0)
+        if start == SIGNATURE:
+            yield _of_hdf5(Hdf5(file.read(size)))
+        elif start.startswith(b"PK\x03\x04"):
+            config, metadata, weights = _unzipped(file, size)
+            version = _parsed(METADATA, metadata)
+            yield Container(
+                _parsed(CONFIG, config),
+                version.get("keras_version") if isinstance(version, dict) else None,
+                Hdf5(weights),
+                "",
+            )
+        else:
+            raise FormatError("it is neither a .keras file (a zip) nor an .h5 file (HDF5)")
 
 
 def _of_hdf5(arrays: Hdf5) -> Container:

@@ -122,8 +122,10 @@ def from_keras(
     Raises
     ------
     FormatError
-        The file can't be read, is damaged, or holds what can't be said: the layer and the option are named. Nothing is
+        The file is damaged, or holds what can't be said: the layer and the option are named. Nothing is
         guessed.
+    OSError
+        It can't be opened.
     ValueError, TypeError
         An argument is of the wrong kind, or ``architecture`` or ``keras_version`` is given for a file that says it
         itself.
