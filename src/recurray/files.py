@@ -35,7 +35,7 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def reading(path: str | Path, what: str = "the file") -> Iterator[None]:
+def reading(path: str | os.PathLike[str], what: str = "the file") -> Iterator[None]:
     """Say in an error of the system's which file can't be read."""
     try:
         yield
