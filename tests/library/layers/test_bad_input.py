@@ -398,9 +398,9 @@ BAD_OPTIONS: dict[str, Any] = {
     "mode": (lambda: rr.Merge("concat"), ValueError, "mode must be one of 'sum', 'ave', 'mul', not 'concat'"),
     "eps": (lambda: rr.LayerNorm(2, eps=0), ValueError, "eps must be above 0, not 0"),
     "activation": (
-        lambda: rr.Activation("Tanh"),
+        lambda: rr.Activation("TANH"),
         ValueError,
-        "name must be one of 'tanh', 'sigmoid', 'relu', .*, not 'Tanh'",
+        "name must be one of 'tanh', 'sigmoid', 'relu', .*, not 'TANH'",
     ),
     "linear": (lambda: rr.Linear(2, 0), ValueError, "out_features must be at least 1, not 0"),
     "embedding": (lambda: rr.Embedding(0, 2), ValueError, "num_embeddings must be at least 1, not 0"),

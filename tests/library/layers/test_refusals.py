@@ -368,7 +368,7 @@ def test_huge_numbers(size: int) -> None:
         lambda: rr.Embedding(size, 2),
         lambda: rr.LayerNorm(size),
         lambda: rr.Dropout(size),
-        lambda: rr.Activation("elu", alpha=-size),
+        lambda: rr.Activation("hard_tanh", alpha=size),
         lambda: rr.GRU(2, 3, zoneout_h=size),
         lambda: rr.optim.clip_grad_norm({"w": np.ones(2)}, -size),
         lambda: rr.LSTM(2, 3, seed=-size),
