@@ -137,7 +137,11 @@ def to_numpy(array: Any, name: str = "the array") -> Any:
     array = plain(name, array)
     if hasattr(array, "detach"):  # torch
         array = array.detach().cpu()
-        return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
+        array = array.float() if str(array.dtype) == "torch.bfloat16" else array
+        try:
+            return array.numpy()
+        except RuntimeError:  # within torch.func a tensor gives its values as a list alone
+            return np.asarray(array.tolist(), dtype=str(array.dtype).removeprefix("torch."))
     if hasattr(array, "__cuda_array_interface__") and hasattr(array, "get"):  # CuPy
         return array.get()
     problem = ""

@@ -111,6 +111,7 @@ def test_what_a_contender_has_not_is_refused_with_a_reason():
 
 
 def test_rows_with_gaps_are_timed_beside_rows_without(own):
+    need("threadpoolctl")
     result = measure.measure(Case(VARIANTS["holes"], "training", 1), own, [], FAST)
     assert set(result.times) == {"recurray", "without gaps", "matmul"}
     assert result.ratio("without gaps").median > 0
