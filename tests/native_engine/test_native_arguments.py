@@ -81,7 +81,7 @@ def test_gradients_of_another_layer_are_refused_by_the_cache():
     *_, cache = small.forward(np.ones((4, 50, 3), "float32"))
     dy, dend = np.ones((50, 4, 1024), "float32"), (np.ones((4, 1024), "float32"),) * 2
     with pytest.raises(ValueError, match=re.escape("dy must have the shape (50, 4, 16), not (50, 4, 1024)")):
-        cache.directions[0][0].scan.backward(dy, dend)
+        cache.groups[0].directions[0][0].scan.backward(dy, dend)
 
 
 def test_gradients_of_the_end_are_as_many_and_as_large_as_the_states(engine):

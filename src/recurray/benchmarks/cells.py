@@ -81,6 +81,7 @@ VARIANTS = (
     _option("coupled", coupled=True),
     _option("cell_clip", cell_clip=3.0),
     _option("gate_clip", gate_clip=3.0),
+    _option("gate_clip of the gates alone", gate_clip=3.0, clip_output=False),
     _option("hard_sigmoid", gate_activation="hard_sigmoid"),
     _option("softsign", cell_activation="softsign", output_activation="softsign"),
     _option("zoneout", zoneout_h=0.1, zoneout_c=0.1),
