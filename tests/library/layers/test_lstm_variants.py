@@ -106,11 +106,13 @@ def assert_formula(case: Case, backend: Backend, directions: int = 2) -> None:
     for name, expected in {"y": y, **{f"end.{name}": value for name, value in end.items()}}.items():
         assert_close(backend, found[name], np.real(expected))
     on_host = host(backend, found)
+    # Where units are nearly alike, layer normalisation makes gradients, and roundings, large: those reach the others.
+    sums = [float(np.abs(on_host[name]).sum()) for name in on_host if name.startswith("d")]
+    allowed = 1e-11 * max(1.0, *sums)
     for label, (moved, expected) in complex_slopes(case, directions).items():
         ((name, direction),) = moved.items()
         gradient = on_host[f"d{name}"]
         assert gradient.shape == direction.shape
-        allowed = 1e-11 * max(1.0, float(np.abs(gradient).sum()))
         assert np.sum(direction * gradient) == pytest.approx(expected, rel=0, abs=allowed), label
 
 
