@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         Sequential,
     )
     from recurray.layers.static_input import InputGradients
+    from recurray.masks import lengths_to_mask
     from recurray.saving import load, save
     from recurray.selector import available_backends, get_backend
     from recurray.state import State
@@ -73,6 +74,7 @@ __all__ = [
     "convert",
     "get_backend",
     "layouts",
+    "lengths_to_mask",
     "load",
     "losses",
     "optim",
@@ -120,6 +122,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "convert": "convert",
             "get_backend": "selector",
             "layouts": "layouts",
+            "lengths_to_mask": "masks",
             "load": "saving",
             "losses": "losses",
             "optim": "optim",

@@ -11,6 +11,8 @@ The formulas are those of ``torch.nn.functional``. All of them share the form ::
 - ``mask``, a boolean array of the elementwise losses' shape, says which of them count: the others are 0, as is
   their gradient, and "mean" divides by the number of those that count. What the prediction and the target hold in
   places that don't count, be it NaN or a class that doesn't exist, reaches neither the value nor the gradient.
+  Trailing axes that the mask lacks are all alike: (batch, time), such as `recurray.lengths_to_mask` makes, says for
+  (batch, time, features) which steps count, and the mean is over their elements. An axis of size 1 is alike too.
 - At infinity a loss is its limit: a logit of minus infinity, for an answer that is ruled out, is a loss of 0 where that
   isn't the answer, infinity where it is. NaN gives NaN, and so does what has no limit: infinity against infinity in
   `mse`, `mae` and `huber`, and logits that rule out every class.
@@ -62,7 +64,7 @@ def mse(
         Floating-point numbers.
     reduction : {"mean", "sum", "none"}
         See `recurray.losses`.
-    mask : boolean array, the prediction's shape, optional
+    mask : boolean array, the prediction's shape or its first axes, optional
         Which elements count; all if omitted.
 
     Returns
@@ -111,7 +113,7 @@ def mae(
         Floating-point numbers.
     reduction : {"mean", "sum", "none"}
         See `recurray.losses`.
-    mask : boolean array, the prediction's shape, optional
+    mask : boolean array, the prediction's shape or its first axes, optional
         Which elements count; all if omitted.
 
     Returns
@@ -163,7 +165,7 @@ def huber(
         See `recurray.losses`.
     delta : float
         The error from which on the loss grows linearly; above 0.
-    mask : boolean array, the prediction's shape, optional
+    mask : boolean array, the prediction's shape or its first axes, optional
         Which elements count; all if omitted.
 
     Returns
@@ -227,7 +229,7 @@ def binary_cross_entropy(
         See `recurray.losses`.
     from_logits : bool
         Whether the prediction holds logits.
-    mask : boolean array, the prediction's shape, optional
+    mask : boolean array, the prediction's shape or its first axes, optional
         Which elements count; all if omitted.
 
     Returns
@@ -298,7 +300,7 @@ def cross_entropy(
         probability of each class.
     reduction : {"mean", "sum", "none"}
         See `recurray.losses`. The elementwise losses have the shape (...), so "mean" is over rows.
-    mask : boolean array, shape (...), optional
+    mask : boolean array, shape (...) or its first axes, optional
         Which rows count; all if omitted.
 
     Returns
@@ -368,7 +370,7 @@ def nll(
         Integers, the right class of each row.
     reduction : {"mean", "sum", "none"}
         See `recurray.losses`. The elementwise losses have the shape (...), so "mean" is over rows.
-    mask : boolean array, shape (...), optional
+    mask : boolean array, shape (...) or its first axes, optional
         Which rows count; all if omitted.
 
     Returns
@@ -460,7 +462,7 @@ def _elementwise(
     _check_floats(xp, target)
     _check_shape("target", target, prediction.shape)
     if mask is not None:
-        _check_shape("mask", mask, prediction.shape)
+        mask = _spread(xp, mask, prediction.shape)
         prediction = xp.where(mask, prediction, xp.zeros_like(prediction))
         target = xp.where(mask, target, xp.zeros_like(target))
     return xp, prediction, _to_dtype(xp, target, prediction.dtype), mask
@@ -485,7 +487,7 @@ def _by_class(
         _check_floats(xp, target, or_else=" or integers, the classes")
     _check_classes(target, prediction.shape, integers=integers, probabilities=probabilities)
     if mask is not None:
-        _check_shape("mask", mask, prediction.shape[:-1])
+        mask = _spread(xp, mask, prediction.shape[:-1])
         prediction = xp.where(mask[..., None], prediction, xp.zeros_like(prediction))
         target = xp.where(_over_classes(mask, target), target, xp.zeros_like(target))
     if not integers:
@@ -540,6 +542,17 @@ def _namespace_or_none(array: Any) -> Namespace:
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     if tuple(array.shape) != tuple(shape):
         raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(array.shape)}")
+
+
+def _spread(xp: Namespace, mask: Array, shape: tuple[int, ...]) -> Array:
+    """Check a mask, and say of each element of ``shape`` what it says of the axes that it has."""
+    shape, own = tuple(shape), tuple(mask.shape)
+    if own == shape:
+        return mask
+    if len(own) > len(shape) or any(size not in (1, wanted) for size, wanted in zip(own, shape, strict=False)):
+        first = " or its first axes" if shape else ""
+        raise ValueError(f"mask must have the shape {in_words(shape)}{first}, not {in_words(own)}")
+    return xp.broadcast_to(xp.reshape(mask, (*own, *[1] * (len(shape) - len(own)))), shape)
 
 
 def _check_classes(target: Array, shape: tuple[int, ...], *, integers: bool, probabilities: bool) -> None:

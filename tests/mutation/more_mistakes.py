@@ -815,6 +815,13 @@ ANEW = [
     ),
     # Losses
     Mistake(
+        "a mask's axes: its last in the place of its first",
+        "src/recurray/losses.py",
+        "xp.reshape(mask, (*own, *[1] * (len(shape) - len(own))))",
+        "xp.reshape(mask, (*[1] * (len(shape) - len(own)), *own))",
+        ("tests/library/test_masks.py",),
+    ),
+    Mistake(
         "huber: the linear part too high",
         "src/recurray/losses.py",
         "- 0.5 * xp.abs(gradient))",
@@ -848,6 +855,13 @@ ANEW = [
         "shifted = below_largest(in_order(prediction))",
         "shifted = prediction - 0 * xp.max(prediction, axis=-1, keepdims=True)",
         LOSSES,
+    ),
+    Mistake(
+        "lengths_to_mask: a step more",
+        "src/recurray/masks.py",
+        "return places < lengths[:, None]",
+        "return places <= lengths[:, None]",
+        ("tests/library/test_masks.py",),
     ),
     # Optimizers and schedules
     Mistake(

@@ -650,13 +650,17 @@ class Fuzz:
         else:
             target = self.array(backend, shape)
         choices: dict[str, tuple[Any, ...]] = {"reduction": ("mean", "sum", "none")}
-        mask = self.rng.random(rows) < 0.5
+        mask = self.rng.random(self.pick(rows, rows, rows[:1])) < 0.5
         choices["mask"] = (None, backend.asarray(mask), mask, mask.astype(float), np.ma.array(mask), mask.tolist())
         if name == "binary_cross_entropy":
             choices["from_logits"] = (True, False)
         if name == "huber":
             choices["delta"] = (1.0, 0.5)
         return getattr(losses, name)(prediction, target, **self.options(**choices))
+
+    def do_lengths_to_mask(self) -> Any:
+        lengths = self.pick([2, 0, 3], [], [1.0], [-1], "abc", np.array([[1]]), self.integers(self.backend(), (3,), 4))
+        return rr.lengths_to_mask(lengths, self.maybe(None, 4, 2), self.maybe(True, False))
 
     def do_schedule(self) -> Any:
         lr, n = lambda: self.maybe(0.1, 1.0, 0), lambda: self.maybe(1, 5, 10)
