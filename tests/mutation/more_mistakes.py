@@ -794,10 +794,31 @@ ANEW = [
     ),
     Mistake(
         "plot: a row's padding is drawn",
-        "src/recurray/plot.py",
+        "src/recurray/plot/drawing.py",
         "values[row, : None if trace.lengths is None else trace.lengths[row]]",
         "values[row]",
         ("tests/library/layers/test_trace.py",),
+    ),
+    Mistake(
+        "plot: the names of units stay where their lines have moved",
+        "src/recurray/plot/states.py",
+        "draw_map(axis, panel[:, order], scale, order, most_units=MOST_UNITS)",
+        "draw_map(axis, panel[:, order], scale, None, most_units=MOST_UNITS)",
+        ("tests/library/plot/test_pictures.py",),
+    ),
+    Mistake(
+        "plot: a sum of squares that overflows",
+        "src/recurray/plot/gradient_norms.py",
+        "largest * float(np.sqrt(np.sum((values / largest) ** 2)))",
+        "float(np.sqrt(np.sum(values**2)))",
+        ("tests/library/plot/test_pictures.py",),
+    ),
+    Mistake(
+        "plot: NaN is the least loss",
+        "src/recurray/plot/history.py",
+        "math.inf if value is None or math.isnan(value) else value",
+        "math.inf if value is None else value",
+        ("tests/library/plot/test_plot_history.py",),
     ),
     Mistake(
         "check_gradients: one sample",

@@ -697,6 +697,10 @@ class Fuzz:
             "units": (None, [0], [0, 1]),
             "labels": (None, "ab"),
         }
+        if self.chance(0.3):
+            return plot.states(
+                trace, **self.options(row=(0, 1, -1), name=(None, "h", "z"), sort=(None, "peak", "mean", "alike"))
+            )
         return plot.gates(trace, **self.options(**choices))
 
     def do_gradients(self) -> Any:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import recurray as rr
 from recurray import blas, files, install
-from recurray.benchmarks import cells, compare, imports, machine, memory, plot, record, summary, tables
+from recurray.benchmarks import cells, compare, imports, machine, memory, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
@@ -18,6 +18,7 @@ from recurray.benchmarks.results import Case, Report
 from recurray.benchmarks.timing import Budget
 from recurray.command_line import options
 from recurray.command_line.failure import Failure
+from recurray.plot import bench, drawing
 
 __all__ = ["add_arguments", "run"]
 
@@ -239,8 +240,8 @@ def _check_files(args: argparse.Namespace) -> Report | None:
                 raise Failure(f"{option}: {path} can't be written: {files.reason(error)}", code=2) from None
     if args.plot is not None:
         options.need("matplotlib", "bench", "--plot")
-        if args.plot.suffix[1:].lower() not in plot.formats():
-            raise Failure(f"--plot: expected a name that ends in one of {', '.join(plot.formats())}", code=2)
+        if args.plot.suffix[1:].lower() not in drawing.formats():
+            raise Failure(f"--plot: expected a name that ends in one of {', '.join(drawing.formats())}", code=2)
     if args.compare is None:
         return None
     try:
@@ -277,6 +278,6 @@ def _show(report: Report, args: argparse.Namespace, old: Report | None) -> None:
         if args.json is not None:
             record.save(report, args.json)
         if args.plot is not None:
-            plot.draw(report, args.plot)
+            drawing.save(bench(report), args.plot)
     except OSError as error:
         raise Failure(f"the results above couldn't be saved: {error}") from None

@@ -16,13 +16,14 @@ from harness.cuda.host_backend import backend_on
 from harness.cuda.host_cpp import HostLibrary
 from harness.needs import need, needs_compiler
 from recurray import blas
-from recurray.benchmarks import command, compare, machine, measure, plot, record, summary, tables
+from recurray.benchmarks import command, compare, machine, measure, record, summary, tables
 from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
 from recurray.blas import Blas
 from recurray.command_line import main, options
+from recurray.plot import bench, drawing
 from recurray_cupy.library import Device
 
 TINY = Problem(3, 5, 4, 6)
@@ -406,7 +407,7 @@ def test_comparison_of_what_has_nothing_in_common():
 def test_picture(tmp_path):
     need("matplotlib")
     path = tmp_path / "ratios.png"
-    plot.draw(report(), path)
+    drawing.save(bench(report()), path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
