@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
     from recurray.state import State
     from recurray.streaming import Streaming
     from recurray.trace import Trace
+    from recurray.training import History, Run, TrainingError, fit
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "Final",
     "FormatError",
     "GradientReport",
+    "History",
     "InputGradients",
     "Last",
     "Layer",
@@ -63,15 +65,18 @@ __all__ = [
     "Mean",
     "Merge",
     "Recurrent",
+    "Run",
     "Sequential",
     "State",
     "Streaming",
     "Trace",
+    "TrainingError",
     "available_backends",
     "blas",
     "cells",
     "check_gradients",
     "convert",
+    "fit",
     "get_backend",
     "layouts",
     "lengths_to_mask",
@@ -100,6 +105,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "FormatError": "files",
             "GRU": "layers",
             "GradientReport": "gradient_check",
+            "History": "training",
             "InputGradients": "layers.static_input",
             "LSTM": "layers",
             "Last": "layers",
@@ -111,15 +117,18 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "Merge": "layers",
             "RNN": "layers",
             "Recurrent": "layers",
+            "Run": "training",
             "Sequential": "layers",
             "State": "state",
             "Streaming": "streaming",
             "Trace": "trace",
+            "TrainingError": "training",
             "available_backends": "selector",
             "blas": "blas",
             "cells": "cells",
             "check_gradients": "gradient_check",
             "convert": "convert",
+            "fit": "training",
             "get_backend": "selector",
             "layouts": "layouts",
             "lengths_to_mask": "masks",

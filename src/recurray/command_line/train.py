@@ -14,13 +14,13 @@ from recurray.command_line.display import Baselines, Display
 from recurray.command_line.failure import Failure
 from recurray.command_line.output import say
 from recurray.command_line.saving import Saver, at_start
-from recurray.command_line.signals import StopRequest
 from recurray.language_model import checkpoint
 from recurray.language_model.errors import TrainingError
 from recurray.language_model.ngram import WittenBell
 from recurray.language_model.settings import Choice, Number, Settings
 from recurray.language_model.text import DEFAULT_TEXT, Corpus, Source, default_text
 from recurray.language_model.training import Training
+from recurray.signals import StopRequest
 
 _DEFAULT_OUT = "model.safetensors"
 _EVERY = 60.0  # seconds between checkpoints

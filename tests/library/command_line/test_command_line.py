@@ -20,11 +20,11 @@ from harness.needs import need, needs
 from harness.processes import read_terminal
 from recurray import blas, command_line
 from recurray.command_line import display, main
-from recurray.command_line.signals import StopRequest
 from recurray.language_model import checkpoint
 from recurray.language_model.ngram import WittenBell
 from recurray.language_model.text import Corpus, default_text
 from recurray.language_model.training import Progress, Training
+from recurray.signals import StopRequest
 
 pytestmark = pytest.mark.usefixtures("signals_arrive")
 posix = needs("POSIX")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Self
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # those that the system has are used
+ALL = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopRequest:
@@ -16,19 +17,25 @@ class StopRequest:
     A second signal doesn't wait: it raises KeyboardInterrupt. Signals that the process was started to ignore
     (``nohup``) stay ignored.
 
+    Parameters
+    ----------
+    names : sequence of str
+        The signals; those that the system has are used.
+
     Attributes
     ----------
     received : bool
         Whether a signal has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ALL) -> None:
         self.received = False
+        self._names = names
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python doesn't allow it
-            for name in _NAMES:
+            for name in self._names:
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                     self._former[number] = signal.signal(number, self._note)

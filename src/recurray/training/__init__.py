@@ -1,0 +1,21 @@
+"""Training: `fit`, the one training loop, and what it is made of.
+
+==============  ================================================================================
+``fitting``     the call: its arguments, checked before work starts
+``data``        what a batch is; rows in arrays, ragged rows, batches made elsewhere
+``pieces``      a batch cut in time: chunks with the state carried on, steps that warm it up
+``update``      forward, loss, backward, clipping, and the optimizer's step
+``run``         where a run stands: epochs, updates, rows of the history
+``evaluation``  the loss and metrics of data that isn't trained on
+``best``        which row of the history is the best, its params, and when there is none any more
+``history``     the table that `fit` returns
+``progress``    what a terminal shows meanwhile
+==============  ================================================================================
+"""
+
+from recurray.training.errors import TrainingError
+from recurray.training.fitting import fit
+from recurray.training.history import History
+from recurray.training.run import Run
+
+__all__ = ["History", "Run", "TrainingError", "fit"]

@@ -1,0 +1,315 @@
+"""Where a training stands, and how it goes on: epochs of batches, updates, rows of the history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from recurray.signals import StopRequest
+from recurray.training import data
+from recurray.training.best import Best
+from recurray.training.data import Source
+from recurray.training.errors import TrainingError
+from recurray.training.evaluation import evaluated
+from recurray.training.history import History
+from recurray.training.pieces import Cut, Piece
+from recurray.training.progress import Progress
+from recurray.training.update import Learned, Model, clipped, joined, known_at_once, not_finite
+
+_LOOK_EVERY = 32  # updates after which a device's losses are looked at, which waits for it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the course of a training.
+
+    Attributes
+    ----------
+    epochs, steps : int or None
+        The end: after so many epochs, or updates.
+    every : int or None
+        Updates between two rows of the history; None for a row after each epoch.
+    accumulate : int
+        Pieces to an update.
+    clip_norm : float or None
+        Limit of the gradients' norm.
+    schedule : callable or None
+        From the number of updates done to the learning rate; or what is told the monitored value by ``observe``.
+    """
+
+    epochs: int | None
+    steps: int | None
+    every: int | None
+    accumulate: int
+    clip_norm: float | None
+    schedule: Any
+
+
+@dataclass
+class Sums:
+    """What has been added up since the last row of the history."""
+
+    weight: float = 0.0
+    updates: int = 0
+    norm: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)
+
+    def add(self, value: float, norm: float, weight: float, metrics: dict[str, float]) -> None:
+        """Take an update into account."""
+        self.weight += weight
+        self.updates += 1
+        self.norm += norm
+        for name, number in {"loss": value, **metrics}.items():
+            self.totals[name] = self.totals.get(name, 0.0) + number * weight
+
+    def means(self) -> dict[str, float]:
+        """The means, of the loss first."""
+        return {name: total / self.weight if self.weight else 0.0 for name, total in self.totals.items()}
+
+
+class Run:
+    """A training: what callbacks are given.
+
+    Attributes
+    ----------
+    model, optimizer
+        As they were given to `fit`.
+    history : History
+        The rows so far.
+    epoch : int
+        Epochs begun; the first is 1.
+    step : int
+        Updates done.
+    loss : float or None
+        The loss of the last update that has been looked at: on a GPU, some updates ago.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: Any,
+        source: Source,
+        validation: Source | None,
+        cut: Cut,
+        plan: Plan,
+        best: Best,
+        seed: Any,
+        callbacks: Sequence[Any],
+        progress: Progress,
+    ) -> None:
+        self.model, self.optimizer, self.history = model.model, optimizer, History()
+        self.epoch, self.step = 0, 0
+        self.loss: float | None = None
+        self._model, self._source, self._validation = model, source, validation
+        self._cut, self._plan, self._best, self._progress = cut, plan, best, progress
+        order, dropout, valid = np.random.SeedSequence(seed).spawn(3)
+        self._order, self._dropout = np.random.default_rng(order), np.random.default_rng(dropout)
+        self._valid_seed = valid
+        self._on_step = _methods(callbacks, "on_step")
+        self._on_epoch = _methods(callbacks, "on_epoch")
+        self._position = 0  # pieces of this epoch done; 0 too where it is at its end
+        self._epoch_order = self._order.bit_generator.state  # as the epoch began
+        self._state: Any = None  # carried from piece to piece
+        self._sums = Sums()
+        self._unseen: list[tuple[int, Piece, Any, Any, Learned]] = []
+        self._stopping = False
+        self._seconds, self._began = 0.0, 0.0  # of earlier parts of the training; when this one began
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return float(self.optimizer.lr)
+
+    @property
+    def seconds(self) -> float:
+        """How long the training has taken, what was done before it was resumed included."""
+        return self._seconds + (time.perf_counter() - self._began if self._began else 0.0)
+
+    def stop(self) -> None:
+        """End the training after this update."""
+        self._stopping = True
+
+    def train(self) -> History:
+        """Go on to the end."""
+        self._began = time.perf_counter()
+        self.history.stopped = None
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), StopRequest(("SIGINT",)) as stop:
+            with self._progress:
+                while not self._over():
+                    if self._epoch_ends(stop):
+                        break
+            if stop.received:
+                self._look()
+                self.history.stopped = "interrupted"
+        if self.history.stopped == "interrupted":
+            raise KeyboardInterrupt(f"training was interrupted after {self.step:,} updates")
+        self.history.stopped = self.history.stopped or "finished"
+        self._best.restore(self.model.params)
+        return self.history
+
+    def _over(self) -> bool:
+        plan = self._plan
+        if self._stopping:
+            self.history.stopped = "callback"
+        elif self._best.over:
+            self.history.stopped = "patience"
+        else:
+            at_end = self._position == 0 and plan.epochs is not None and self.epoch >= plan.epochs
+            return at_end or (plan.steps is not None and self.step >= plan.steps)
+        return True
+
+    def _epoch_ends(self, stop: StopRequest) -> bool:
+        """Train for an epoch, or what is left of one; tell whether the training ends in its midst."""
+        if self._position == 0:
+            self.epoch += 1
+            self._epoch_order = self._order.bit_generator.state
+        else:
+            self._order.bit_generator.state = self._epoch_order
+        pieces = islice(self._cut.pieces(self._source.epoch(self._order)), self._position, None)
+        group: list[Learned] = []
+        done = self._position
+        piece = None
+        for piece, last in _with_last(pieces):
+            done += 1
+            if piece.fresh:
+                self._state = None
+            if piece.warm_up:
+                self._state = self._model.carried(piece, self._state)
+                continue
+            learned = self._model.learned(piece, self._state, self._dropout)
+            self._state = learned.state
+            group.append(learned)
+            if len(group) < self._plan.accumulate and not last:
+                continue
+            self._update(piece, group)
+            group = []
+            self._position = 0 if last else done
+            if self._after_update(last) or stop.received:
+                return True
+        if piece is None:
+            raise ValueError("data must have at least one batch, but its iterator yields none")
+        if self._position:  # the last pieces only warmed up
+            self._position = 0
+            self._row()
+        return False
+
+    def _update(self, piece: Piece, group: list[Learned]) -> None:
+        """Change the params by what some pieces say."""
+        value, grads, weight = joined(group)
+        grads, norm = clipped(grads, self._plan.clip_norm)
+        now = known_at_once(value) and known_at_once(norm)
+        if now and not (math.isfinite(value) and math.isfinite(norm)):
+            raise self._diverged(self.epoch, piece, float(value), float(norm), grads)
+        schedule = self._plan.schedule
+        if schedule is not None and not hasattr(schedule, "observe"):
+            self.optimizer.lr = schedule(self.step)
+        self.optimizer.step(grads)
+        self.step += 1
+        kept = Learned(None, {}, weight, None, _mean_metrics(group, weight))
+        if now:
+            self._see(float(value), float(norm), kept)
+        else:
+            self._unseen.append((self.epoch, piece, value, norm, kept))
+            if len(self._unseen) >= _LOOK_EVERY:
+                self._look()
+
+    def _see(self, value: float, norm: float, learned: Learned) -> None:
+        self.loss = value
+        self._sums.add(value, norm, learned.weight, learned.metrics)
+
+    def _look(self) -> None:
+        """Look at what a device has computed since the last time."""
+        unseen, self._unseen = self._unseen, []
+        for epoch, piece, value, norm, learned in unseen:
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise self._diverged(epoch, piece, float(value), float(norm), self.model.params)
+            self._see(float(value), float(norm), learned)
+
+    def _after_update(self, epoch_ends: bool) -> bool:
+        """Tell whoever is to know; tell whether the training ends here."""
+        for call in self._on_step:
+            call(self)
+        self._progress.step(self._share(), self.epoch, self.loss)
+        plan = self._plan
+        ends = self._stopping or (plan.steps is not None and self.step >= plan.steps)
+        if ends or (epoch_ends if plan.every is None else self.step % plan.every == 0):
+            self._row()
+        return self._over() and not epoch_ends
+
+    def _row(self) -> None:
+        """Add a row to the history."""
+        self._look()
+        means = self._sums.means()
+        row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, **means}
+        if self._validation is not None:
+            rng = np.random.default_rng(self._valid_seed)
+            found = evaluated(self._model, self._validation, self._cut, rng)
+            for name, value in found.items():
+                if name == "loss" and not math.isfinite(value):
+                    raise TrainingError(f"the validation's loss became {value} in epoch {self.epoch}, step {self.step}")
+            row |= {f"validation_{name}": value for name, value in found.items()}
+        row |= {"lr": self.lr, "grad_norm": self._sums.norm / max(1, self._sums.updates), "seconds": self.seconds}
+        self._sums = Sums()
+        self.history.rows.append(row)
+        self._best.look(self.history, self.model.params)
+        if hasattr(self._plan.schedule, "observe"):
+            self.optimizer.lr = self._plan.schedule.observe(self._best.value(row))
+        self._progress.row(row)
+        for call in self._on_epoch:
+            call(self)
+
+    def _share(self) -> float:
+        """Which share of the training is done, as far as that is known."""
+        plan = self._plan
+        if plan.steps is not None:
+            return self.step / plan.steps
+        batches = self._source.batches
+        within = self._position / batches if batches and self._position else 0.0
+        return (self.epoch - (1 if self._position else 0) + min(1.0, within)) / (plan.epochs or 1)
+
+    def _diverged(self, epoch: int, piece: Piece, value: float, norm: float, arrays: Any) -> TrainingError:
+        what = f"the loss became {value}" if not math.isfinite(value) else f"the gradients' norm became {norm}"
+        batch = piece.batch
+        held = data.not_finite(batch.x, batch.lengths, batch.mask, self._cut.batch_first)
+        if held is not None:
+            what += f": x holds {held} of the batch"
+        else:
+            name = not_finite(self.model.params) or not_finite(arrays)
+            what += f" (first seen in the param {name})" if name else ""
+        return TrainingError(
+            f"{what}, in epoch {epoch}, batch {piece.number}, after {self.step:,} updates; a lower learning rate or "
+            "clip_norm may help"
+        )
+
+
+def _methods(callbacks: Sequence[Any], name: str) -> list[Callable[[Run], Any]]:
+    found = [getattr(callback, name) for callback in callbacks if hasattr(callback, name)]
+    if name == "on_epoch":
+        plain = [c for c in callbacks if not hasattr(c, "on_step") and not hasattr(c, "on_epoch")]
+        found += plain
+    return found
+
+
+def _mean_metrics(group: list[Learned], weight: float) -> dict[str, float]:
+    names = group[0].metrics
+    return {
+        name: sum(float(part.metrics[name]) * part.weight for part in group) / weight if weight else 0.0
+        for name in names
+    }
+
+
+def _with_last(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, bool]]:
+    """Each piece, and whether it is the epoch's last."""
+    before = next(pieces, None)
+    for piece in pieces:
+        if before is not None:
+            yield before, False
+        before = piece
+    if before is not None:
+        yield before, True
