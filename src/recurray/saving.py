@@ -74,20 +74,26 @@ def save(model: Layer, path: str | Path, metadata: Mapping[str, Any] | None = No
         raise TypeError(f"model must be a recurray layer, not {type(model).__name__}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
+    params, content = contents(model, metadata or {})
+    try:
+        data = sealed.serialized(params, content, KIND)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise type(error)(f"this can't be written to a {KIND}: {error}") from error
+    with sealed.Writer(path, KIND) as writer:
+        writer.write(data)
+
+
+def contents(model: Layer, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays and the rest of what a model's file holds."""
     _refuse_ties(model)
     content = {
         "format": FORMAT,
         "version": VERSION,
         "written_by": f"recurray {__version__}",
         "model": architecture.described(model),
-        "metadata": dict(metadata or {}),
+        "metadata": dict(metadata),
     }
-    try:
-        data = sealed.serialized(model.state_dict(), content, KIND)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise type(error)(f"this can't be written to a {KIND}: {error}") from error
-    with sealed.Writer(path, KIND) as writer:
-        writer.write(data)
+    return model.state_dict(), content
 
 
 def load(path: str | Path, backend: Any = None, cells: Any = None) -> Layer:
@@ -123,8 +129,9 @@ def load(path: str | Path, backend: Any = None, cells: Any = None) -> Layer:
     """
     classes = architecture.Classes.of(cells)
     on = None if backend is None else get_backend(backend)
-    params, content = sealed.load(path, KIND)
+    arrays, content = sealed.load(path, KIND)
     _check(path, content)
+    params = {name: value for name, value in arrays.items() if not name.startswith(":")}  # others are a training's
     try:
         return architecture.Maker(on, params, classes).model(content["model"])
     except (ValueError, TypeError, RecursionError) as error:

@@ -59,6 +59,9 @@ class Source(Protocol):
     def batches(self) -> int | None:
         """How many batches an epoch has; None where that isn't known before."""
 
+    def facts(self) -> dict[str, Any]:
+        """What has to be as it was where a training goes on."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -132,6 +135,10 @@ class Rows:
         """How many batches an epoch has."""
         return -(-self.count // self.form.batch_size)
 
+    def facts(self) -> dict[str, Any]:
+        """See `Source.facts`."""
+        return {"rows": self.count, "batch_size": self.form.batch_size, "shuffle": self.form.shuffle}
+
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return batches of rows, in a random order or in their own."""
         order = rng.permutation(self.count) if self.form.shuffle else None
@@ -197,6 +204,10 @@ class Ragged:
         """How many batches an epoch has."""
         return -(-len(self.lengths) // self.form.batch_size)
 
+    def facts(self) -> dict[str, Any]:
+        """See `Source.facts`."""
+        return {"rows": len(self.lengths), "batch_size": self.form.batch_size, "shuffle": self.form.shuffle}
+
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return batches: of similar lengths in a random order, or in the rows' own where they aren't shuffled."""
         size = self.form.batch_size
@@ -243,6 +254,10 @@ class Made:
             return len(self._data)  # type: ignore[arg-type]
         except TypeError:
             return None
+
+    def facts(self) -> dict[str, Any]:
+        """See `Source.facts`."""
+        return {"batches": self.batches}
 
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return the batches as they come."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recurray import checks, losses
+from recurray.layers import Layer
 from recurray.messages import shown
 from recurray.training import data as sources
 from recurray.training import progress as displays
 from recurray.training.best import Best
+from recurray.training.checkpoint import Files
 from recurray.training.history import History
 from recurray.training.pieces import Cut
 from recurray.training.run import Plan, Run
@@ -44,6 +47,11 @@ def fit(
     mode: str = "min",
     restore_best: bool | None = None,
     callbacks: Any = (),
+    checkpoint: Any = None,
+    checkpoint_every: int | None = None,
+    keep: int = 1,
+    overwrite: bool = False,
+    resume: Any = None,
     seed: Any = 0,
     progress: bool = True,
 ) -> History:
@@ -106,6 +114,20 @@ def fit(
         Whether the model ends with the params of the best row; if omitted, where there is ``patience``.
     callbacks : callable, or sequence of these
         Functions of the `Run`, called after each row of the history; or objects with ``on_step`` or ``on_epoch``.
+    checkpoint : path-like, optional
+        A file to go on from, written at each row of the history, at the end, and where Ctrl-C comes. It is a file of
+        `recurray.save`, so `recurray.load` makes the model of it too. Where there is validation, the best params lie
+        beside it as a file of their own: "run.best.safetensors" beside "run.safetensors".
+    checkpoint_every : int, optional
+        Every so many updates it is written too.
+    keep : int
+        How many checkpoints are kept: earlier ones have their update in their name, "run.step-120.safetensors".
+    overwrite : bool
+        Whether a checkpoint that is there already, and isn't gone on from, may be replaced.
+    resume : path-like or True, optional
+        The checkpoint to go on from, True for ``checkpoint`` itself if it is there. With the same model, data and
+        options, and on the same machine, all ends in the same bits as if there had been no interruption; ``epochs``
+        and ``steps`` may be more than they were.
     seed : int
         Decides the order of rows and what dropout draws.
     progress : bool
@@ -122,8 +144,12 @@ def fit(
         A loss or gradient became NaN or infinite: the text says in which epoch and batch, and at which param.
     ValueError, TypeError
         Data don't fit together, hold NaN, or an argument is out of its range.
+    FormatError
+        The checkpoint to go on from is damaged.
+    OSError
+        A checkpoint can't be read or written, or is there already.
     KeyboardInterrupt
-        Ctrl-C: the update has been finished.
+        Ctrl-C: the update has been finished, and the checkpoint written.
 
     Examples
     --------
@@ -177,7 +203,38 @@ def fit(
     wrapped = Model(model, _loss(loss), _metrics(metrics))
     show = displays.choose(checks.flag("progress", progress), plan.epochs)
     calls = [callbacks] if callable(callbacks) or not isinstance(callbacks, Sequence) else list(callbacks)
-    return Run(wrapped, optimizer, source, held, cut, plan, best, seed, calls, show).train()
+    every_update = _optional("checkpoint_every", checkpoint_every)
+    files = _files(model, checkpoint, checks.size("keep", keep))
+    begin = _resumed(checkpoint, resume, checks.flag("overwrite", overwrite))
+    run = Run(wrapped, optimizer, source, held, cut, plan, best, seed, calls, show)
+    if begin is not None:
+        run.restore(begin)
+    if files is not None:
+        run.write_to(files, every_update)
+    return run.train()
+
+
+def _files(model: Any, path: Any, keep: int) -> Files | None:
+    if path is None:
+        return None
+    if not isinstance(model, Layer):
+        raise TypeError(f"a checkpoint needs a model that recurray.save can write, a layer, not {type(model).__name__}")
+    return Files(path, keep)
+
+
+def _resumed(path: Any, resume: Any, overwrite: bool) -> Path | None:
+    """The checkpoint to go on from; refuse to replace another one."""
+    if resume is True:
+        if path is None:
+            raise ValueError("resume=True goes on from the checkpoint, so say which: checkpoint=path")
+        resume = path if Path(path).exists() else None
+    if path is not None and Path(path).is_file() and not overwrite and (resume is None or not _same(resume, path)):
+        raise FileExistsError(f"{path} is there already: resume=True goes on from it, overwrite=True replaces it")
+    return None if resume is None else Path(resume)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return Path(one).exists() and Path(one).samefile(other)
 
 
 def _check_params(model: Any, optimizer: Any) -> None:

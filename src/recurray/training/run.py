@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from recurray import saving
+from recurray.arrays import to_numpy
+from recurray.files import FormatError
 from recurray.signals import StopRequest
-from recurray.training import data
+from recurray.training import checkpoint, data
 from recurray.training.best import Best
+from recurray.training.checkpoint import Arrays, Files, as_json, from_json
 from recurray.training.data import Source
 from recurray.training.errors import TrainingError
 from recurray.training.evaluation import evaluated
@@ -120,6 +125,9 @@ class Run:
         self._unseen: list[tuple[int, Piece, Any, Any, Learned]] = []
         self._stopping = False
         self._seconds, self._began = 0.0, 0.0  # of earlier parts of the training; when this one began
+        self._files: Files | None = None
+        self._write_every: int | None = None
+        self._written: int | None = None  # after which update the checkpoint was written
 
     @property
     def lr(self) -> float:
@@ -135,8 +143,104 @@ class Run:
         """End the training after this update."""
         self._stopping = True
 
+    def write_to(self, files: Files, every: int | None) -> None:
+        """Write checkpoints into files: at each row of the history, every so many updates, and at the end."""
+        self._files, self._write_every = files, every
+
+    def contents(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return all that going on needs beside the model: arrays, and what JSON can hold."""
+        self._look()
+        own = dict(self.optimizer.state_dict())
+        training: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "position": self._position,
+            "order": self._epoch_order if self._position else self._order.bit_generator.state,
+            "dropout": self._dropout.bit_generator.state,
+            "sums": _json(dataclasses.asdict(self._sums)),
+            "history": [_json(row) for row in self.history.rows],
+            "best": self.history.best,
+            "waited": self._best.waited,
+            "seconds": self.seconds,
+            "optimizer": _json(own.pop("settings")),
+            "schedule": _json(self._schedule_state()),
+            "options": self._options(),
+        }
+        arrays = {checkpoint.OPTIMIZER + name: value for name, value in own.items()}
+        training["state"] = checkpoint.flat(self._state, arrays)
+        for name, value in (self._best.params or {}).items():
+            arrays[checkpoint.BEST + name] = to_numpy(value)
+        return arrays, training
+
+    def restore(self, path: Any) -> None:
+        """Go on from where a checkpoint ends.
+
+        Raises
+        ------
+        ValueError
+            It is of another model, optimizer, or training.
+        FormatError
+            It is damaged.
+        """
+        params, arrays, training = checkpoint.read(path)
+        checkpoint.check_params(path, params, self.model.params)
+        checkpoint.check_options(path, training.get("options", {}), self._options())
+        moments = _within(arrays, checkpoint.OPTIMIZER)
+        best = _within(arrays, checkpoint.BEST)
+        backend = self.model.backend
+        try:
+            self.optimizer.load_state_dict({"settings": _unjson(training["optimizer"]), **moments})
+            if training["schedule"] is not None:
+                self._plan.schedule.load_state_dict(_unjson(training["schedule"]))
+            checkpoint.generator_state(self._order, training["order"])
+            self._epoch_order = training["order"]
+            checkpoint.generator_state(self._dropout, training["dropout"])
+            self._state = checkpoint.unflat(training["state"], arrays, backend.asarray)
+            self.history.rows = [_unjson(row) for row in training["history"]]
+            self.history.best, self._best.waited = training["best"], training["waited"]
+            self._sums = Sums(**_unjson(training["sums"]))
+            self._best.params = {name: backend.asarray(value) for name, value in best.items()} or None
+            self.epoch, self.step, self._position = training["epoch"], training["step"], training["position"]
+            self._seconds = training["seconds"]
+        except (KeyError, AttributeError, TypeError) as error:
+            raise FormatError(f"{path} holds no training that can be gone on with here: {error}") from error
+        self.model.load_state_dict(params)
+        self._written = self.step
+
+    def _options(self) -> dict[str, Any]:
+        """What decides the course and has to be as it was: not when it ends, nor what looks on."""
+        return {
+            "accumulate": self._plan.accumulate,
+            "every": self._plan.every,
+            "clip_norm": self._plan.clip_norm,
+            "chunk": self._cut.chunk,
+            "burn_in": self._cut.burn_in,
+            "carry": self._cut.carry,
+            "monitor": self._best.monitor,
+            "mode": self._best.mode,
+            "validation": self._validation is not None,
+            "data": self._source.facts(),
+        }
+
+    def _schedule_state(self) -> Any:
+        schedule = self._plan.schedule
+        return schedule.state_dict() if hasattr(schedule, "state_dict") else None
+
+    def _write(self) -> None:
+        """Write a checkpoint, if there is to be one and none of this update is there."""
+        if self._files is not None and self._written != self.step:
+            self._files.write(checkpoint.serialized(self.model, *self.contents()), self.step)
+            self._written = self.step
+
     def train(self) -> History:
         """Go on to the end."""
+        if self._files is None:
+            return self._train()
+        with self._files:
+            self._files.check(checkpoint.serialized(self.model, *self.contents()))
+            return self._train()
+
+    def _train(self) -> History:
         self._began = time.perf_counter()
         self.history.stopped = None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), StopRequest(("SIGINT",)) as stop:
@@ -147,8 +251,10 @@ class Run:
             if stop.received:
                 self._look()
                 self.history.stopped = "interrupted"
+            self._write()
         if self.history.stopped == "interrupted":
-            raise KeyboardInterrupt(f"training was interrupted after {self.step:,} updates")
+            kept = f"; {self._files.path} goes on from there, by resume" if self._files is not None else ""
+            raise KeyboardInterrupt(f"training was interrupted after {self.step:,} updates{kept}")
         self.history.stopped = self.history.stopped or "finished"
         self._best.restore(self.model.params)
         return self.history
@@ -240,6 +346,8 @@ class Run:
         ends = self._stopping or (plan.steps is not None and self.step >= plan.steps)
         if ends or (epoch_ends if plan.every is None else self.step % plan.every == 0):
             self._row()
+        if self._write_every and self.step % self._write_every == 0:
+            self._write()
         return self._over() and not epoch_ends
 
     def _row(self) -> None:
@@ -257,12 +365,16 @@ class Run:
         row |= {"lr": self.lr, "grad_norm": self._sums.norm / max(1, self._sums.updates), "seconds": self.seconds}
         self._sums = Sums()
         self.history.rows.append(row)
-        self._best.look(self.history, self.model.params)
+        is_best = self._best.look(self.history, self.model.params)
         if hasattr(self._plan.schedule, "observe"):
             self.optimizer.lr = self._plan.schedule.observe(self._best.value(row))
         self._progress.row(row)
         for call in self._on_epoch:
             call(self)
+        if self._files is not None:
+            if is_best and self._validation is not None:
+                saving.save(self.model, self._files.beside("best"))
+            self._write()
 
     def _share(self) -> float:
         """Which share of the training is done, as far as that is known."""
@@ -286,6 +398,23 @@ class Run:
             f"{what}, in epoch {epoch}, batch {piece.number}, after {self.step:,} updates; a lower learning rate or "
             "clip_norm may help"
         )
+
+
+def _json(value: Any) -> Any:
+    """Numbers, in dicts and lists, as JSON can hold them."""
+    if isinstance(value, dict):
+        return {name: _json(part) for name, part in value.items()}
+    return [_json(part) for part in value] if isinstance(value, (list, tuple)) else as_json(value)
+
+
+def _unjson(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: part if name == "optimizer" else _unjson(part) for name, part in value.items()}
+    return [_unjson(part) for part in value] if isinstance(value, list) else from_json(value)
+
+
+def _within(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _methods(callbacks: Sequence[Any], name: str) -> list[Callable[[Run], Any]]:
