@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers see; at run time each name is imported w
         Max,
         Mean,
         Merge,
+        Model,
         Recurrent,
         Sequential,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "Max",
     "Mean",
     "Merge",
+    "Model",
     "Recurrent",
     "Run",
     "Sequential",
@@ -115,6 +117,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "Max": "layers",
             "Mean": "layers",
             "Merge": "layers",
+            "Model": "layers",
             "RNN": "layers",
             "Recurrent": "layers",
             "Run": "training",

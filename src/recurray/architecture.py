@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,19 +23,18 @@ from recurray.messages import shown
 
 ENTRY_POINTS = "recurray.cells"  # the group in which packages announce classes of theirs
 START = ("params", "seed", "forget_bias")  # arguments that say how a layer starts, which its params have by now
-PLACE = re.compile(r"((?:[0-9]+\.)*)(.*)", re.DOTALL)  # of a param, in a model of layers
 
 HOMES = {"layer": layers, "cell": cells, "function": activations}  # where recurray's own classes are
 BASES: dict[str, type] = {"layer": Layer, "cell": Cell, "function": Function}
 
 
 class Arguments(NamedTuple):
-    """What a constructor takes: names of arguments, those without default, the name after a *, whether there is a **"""
+    """What a constructor takes: names of arguments, those without default, the names after a * and after a **."""
 
     names: tuple[str, ...]
     required: tuple[str, ...]
     star: str | None
-    others: bool
+    others: str | None
 
 
 def arguments_of(kind: type) -> Arguments:
@@ -46,7 +44,7 @@ def arguments_of(kind: type) -> Arguments:
         function = function.__wrapped__
     code = getattr(function, "__code__", None)
     if code is None:  # object's own
-        return Arguments((), (), None, others=False)
+        return Arguments((), (), None, None)
     positional = code.co_varnames[1 : code.co_argcount]
     keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     after = list(code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
@@ -54,7 +52,7 @@ def arguments_of(kind: type) -> Arguments:
     with_default = positional[len(positional) - len(function.__defaults__ or ()) :]
     required = [name for name in positional if name not in with_default]
     required += [name for name in keywords if name not in (function.__kwdefaults__ or {})]
-    others = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    others = after.pop(0) if code.co_flags & inspect.CO_VARKEYWORDS else None
     return Arguments((*positional, *keywords), tuple(required), star, others)
 
 
@@ -83,7 +81,8 @@ def described(model: Layer) -> dict[str, Any]:
 def _object(what: str, given: Any) -> dict[str, Any]:
     kind = type(given)
     name, takes = kind.__name__, arguments_of(kind)
-    if takes.others:
+    inside = _layers_of(given, takes)
+    if takes.others and inside is None:
         raise TypeError(
             f"{name} can't be told in a file: its constructor takes any arguments, **, none of them by name"
         )
@@ -102,9 +101,20 @@ def _object(what: str, given: Any) -> dict[str, Any]:
     if getattr(HOMES[what], name, None) is not kind:
         found["own"] = True
     found["options"] = options
-    if takes.star:
-        found["layers"] = [_object("layer", layer) for layer in getattr(given, takes.star)]
+    if isinstance(inside, Mapping):
+        found["layers"] = {"mapping": [[part, _object("layer", layer)] for part, layer in inside.items()]}
+    elif inside is not None:
+        found["layers"] = [_object("layer", layer) for layer in inside]
     return found
+
+
+def _layers_of(given: Any, takes: Arguments) -> Any:
+    """The layers that an object is made of: a sequence of what its constructor took by *, a mapping by **; or None."""
+    if takes.star:
+        return getattr(given, takes.star)
+    named = getattr(given, takes.others, None) if takes.others else None
+    is_layers = isinstance(named, Mapping) and all(isinstance(layer, Layer) for layer in named.values())
+    return named if is_layers else None
 
 
 def _value(name: str, value: Any) -> Any:
@@ -194,12 +204,7 @@ class Maker:
     """
 
     def __init__(self, backend: Backend | None, params: Mapping[str, Any], classes: Classes) -> None:
-        self._backend, self._classes = backend, classes
-        self._params: dict[str, dict[str, Any]] = {}  # by place
-        for name, value in params.items():
-            match = PLACE.fullmatch(name)
-            assert match is not None  # noqa: S101
-            self._params.setdefault(match[1], {})[match[2]] = value
+        self._backend, self._classes, self._params = backend, classes, dict(params)
 
     def model(self, description: Any) -> Layer:
         """Make the model.
@@ -209,14 +214,11 @@ class Maker:
         ValueError, TypeError
             The description isn't one, or not of these params.
         """
-        model: Layer = self._object("layer", description, "")
-        if self._params:
-            names = (place + name for place, own in self._params.items() for name in own)
-            raise ValueError(f"no layer has the params {', '.join(sorted(names))}"[:200])
+        model: Layer = self._object("layer", description, self._params, "")
         return model
 
-    def _object(self, what: str, given: Any, place: str | None) -> Any:
-        """Make a layer, cell or function; ``place`` is where a layer's params stand, None if nowhere in it."""
+    def _object(self, what: str, given: Any, params: dict[str, Any] | None, place: str) -> Any:
+        """Make a layer, cell or function; ``params`` are a layer's, which stands at ``place``, None if nowhere."""
         if not isinstance(given, dict) or not isinstance(given.get("options"), dict):
             raise ValueError(f"there is no {what} where one should be, but {shown(given)}")
         name, own = given.get(what), given.get("own", False)
@@ -227,36 +229,64 @@ class Maker:
         if unknown := sorted(set(given["options"]) - set(takes.names) | set(given["options"]) & {"backend", *START}):
             raise ValueError(f"{name} has no {', '.join(map(shown, unknown))} here: a later version may have")
         options = {argument: self._value(value) for argument, value in given["options"].items()}
-        inside: list[Any] = []
         if "layers" in given:
-            if not takes.star or not isinstance(given["layers"], list):
-                raise ValueError(f"{name} isn't made of layers")
-            inside = [
-                self._object("layer", layer, None if place is None else f"{place}{number}.")
-                for number, layer in enumerate(given["layers"])
-            ]
-        if "backend" in takes.names and what == "layer" and not inside:
+            in_order, by_name = self._inside(name, given["layers"], takes, params, options.get("tie"), place)
+            try:
+                return kind(*in_order, **by_name, **options)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from error
+        if "backend" in takes.names and what == "layer":
             options["backend"] = self._backend
-        takes_params = "params" in takes.names and not inside
-        if takes_params and place is not None:
-            options["params"] = self._params.pop(place, {})
+        takes_params = "params" in takes.names
+        if takes_params and params is not None:
+            options["params"] = params
             layers = options.get("num_layers", 1)
-            if isinstance(layers, int) and layers > max(1, len(options["params"])):  # or their names alone take memory
+            if isinstance(layers, int) and layers > max(1, len(params)):  # or their names alone take memory
                 raise ValueError(f"{name}: there are no params for num_layers={shown(layers)}")
+        if params and not (takes_params or own):
+            raise ValueError(_nowhere(place, params))
         try:
-            made = kind(*inside, **options)
-            if own and place is not None and not takes_params:
-                made.load_state_dict(self._all_under(place))
+            made = kind(**options)
+            if own and params is not None and not takes_params:
+                made = made if self._backend in (None, made.backend) else made.to(self._backend)
+                made.load_state_dict(params)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: {error}") from error
         return made
 
-    def _all_under(self, place: str) -> dict[str, Any]:
-        """Take out the params of a layer and of all that is in it."""
-        places = [other for other in self._params if other.startswith(place)]
-        return {
-            other[len(place) :] + name: value for other in places for name, value in self._params.pop(other).items()
+    def _inside(
+        self, name: str, given: Any, takes: Arguments, params: dict[str, Any] | None, tie: Any, place: str
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Make the layers that a layer is made of: those that its constructor takes in order, and those by name."""
+        if isinstance(given, list) and takes.star:
+            named = {str(number): layer for number, layer in enumerate(given)}
+        elif isinstance(given, dict) and takes.others:
+            named = dict(self._pairs(given))
+        else:
+            raise ValueError(f"{name} isn't made of layers")
+        parts: dict[str, dict[str, Any]] = {part: {} for part in named}
+        all_params = dict(params or {})
+        if isinstance(tie, dict):  # the constructor checks it, and makes one array of two again
+            all_params |= {tied: all_params[source] for tied, source in tie.items() if source in all_params}
+        for param, value in all_params.items():
+            part, _, own = param.partition(".")
+            if part not in parts:
+                raise ValueError(_nowhere(place, [param]))
+            parts[part][own] = value
+        made = {
+            part: self._object("layer", layer, None if params is None else parts[part], f"{place}{part}.")
+            for part, layer in named.items()
         }
+        return (list(made.values()), {}) if isinstance(given, list) else ([], made)
+
+    def _pairs(self, given: dict[str, Any]) -> list[tuple[str, Any]]:
+        """The items of a mapping, in their order."""
+        pairs = given.get("mapping")
+        if not isinstance(pairs, list):
+            return []
+        return [
+            (pair[0], pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is str
+        ]
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -265,13 +295,16 @@ class Maker:
             return value
         for what in BASES:
             if what in value:
-                return self._object(what, value, None)
+                return self._object(what, value, None, "")
         if value.keys() == {"mapping"} and isinstance(value["mapping"], list):
-            pairs = [tuple(pair) for pair in value["mapping"] if isinstance(pair, list) and len(pair) == 2]
-            return {key: self._value(own) for key, own in pairs if isinstance(key, str)}
+            return {key: self._value(own) for key, own in self._pairs(value)}
         if value.keys() == {"activations"} and isinstance(value["activations"], dict):
             return Activations(**{gate: self._value(own) for gate, own in value["activations"].items()})
         raise ValueError(f"an option is {shown(value)}, which this version doesn't know")
+
+
+def _nowhere(place: str, params: Iterable[str]) -> str:
+    return f"no layer has the params {', '.join(place + name for name in sorted(params))}"[:200]
 
 
 def _own_class(what: str, name: str) -> type:

@@ -33,8 +33,8 @@ def save(model: Layer, path: str | Path, metadata: Mapping[str, Any] | None = No
     Parameters
     ----------
     model : Layer
-        A layer or a `Sequential`. A cell, activation function or layer of a class of your own must have the arguments
-        of its constructor as attributes of the same names.
+        A layer, a `Sequential` or a `Model`. A cell, activation function or layer of a class of your own must have the
+        arguments of its constructor as attributes of the same names.
     path : path-like
         Where to; a symbolic link is followed.
     metadata : mapping of str to JSON values, optional
@@ -46,7 +46,7 @@ def save(model: Layer, path: str | Path, metadata: Mapping[str, Any] | None = No
         The file can't be written: no space, no permission, no such folder, it is read-only, another process is writing
         it. A former one is untouched.
     TypeError, ValueError
-        An option or metadata can't be told in JSON, or two params are one array.
+        An option or metadata can't be told in JSON, or two params are one array without having been tied.
 
     Examples
     --------
@@ -217,8 +217,8 @@ def _refuse_ties(model: Layer) -> None:
         pointer = _address(value)
         if pointer in seen:
             raise ValueError(
-                f"the params {seen[pointer]!r} and {name!r} are one array, which would be two in a file: give one of "
-                "them a copy"
+                f"the params {seen[pointer]!r} and {name!r} are one array, which would be two in a file: say so where "
+                f"the model is made, by tie={{{name!r}: {seen[pointer]!r}}}, or give one of them a copy"
             )
         seen[pointer] = name
 

@@ -109,7 +109,9 @@ ANOTHER = "another word"
 
 def classes() -> list[type[rr.Layer]]:
     kinds = [getattr(layers, name) for name in layers.__all__]
-    return [kind for kind in kinds if kind not in (layers.Layer, layers.StatelessLayer, layers.Sequential)]
+    return [
+        kind for kind in kinds if kind not in (layers.Layer, layers.StatelessLayer, layers.Sequential, layers.Model)
+    ]
 
 
 def required(kind: type, name: str) -> dict[str, Any]:
@@ -287,6 +289,16 @@ def test_what_cannot_be_told_is_refused(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+def test_params_that_no_layer_has_are_refused(path: Path) -> None:
+    rr.save(rr.Sequential(rr.Sequential(rr.Last(), rr.Linear(3, 2))), path)
+    for name in ("0.0.more", "0.2.more", "1.more", "more"):
+        rewritten(path, lambda t, c, name=name: t.update({name: np.ones(2)}))
+        with pytest.raises(rr.FormatError, match=f"no layer has the params {name}"):
+            rr.load(path)
+        rewritten(path, lambda t, c, name=name: t.pop(name))
+    rr.load(path)
+
+
 def test_params_that_are_one_array_are_refused(path: Path) -> None:
     model = rr.Sequential(rr.Embedding(7, 4, seed=0), rr.GRU(4, 4, seed=0), rr.Linear(4, 7, seed=0))
     model.params["2.weight"] = model.params["0.weight"]
@@ -388,7 +400,7 @@ def rewritten(path: Path, change: Any) -> None:
         (lambda t, c: c["model"]["options"].update(hidden_size=10**30), "hidden_size must be at most"),
         (lambda t, c: t.pop("weight_hh_l0"), "don't fit the layer: missing 'weight_hh_l0'"),
         (lambda t, c: t.update(more=np.ones(2)), "don't fit the layer: unknown 'more'"),
-        (lambda t, c: t.update({"0.more": np.ones(2)}), r"no layer has the params 0\.more"),
+        (lambda t, c: t.update({"0.more": np.ones(2)}), r"don't fit the layer: unknown '0\.more'"),
         (lambda t, c: t.update(weight_hh_l0=np.ones((20, 5), dtype="int64")), "must be floating-point numbers"),
     ],
 )

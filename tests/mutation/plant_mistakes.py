@@ -69,6 +69,8 @@ RECURRENT = "src/recurray/layers/recurrent.py"
 DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
 LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
+CONTAINER = "src/recurray/layers/container.py"
+JOINED_PARAMS = "src/recurray/layers/joined_params.py"
 LAYER = "src/recurray/layers/layer.py"
 JOINING = "src/recurray/layers/joining.py"
 CHECKS = "src/recurray/layers/array_checks.py"
@@ -718,6 +720,20 @@ MISTAKES = [
         "training=True, rng=rng",
         (f"{EVERY}test_inference_is_forward_without_dropout",),
     ),
+    Mistake(
+        "tied params: the gradient of one alone",
+        CONTAINER,
+        "found[source] + value if source in found else value",
+        "value",
+        ("tests/library/layers/test_model.py",),
+    ),
+    Mistake(
+        "tied params: what is written reaches one of them",
+        JOINED_PARAMS,
+        "for each in (name, *self._tied.get(name, ())):",
+        "for each in (name,):",
+        ("tests/library/layers/test_model.py",),
+    ),
     # What is kept, given out and taken in
     Mistake(
         "state_dict gives the params themselves",
@@ -796,7 +812,7 @@ MISTAKES = [
     ),
     Mistake(
         "a moved Sequential shares its layers' generators",
-        SEQUENTIAL,
+        CONTAINER,
         "            layer._own_generators()",
         "            pass",
         (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
@@ -860,22 +876,22 @@ MISTAKES = [
     Mistake(
         "layers without params keep their precision",
         JOINING,
-        'own = dtype if "dtype" in names else layer.dtype',
+        'own = dtype if "dtype" in follows[name] else layer.dtype',
         "own = layer.dtype",
         (f"{MOVING}test_layers_without_params_follow_the_others",),
     ),
     Mistake(
         "a layer is copied only where the default isn't what it is given",
         JOINING,
-        "if is_told else layer)",
-        "if is_told and layer.backend is not at else layer)",
+        "layer.to(at) if name in told else",
+        "layer.to(at) if name in told and layer.backend is not at else",
         (f"{MOVING}test_a_layer_that_was_given_the_sequentials_backend_is_a_copy_whatever_the_default",),
     ),
     Mistake(
         "within another Sequential what was said is forgotten",
-        SEQUENTIAL,
-        '({"backend"} if backend is not None else set())',
-        "set()",
+        CONTAINER,
+        'self._unsaid -= {"backend"}',
+        "pass",
         (f"{MOVING}test_within_another_what_was_said_counts",),
     ),
     Mistake(

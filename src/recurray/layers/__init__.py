@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recurray.layers.linear import Linear
     from recurray.layers.lstm import LSTM
     from recurray.layers.merge import Merge
+    from recurray.layers.model import Model
     from recurray.layers.pooling import Max, Mean
     from recurray.layers.recurrent import Recurrent
     from recurray.layers.rnn import RNN
@@ -37,6 +38,7 @@ __all__ = [
     "Max",
     "Mean",
     "Merge",
+    "Model",
     "Recurrent",
     "Sequential",
     "StatelessLayer",
@@ -60,6 +62,7 @@ if not TYPE_CHECKING:
             "Max": "pooling",
             "Mean": "pooling",
             "Merge": "merge",
+            "Model": "model",
             "RNN": "rnn",
             "Recurrent": "recurrent",
             "Sequential": "sequential",

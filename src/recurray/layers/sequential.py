@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from recurray.arrays import Array, namespace_of
 from recurray.backend import Backend
 from recurray.layers import array_checks
+from recurray.layers.container import Container
 from recurray.layers.draws import Generator
-from recurray.layers.joining import joined, unsaid
 from recurray.layers.last import Final, Last
 from recurray.layers.layer import Directions, Layer
 from recurray.layers.pieces import Steps
@@ -29,7 +28,7 @@ class SequentialCache:
     valid: Array | None  # (batch, time) or (time, batch): which steps are valid
 
 
-class Sequential(Layer):
+class Sequential(Container):
     """Layers one after the other, each fed with the output of the one before.
 
     Its state is a tuple with an entry for each layer, None for those that carry nothing. Where ``lengths`` or a
@@ -44,6 +43,8 @@ class Sequential(Layer):
     backend : str, Backend, namespace or None
         The backend for all layers that were made without one; of those that have params, the model has copies. If
         omitted, they keep the default that they were made on. See `recurray.get_backend`.
+    tie : mapping of str to str, optional
+        Params that are one array with another, by its name, as ``{"2.weight": "0.weight"}``; see `Model`.
 
     Attributes
     ----------
@@ -85,36 +86,14 @@ class Sequential(Layer):
     )  # 212 params
     """
 
-    def __init__(self, *layers: Layer, backend: Any = None) -> None:
+    def __init__(self, *layers: Layer, backend: Any = None, tie: Mapping[str, str] | None = None) -> None:
         if not layers:
             raise ValueError("a Sequential needs at least one layer")
-        for place, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layer {place} must be a recurray layer, not {type(layer).__name__}")
-            if any(layer is other for other in layers[:place]):
-                raise ValueError(f"layer {place} stands in an earlier place too: layers can't share params")
+        self._hold({str(place): layer for place, layer in enumerate(layers)}, backend, tie)
         self.batch_first = _layout(layers)
         _check_static_sizes(layers)
-        self.layers = _directed(joined(layers, backend))
-        self.backend = self.layers[0].backend
-        self.dtype = self.layers[0].dtype
-        self._params = JoinedParams(self.layers)
-        self._unsaid = frozenset.intersection(*map(unsaid, layers)) - ({"backend"} if backend is not None else set())
-
-    @property
-    def params(self) -> MutableMapping[str, Array]:
-        """The layers' own params, read and written through."""
-        return self._params
-
-    @params.setter
-    def params(self, given: Mapping[str, Array]) -> None:
-        array_checks.names_of_params(self._param_shapes, given)
-        self.params.update(given)
-
-    @property
-    def _param_shapes(self) -> array_checks.Shapes:
-        shapes = ((place, layer._param_shapes) for place, layer in enumerate(self.layers))
-        return {f"{place}.{name}": shape for place, own in shapes for name, shape in own.items()}
+        self.layers = _directed(tuple(self._parts.values()))
+        self._parts.update(zip(self._parts, self.layers, strict=True))
 
     @property
     def streamable(self) -> bool:
@@ -184,7 +163,7 @@ class Sequential(Layer):
         dy = array_checks.array(self.backend, "dy", dy)
         dends = self._by_layer("dstate", dstate)
         dstarts: list[Any] = []
-        grads: dict[str, Array] = {}
+        grads: dict[str, dict[str, Array]] = {}
         dstatic: Array | None = None
         dx = _within(cache.valid, dy)
         for place in reversed(range(len(self.layers))):
@@ -198,11 +177,11 @@ class Sequential(Layer):
                 dx, of_layer = dx
                 dstatic = of_layer if dstatic is None else dstatic + of_layer
             dstarts.append(dstart)
-            grads |= {f"{place}.{name}": value for name, value in own.items()}
+            grads[str(place)] = own
         dx = None if dx is None else _within(cache.valid, dx)
         if dstatic is not None:
             dx = InputGradients(dx, dstatic)
-        return dx, tuple(dstarts[::-1]), {name: grads[name] for name in self._param_shapes}
+        return dx, tuple(dstarts[::-1]), self._joined(grads)
 
     def _steps(self, x: Array, lengths: Any, mask: Any, resets: Any) -> Steps:
         """Check which steps are valid, and where rows are cut, once for all layers."""
@@ -236,15 +215,9 @@ class Sequential(Layer):
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy whose layers are copies; see `Layer.copy_on`."""
-        other = copy.copy(self)
-        other.backend, other.dtype = backend, dtype
-        other.layers = tuple(layer.copy_on(backend, dtype) for layer in self.layers)
-        other._params = JoinedParams(other.layers)
+        other = super().copy_on(backend, dtype)
+        other.layers = tuple(other._parts.values())
         return other
-
-    def _own_generators(self) -> None:
-        for layer in self.layers:
-            layer._own_generators()
 
     def _by_layer(self, name: str, value: Any) -> Sequence[Any]:
         if value is None:
@@ -255,10 +228,6 @@ class Sequential(Layer):
                 f"{name} must be a tuple with an entry for each of the {len(self.layers)} layers, not {given}"
             )
         return value
-
-    def __repr__(self) -> str:
-        lines = [f"    {place}: {layer!r}".replace("\n", "\n    ") for place, layer in enumerate(self.layers)]
-        return "\n".join(["Sequential(", *lines, f")  # {self.param_count():,} params"])
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
@@ -325,40 +294,3 @@ def _within(valid: Array | None, a: Array) -> Array:
         return a  # (batch, features), after `Last`, of as many features as there are steps
     xp = namespace_of(a)
     return xp.where(xp.reshape(valid, (*valid.shape, *(1 for _ in a.shape[2:]))), a, xp.zeros_like(a))
-
-
-class JoinedParams(MutableMapping[str, Array]):
-    """The params of several layers as one mapping, that reads and writes the layers' own."""
-
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = layers
-
-    def _find(self, name: str) -> tuple[MutableMapping[str, Array], str]:
-        place, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")
-        if dot and place.isdecimal() and int(place) < len(self._layers):
-            layer = self._layers[int(place)]
-            if own in layer.params or own in layer._param_shapes:
-                return layer.params, own
-        raise KeyError(f"there is no param {name!r}")
-
-    def __getitem__(self, name: str) -> Array:
-        params, own = self._find(name)
-        return params[own]
-
-    def __setitem__(self, name: str, value: Array) -> None:
-        params, own = self._find(name)
-        params[own] = value
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError("a layer's params can be replaced but not deleted")
-
-    def __iter__(self) -> Iterator[str]:
-        for place, layer in enumerate(self._layers):
-            for name in layer.params:
-                yield f"{place}.{name}"
-
-    def __len__(self) -> int:
-        return sum(len(layer.params) for layer in self._layers)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))

@@ -484,9 +484,7 @@ def test_within_another_what_was_said_counts(backend: Backend) -> None:
 def test_what_contradicts_itself_is_refused() -> None:
     reference: Any = rr.get_backend(np)  # type: ignore[arg-type]
     lstm, linear = rr.LSTM(I, H), rr.Linear(H, 2, backend=reference)
-    way_out = (
-        r"; Sequential\(\.\.\., backend=\) gives one to all layers made without, layer.to\(backend\) moves a layer"
-    )
+    way_out = r"; the model's backend= gives one to all layers made without, layer.to\(backend\) moves a layer"
     with pytest.raises(ValueError, match=r"backend, but layer 0 \(LSTM\) has .*, layer 2 \(Linear\) .*" + way_out):
         rr.Sequential(lstm, rr.Last(), linear)
     assert rr.Sequential(lstm, rr.Last(), linear, backend=reference).backend is reference
