@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recurray.benchmarks import cells, imports, memory
+from recurray.benchmarks import cells, imports, loop, memory
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import DTYPES, GROUPS, MODES, PROBLEMS
 from recurray.benchmarks.timing import CLOCKS, Budget
@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bench memory measures the memory that training takes on NumPy, at a large size and for 1,000 to\n"
         "100,000 steps if no others are asked for; that takes about five minutes.\n"
         "\n"
+        "bench loop measures what recurray.fit adds to forward, backward and step; that takes half a minute.\n"
+        "\n"
         "bench import measures what importing recurray costs beside NumPy; that takes about a minute."
     )
     parser.epilog = "sizes, as B x T x I x H (batch, steps, input, hidden):\n" + "".join(
@@ -38,17 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["layers", "cells", "memory", "import"],
+        choices=["layers", "cells", "memory", "loop", "import"],
         default="layers",
         help="layers: a layer against other libraries' (default); cells: recurray's cells against its plain LSTM; "
-        "memory: what training takes of it, and of time, as sequences grow; import: the time that importing takes",
+        "memory: what training takes of it, and of time, as sequences grow; loop: recurray.fit against a bare loop; "
+        "import: the time that importing takes",
     )
     parser.add_argument(
         "--sizes",
         nargs="+",
         metavar="SIZE",
         help=f"names or numbers from the list below, {', '.join(GROUPS)}, or B,T,I,H (default: all, on a GPU gpu; "
-        f"for cells {cells.SIZES[0]}; for memory {', '.join(memory.SIZES)})",
+        f"for cells {cells.SIZES[0]}; for memory {', '.join(memory.SIZES)}; for loop "
+        f"{' and '.join(loop.SIZES)})",
     )
     parser.add_argument("--mode", choices=[*MODES, "both"], help="what to time (default: both)")
     parser.add_argument(

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import recurray as rr
 from recurray import blas, files, install
-from recurray.benchmarks import cells, compare, imports, machine, memory, record, summary, tables
+from recurray.benchmarks import cells, compare, imports, loop, machine, memory, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
@@ -27,6 +27,7 @@ _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
     "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
     "memory": ("against", "json", "plot", "compare", "mode", "strategy"),
+    "loop": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "dtype"),
     "import": (
         "against",
         "json",
@@ -64,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     own = Own(options.backend(args.backend, engine=args.engine, strategy=args.strategy))
     on_gpu = own.backend.name == "cupy"
     sizes = (
-        args.sizes or {"layers": ["gpu" if on_gpu else "all"], "cells": cells.SIZES, "memory": memory.SIZES}[args.what]
+        args.sizes
+        or {"layers": ["gpu" if on_gpu else "all"], "cells": cells.SIZES, "memory": memory.SIZES, "loop": loop.SIZES}[
+            args.what
+        ]
     )
     try:
         problems = select(sizes, "lstm" if args.what == "cells" else args.layer, args.dtype)
@@ -78,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
-    return {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory}[args.what](args, own, problems, budget)
+    what = {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory, "loop": _run_loop}
+    return what[args.what](args, own, problems, budget)
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
@@ -148,6 +153,23 @@ def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem],
         interrupted = True
     finally:
         sys.stdout.write(f"{memory.table(results)}\n{memory.NOTES}" if results else "")
+    return _INTERRUPTED if interrupted else 0
+
+
+def _run_loop(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
+    """Measure the training loop beside a bare one, and print the table."""
+    cases = _cases(args, problems, own.backend, modes=("training",), default_threads=[1])
+    _head(args, own)
+    results: list[loop.Measured] = []
+    interrupted = False
+    try:
+        for number, case in enumerate(cases, start=1):
+            _progress(f"{number}/{len(cases)} {case}")
+            results.append(loop.measure(case, own, budget))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.stdout.write(f"{loop.table(results)}\n{loop.NOTES}" if results else "")
     return _INTERRUPTED if interrupted else 0
 
 

@@ -14,7 +14,15 @@ _NARROW = 60  # columns, under which there is no bar
 
 
 class Progress:
-    """Shows nothing."""
+    """Shows nothing.
+
+    Attributes
+    ----------
+    shows : bool
+        Whether there is anything to tell it.
+    """
+
+    shows = False
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +54,8 @@ class Bar(Progress):
     console : rich.console.Console, optional
         Where to draw; standard error if omitted.
     """
+
+    shows = True
 
     def __init__(self, epochs: int | None, console: Any = None) -> None:
         from rich.console import Console

@@ -341,7 +341,8 @@ class Run:
         """Tell whoever is to know; tell whether the training ends here."""
         for call in self._on_step:
             call(self)
-        self._progress.step(self._share(), self.epoch, self.loss)
+        if self._progress.shows:
+            self._progress.step(self._share(), self.epoch, self.loss)
         plan = self._plan
         ends = self._stopping or (plan.steps is not None and self.step >= plan.steps)
         if ends or (epoch_ends if plan.every is None else self.step % plan.every == 0):
