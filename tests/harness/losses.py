@@ -10,13 +10,16 @@ import numpy as np
 
 from recurray import losses
 
+OF_TORCH = {"class_weights": "weight", "positive_weight": "pos_weight"}
+WEIGHTS = ("weight", "pos_weight")
+
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, how to draw inputs for it, and its name in torch.nn.functional."""
+    """A loss, how to draw inputs for it, and its name in torch.nn.functional, or a function of tensors."""
 
     loss: Callable[..., Any]
-    torch_name: str
+    torch_name: str | Callable[..., Any]
     kind: str  # of the inputs
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -46,8 +49,18 @@ class Loss:
     def torch(self, prediction: Any, target: Any, reduction: str) -> Any:
         import torch
 
-        options = {name: value for name, value in self.options if name != "from_logits"}
+        options = {OF_TORCH.get(name, name): value for name, value in self.options if name != "from_logits"}
+        if callable(self.torch_name):
+            value = self.torch_name(prediction, target, **options)
+            return value if reduction == "none" else getattr(value, reduction)()
+        options = {k: torch.asarray(v, dtype=torch.float64) if k in WEIGHTS else v for k, v in options.items()}
         return getattr(torch.nn.functional, self.torch_name)(prediction, target, reduction=reduction, **options)
+
+
+def pinball(prediction: Any, target: Any, quantiles: float) -> Any:
+    """The formula, on tensors."""
+    error = target - prediction
+    return quantiles * error.clamp(min=0) + (1 - quantiles) * (-error).clamp(min=0)
 
 
 LOSSES = {
@@ -63,4 +76,28 @@ LOSSES = {
     "cross entropy": Loss(losses.cross_entropy, "cross_entropy", "classes"),
     "cross entropy soft": Loss(losses.cross_entropy, "cross_entropy", "class probabilities"),
     "nll": Loss(losses.nll, "nll_loss", "log-probabilities"),
+    "quantile 0.9": Loss(losses.quantile, pinball, "number", (("quantiles", 0.9),)),
+    "bce logits 3": Loss(
+        losses.binary_cross_entropy,
+        "binary_cross_entropy_with_logits",
+        "logit",
+        (("from_logits", True), ("positive_weight", 3.0)),
+    ),
+    "cross entropy smooth": Loss(losses.cross_entropy, "cross_entropy", "classes", (("label_smoothing", 0.3),)),
+    "cross entropy weights": Loss(
+        losses.cross_entropy, "cross_entropy", "classes", (("class_weights", (0.5, 2.0, 0.3, 1.0)),)
+    ),
+    "cross entropy both": Loss(
+        losses.cross_entropy,
+        "cross_entropy",
+        "classes",
+        (("class_weights", (0.5, 2.0, 0.3, 1.0)), ("label_smoothing", 0.3)),
+    ),
+    "cross entropy soft both": Loss(
+        losses.cross_entropy,
+        "cross_entropy",
+        "class probabilities",
+        (("class_weights", (0.5, 2.0, 0.3, 1.0)), ("label_smoothing", 0.3)),
+    ),
+    "nll weights": Loss(losses.nll, "nll_loss", "log-probabilities", (("class_weights", (0.5, 2.0, 0.3, 1.0)),)),
 }

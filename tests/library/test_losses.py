@@ -337,7 +337,8 @@ class TestClasses:
     def test_class_out_of_range_on_a_device_is_nan(
         self, loss: Any, wrong: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(losses, "on_host", lambda array: False)
+        monkeypatch.setattr("recurray.losses.arguments.on_host", lambda array: False)
+        monkeypatch.setattr("recurray.losses.classes.on_host", lambda array: False)
         prediction, target = np.zeros((3, 4)), np.array([0, wrong, 1])
         value, gradient = loss(prediction, target, "none")
         assert np.isnan(value).tolist() == [False, True, False]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness.losses import LOSSES, Loss
+from harness.losses import LOSSES
 from harness.needs import need
 from recurray.backend import Backend
 
@@ -76,12 +76,13 @@ class TestLengthsToMask:
             rr.lengths_to_mask(*arguments)
 
 
-@pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("name", ["mse", "bce logits 3", "cross entropy both", "cross entropy soft", "nll"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("shape", [(), (4,), (4, 5), (4, 5, 1), (1, 5), (4, 1, 3), (1, 1, 1)])
 def test_axes_that_a_mask_lacks_are_all_alike(
-    case: Loss, reduction: str, shape: tuple[int, ...], backend: Backend
+    name: str, reduction: str, shape: tuple[int, ...], backend: Backend
 ) -> None:
+    case = LOSSES[name]
     rng = np.random.default_rng(len(shape))
     prediction, target = case.draw(rng, (4, 5, 3))
     mask = np.asarray(rng.random(shape) < 0.6)

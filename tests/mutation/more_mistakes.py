@@ -17,6 +17,7 @@ C = f"{NATIVE}c/"
 CUPY = "backends/recurray_cupy/"
 BY_TORCH = ("tests/library/test_optim.py",)
 LOSSES = ("tests/library/test_losses.py",)
+SERIES = ("tests/library/test_series_losses.py",)
 SCHEDULES = ("tests/library/test_schedules.py",)
 SAVING = ("tests/library/test_saving.py",)
 LAYOUTS = ("tests/library/test_layouts.py",)
@@ -837,45 +838,122 @@ ANEW = [
     # Losses
     Mistake(
         "a mask's axes: its last in the place of its first",
-        "src/recurray/losses.py",
+        "src/recurray/losses/arguments.py",
         "xp.reshape(mask, (*own, *[1] * (len(shape) - len(own))))",
         "xp.reshape(mask, (*[1] * (len(shape) - len(own)), *own))",
         ("tests/library/test_masks.py",),
     ),
     Mistake(
         "huber: the linear part too high",
-        "src/recurray/losses.py",
+        "src/recurray/losses/regression.py",
         "- 0.5 * xp.abs(gradient))",
         "- 0.25 * xp.abs(gradient))",
         LOSSES,
     ),
     Mistake(
         "mae: its gradient at 0",
-        "src/recurray/losses.py",
+        "src/recurray/losses/regression.py",
         "xp.sign(error), reduction",
         "xp.sign(error + 1e-300), reduction",
         LOSSES,
     ),
     Mistake(
         "mean: over what doesn't count too",
-        "src/recurray/losses.py",
+        "src/recurray/losses/reduction.py",
         "count = xp.maximum(count, xp.ones_like(count))",
         "count = float(math.prod(mask.shape))",
         LOSSES,
     ),
     Mistake(
         "cross entropy: a mass of one",
-        "src/recurray/losses.py",
-        "gradient = probabilities * mass - target",
-        "gradient = probabilities - target",
+        "src/recurray/losses/classes.py",
+        "gradient = probabilities * mass - share",
+        "gradient = probabilities - share",
         LOSSES,
     ),
     Mistake(
         "cross entropy: overflows",
-        "src/recurray/losses.py",
+        "src/recurray/losses/classes.py",
         "shifted = below_largest(in_order(prediction))",
         "shifted = prediction - 0 * xp.max(prediction, axis=-1, keepdims=True)",
         LOSSES,
+    ),
+    Mistake(
+        "quantile: the other side",
+        "src/recurray/losses/regression.py",
+        "slope = xp.where(side < 0,",
+        "slope = xp.where(side > 0,",
+        SERIES,
+    ),
+    Mistake(
+        "cross entropy: weights count one each",
+        "src/recurray/losses/classes.py",
+        "return reduced(xp, loss, gradient, reduction, mask, of_row)\n\n\ndef nll",
+        "return reduced(xp, loss, gradient, reduction, mask)\n\n\ndef nll",
+        SERIES,
+    ),
+    Mistake(
+        "ignore_index: counts in the mean",
+        "src/recurray/losses/arguments.py",
+        "mask = counts if mask is None else mask & counts",
+        "mask = counts if mask is None else mask | counts",
+        SERIES,
+    ),
+    Mistake(
+        "positive weight: on the negatives too",
+        "src/recurray/losses/binary.py",
+        "total = positive + (1.0 - target)",
+        "total = positive",
+        SERIES,
+    ),
+    Mistake(
+        "gaussian nll: the variance for its square root",
+        "src/recurray/losses/gaussian.py",
+        "distance = error * (error * precision)",
+        "distance = error * precision",
+        SERIES,
+    ),
+    Mistake(
+        "gaussian nll: no gradient of the clamp",
+        "src/recurray/losses/gaussian.py",
+        "slope = 0.5 * (1.0 - distance)",
+        "slope = 0.5 * (1.0 - distance) * (spread == log if log_variance else 1.0)",
+        SERIES,
+    ),
+    Mistake(
+        "nse: around zero",
+        "src/recurray/losses/hydrology.py",
+        "_, apart = rows.deviations(rows.y)",
+        "apart = rows.y",
+        SERIES,
+    ),
+    Mistake(
+        "kge: a correlation's gradient",
+        "src/recurray/losses/hydrology.py",
+        "- r * x / (x_spread * x_spread))",
+        "- x / (x_spread * x_spread))",
+        SERIES,
+    ),
+    Mistake(
+        "kge: the number of all steps",
+        "src/recurray/losses/series.py",
+        "number = sum_over_rows(self.counts)",
+        "number = sum_over_rows(self.xp.ones_like(self.counts))",
+        SERIES,
+    ),
+    Mistake(
+        "esr: a filter that looks ahead",
+        "src/recurray/losses/audio.py",
+        "[a[:1, ...], a[1:, ...] - share * a[:-1, ...]]",
+        "[a[:-1, ...] - share * a[1:, ...], a[-1:, ...]]",
+        SERIES,
+    ),
+    Mistake(
+        "esr: its filter's backward is its forward",
+        "src/recurray/losses/audio.py",
+        "[d[:-1, ...] - share * d[1:, ...], d[-1:, ...]]",
+        "[d[:1, ...], d[1:, ...] - share * d[:-1, ...]]",
+        SERIES,
     ),
     Mistake(
         "lengths_to_mask: a step more",

@@ -38,6 +38,7 @@ from recurray.arrays import tanh
 KERAS_MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "model.keras"
 LIMIT = 20.0  # seconds that a call may take
 KEPT = 12  # objects of a kind, of which calls are made
+MORE_LOSSES = ("quantile", "gaussian_nll", "nse", "kge", "esr")
 OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy")
 TYPES = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError),
@@ -640,7 +641,7 @@ class Fuzz:
 
     def do_loss(self) -> Any:
         backend, shape = self.backend(), self.pick((4, 3), (2, 5, 3), (3,), (0, 3))
-        name = self.pick("mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "nll")
+        name = self.pick("mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "nll", *MORE_LOSSES)
         prediction, rows = self.array(backend, shape), shape
         if name in ("cross_entropy", "nll"):
             rows = shape[:-1]
@@ -654,6 +655,22 @@ class Fuzz:
         choices["mask"] = (None, backend.asarray(mask), mask, mask.astype(float), np.ma.array(mask), mask.tolist())
         if name == "binary_cross_entropy":
             choices["from_logits"] = (True, False)
+            choices["positive_weight"] = (2.0, [1.0, 2.0, 3.0], -1.0)
+        if name in ("cross_entropy", "nll"):
+            choices |= {"class_weights": ([1.0, 0.5, 0.0], (1, 1), "abc"), "ignore_index": (-100, 1, 10**30)}
+        if name == "cross_entropy":
+            choices["label_smoothing"] = (0.1, 1, 2.0)
+        if name == "quantile":
+            choices["quantiles"] = (0.1, (0.1, 0.5, 0.9), [], 1.0, None)
+        if name == "gaussian_nll":
+            choices |= {"log_variance": (True, False), "full": (True, False), "eps": (1e-3, 0.0)}
+            target = self.array(backend, (*shape[:-1], self.pick(1, 3)))
+        if name in ("nse", "kge", "esr"):
+            choices["per_row"] = (True, False)
+        if name == "nse":
+            choices |= {"deviation": ([1.0, 2.0, 0.5, 1.0], 1.0), "eps": (0.0, 1.0)}
+        if name == "esr":
+            choices |= {"pre_emphasis": (0.0, 0.95, 2.0), "dc": (True, False), "eps": (1e-3, 0.0)}
         if name == "huber":
             choices["delta"] = (1.0, 0.5)
         return getattr(losses, name)(prediction, target, **self.options(**choices))
