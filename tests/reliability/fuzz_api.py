@@ -685,6 +685,12 @@ class Fuzz:
             lambda: schedules.Step(lr(), n(), self.maybe(0.1, 2.0, 3)),
             lambda: schedules.Exponential(lr(), self.maybe(0.5, 2, 1.0)),
             lambda: schedules.Cosine(lr(), n(), **self.options(lr_min=(0.0, 0.01), warmup=(0, 2))),
+            lambda: schedules.CosineRestarts(lr(), n(), **self.options(factor=(1, 2), lr_min=(0.0, 0.01))),
+            lambda: schedules.OneCycle(
+                *(lr(), n()),
+                **self.options(pct_start=(0.2, 0.9), anneal=("linear", "cosine"), three_phase=(True, False)),
+            ),
+            lambda: schedules.ReduceOnPlateau(lr(), **self.options(factor=(0.5, 1), patience=(0, 2))).observe,
             lambda: schedules.Cyclic(
                 *(0.0, lr(), n()),
                 **self.options(step_down=(None, 2), mode=("triangular", "triangular2", "exp_range"), gamma=(0.9, 2)),
