@@ -119,7 +119,7 @@ def _judge(figures: Figures, how: str, found: Any, expected: Contents, *, is_cha
         right &= _same(params, stored)
     if resumed is not None:
         right &= _same(resumed[0], {name: expected[0].get(name) for name in resumed[0]})
-        right &= all(resumed[1][name] == expected[1][name] for name in ("step", "offset", "generator"))
+        right &= all(resumed[1][name] == expected[1][name] for name in ("step", "position", "order", "dropout"))
     if not right:
         figures.wrong.append(how)
     elif is_changed:
@@ -226,8 +226,8 @@ def _no_entry(rng: random.Random, tensors: dict[str, Any], metadata: dict[str, A
 
 
 def _deep_entry(rng: random.Random, tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
-    """Somewhere in the generator's or the optimizer's state."""
-    node = metadata.get(rng.choice(("generator", "optimizer")))
+    """Somewhere in a generator's or the optimizer's state."""
+    node = metadata.get(rng.choice(("order", "dropout", "optimizer")))
     while isinstance(node, dict) and node:
         name = rng.choice(sorted(node))
         if not isinstance(node[name], dict) or rng.random() < 0.3:
@@ -244,7 +244,9 @@ def _no_tensor(rng: random.Random, tensors: dict[str, Any], metadata: dict[str, 
 def _renamed(rng: random.Random, tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
     if tensors:
         value = tensors.pop(rng.choice(sorted(tensors)))
-        tensors[rng.choice(("x", "", "model.", "model.x", "state.1.h", "optimizer.x", "__metadata", *tensors))] = value
+        tensors[rng.choice(("x", "", "model.", "model.x", ":state.1.h", ":optimizer.x", "__metadata", *tensors))] = (
+            value
+        )
 
 
 def _reshaped(rng: random.Random, tensors: dict[str, Any], metadata: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What can go wrong for reasons outside the program; each message is written for the user."""
 
+import recurray.training
 from recurray.files import FormatError
 
 
@@ -15,5 +16,5 @@ class CheckpointError(LanguageModelError, FormatError):
     """The checkpoint can't be written or read, or isn't the right one."""
 
 
-class TrainingError(LanguageModelError, RuntimeError):
+class TrainingError(LanguageModelError, recurray.training.TrainingError):
     """Training can't go on."""

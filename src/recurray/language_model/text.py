@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurray import files
 from recurray.language_model.errors import TextError
+from recurray.training.data import Batch
 
 Tokens = NDArray[np.int64]
 
@@ -315,6 +317,21 @@ class Streams:
                 f"the text to train on has {len(tokens)} characters, one chunk needs {max(2, batch_size * steps)} "
                 f"(batch size {batch_size} x {steps} steps): choose smaller ones or a longer text"
             )
+
+    @property
+    def batches(self) -> int:
+        """Chunks of an epoch; see `recurray.training.data.Source`."""
+        return self.chunks
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing that the settings don't say; see `recurray.training.data.Source`."""
+        return {}
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """Return the chunks of an epoch, from an offset that is drawn."""
+        offset = int(rng.integers(len(self._tokens)))
+        for number in range(self.chunks):
+            yield Batch(*self.chunk(number, offset))
 
     def chunk(self, number: int, offset: int) -> tuple[Tokens, Tokens]:
         """Return the input and the characters that follow it, both (B, T), of chunk ``number`` of an epoch."""

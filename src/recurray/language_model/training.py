@@ -24,9 +24,12 @@ from recurray.language_model.evaluation import held_out_bits
 from recurray.language_model.model import FORMAT, LSTM, MODEL, Description, build, not_finite
 from recurray.language_model.settings import Number, Settings
 from recurray.language_model.text import Corpus, Streams, digest
+from recurray.training.best import Best
+from recurray.training.checkpoint import STATE
+from recurray.training.pieces import Cut
+from recurray.training.run import Plan, Run
+from recurray.training.update import Model
 
-_OPTIMIZER = "optimizer."
-_STATE = "state."
 _DEFAULT_READ = 6_000_000  # characters, by which the number of epochs is chosen where the user doesn't
 _MOST_EPOCHS = 50  # which a short text is read by default: more would only learn it by heart
 _WINDOW = 100  # steps over which the training bits and the speed are averaged
@@ -90,8 +93,8 @@ class Training:
         The model being trained.
     settings : Settings
         The settings, with the number of epochs that was chosen.
-    step, steps : int
-        Updates done, and in the whole run.
+    steps : int
+        Updates in the whole run.
 
     Raises
     ------
@@ -118,14 +121,25 @@ class Training:
         self._streams = Streams(self.corpus.training, settings.batch_size, settings.steps)
         epochs = settings.epochs if settings.epochs is not None else _default_epochs(len(self.corpus.training))
         self.settings = settings = dataclasses.replace(settings, epochs=epochs)
-        self.step, self.steps = 0, max(1, round(epochs * self._streams.chunks))
+        self.steps = max(1, round(epochs * self._streams.chunks))
         self.model = build(settings, len(self.corpus.vocabulary), backend)
         self._optimizer = rr.optim.Adam(self.model.params, lr=settings.lr)
-        self._schedule = rr.schedules.Cosine(settings.lr, self.steps)
-        self._rng = np.random.default_rng(settings.seed)  # of the streams' offsets and of dropout
-        self._offset = 0
-        self._state: Any = None
+        self._run = Run(
+            Model(self.model, rr.losses.cross_entropy, {}),
+            self._optimizer,
+            self._streams,
+            None,
+            Cut(chunk=None, burn_in=0, carry=True, batch_first=True),
+            Plan(steps=self.steps, clip_norm=settings.clip, schedule=rr.schedules.Cosine(settings.lr, self.steps)),
+            Best("loss", "min", None, keep_params=False),
+            settings.seed,
+        )
         self._recent: deque[float] = deque(maxlen=_WINDOW)  # bits of the last steps
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self._run.step
 
     @property
     def even_guess(self) -> float:
@@ -187,23 +201,15 @@ class Training:
             The training has diverged.
         """
         self._check_sane()
-        optimizer = self._optimizer.state_dict()
+        arrays, position = self._run.position()
         metadata = {
             "format": FORMAT,
             "settings": self.settings.as_dict(),
             "vocabulary": self.corpus.vocabulary.characters,
             "text_sha256": self.corpus.digest,
-            "step": self.step,
-            "offset": self._offset,
-            "generator": self._rng.bit_generator.state,
-            "optimizer": optimizer.pop("settings"),
+            **position,
         }
-        tensors = {MODEL + name: value for name, value in self.model.state_dict().items()}
-        tensors |= {_OPTIMIZER + name: value for name, value in optimizer.items()}
-        for place, state in enumerate(self._state or ()):
-            if state is not None:
-                for part, value in state._asdict().items():
-                    tensors[f"{_STATE}{place}.{part}"] = self.model.backend.to_numpy(value)
+        tensors = {MODEL + name: value for name, value in self.model.state_dict().items()} | arrays
         if (name := not_finite(tensors)) is not None:
             named = f"the param {name.removeprefix(MODEL)}" if name.startswith(MODEL) else name
             raise self._stopped(f"{named} isn't finite any more")
@@ -230,9 +236,10 @@ class Training:
         seconds: deque[float] = deque(maxlen=_WINDOW)  # of the last steps
         self._recent.clear()
         held_out = None
+        updates = self._run.updates()
         while self.step < self.steps:
             start = time.perf_counter()
-            self._recent.append(self._train_step() / math.log(2))
+            self._recent.append(self._train_step(updates) / math.log(2))
             seconds.append(time.perf_counter() - start)
             if len(self._recent) >= _SURE:
                 self._check_sane()
@@ -263,25 +270,13 @@ class Training:
         return self._finite("loss", held_out_bits(self.model, self.corpus, characters))
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows ends in a loss that isn't finite
-    def _train_step(self) -> float:
+    def _train_step(self, updates: Iterator[None]) -> float:
         """Learn from one chunk; return its loss in nats per character."""
-        backend = self.model.backend
-        chunk = self.step % self._streams.chunks
-        if chunk == 0:
-            self._offset = int(self._rng.integers(len(self.corpus.training)))
-            self._state = None
-        x, target = (backend.asarray(tokens) for tokens in self._streams.chunk(chunk, self._offset))
-        logits, state, cache = self.model.forward(x, self._state, rng=self._rng)
-        loss, dlogits = rr.losses.cross_entropy(logits, target)
-        _, _, grads = self.model.backward(cache, dlogits)
-        grads, norm = rr.optim.clip_grad_norm(grads, self.settings.clip)
-        nats = self._finite("loss", float(loss))
-        self._finite("gradient's norm", float(norm))
-        self._optimizer.lr = self._schedule(self.step)
-        self._optimizer.step(grads)
-        self._state = state
-        self.step += 1
-        return nats
+        try:
+            next(updates)
+        except rr.TrainingError as error:
+            raise TrainingError(str(error)) from error
+        return float(self._run.last_loss())
 
     def _finite(self, name: str, value: float) -> float:
         if not math.isfinite(value):
@@ -313,32 +308,24 @@ class Training:
 
     def _load_position(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Take over everything but the model's params."""
-        step, offset = metadata["step"], metadata["offset"]
+        step, chunks = metadata["step"], self._streams.chunks
         Number(int, at_least=0, at_most=self.steps).check("step", step)
-        Number(int, at_least=0, below=len(self.corpus.training)).check("offset", offset)
-        self._rng.bit_generator.state = metadata["generator"]
-        if self._rng.bit_generator.state != metadata["generator"]:  # what doesn't fit is cut off
-            raise ValueError("no generator has the state that it holds")
+        Number(int, at_least=0, below=chunks).check("position", metadata["position"])
+        if metadata["position"] != step % chunks or metadata["epoch"] != math.ceil(step / chunks):
+            raise ValueError(f"after {step} steps it can't be at {metadata['position']} of epoch {metadata['epoch']}")
         if (name := not_finite(tensors)) is not None:
             raise ValueError(f"{name} isn't finite")
-        moments = {name.removeprefix(_OPTIMIZER): t for name, t in tensors.items() if name.startswith(_OPTIMIZER)}
-        for name, value in moments.items():
+        arrays = {name: value for name, value in tensors.items() if not name.startswith(MODEL)}
+        for name, value in arrays.items():
             if value.dtype.name != self.settings.dtype:
                 raise ValueError(f"expected {name} in {self.settings.dtype}, got {value.dtype}")
-        self._optimizer.load_state_dict({"settings": metadata["optimizer"], **moments})
+        self._run.take(arrays, metadata)
         if step > 0:
             size = (self.settings.layers, self.settings.batch_size, self.settings.hidden_size)
-            h, c = tensors[f"{_STATE}{LSTM}.h"], tensors[f"{_STATE}{LSTM}.c"]
-            if {h.shape, c.shape} != {size} or {h.dtype.name, c.dtype.name} != {self.settings.dtype}:
-                raise ValueError(
-                    f"expected a state of shape {size} in {self.settings.dtype}, "
-                    f"got {h.shape} in {h.dtype} and {c.shape} in {c.dtype}"
-                )
-            backend = self.model.backend
-            states: list[Any] = [None] * len(self.model.layers)
-            states[LSTM] = rr.State(backend.asarray(h), backend.asarray(c))
-            self._state = tuple(states)
-        self.step, self._offset = step, offset
+            for part in ("h", "c"):
+                found = tensors[f"{STATE}{LSTM}.{part}"].shape
+                if found != size:
+                    raise ValueError(f"expected a state of shape {size}, got {found}")
 
 
 def _default_epochs(characters: int) -> float:

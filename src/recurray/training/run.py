@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -48,12 +48,12 @@ class Plan:
         From the number of updates done to the learning rate; or what is told the monitored value by ``observe``.
     """
 
-    epochs: int | None
-    steps: int | None
-    every: int | None
-    accumulate: int
-    clip_norm: float | None
-    schedule: Any
+    epochs: int | None = None
+    steps: int | None = None
+    every: int | None = None
+    accumulate: int = 1
+    clip_norm: float | None = None
+    schedule: Any = None
 
 
 @dataclass
@@ -105,14 +105,14 @@ class Run:
         plan: Plan,
         best: Best,
         seed: Any,
-        callbacks: Sequence[Any],
-        progress: Progress,
+        callbacks: Sequence[Any] = (),
+        progress: Progress | None = None,
     ) -> None:
         self.model, self.optimizer, self.history = model.model, optimizer, History()
         self.epoch, self.step = 0, 0
         self.loss: float | None = None
         self._model, self._source, self._validation = model, source, validation
-        self._cut, self._plan, self._best, self._progress = cut, plan, best, progress
+        self._cut, self._plan, self._best, self._progress = cut, plan, best, progress or Progress()
         order, dropout, valid = np.random.SeedSequence(seed).spawn(3)
         self._order, self._dropout = np.random.default_rng(order), np.random.default_rng(dropout)
         self._valid_seed = valid
@@ -139,6 +139,11 @@ class Run:
         """How long the training has taken, what was done before it was resumed included."""
         return self._seconds + (time.perf_counter() - self._began if self._began else 0.0)
 
+    def last_loss(self) -> float:
+        """The loss of the last update, for which a device is waited for."""
+        self._look()
+        return math.nan if self.loss is None else self.loss
+
     def stop(self) -> None:
         """End the training after this update."""
         self._stopping = True
@@ -149,6 +154,19 @@ class Run:
 
     def contents(self) -> tuple[Arrays, dict[str, Any]]:
         """Return all that going on needs beside the model: arrays, and what JSON can hold."""
+        arrays, training = self.position()
+        training |= {
+            "history": [_json(row) for row in self.history.rows],
+            "best": self.history.best,
+            "waited": self._best.waited,
+            "seconds": self.seconds,
+        }
+        for name, value in (self._best.params or {}).items():
+            arrays[checkpoint.BEST + name] = to_numpy(value)
+        return arrays, training
+
+    def position(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return what the next updates depend on beside the model: arrays, and what JSON can hold."""
         self._look()
         own = dict(self.optimizer.state_dict())
         training: dict[str, Any] = {
@@ -158,18 +176,12 @@ class Run:
             "order": self._epoch_order if self._position else self._order.bit_generator.state,
             "dropout": self._dropout.bit_generator.state,
             "sums": _json(dataclasses.asdict(self._sums)),
-            "history": [_json(row) for row in self.history.rows],
-            "best": self.history.best,
-            "waited": self._best.waited,
-            "seconds": self.seconds,
             "optimizer": _json(own.pop("settings")),
             "schedule": _json(self._schedule_state()),
             "options": self._options(),
         }
         arrays = {checkpoint.OPTIMIZER + name: value for name, value in own.items()}
         training["state"] = checkpoint.flat(self._state, arrays)
-        for name, value in (self._best.params or {}).items():
-            arrays[checkpoint.BEST + name] = to_numpy(value)
         return arrays, training
 
     def restore(self, path: Any) -> None:
@@ -185,27 +197,31 @@ class Run:
         params, arrays, training = checkpoint.read(path)
         checkpoint.check_params(path, params, self.model.params)
         checkpoint.check_options(path, training.get("options", {}), self._options())
-        moments = _within(arrays, checkpoint.OPTIMIZER)
-        best = _within(arrays, checkpoint.BEST)
         backend = self.model.backend
         try:
-            self.optimizer.load_state_dict({"settings": _unjson(training["optimizer"]), **moments})
-            if training["schedule"] is not None:
-                self._plan.schedule.load_state_dict(_unjson(training["schedule"]))
-            checkpoint.generator_state(self._order, training["order"])
-            self._epoch_order = training["order"]
-            checkpoint.generator_state(self._dropout, training["dropout"])
-            self._state = checkpoint.unflat(training["state"], arrays, backend.asarray)
+            self.take(arrays, training)
             self.history.rows = [_unjson(row) for row in training["history"]]
             self.history.best, self._best.waited = training["best"], training["waited"]
-            self._sums = Sums(**_unjson(training["sums"]))
+            best = _within(arrays, checkpoint.BEST)
             self._best.params = {name: backend.asarray(value) for name, value in best.items()} or None
-            self.epoch, self.step, self._position = training["epoch"], training["step"], training["position"]
             self._seconds = training["seconds"]
         except (KeyError, AttributeError, TypeError) as error:
             raise FormatError(f"{path} holds no training that can be gone on with here: {error}") from error
         self.model.load_state_dict(params)
         self._written = self.step
+
+    def take(self, arrays: Arrays, training: Mapping[str, Any]) -> None:
+        """Take over what `position` returned."""
+        moments = _within(arrays, checkpoint.OPTIMIZER)
+        self.optimizer.load_state_dict({"settings": _unjson(training["optimizer"]), **moments})
+        if training["schedule"] is not None:
+            self._plan.schedule.load_state_dict(_unjson(training["schedule"]))
+        checkpoint.generator_state(self._order, training["order"])
+        self._epoch_order = training["order"]
+        checkpoint.generator_state(self._dropout, training["dropout"])
+        self._state = checkpoint.unflat(training["state"], arrays, self.model.backend.asarray)
+        self._sums = Sums(**_unjson(training["sums"]))
+        self.epoch, self.step, self._position = training["epoch"], training["step"], training["position"]
 
     def _options(self) -> dict[str, Any]:
         """What decides the course and has to be as it was: not when it ends, nor what looks on."""
@@ -245,8 +261,8 @@ class Run:
         self.history.stopped = None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), StopRequest(("SIGINT",)) as stop:
             with self._progress:
-                while not self._over():
-                    if self._epoch_ends(stop):
+                for _ in self.updates():
+                    if stop.received:
                         break
             if stop.received:
                 self._look()
@@ -259,6 +275,12 @@ class Run:
         self._best.restore(self.model.params)
         return self.history
 
+    def updates(self) -> Iterator[None]:
+        """Go on to the end, and yield after each update."""
+        self._began = self._began or time.perf_counter()
+        while not self._over():
+            yield from self._epoch()
+
     def _over(self) -> bool:
         plan = self._plan
         if self._stopping:
@@ -270,8 +292,8 @@ class Run:
             return at_end or (plan.steps is not None and self.step >= plan.steps)
         return True
 
-    def _epoch_ends(self, stop: StopRequest) -> bool:
-        """Train for an epoch, or what is left of one; tell whether the training ends in its midst."""
+    def _epoch(self) -> Iterator[None]:
+        """Train for an epoch, or what is left of one."""
         if self._position == 0:
             self.epoch += 1
             self._epoch_order = self._order.bit_generator.state
@@ -296,14 +318,15 @@ class Run:
             self._update(piece, group)
             group = []
             self._position = 0 if last else done
-            if self._after_update(last) or stop.received:
-                return True
+            over = self._after_update(last)
+            yield
+            if over:
+                return
         if piece is None:
             raise ValueError("data must have at least one batch, but its iterator yields none")
         if self._position:  # the last pieces only warmed up
             self._position = 0
             self._row()
-        return False
 
     def _update(self, piece: Piece, group: list[Learned]) -> None:
         """Change the params by what some pieces say."""
