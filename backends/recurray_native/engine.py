@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from recurray import chunks
+from recurray.backend import Plan
 from recurray.cells.cell import Cell, Weights
 from recurray.lazy import cached_property
 from recurray.program import RecordingError
@@ -14,6 +16,7 @@ from recurray.scan import Cache
 from recurray_native import library, scan, threads
 from recurray_native.arguments import FLOATS, PROJECTED
 from recurray_native.compiled import compiled
+from recurray_native.plan import StackPlan
 from recurray_numpy import NumpyBackend
 
 TOGETHER = 512  # steps that are run in one call
@@ -82,3 +85,16 @@ class Engine(NumpyBackend):
             return super().scan_forward(cell, weights, x, start, **options)
         run = partial(scan.forward, self.level)
         return chunks.forward(run, TOGETHER, cell, weights, x, start, **options)
+
+    def plan(
+        self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
+    ) -> Plan | None:
+        """Return a plan for small calls in inference; see `recurray.backend.Backend.plan`."""
+        if type(self).scan_forward is not Engine.scan_forward:
+            return None  # a class that runs scans in another way
+        refused = [self.refuses(cell, own, own.input) for cell, own in zip(cells, weights, strict=False)]
+        if all(reason is None for reason in refused):
+            return StackPlan(self.level, cells, weights, shape, reverse=reverse)
+        if None in refused:  # each direction goes a way of its own
+            return None
+        return self.plan_of_numpy(cells, weights, shape, reverse=reverse)

@@ -24,6 +24,7 @@ ENOUGH = 200_000  # multiplications of a call below which a second thread costs 
 ENOUGH_A_STEP = (
     50_000  # the same of a step, for each thread, where threads share rows and wait for each other at each step
 )
+NO_MEMORY = "the engine couldn't get the memory that it works in"
 LEAST_ROWS = 512  # rows that the engine has room for at least
 LANES = 64  # more than a vector has
 ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
@@ -91,7 +92,7 @@ def forward(
     if not means:
         for k, value in enumerate(drawn):  # which come first
             packed[k, :, :size] = valid.over_time(value)
-    weights = _contiguous(weights)
+    weights = contiguous(weights)
     by_row = arguments.is_by_row(weights.input_bias)
     bias = valid.sorted(weights.input_bias) if by_row else weights.input_bias
     x_rows = valid.over_time(x)
@@ -101,14 +102,14 @@ def forward(
     mask = None if output_mask is None else valid.sorted(output_mask)
     first = [valid.sorted(value) for value in start]
     last = [value.copy() for value in first]
-    params = [*_param_rows(ready, weights), *(np.full(size, mean, dtype) for mean in means)]
+    params = [*param_rows(ready, weights), *(np.full(size, mean, dtype) for mean in means)]
 
     if count:
-        task = _begun(ready, program.listing, valid, features, size, outputs)
-        _fill(task, input_weight=weights.input, input_bias=bias, recurrent_weight=weights.recurrent)
+        task, _ = begun(ready, program.listing, valid, features, size, outputs)
+        fill(task, input_weight=weights.input, input_bias=bias, recurrent_weight=weights.recurrent)
         task.bias_row = bias.shape[1] if bias is not None and by_row else 0
-        _fill(task, recurrent_bias=weights.recurrent_bias, projection=weights.projection)
-        _fill(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
+        fill(task, recurrent_bias=weights.recurrent_bias, projection=weights.projection)
+        fill(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
         _run("recurray_forward", level, dtype, task, params, first, last, _addresses(packed))
     end = tuple([valid.unsorted(value) for value in last])
     y = valid.from_time(y)
@@ -151,17 +152,17 @@ def backward(cache: Cache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
     last = [value.copy() for value in first]
     if valid.total:
         listing = ready.backward(projected=is_projected)
-        task = _begun(ready, listing, valid, features, size, outputs)
-        _fill(task, input_weight=weights.input, recurrent_weight=weights.recurrent, projection=weights.projection)
-        _fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums, sums_by_row=sums_by_row)
+        task, _ = begun(ready, listing, valid, features, size, outputs)
+        fill(task, input_weight=weights.input, recurrent_weight=weights.recurrent, projection=weights.projection)
+        fill(task, x=cache.x, dy=dy, dx=dx, mask=cache.output_mask, sums=sums, sums_by_row=sums_by_row)
         task.bias_row = int(by_row)
-        _fill(task, h_before=cache.h_before, output=cache.output)
-        _fill(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
+        fill(task, h_before=cache.h_before, output=cache.output)
+        fill(task, d_input_weight=d_input, d_recurrent_weight=d_recurrent, d_projection=d_projection)
         packed = _addresses(cache.packed)
         if ready.gates.inner:
             task.inner_operand = packed.pop()  # which comes last
         kept = packed[len(packed) - len(ready.kept) :]
-        _run("recurray_backward", cache.level, dtype, task, _param_rows(ready, weights), first, last, kept)
+        _run("recurray_backward", cache.level, dtype, task, param_rows(ready, weights), first, last, kept)
     dstart = tuple([valid.unsorted(value) for value in last])
     of_input, of_recurrent, pointwise = _sums_by_use(ready, weights, sums[:, :size])
     if sums_by_row is not None:
@@ -206,22 +207,23 @@ def _run(
     failed = getattr(library.library(), function)(library.number(level), dtype == FLOATS[1], byref(task))
     del held
     if failed:
-        raise MemoryError("the engine couldn't get the memory that it works in")
+        raise MemoryError(NO_MEMORY)
 
 
-def _begun(ready: Compiled, listing: Listing, valid: Rows, features: int, size: int, outputs: int) -> CTask:
-    """A task with its program and sizes."""
+def begun(ready: Compiled, listing: Listing, valid: Rows, features: int, size: int, outputs: int) -> tuple[CTask, int]:
+    """A task with its program and sizes, and how many multiplications it is, about."""
     arguments.check_work_space(valid.shape[1] + LEAST_ROWS, size + features + outputs + LANES)
     task = listing.begin()
     task.steps, (_, task.batch), task.rows = len(valid.counts), valid.shape, valid.total
     task.features, task.units, task.outputs = features, size, outputs
     task.counts, task.offsets, task.lengths, task.ends = valid.addresses()
     products = len(ready.input_places) * features + len(ready.recurrent_places) * outputs
-    task.threads = _thread_count(valid.total * size * (products + 100), valid)
-    return task
+    operations = valid.total * size * (products + 100)
+    task.threads = thread_count(operations, valid)
+    return task, operations
 
 
-def _fill(task: CTask, **arrays: Any) -> None:
+def fill(task: CTask, **arrays: Any) -> None:
     """Give a task the addresses of arrays, which the caller holds, by its fields."""
     for name, a in arrays.items():
         if a is not None:
@@ -236,7 +238,8 @@ def _addresses(packed: Any) -> list[int]:
     return [at + k * packed.strides[0] for k in range(len(packed))]
 
 
-def _thread_count(operations: int, valid: Rows) -> int:
+def thread_count(operations: int, valid: Rows) -> int:
+    """How many threads a task of so many multiplications is worth."""
     if operations < ENOUGH:
         return 1
     wanted = threads.get_num_threads()
@@ -245,12 +248,12 @@ def _thread_count(operations: int, valid: Rows) -> int:
     return max(1, min(wanted, operations // len(valid.counts) // ENOUGH_A_STEP))
 
 
-def _param_rows(ready: Compiled, weights: Weights) -> list[Any]:
+def param_rows(ready: Compiled, weights: Weights) -> list[Any]:
     """The rows of the cell's own params, in the cell's order."""
     return [row for name in ready.pointwise for row in weights.pointwise[name]]
 
 
-def _contiguous(weights: Weights) -> Weights:
+def contiguous(weights: Weights) -> Weights:
     """The weights, each contiguous."""
     return Weights(
         in_order(weights.input),

@@ -9,15 +9,16 @@ from typing import Any, Self
 import numpy as np
 
 from recurray.arrays import AT_A_TIME
-from recurray.backend import Backend, OneStep
+from recurray.backend import Backend, Plan
 from recurray.cells.cell import Cell, Weights
 from recurray.messages import shown
 from recurray.program import RecordingError
 from recurray_numpy.buffers import BUFFERS, trim
 from recurray_numpy.engines import engine_class
 from recurray_numpy.gate_order import order_of
+from recurray_numpy.plan import StackPlan
 from recurray_numpy.scan import forward
-from recurray_numpy.step import StackStep, step_of
+from recurray_numpy.step import StackStep
 
 
 class NumpyBackend(Backend):
@@ -82,19 +83,24 @@ class NumpyBackend(Backend):
             return super().scan_forward(cell, weights, x, start, **options)
         return forward(cell, weights, x, start, **options)
 
-    def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
-        """Return a fast way to take one step of one row, if the weights can be used as they lie; see `Backend`."""
+    def plan(
+        self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
+    ) -> Plan | None:
+        """Return a plan for small calls in inference; see `recurray.backend.Backend.plan`."""
+        if type(self).scan_forward is not NumpyBackend.scan_forward:
+            return None  # a class that runs scans in another way
+        return self.plan_of_numpy(cells, weights, shape, reverse=reverse)
+
+    def plan_of_numpy(
+        self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
+    ) -> Plan | None:
+        """Return NumPy's own plan."""
         try:
-            steps = [step_of(cell, of_layer) for of_layer in weights]
+            if shape[:2] == (1, 1) and len(cells) == 1 and StackStep.serves(cells[0], weights):
+                return StackStep(cells[0], weights)
+            return StackPlan(cells, weights, shape, reverse=reverse)
         except RecordingError:
             return None
-        if any(step is None for step in steps):
-            return None
-        first, last = weights[0], weights[-1]
-        size = len(first.input) // len(cell.input_gates)
-        output = size if last.projection is None else len(last.projection)
-        sizes = [output if state == "h" else size for state in cell.states]
-        return StackStep([step for step in steps if step], first.input.shape[1], sizes, first.input.dtype)
 
     def release_memory(self) -> None:
         """Give back to the system the memory that is kept for later calls, here and in the C library."""

@@ -145,11 +145,18 @@ class Code:
         self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
     ) -> None:
         """Run over some steps: those of ``arrays``, the first ones of the work space; a loop perhaps from the last."""
+        function, found = self.bound(dtype, arrays, work, steps, descending=descending)
+        function(**found)
+
+    def bound(
+        self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
+    ) -> tuple[Callable[..., None], dict[str, Any]]:
+        """What `run` runs: the function, and the arrays that it is given by name."""
         found = {name: arrays[name] for name in self.shared}
         for name in self.timed:
             part = arrays[name][steps] if name in arrays else work[name][: steps.stop - steps.start]
             found[name] = part[::-1] if descending and self.is_loop else part
-        self._function(dtype)(**found)
+        return self._function(dtype), found
 
     def text(self) -> str:
         """Return the function as Python text."""

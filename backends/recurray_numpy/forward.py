@@ -42,30 +42,13 @@ def run_forward(
 
     Returns what backward reads, or without ``keep`` the output alone.
     """
-    states, dtype, size, vector = prepared.cell.states, x.dtype, prepared.size, runs.vector
-    projected = prepared.weights.projection is not None
-    columns = () if vector else (run.rows,)
-
-    arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
-    arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
-    arrays |= _operand(runs.read(x, run), state["h"], run, columns, mask)
+    states, dtype = prepared.cell.states, x.dtype
+    arrays = lay_out(code, prepared, shared, runs, run, draws, masked=mask is not None, keep=keep)
     if prepared.bias_by_row:
         for name in ("bias_hoisted", "bias_merged"):
             arrays[name] = np.ascontiguousarray(shared[name][:, : run.rows])
-    arrays |= _gates(prepared, arrays, columns, each_step=keep)
-    arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
-    if projected:
-        arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
-    for name in states[1:]:
-        now = state[name][:, : run.rows].reshape(size, *columns)
-        if keep:
-            trajectory = empty((run.steps + 1, size, *columns), dtype)
-            trajectory[0] = now
-            arrays |= {name_of("before", name): trajectory[:-1], name_of("after", name): trajectory[1:]}
-        else:
-            arrays[name_of("state", name)] = now.copy()
-    arrays |= work_space(code.loop.work, (), size, columns, dtype)
-    arrays |= work_space(code.saved, (run.steps,), size, columns, dtype)
+    fill(prepared, arrays, runs.read(x, run), {name: value[:, : run.rows] for name, value in state.items()}, mask)
+    size, vector, columns = prepared.size, runs.vector, arrays["operand"].shape[2:]
 
     chunk, ahead = run.steps, code.ahead
     if ahead.calls:
@@ -88,68 +71,127 @@ def run_forward(
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
-def _operand(x: Any, h: Any, run: Run, columns: tuple[int, ...], mask: Any) -> dict[str, Any]:
+def lay_out(
+    code: Forward,
+    prepared: Prepared,
+    shared: dict[str, Any],
+    runs: Runs,
+    run: Run,
+    draws: Draws,
+    *,
+    masked: bool,
+    keep: bool,
+) -> dict[str, Any]:
+    """Make a run's arrays, by name, but for the work space of many steps; `fill` fills them."""
+    states, dtype, size, vector = prepared.cell.states, prepared.weights.input.dtype, prepared.size, runs.vector
+    projection = prepared.weights.projection
+    output = size if projection is None else len(projection)
+    columns = () if vector else (run.rows,)
+
+    arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
+    arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
+    arrays |= _operand(run.steps, prepared.features, output, columns, dtype, masked=masked)
+    arrays |= _gates(prepared, run.steps, columns, dtype, each_step=keep)
+    arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
+    if projection is not None:
+        arrays["output"] = empty(((run.steps,) if keep else ()) + (size, *columns), dtype)
+    for name in states[1:]:
+        if keep:
+            trajectory = empty((run.steps + 1, size, *columns), dtype)
+            arrays |= {name_of("before", name): trajectory[:-1], name_of("after", name): trajectory[1:]}
+        else:
+            arrays[name_of("state", name)] = empty((size, *columns), dtype)
+    arrays |= work_space(code.loop.work, (), size, columns, dtype)
+    return arrays | work_space(code.saved, (run.steps,), size, columns, dtype)
+
+
+def fill(prepared: Prepared, arrays: dict[str, Any], x: Any, state: dict[str, Any], mask: Any) -> None:
+    """Put into a run's arrays its input (steps, I, rows), the states before it, and what is computed for all steps."""
+    _fill_operand(arrays, x, state["h"], mask)
+    _fill_gates(prepared, arrays)
+    for name in prepared.cell.states[1:]:
+        before = name_of("before", name)
+        now = arrays[before][0] if before in arrays else arrays[name_of("state", name)]
+        now[...] = state[name].reshape(now.shape)
+
+
+def _operand(
+    steps: int, features: int, output: int, columns: tuple[int, ...], dtype: Any, *, masked: bool
+) -> dict[str, Any]:
     """What the products are with: for each step [x; 1; h], h being the output before it, and one more h at the end.
 
     Where the output is masked on its way there, it is kept apart, unmasked.
     """
-    features, output = x.shape[1], len(h)
     one = features + 1
-    both = empty((run.steps + 1, one + output, *columns), x.dtype)
-    both[:-1, :features] = x.reshape(run.steps, features, *columns)
+    both = empty((steps + 1, one + output, *columns), dtype)
     both[:, features] = 1
-    now = h[:, : run.rows].reshape(output, *columns)
-    both[0, one:] = now
     arrays = {"operand": both[:-1], "operand_h": both[:-1, features:]}
     h, after = both[:-1, one:], both[1:, one:]
-    if mask is None:
+    if not masked:
         return arrays | {"before_h": h, "after_h": after}
-    unmasked = empty((run.steps + 1, output, *columns), x.dtype)
-    unmasked[0] = now
-    arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(output, *columns), order="C")
-    both[0, one:] *= arrays["output_mask"]
+    unmasked = empty((steps + 1, output, *columns), dtype)
     return arrays | {"before_h": unmasked[:-1], "after_h": unmasked[1:], "masked": h, "masked_after": after}
 
 
-def _gates(prepared: Prepared, given: dict[str, Any], columns: tuple[int, ...], *, each_step: bool) -> dict[str, Any]:
-    """The gates' buffers, filled with what is computed for all steps at once."""
+def _fill_operand(arrays: dict[str, Any], x: Any, h: Any, mask: Any) -> None:
+    operand, features = arrays["operand"], x.shape[1]
+    columns = operand.shape[2:]
+    operand[:, :features] = x.reshape(len(x), features, *columns)
+    now = h.reshape(len(h), *columns)
+    operand[0, features + 1 :] = now
+    if mask is not None:
+        arrays["before_h"][0] = now
+        arrays["output_mask"] = np.array(mask[:, : x.shape[2]].reshape(len(h), *columns), order="C")
+        operand[0, features + 1 :] *= arrays["output_mask"]
+
+
+def _gates(prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool) -> dict[str, Any]:
+    """The gates' buffers."""
     gates, size = prepared.gates, prepared.size
-    operand, one = given["operand"], prepared.features + 1
-    steps, merged, dtype = len(operand), len(gates.merged) * size, operand.dtype
     lead = (steps,) if each_step else ()
-    x = operand[:, :one]  # with the 1 for the bias
     stepwise = empty((*lead, len(gates.of_output) * size, *columns), dtype)
     hoisted = empty((steps, len(gates.hoisted) * size, *columns), dtype)
     inner = empty((*lead, len(gates.inner) * size, *columns), dtype)
     arrays = {name: empty((*lead, size, *columns), dtype) for name in gates.aside.values()}
     if gates.inner:
         arrays |= {"inner": inner, "inner_operand": empty((*lead, size, *columns), dtype)}
-    if columns:
-        np.matmul(given["w_hoisted"], x, out=hoisted)
-        if prepared.bias_by_row:
-            hoisted += given["bias_hoisted"]
-    else:
+    if not columns:
         from_input = stepwise if each_step else empty((steps, len(stepwise)), dtype)
         arrays |= {"from_input": from_input, "product": np.empty(from_input.shape[1], dtype)}
-        for names, biases, into in (
-            (gates.hoisted, {"x": True}, hoisted),
-            (gates.merged, {"x": True, "h": True}, from_input[:, :merged]),
-        ):
-            if not names:
-                continue
-            weight = prepared.of_input(names).T
-            for first in range(0, steps, TOGETHER):
-                part = slice(first, first + TOGETHER)
-                np.matmul(x[part, :-1], weight, out=into[part])
-            into += prepared.bias(names, **biases)
-        if gates.apart:
-            from_input[:, merged:] = prepared.bias(gates.apart, h=True)
-        if not prepared.as_they_lie:
-            for gate in gates.logistic:
-                from_input[:, gates.rows((gate,), size)] *= -1
     if prepared.as_they_lie:
         arrays |= bounds(len(gates.logistic_block) * size, dtype)
+    arrays["hoisted"] = hoisted
     return arrays | gates.blocks_of(hoisted, stepwise, inner, size, columns=len(columns))
+
+
+def _fill_gates(prepared: Prepared, arrays: dict[str, Any]) -> None:
+    """Compute what is computed for all steps at once."""
+    gates, size, operand, hoisted = prepared.gates, prepared.size, arrays["operand"], arrays["hoisted"]
+    steps, merged, one = len(operand), len(gates.merged) * size, prepared.features + 1
+    x = operand[:, :one]  # with the 1 for the bias
+    if operand.ndim == 3:
+        if gates.hoisted:
+            np.matmul(arrays["w_hoisted"], x, out=hoisted)
+            if prepared.bias_by_row:
+                hoisted += arrays["bias_hoisted"]
+        return
+    from_input = arrays["from_input"]
+    for names, biases, into in (
+        (gates.hoisted, {"x": True}, hoisted),
+        (gates.merged, {"x": True, "h": True}, from_input[:, :merged]),
+    ):
+        if not names:
+            continue
+        weight = prepared.of_input(names).T
+        for first in range(0, steps, TOGETHER):
+            part = slice(first, first + TOGETHER)
+            np.matmul(x[part, :-1], weight, out=into[part])
+        into += prepared.bias(names, **biases)
+    if gates.apart:
+        from_input[:, merged:] = prepared.bias(gates.apart, h=True)
+    if not prepared.as_they_lie:
+        for gate in gates.logistic:
+            from_input[:, gates.rows((gate,), size)] *= -1
 
 
 def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:

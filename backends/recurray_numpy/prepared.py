@@ -65,6 +65,8 @@ class Prepared:
         one = self.features if x else 0
         output = self.weights.recurrent.shape[1] if h and self.weights.recurrent is not None else 0
         result = empty((len(gates) * self.size, one + 1 + output), self.weights.input.dtype)
+        if not gates:
+            return result
         result[:, one] = self.bias(gates, x=x, h=h)
         if x:
             result[:, :one] = self.of_input(gates)

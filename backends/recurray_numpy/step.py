@@ -48,7 +48,7 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
     )
     arrays = _weights(prepared)
     made = set() if weights.recurrent_bias is not None else {"b_inner"}
-    if any(not _is_own(array, weights) for name, array in arrays.items() if name not in made):
+    if any(not is_own(array, weights) for name, array in arrays.items() if name not in made):
         return None
     dtype = weights.input.dtype
     names: dict[str, Any] = (
@@ -124,7 +124,7 @@ def _weights(prepared: Prepared) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None and array.size}
 
 
-def _is_own(array: Any, weights: Weights) -> bool:
+def is_own(array: Any, weights: Weights) -> bool:
     """Whether an array lies in the memory of the weights."""
     given = (weights.input, weights.recurrent, weights.input_bias, weights.recurrent_bias, weights.projection)
     return any(a is not None and np.may_share_memory(array, a) for a in (*given, *weights.pointwise.values()))
@@ -155,41 +155,39 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
 
 
 class StackStep:
-    """One step of one row through a stack of layers, with its arrays in place; see `Backend.one_step`.
+    """A plan for one step of one row, one function a layer; see `recurray.backend.Plan`.
 
     Parameters
     ----------
-    steps : list of function
-        Of each layer, as `step_of` returns them.
-    features : int
-        Of the input.
-    sizes : list of int
-        Of the states.
-    dtype : numpy.dtype
-        Of all arrays.
+    cell : Cell
+    weights : sequence of Weights
+        Of each layer.
     """
 
-    def __init__(self, steps: list[Step], features: int, sizes: list[int], dtype: Any) -> None:
-        self.steps = steps
-        self.dtype = dtype
-        self.x_shape = (1, 1, features)
-        self.shapes = [(len(steps), 1, size) for size in sizes]
-        self.zeros = tuple(np.zeros(shape, dtype) for shape in self.shapes)
+    def __init__(self, cell: Cell, weights: Sequence[Weights]) -> None:
+        self.cell, self.dtype = cell, weights[0].input.dtype
+        size, projection = len(weights[0].input) // len(cell.input_gates), weights[0].projection
+        output = size if projection is None else len(projection)
+        self.shapes = [(len(weights), 1, output if state == "h" else size) for state in cell.states]
+        self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
+        self.bind(weights)
 
-    def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]] | None:
-        """Return the output and the states after the step; None if an array isn't as it must be."""
-        dtype = self.dtype
-        if type(x) is not np.ndarray or x.shape != self.x_shape or x.dtype != dtype:
-            return None
-        if before is None:
-            before = self.zeros
-        for array, shape in zip(before, self.shapes, strict=True):
-            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
-                return None
-        after = tuple([np.empty(shape, dtype) for shape in self.shapes])
-        row = x[0, 0]
+    @staticmethod
+    def serves(cell: Cell, weights: Sequence[Weights]) -> bool:
+        """Whether it can use such weights as they lie."""
+        return step_of(cell, weights[0]) is not None
+
+    def bind(self, weights: Sequence[Weights]) -> None:
+        """Write the functions for the weights, which are read where they are."""
+        self.steps = [step for step in (step_of(self.cell, own) for own in weights) if step is not None]
+
+    def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]]:
+        """Take the step."""
+        before = self.zeros if before is None else before
+        after = tuple([np.empty(shape, self.dtype) for shape in self.shapes])
+        row = np.ascontiguousarray(x[0, 0])
         for layer, step in enumerate(self.steps):
             now = tuple([array[layer, 0] for array in after])
-            step(row, tuple([array[layer, 0] for array in before]), now)
+            step(row, tuple([np.ascontiguousarray(array[layer, 0]) for array in before]), now)
             row = now[0]
         return after[0][-1:].copy(), after

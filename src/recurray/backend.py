@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from recurray import chunks, scan
 from recurray.arrays import (
@@ -25,7 +25,24 @@ DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),  # the first two aren't the standard's
 )
 
-OneStep = Callable[[Array, tuple[Array, ...] | None], "tuple[Array, tuple[Array, ...]] | None"]
+
+class Plan(Protocol):
+    """What a stack's small calls in inference have in common, for inputs of one shape; see `Backend.plan`.
+
+    It has work space of its own: two threads can't run it at once.
+    """
+
+    def bind(self, weights: Sequence[Weights]) -> None:
+        """Take the weights, by layer and direction: before the first call, and whenever they are other arrays.
+
+        Each call reads them as they are by then: they may be written to in place.
+        """
+
+    def __call__(self, x: Array, before: tuple[Array, ...] | None) -> tuple[Array, tuple[Array, ...]]:
+        """Return the output (T, B, D R) and the states after all steps, new arrays.
+
+        ``x`` is (T, B, I), ``before`` an array (L D, B, size) for each of the cell's states, or None for zeros.
+        """
 
 
 class BackendUnavailableError(RuntimeError):
@@ -189,21 +206,26 @@ class Backend:
             scan.forward, self.steps_together, cell, weights, x, start, recompute=recompute, **options
         )
 
-    def one_step(self, cell: Cell, weights: Sequence[Weights]) -> OneStep | None:
-        """Return a fast way to take one step of one row through a stack of layers in inference, if there is one.
+    def plan(
+        self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
+    ) -> Plan | None:
+        """Return a plan for small calls in inference, if this backend makes any for such cells.
 
         Parameters
         ----------
-        cell : Cell
+        cells : sequence of Cell
+            By direction; a second one runs from the end.
         weights : sequence of Weights
-            Of each layer. They are read where they are at each step: they may be changed in place.
+            By layer and direction. What matters is what they are; their numbers come by `Plan.bind`.
+        shape : tuple of int
+            Of the input, (T, B, I): nowhere zero.
+        reverse : bool
+            Whether the first direction runs from the end.
 
         Returns
         -------
-        function of ``x`` (1, 1, I) and ``before``, or None
-            ``before`` is a tuple of arrays (layers, 1, size), one for each of the cell's states, or None for zeros. The
-            function returns the output and the states after the step, or None if an array isn't what it must be. It may
-            have work space of its own: two threads can't run it at once.
+        Plan or None
+            Its numbers are those of `scan_forward` of layer after layer, to rounding; None is for whatever ``shape``.
         """
         return None
 

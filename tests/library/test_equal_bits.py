@@ -105,6 +105,7 @@ def calls(layer: rr.Layer, given: Given, time_first: bool) -> dict[str, Call]:
 
     found: dict[str, Call] = {
         "called": lambda: called(given.state, **given.which),
+        "called with a state alone": lambda: called(given.state),
         "called without a state": lambda: called(None),
         "inference": without_dropout,
         "training": in_training,
@@ -112,13 +113,9 @@ def calls(layer: rr.Layer, given: Given, time_first: bool) -> dict[str, Call]:
     }
     if hasattr(layer, "trace"):
         found["trace"] = traced
-    # small: with the compiled engine a later step of a single row is NumPy's, not the engine's
-    whole = getattr(layer.backend, "engine", None) is None
-    rows = given.x.shape[1 if time_first else 0]
+    found["a step of one row"] = a_step
     if layer.streamable:
-        found["streamed in chunks"] = lambda: streamed(4)
-        found |= {"streamed": lambda: streamed(1)} if whole or rows > 1 else {}
-        found |= {"a step of one row": a_step} if whole else {}
+        found |= {"streamed in chunks": lambda: streamed(4), "streamed": lambda: streamed(1)}
     return found
 
 

@@ -441,7 +441,7 @@ ANEW = [
     Mistake(
         "forward: the mask is left out at the first step",
         f"{NUMPY}forward.py",
-        '    both[0, one:] *= arrays["output_mask"]\n',
+        '        operand[0, features + 1 :] *= arrays["output_mask"]\n',
         "",
         ("tests/numpy_backend/test_numpy_backend.py::test_random_cells_equal_the_reference",),
         "numpy",

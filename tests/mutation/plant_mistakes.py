@@ -827,7 +827,7 @@ MISTAKES = [
     Mistake(
         "a moved layer shares its short way",
         RECURRENT,
-        "        other._one_steps = OneSteps()\n",
+        "        other._plans = Plans()\n",
         "",
         (f"{MOVING}test_single_steps_of_a_moved_layer",),
     ),

@@ -21,8 +21,8 @@ from recurray.cells.recurrent_dropout import with_recurrent_dropout
 from recurray.layers import array_checks, draws, param_form
 from recurray.layers.draws import Generator
 from recurray.layers.layer import Directions, Layer
-from recurray.layers.one_steps import OneSteps
 from recurray.layers.pieces import Pieces
+from recurray.layers.plans import Plans
 from recurray.layers.state_form import StateForm
 from recurray.layers.static_input import InputGradients, StaticInput
 from recurray.layers.trial import check_cell
@@ -269,7 +269,7 @@ class Recurrent(Layer):
         )
         self.start_params(self._param_form.all_shapes(), lambda: self._param_form.drawn(params_rng), params)
         self._state_form = self._made_state_form()
-        self._one_steps = OneSteps()
+        self._plans = Plans()
 
     def _checked(self, cell: Cell) -> Cell:
         """Check that the cell returns what it declares, and that the options suit it; return it as it is to be run."""
@@ -364,11 +364,12 @@ class Recurrent(Layer):
     ) -> tuple[Array, Any]:
         """Inference: the output and the final state; keeps nothing.
 
-        Parameters are those of `forward`. A step of a single row goes a shorter way where the backend has one.
+        Parameters are those of `forward`. What small calls of one shape have in common is decided once, where the
+        backend makes such plans.
         """
         whole = lengths is None and mask is None and resets is None and static is None and not self.static_size
-        if whole and not self.bidirectional and (state is not None or not self.learned_state):
-            found = self._one_steps.take(self, x, state)
+        if whole and (state is not None or not self.learned_state):
+            found = self._plans.run(self, x, state)
             if found is not None:
                 return found
         return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
@@ -389,8 +390,7 @@ class Recurrent(Layer):
         """Run the stack; see `Layer.run`."""
         self.backend.check_ready()
         with _SizesInErrors(self, x):
-            layout = ("batch", "time") if self.batch_first else ("time", "batch")
-            x = self.floats("x", x, (*layout, self.input_size))
+            x = self.checked_input(x)
             batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
             rows = array_checks.steps(batch, steps, lengths, mask, resets, batch_first=self.batch_first)
             pieces = Pieces.of(rows, self.backend, batch_first=self.batch_first)
@@ -543,13 +543,13 @@ class Recurrent(Layer):
         return self.reverse or number % self.directions == 1
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
-        """Also the form of the state, which is the backend's, and a short way of its own for single steps."""
+        """Also the form of the state, which is the backend's, and plans of its own."""
         for cell in (self._given_cell, self.reverse_cell):
             if cell is not None:
                 check_cell(cell, backend)
         other = super().copy_on(backend, dtype)
         other._state_form = other._made_state_form()
-        other._one_steps = OneSteps()
+        other._plans = Plans()
         return other
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
@@ -677,6 +677,11 @@ class Recurrent(Layer):
         }
 
     # Arrays ----------------------------------------------------------------------------------------------------------
+
+    def checked_input(self, x: Any) -> Array:
+        """Check an input and bring it to the layer's dtype."""
+        layout = ("batch", "time") if self.batch_first else ("time", "batch")
+        return self.floats("x", x, (*layout, self.input_size))
 
     def _time_major(self, a: Array) -> Array:
         """Between the caller's layout and (T, B, features), either way."""

@@ -116,6 +116,31 @@ class Sequential(Container):
             before = layer.directions_after(before)
         return before
 
+    def __call__(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, Any]:
+        """Inference: the output and the final state; keeps nothing.
+
+        Parameters are those of `forward`. Where all steps are valid, each layer is called as it would be alone.
+        """
+        if lengths is not None or mask is not None or resets is not None or static is not None:
+            return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
+        ends: list[Any] = []
+        for layer, start in zip(self.layers, self._by_layer("state", state), strict=True):
+            try:
+                x, end = layer(x, start)
+            except (TypeError, ValueError) as error:
+                raise _of_layer(len(ends), layer, error) from None
+            ends.append(end)
+        return x, tuple(ends)
+
     def run(
         self,
         x: Array,

@@ -148,7 +148,7 @@ def test_a_cache_of_the_source_is_refused(backend: Backend) -> None:
 
 
 def test_single_steps_of_a_moved_layer(backend: Backend) -> None:
-    """A step of one row goes a shorter way, written for the params that it was written for."""
+    """What is kept for later calls is of the params that it was made for."""
     layer = rr.GRU(I, H, backend=obtain("numpy"), dtype="float64", seed=0)
     step = draw(obtain("numpy"), 1, 1, I)
     expected = [layer(step)[0] for _ in range(4)]
@@ -159,7 +159,7 @@ def test_single_steps_of_a_moved_layer(backend: Backend) -> None:
         found = backend.to_numpy(moved(backend.asarray(step))[0])
         np.testing.assert_allclose(found, backend.to_numpy(doubled(backend.asarray(step))[0]), rtol=0, atol=1e-12)
         np.testing.assert_array_equal(layer(step)[0], expected[-1])
-    assert moved._one_steps is not layer._one_steps
+    assert moved._plans is not layer._plans
 
 
 # States and streams ---------------------------------------------------------------------------------------------------
