@@ -90,6 +90,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "alpha": (0.3,),
     "beta": (0.1,),
     "static_size": (2,),
+    "padding_idx": (1,),
     "reverse_cell": (cells.MGUCell(),),
     "reverse_activations": ({"gate_activation": "hard_sigmoid"},),
     "RNN.reverse_activations": ({"nonlinearity": ("elu", 0.5)},),

@@ -835,6 +835,13 @@ ANEW = [
         "return object.__reduce_ex__(self, 2)",
         ("tests/library/test_backends.py::test_layers_states_and_caches_can_be_pickled",),
     ),
+    Mistake(
+        "embedding: padding has a gradient",
+        f"{LAYERS}embedding.py",
+        "xp.where((cache.index == self.padding_idx)[:, None], xp.zeros_like(dy), dy)",
+        "dy",
+        ("tests/library/layers/test_layers.py",),
+    ),
     # Losses
     Mistake(
         "a mask's axes: its last in the place of its first",

@@ -313,7 +313,9 @@ class Fuzz:
         if kind == 5:
             return rr.Linear(size(), size(), **self.common(bias=flag))
         if kind == 6:
-            return rr.Embedding(self.maybe(3, 5, wrong=0.03), size(), **self.common())
+            return rr.Embedding(
+                self.maybe(3, 5, wrong=0.03), size(), **self.options(padding_idx=(None, 0, -1, 4)), **self.common()
+            )
         if kind == 7:
             options = self.common(eps=(1e-5, 0.1))
             options.pop("seed", None)

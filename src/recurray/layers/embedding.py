@@ -30,6 +30,9 @@ class Embedding(StatelessLayer):
         Rows of the table; the input's integers are from 0 to one below.
     embedding_dim : int
         Size of a vector.
+    padding_idx : int, optional
+        A row that stands for padding: it starts as zeros and has no gradient, as in PyTorch. A negative one counts from
+        the end. Where ``params`` are given the row is what they have.
     backend, dtype, seed, params
         As in `LSTM`.
 
@@ -41,7 +44,8 @@ class Embedding(StatelessLayer):
     Raises
     ------
     ValueError, TypeError
-        A size, an option or a param is of the wrong kind; in a call, an integer is out of range.
+        A size, an option or a param is of the wrong kind, ``padding_idx`` is no row; in a call, an integer is
+        out of range.
 
     Examples
     --------
@@ -54,6 +58,9 @@ class Embedding(StatelessLayer):
     >>> dx, _, grads = embedding.backward(cache, np.ones_like(y))
     >>> dx is None, float(grads["weight"][2, 0])
     (True, 2.0)
+    >>> embedding = rr.Embedding(10, 4, padding_idx=0, seed=0)
+    >>> embedding(np.array([0]))[0].tolist()
+    [[0.0, 0.0, 0.0, 0.0]]
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Embedding(StatelessLayer):
         num_embeddings: int,
         embedding_dim: int,
         *,
+        padding_idx: int | None = None,
         backend: Any = None,
         dtype: Any = "float32",
         seed: Any = None,
@@ -68,10 +76,25 @@ class Embedding(StatelessLayer):
     ) -> None:
         self.num_embeddings = checks.size("num_embeddings", num_embeddings)
         self.embedding_dim = checks.size("embedding_dim", embedding_dim)
+        self.padding_idx = None if padding_idx is None else self._row("padding_idx", padding_idx)
         self.runs_on(backend, dtype)
         rng, _ = draws.generators(seed)
         shape = (self.num_embeddings, self.embedding_dim)
-        self.start_params({"weight": shape}, lambda: {"weight": rng.standard_normal(shape)}, params)
+
+        def drawn() -> dict[str, Any]:
+            weight = rng.standard_normal(shape)
+            if self.padding_idx is not None:
+                weight[self.padding_idx] = 0.0
+            return {"weight": weight}
+
+        self.start_params({"weight": shape}, drawn, params)
+
+    def _row(self, name: str, value: Any) -> int:
+        """Check a row of the table; from the end where it is negative."""
+        row, count = checks.integer(name, value), self.num_embeddings
+        if not -count <= row < count:
+            raise ValueError(f"{name} must be a row of the table, from {-count} to {count - 1}, not {row}")
+        return row % count
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, EmbeddingCache]:
         """The weight's row for each integer of x."""
@@ -93,9 +116,14 @@ class Embedding(StatelessLayer):
     def apply_backward(self, cache: EmbeddingCache, dy: Array) -> tuple[None, dict[str, Array]]:
         """Add up dy by the integers."""
         self.check_cache(cache, EmbeddingCache)
-        dy = rows(self.floats("dy", dy, (*cache.shape, self.embedding_dim)))
+        xp, dy = self.backend.xp, rows(self.floats("dy", dy, (*cache.shape, self.embedding_dim)))
+        if self.padding_idx is not None:
+            dy = xp.where((cache.index == self.padding_idx)[:, None], xp.zeros_like(dy), dy)
         return None, {"weight": self.backend.sum_rows(dy, cache.index, self.num_embeddings)}
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
-        return rng.integers(self.num_embeddings, size=(batch, steps))
+        if self.padding_idx is None or self.num_embeddings == 1:
+            return rng.integers(self.num_embeddings, size=(batch, steps))
+        drawn = rng.integers(self.num_embeddings - 1, size=(batch, steps))
+        return drawn + (drawn >= self.padding_idx)  # padding has no gradient, whatever it changes

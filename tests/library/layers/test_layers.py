@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,50 @@ def test_embedding_starts_normally_distributed(backend: Backend) -> None:
     assert abs(weight.mean()) < 0.05
     assert weight.std() == pytest.approx(1, abs=0.05)
     assert_same(weight, rr.Embedding(100, 50, dtype="float64", seed=0).state_dict()["weight"])
+
+
+@pytest.mark.parametrize("padding_idx", [0, 3, -1])
+def test_embedding_of_padding_is_pytorchs(padding_idx: int, backend: Backend) -> None:
+    torch = need("torch")
+    layer = rr.Embedding(7, 2, padding_idx=padding_idx, backend=backend, dtype="float64", seed=0)
+    weight = layer.state_dict()["weight"]
+    assert_same(weight[padding_idx], np.zeros(2))
+    others = np.arange(7) != padding_idx % 7
+    assert_same(weight[others], rr.Embedding(7, 2, dtype="float64", seed=0).state_dict()["weight"][others])
+    other = torch.nn.Embedding(7, 2, padding_idx=padding_idx, dtype=torch.float64)
+    assert np.all(other.weight.detach().numpy()[padding_idx] == 0)
+    assert other.padding_idx == layer.padding_idx
+    weight[padding_idx] = 3.0  # what is given is as it is
+    layer.load_state_dict(weight_of := {"weight": weight})
+    other.load_state_dict({"weight": torch.tensor(weight)})
+    x, dy = np.random.default_rng(0).integers(7, size=(4, 9)), draw(4, 9, 2)
+    expected = other(torch.tensor(x))
+    expected.backward(torch.tensor(dy))
+    dy[x == padding_idx % 7] = np.nan
+    for made in (
+        layer,
+        copy.deepcopy(layer),
+        rr.Embedding(7, 2, padding_idx=padding_idx, backend=backend, dtype="float64", params=weight_of),
+    ):
+        y, _, cache = made.forward(backend.asarray(x))
+        assert_close(backend, y, expected.detach().numpy(), tolerance=0)
+        _, _, grads = made.backward(cache, backend.asarray(dy))
+        assert_close(backend, grads["weight"], other.weight.grad.numpy(), tolerance=1e-14)
+
+
+def test_embedding_of_padding_is_saved_shown_and_checked(tmp_path: Path) -> None:
+    layer = rr.Embedding(3, 2, padding_idx=-1, seed=0)
+    assert "padding_idx=2" in repr(layer)
+    rr.save(layer, tmp_path / "model.safetensors")
+    again = rr.load(tmp_path / "model.safetensors")
+    assert again.padding_idx == layer.to(dtype="float64").padding_idx == 2
+    assert_same(again.state_dict()["weight"], layer.state_dict()["weight"])
+    assert rr.check_gradients(rr.Sequential(layer, rr.LSTM(2, 3, seed=0))).ok
+    for wrong in (3, -4):
+        with pytest.raises(ValueError, match="padding_idx must be a row of the table, from -3 to 2, not"):
+            rr.Embedding(3, 2, padding_idx=wrong)
+    with pytest.raises(TypeError, match="padding_idx must be an integer"):
+        rr.Embedding(3, 2, padding_idx=1.0)
 
 
 # Dropout --------------------------------------------------------------------------------------------------------------
