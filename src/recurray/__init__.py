@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, layouts, losses, optim, plot, saving, schedules
+    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, saving, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError
@@ -79,6 +79,7 @@ __all__ = [
     "check_gradients",
     "convert",
     "fit",
+    "forecast",
     "get_backend",
     "layouts",
     "lengths_to_mask",
@@ -132,6 +133,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "check_gradients": "gradient_check",
             "convert": "convert",
             "fit": "training",
+            "forecast": "forecast",
             "get_backend": "selector",
             "layouts": "layouts",
             "lengths_to_mask": "masks",

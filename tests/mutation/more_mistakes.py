@@ -19,6 +19,7 @@ BY_TORCH = ("tests/library/test_optim.py",)
 LOSSES = ("tests/library/test_losses.py",)
 SERIES = ("tests/library/test_series_losses.py",)
 SCHEDULES = ("tests/library/test_schedules.py",)
+FORECAST = ("tests/library/forecast",)
 SAVING = ("tests/library/test_saving.py",)
 LAYOUTS = ("tests/library/test_layouts.py",)
 CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/language_model/test_saving.py")
@@ -1246,5 +1247,68 @@ ANEW = [
         "here = products.operand(rows[low * batch : high * batch])",
         "here = products.operand(rows[: (high - low) * batch])",
         HOST,
+    ),
+    Mistake(
+        "forecast: a target relative to the first value of the last season",
+        "src/recurray/forecast/windows.py",
+        "season * (ahead // season + 1)",
+        "season",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: training windows that reach into validation",
+        "src/recurray/forecast/windows.py",
+        "origins[origins + windows.horizon <= border]",
+        "origins[origins < border]",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: columns of the past read in the horizon",
+        "src/recurray/forecast/windows.py",
+        "columns[:, : self.window] = scaled.past[past]",
+        "columns[:] = scaled.past[origins[:, None] + steps]",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: quantiles that cross",
+        "src/recurray/forecast/forecaster.py",
+        "said = np.sort(to_numpy(y)[:, windows.window :].astype(np.float64), axis=-1)",
+        "said = to_numpy(y)[:, windows.window :].astype(np.float64)",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: the pinball loss's slope the other way round",
+        "src/recurray/forecast/learning.py",
+        "slope = xp.where(d > 0, -q, 1 - q)",
+        "slope = xp.where(d > 0, q - 1, q)",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: Ridge punishes the intercept",
+        "src/recurray/forecast/ridge.py",
+        "mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)",
+        "mean_x, mean_y = 0 * x.mean(axis=0), y.mean(axis=0)",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: a gap before an origin knows what comes after",
+        "src/recurray/forecast/series.py",
+        "columns[name][there[-1] + 1 :] = columns[name][there[-1]]",
+        "pass",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: filled-in values are measured by",
+        "src/recurray/forecast/backtest.py",
+        "actual = np.where(series.observed[series.target], target, np.nan)[ahead_of]",
+        "actual = target[ahead_of]",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: the back-test's scale of neighbours in a season",
+        "src/recurray/forecast/backtest.py",
+        "apart = windows.season or 1",
+        "apart = 1",
+        FORECAST,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The command ``recurray``: train, sample, info, inspect, convert, bench.
+"""The command ``recurray``: train, sample, forecast, info, inspect, convert, bench.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or something to install first, 130 interrupted.
 """
@@ -22,6 +22,7 @@ from recurray.language_model.errors import LanguageModelError
 _COMMANDS = {
     "train": ("recurray.command_line.train", "train a character language model on a text"),
     "sample": ("recurray.command_line.sample", "write text with a trained model"),
+    "forecast": ("recurray.command_line.forecast", "forecast a column of a CSV file, measured beside simple forecasts"),
     "info": ("recurray.command_line.info", "show versions, backends and devices, and what is missing"),
     "inspect": ("recurray.command_line.inspect", "show what a model file holds, and what of it would load"),
     "convert": ("recurray.command_line.convert", "convert a model file of another library, or to one"),

@@ -33,7 +33,7 @@ def path(text: str) -> str:
     return text
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
+def add_backend(parser: argparse._ActionsContainer) -> None:
     """Add ``--backend``."""
     parser.add_argument(
         "--backend",

@@ -4,6 +4,7 @@
 ``gates``            gates and states of a trace over time
 ``states``           the states of many units as a map
 ``history``          loss, metrics, learning rate and gradient norm of a training
+``forecast``         a forecast with its intervals, after what it was made from
 ``gradient_norms``   the norm of each param's gradient, of one backward or over many
 ``bench``            what ``recurray bench`` measured
 ===================  ==================================================================
@@ -14,9 +15,10 @@ tell apart.
 """
 
 from recurray.plot.bench import bench
+from recurray.plot.forecast import forecast
 from recurray.plot.gates import gates
 from recurray.plot.gradient_norms import gradient_norms
 from recurray.plot.history import history
 from recurray.plot.states import states
 
-__all__ = ["bench", "gates", "gradient_norms", "history", "states"]
+__all__ = ["bench", "forecast", "gates", "gradient_norms", "history", "states"]

@@ -1,0 +1,575 @@
+"""Forecaster: a recurrent network that says how a series goes on, with quantiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurray import checks, saving, selector
+from recurray.arrays import to_numpy
+from recurray.files import FormatError
+from recurray.forecast import learning, scaling, times
+from recurray.forecast.backtest import Backtest, measured
+from recurray.forecast.result import Forecast
+from recurray.forecast.scaling import Scale
+from recurray.forecast.series import Series
+from recurray.forecast.windows import RELATIVE, Batches, Scaled, Windows, split
+from recurray.messages import shown
+
+Floats = NDArray[np.float64]
+
+FORMAT = 1
+_PICTURED = 3  # horizons of the past in a forecast, at least
+
+
+@dataclass
+class Fitted:
+    """What is learned from a series, and what has to be known of it to go on."""
+
+    model: Any
+    windows: Windows
+    scales: dict[str, Scale]
+    target: str
+    past: tuple[str, ...]
+    known: tuple[str, ...]
+    calendar: tuple[str, ...]
+    step: str | None
+
+
+class Forecaster:
+    """A recurrent network that says how a series goes on, with quantiles.
+
+    The network reads a window of steps, and on through the steps of the horizon with what is known of these in
+    advance: columns that are, and where in the day, week and year a step lies. At each step of the horizon it says each
+    quantile, relative to the naive forecast: the last value, or that of a season before. It is trained on the pinball
+    loss (Koenker and Bassett, Regression Quantiles, 1978) over all windows, and stops when the loss on later ones,
+    which it isn't trained on, gets no better. Quantiles that cross are sorted, which never makes them worse
+    (Chernozhukov, Fernández-Val and Galichon, Quantile and Probability Curves Without Crossing, 2010).
+
+    Parameters
+    ----------
+    horizon : int
+        How many steps are forecast, N.
+    window : int, optional
+        How many steps are read; if omitted two seasons, or without a season two horizons and at least 24, as far as the
+        series allows.
+    season : int, optional
+        After how many steps the series is as it was, 0 for none; if omitted what is usual for the times: 24 for hours,
+        7 for days, 52 for weeks, 12 for months, 4 for quarters.
+    quantiles : sequence of float
+        Levels between 0 and 1. 0.5, the forecast itself, is added.
+    calendar : "auto", or sequence of "day", "week" and "year"
+        In which periods the place of a step is an input.
+    scaler : str or a scaler of scikit-learn
+        How columns are scaled: "standard", "none", or, of scikit-learn (extra ``sklearn``), "minmax", "maxabs",
+        "robust", or an instance of one that shifts and scales. Forecasts are in the column's own units.
+    log : bool
+        Whether the logarithm of the target is learned: for what grows by per cents, and is never 0 or below.
+    relative_to : "auto", "season", "last" or "none"
+        What the target is told relative to: the value of a season before, the last one, or the mean of all. "auto" is
+        the season where there is one.
+    layer : "LSTM", "GRU", "RNN" or "DiagonalLSTM"
+        The recurrent layer.
+    hidden_size, num_layers, dropout : int, int, float
+        Of the layer; a DiagonalLSTM has one layer and no dropout.
+    epochs : int
+        The most passes over the windows.
+    batch_size : int
+        Windows to an update.
+    lr : float
+        The learning rate, of Adam.
+    clip_norm : float or None
+        What gradients are clipped to.
+    validation : float
+        The share of the steps, the last ones, whose forecasts tell when to stop; 0 for ``epochs`` epochs.
+    patience : int or None
+        After how many epochs without a better forecast of these training ends, with the best params.
+    backend : str, Backend, namespace or None
+        Where to compute; see `recurray.get_backend`.
+    seed : int
+        Of start values, dropout and the order of windows: the same seed gives the same forecast.
+
+    Attributes
+    ----------
+    history : recurray.History or None
+        The training's table.
+    levels : tuple of float
+        The quantiles' levels, rising.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> sold = 50 + 20 * np.sin(np.arange(120) * 2 * np.pi / 12) + 0.3 * np.arange(120)
+    >>> forecaster = rr.forecast.Forecaster(horizon=6, season=12, hidden_size=8, epochs=3, seed=0).fit(sold)
+    >>> forecast = forecaster.predict(sold)
+    >>> forecast.median.shape, sorted(forecast.intervals)
+    ((6,), [80.0])
+    >>> bool((np.diff(forecast.values, axis=1) >= 0).all())
+    True
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        window: int | None = None,
+        season: int | None = None,
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        calendar: str | Sequence[str] = "auto",
+        scaler: Any = "standard",
+        log: bool = False,
+        relative_to: str = "auto",
+        layer: str = "LSTM",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        epochs: int = 200,
+        batch_size: int = 32,
+        lr: float = 1e-2,
+        clip_norm: float | None = 1.0,
+        validation: float = 0.15,
+        patience: int | None = 20,
+        backend: Any = None,
+        seed: int = 0,
+    ) -> None:
+        self.horizon = checks.size("horizon", horizon)
+        self.window = None if window is None else checks.size("window", window)
+        self.season = None if season is None else checks.size("season", season, least=0)
+        self.levels = _levels(quantiles)
+        if calendar != "auto":
+            if isinstance(calendar, str):
+                raise TypeError(
+                    f'calendar must be "auto" or a sequence of {", ".join(map(repr, times.CALENDAR))}, not '
+                    f"{shown(calendar)}"
+                )
+            calendar = tuple(checks.choice("each of calendar", name, times.CALENDAR) for name in calendar)
+        self.calendar = calendar
+        self.scaler = scaling.check(scaler)
+        self.log = checks.flag("log", log)
+        self.relative_to = checks.choice("relative_to", relative_to, ("auto", *RELATIVE))
+        self.layer = checks.choice("layer", layer, learning.LAYERS)
+        self.hidden_size = checks.size("hidden_size", hidden_size)
+        self.num_layers = checks.size("num_layers", num_layers)
+        self.dropout = checks.probability("dropout", dropout)
+        self.epochs = checks.size("epochs", epochs)
+        self.batch_size = checks.size("batch_size", batch_size)
+        self.lr = checks.finite("lr", lr)
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, not {shown(lr)}")
+        self.clip_norm = checks.bound("clip_norm", clip_norm)
+        self.validation = checks.probability("validation", validation)
+        self.patience = None if patience is None else checks.size("patience", patience)
+        self.backend = selector.get_backend(backend)
+        self.seed = checks.size("seed", seed, least=0)
+        self.history: Any = None
+        self._fitted: Fitted | None = None
+
+    @property
+    def fitted_to(self) -> Fitted:
+        """What was learned from, by name: the columns and their roles."""
+        return self._ready()
+
+    @property
+    def model(self) -> Any:
+        """The network, None before `fit`."""
+        return None if self._fitted is None else self._fitted.model
+
+    def fit(self, series: Any, *, progress: bool = False) -> Self:
+        """Learn from a series.
+
+        Parameters
+        ----------
+        series : Series or array (rows,)
+            What is to be forecast; an array is the target alone.
+        progress : bool
+            Whether a terminal shows how far training is.
+
+        Returns
+        -------
+        Forecaster
+            This one.
+
+        Raises
+        ------
+        ValueError
+            There are too few rows, or log is given and a target isn't above 0; the message says which.
+        TrainingError
+            The loss or a gradient isn't finite.
+        ImportError
+            A scaler of scikit-learn is asked for, which isn't installed.
+        """
+        series = _series(series)
+        windows = self._windows(series)
+        _check_log(series, self.log)
+        calendar = self._calendar(series)
+        scales = scaling.scales(self.scaler, series.columns, series.target, self.log)
+        scaled = _scaled(series, scales, calendar)
+        parts = split(windows, 0, len(series), self.validation)
+        windows = Windows(
+            windows.window,
+            windows.horizon,
+            windows.season,
+            windows.relative_to,
+            **windows.fitted(scaled.target, parts.training),
+        )
+        features = 2 + scaled.past.shape[1] + scaled.known.shape[1]
+        model = learning.made(
+            self.layer,
+            features,
+            self.hidden_size,
+            self.num_layers,
+            self.dropout,
+            len(self.levels),
+            self.backend,
+            self.seed,
+        )
+        batches = [Batches(windows, scaled, origins, self.batch_size) for origins in parts]
+        self.history = learning.learn(
+            model,
+            self.levels,
+            *batches,
+            epochs=self.epochs,
+            lr=self.lr,
+            patience=self.patience,
+            clip_norm=self.clip_norm,
+            seed=self.seed,
+            progress=progress,
+        )
+        step = None if series.step is None else str(series.step)
+        self._fitted = Fitted(model, windows, scales, series.target, series.past, series.known, calendar, step)
+        return self
+
+    def predict(self, series: Any, future: Any = None) -> Forecast:
+        """Forecast the steps after a series: the one that was learned from, or a newer one of the same columns.
+
+        Parameters
+        ----------
+        series : Series or array (rows,)
+            What has been; its last rows are read, as many as the window has.
+        future : mapping of str to array (horizon,), or data frame, optional
+            The columns that are known in advance, in the steps to come. Needed where the series has such.
+
+        Returns
+        -------
+        Forecast
+
+        Raises
+        ------
+        RuntimeError
+            Nothing has been learned yet.
+        ValueError, TypeError
+            The series is too short, or has other columns or another step than the one that was learned from, or
+            ``future`` isn't what is needed.
+        """
+        fitted = self._ready()
+        series = _series(series)
+        _check_same(fitted, series)
+        windows = fitted.windows
+        if len(series) < windows.window:
+            raise ValueError(
+                f"the model reads {windows.window} rows, and there are {len(series)}: give at least as many"
+            )
+        _check_log(series, fitted.scales[fitted.target].log)
+        _, scaled, back = self.scaled(series, _future(future, series.known, self.horizon), self.horizon)
+        origins = np.asarray([len(series)])
+        x = windows.inputs(scaled, origins)
+        y, _ = fitted.model(fitted.model.backend.asarray(x, "float32"))
+        said = np.sort(to_numpy(y)[:, windows.window :].astype(np.float64), axis=-1)
+        values = back(windows.back(scaled, origins, said))[0]
+        shown_rows = max(_PICTURED * self.horizon, windows.window)
+        return Forecast(
+            series.target,
+            self.levels,
+            values,
+            series.times_after(self.horizon),
+            series.columns[series.target][-shown_rows:],
+            None if series.times is None else series.times[-shown_rows:],
+        )
+
+    def backtest(
+        self,
+        series: Any,
+        *,
+        folds: int = 5,
+        every: int | None = None,
+        refit: bool = False,
+        progress: bool = False,
+    ) -> Backtest:
+        """Forecast the end of a series from what was before, from one origin after the other, and compare with simple
+        forecasts.
+
+        The origins are those of `sklearn.model_selection.TimeSeriesSplit`: the last horizon ends at the series's end,
+        the others are ``every`` steps apart before it. Each forecast reads what is before its origin alone. Beside the
+        network stand the last value ("naive"), that of a season before ("seasonal naive"), and Ridge regression on
+        what the network reads, its alpha chosen on the same validation windows. This forecaster itself isn't changed.
+
+        Parameters
+        ----------
+        series : Series or array (rows,)
+            The series.
+        folds : int
+            How many origins.
+        every : int, optional
+            How far they are apart; the horizon if omitted.
+        refit : bool
+            Whether network and Ridge are trained anew before each origin; else once, before the first.
+        progress : bool
+            Whether a terminal shows how far training is.
+
+        Returns
+        -------
+        Backtest
+            Whose text is a table.
+
+        Raises
+        ------
+        ValueError, TrainingError
+            As of `fit`; there must be enough rows before the first origin.
+        """
+        return measured(self, _series(series), folds=folds, every=every, refit=refit, progress=progress)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network, scales, names of columns and settings to a file of `recurray.save`.
+
+        Raises
+        ------
+        RuntimeError
+            Nothing has been learned yet.
+        OSError
+            The file can't be written; a former one is untouched.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import recurray as rr
+        >>> series = np.sin(np.arange(80) / 3)
+        >>> forecaster = rr.forecast.Forecaster(horizon=4, window=12, hidden_size=4, epochs=1).fit(series)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     forecaster.save(path)
+        ...     again = rr.forecast.Forecaster.load(path)
+        >>> bool((again.predict(series).values == forecaster.predict(series).values).all())
+        True
+        """
+        fitted = self._ready()
+        windows = fitted.windows
+        content = {
+            "format": FORMAT,
+            "horizon": self.horizon,
+            "levels": [float(level) for level in self.levels],
+            "window": windows.window,
+            "season": windows.season,
+            "relative_to": windows.relative_to,
+            "spread": windows.spread,
+            "target_spread": windows.target_spread,
+            "scales": {name: [scale.offset, scale.factor, scale.log] for name, scale in fitted.scales.items()},
+            "target": fitted.target,
+            "past": list(fitted.past),
+            "known": list(fitted.known),
+            "calendar": list(fitted.calendar),
+            "step": fitted.step,
+        }
+        saving.save(fitted.model, path, {"forecaster": content})
+
+    @classmethod
+    def load(cls, path: str | Path, backend: Any = None) -> Self:
+        """Read a forecaster that `save` wrote, to `predict` with.
+
+        Raises
+        ------
+        FormatError
+            The file isn't one of a forecaster, or is damaged.
+        OSError
+            It can't be read.
+        """
+        content = saving.describe(path).metadata.get("forecaster")
+        if not isinstance(content, dict):
+            raise FormatError(f"{path} holds no forecaster, but another model: recurray inspect shows what")
+        if content.get("format") != FORMAT:
+            raise FormatError(f"{path} holds a forecaster in a form that this version doesn't know")
+        model = saving.load(path, backend)
+        try:
+            scales = {
+                str(name): Scale(float(offset), float(factor), log is True)
+                for name, (offset, factor, log) in content["scales"].items()
+            }
+            windows = Windows(
+                checks.size("window", content["window"]),
+                checks.size("horizon", content["horizon"]),
+                None if content["season"] is None else checks.size("season", content["season"]),
+                checks.choice("relative_to", content["relative_to"], RELATIVE),
+                checks.finite("spread", content["spread"]),
+                checks.finite("target_spread", content["target_spread"]),
+            )
+            _, past, known = (
+                (str(content["target"]),),
+                *(tuple(str(name) for name in content[role]) for role in ("past", "known")),
+            )
+            calendar = tuple(checks.choice("calendar", name, times.CALENDAR) for name in content["calendar"])
+            result = cls(windows.horizon, window=windows.window, quantiles=content["levels"], backend=model.backend)
+            if set(scales) != {content["target"], *past, *known}:
+                raise ValueError("its scales are not those of its columns")
+            if min(windows.spread, windows.target_spread) <= 0:
+                raise ValueError("a spread isn't above 0")
+            if windows.relative_to == "season" and (windows.season or windows.window + 1) > windows.window:
+                raise ValueError("the window holds no season")
+            features = 2 + len(past) + len(known) + 2 * len(calendar)
+            model(model.backend.asarray(np.zeros((1, 1, features)), "float32"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"{path} holds no forecaster that can be used: {error}") from error
+        result.season, result.relative_to = windows.season, windows.relative_to
+        result._fitted = Fitted(model, windows, scales, content["target"], past, known, calendar, content["step"])
+        return result
+
+    def scaled(
+        self, series: Series, future: Mapping[str, Floats] | None = None, ahead: int = 0
+    ) -> tuple[Windows, Scaled, Any]:
+        """How a series is cut, the series in the units of training with steps ahead, and the way back."""
+        fitted = self._ready()
+        scaled = _scaled(series, fitted.scales, fitted.calendar, future, ahead)
+        return fitted.windows, scaled, fitted.scales[fitted.target].back
+
+    def _ready(self) -> Fitted:
+        if self._fitted is None:
+            raise RuntimeError(
+                "this forecaster has learned nothing yet: call its fit(series) first, or Forecaster.load(path)"
+            )
+        return self._fitted
+
+    def _windows(self, series: Series) -> Windows:
+        """How this series is cut; checks that it is long enough."""
+        usual = series.step.season if series.step is not None else None
+        season = usual if self.season is None else self.season or None
+        most = (len(series) - 2 * self.horizon) // 2  # as many windows as they are long
+        if self.season is None and season is not None and season > (most if self.window is None else self.window):
+            season = None
+        window = self.window
+        if window is None:
+            wanted = 2 * season if season else max(24, 2 * self.horizon)
+            window = max(season or 1, min(wanted, most))
+        relative = self.relative_to if self.relative_to != "auto" else ("season" if season else "last")
+        if relative == "season" and season is None:
+            raise ValueError('relative_to="season" needs a season: give season=12, or how many steps it has')
+        if relative == "season" and season is not None and season > window:
+            raise ValueError(
+                f"the window must hold a season: it is {window} and the season {season}: give a larger window, or "
+                'relative_to="last"'
+            )
+        windows = Windows(window, self.horizon, season, relative)
+        needed = window + self.horizon * (2 if self.validation else 1)
+        if len(series) < needed:
+            raise ValueError(
+                f"there are {len(series)} rows, too few for a window of {window} and a horizon of {self.horizon}"
+                f"{', once to learn from and once to validate with' if self.validation else ''}: at least {needed} "
+                "are needed; give a "
+                "shorter window or horizon"
+            )
+        return windows
+
+    def _calendar(self, series: Series) -> tuple[str, ...]:
+        if self.calendar == "auto":
+            return () if series.step is None else series.step.calendar
+        if self.calendar and (series.times is None or series.times.dtype.kind != "M"):
+            raise ValueError("calendar needs times that are dates: say which column they are in with time=...")
+        return tuple(self.calendar)
+
+
+def _levels(quantiles: Any) -> tuple[float, ...]:
+    try:
+        levels = {float(checks.finite("each of quantiles", level)) for level in quantiles} | {0.5}
+    except TypeError:
+        raise TypeError(f"quantiles must be a sequence of numbers between 0 and 1, not {shown(quantiles)}") from None
+    for level in levels:
+        if not 0 < level < 1:
+            raise ValueError(f"quantiles must be between 0 and 1, not {shown(level)}")
+    return tuple(sorted(levels))
+
+
+def _series(series: Any) -> Series:
+    if isinstance(series, Series):
+        return series
+    if isinstance(series, Mapping) or hasattr(series, "columns"):
+        raise TypeError(
+            f"series must be a Series or an array (rows,), not {type(series).__name__}: "
+            "recurray.forecast.Series.of(data, target=...) makes one"
+        )
+    return Series.of(series)
+
+
+def _check_log(series: Series, log: bool) -> None:
+    values = series.columns[series.target]
+    if log and (values <= 0).any():
+        row = int(np.flatnonzero(values <= 0)[0])
+        at = "" if series.times is None else f" ({times.written(series.times)[row]})"
+        raise ValueError(f"log needs targets above 0, and row {row}{at} has {values[row]:g}: leave log out")
+
+
+def _check_same(fitted: Fitted, series: Series) -> None:
+    for role in ("target", "past", "known"):
+        had, has = getattr(fitted, role), getattr(series, role)
+        if had != has:
+            raise ValueError(f"the model was trained with {role} {shown(had)}, and the series has {shown(has)}")
+    step = None if series.step is None else str(series.step)
+    if fitted.calendar and step != fitted.step:
+        raise ValueError(f"the model was trained with the step {fitted.step}, and the series has the step {step}")
+
+
+def _scaled(
+    series: Series,
+    scales: Mapping[str, Scale],
+    calendar: Sequence[str],
+    future: Mapping[str, Floats] | None = None,
+    ahead: int = 0,
+) -> Scaled:
+    """A series as windows are made of it, its known part with ``ahead`` steps more."""
+    rows = len(series)
+    columns = {name: scales[name].scaled(values) for name, values in series.columns.items()}
+    past = np.stack([columns[name] for name in series.past], axis=1) if series.past else np.zeros((rows, 0))
+    parts = []
+    for name in series.known:
+        to_come = scales[name].scaled(future[name]) if future else np.zeros(0)
+        parts.append(np.concatenate([columns[name], to_come])[:, None])
+    if calendar and series.times is not None:
+        after = series.times[:0] if series.step is None else series.step.after(series.times[-1], ahead)
+        parts.append(times.calendar(np.concatenate([series.times, after]), calendar))
+    known = np.concatenate(parts, axis=1) if parts else np.zeros((rows + ahead, 0))
+    return Scaled(columns[series.target], past, known)
+
+
+def _future(future: Any, known: Sequence[str], horizon: int) -> dict[str, Floats]:
+    if not known:
+        if future is not None:
+            raise ValueError(
+                "future is for columns that are known in advance, and the series has none: name them as known"
+            )
+        return {}
+    if future is None:
+        raise ValueError(
+            f"future must hold the columns that are known in advance, {', '.join(known)}, for {horizon} steps"
+        )
+    result = {}
+    for name in known:
+        if name not in (future.columns if hasattr(future, "columns") else future):
+            raise ValueError(f"future has no column {shown(name)}")
+        values = np.asarray(future[name], dtype=np.float64)
+        if values.ndim != 1 or len(values) < horizon:
+            raise ValueError(
+                f"future must have {horizon} values of {name!r}, one for each step, not {shown(values.shape)}"
+            )
+        if not np.isfinite(values[:horizon]).all():
+            row = int(np.flatnonzero(~np.isfinite(values[:horizon]))[0])
+            raise ValueError(f"future has no finite value of {name!r} at step {row + 1}")
+        result[name] = values[:horizon]
+    return result
