@@ -97,9 +97,9 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_what_is_named_exists(page: Path) -> None:
     text = text_of(page)
-    files = [path.as_posix() for top in ("src", "backends", "tests") for path in (ROOT / top).rglob("*.py")]
+    files = [path.as_posix() for top in ("src", "backends", "tests", "examples") for path in (ROOT / top).rglob("*.py")]
     files += [path.as_posix() for path in ROOT.glob("*.py")]
-    for name in re.findall(r"[\w/]+\.py\b", text):
+    for name in re.findall(r"\w[\w/]*\.py\b", text):
         assert any(path.endswith(f"/{name}") for path in files), name
     for name in re.findall(r"`(?:\.venv/bin/)?recurray ([a-z]+)", text):
         assert name in _COMMANDS, name
