@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, saving, schedules
+    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, policies, saving, schedules
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError
@@ -87,6 +87,7 @@ __all__ = [
     "losses",
     "optim",
     "plot",
+    "policies",
     "save",
     "saving",
     "schedules",
@@ -141,6 +142,7 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "losses": "losses",
             "optim": "optim",
             "plot": "plot",
+            "policies": "policies",
             "save": "saving",
             "saving": "saving",
             "schedules": "schedules",

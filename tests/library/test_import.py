@@ -23,6 +23,7 @@ UNUSED = PROGRAMS | {
     "recurray.losses",
     "recurray.optim",
     "recurray.plot",
+    "recurray.policies",
     "recurray.schedules",
     "recurray.streaming",
     "recurray.trace",

@@ -964,6 +964,27 @@ ANEW = [
         SERIES,
     ),
     Mistake(
+        "categorical: an entropy's gradient without itself",
+        "src/recurray/policies.py",
+        "(self._terms() + p * self.entropy()[..., None])",
+        "self._terms()",
+        ("tests/library/test_policies.py",),
+    ),
+    Mistake(
+        "gaussian: a deviation's gradient",
+        "src/recurray/policies.py",
+        "dlog = d * (distance * distance - 1.0)",
+        "dlog = d * (distance * distance)",
+        ("tests/library/test_policies.py",),
+    ),
+    Mistake(
+        "gaussian: a mean's gradient in deviations",
+        "src/recurray/policies.py",
+        "dmean = d * distance / xp.exp(self.log_deviation)",
+        "dmean = d * distance",
+        ("tests/library/test_policies.py",),
+    ),
+    Mistake(
         "lengths_to_mask: a step more",
         "src/recurray/masks.py",
         "return places < lengths[:, None]",

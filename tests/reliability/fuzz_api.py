@@ -677,6 +677,24 @@ class Fuzz:
             choices["delta"] = (1.0, 0.5)
         return getattr(losses, name)(prediction, target, **self.options(**choices))
 
+    def do_policy(self) -> Any:
+        backend = self.backend()
+        made = self.pick(
+            lambda: rr.policies.Categorical(self.array(backend, self.pick((4, 3), (3,), (0, 3), ()))),
+            lambda: rr.policies.Gaussian(
+                self.array(backend, (4, 3)), self.array(backend, self.pick((3,), (4, 3), (4,)))
+            ),
+        )()
+        actions = self.pick(
+            lambda: made.sample(self.rng),
+            lambda: self.integers(backend, (4,), 3),
+            lambda: self.array(backend, (4, 3)),
+            self.odd,
+        )()
+        made.entropy()
+        made.log_probability(actions)
+        return made.backward(actions, self.pick(None, self.array(backend, (4,)), self.odd()))
+
     def do_lengths_to_mask(self) -> Any:
         lengths = self.pick([2, 0, 3], [], [1.0], [-1], "abc", np.array([[1]]), self.integers(self.backend(), (3,), 4))
         return rr.lengths_to_mask(lengths, self.maybe(None, 4, 2), self.maybe(True, False))
