@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_strict
 import numpy as np
@@ -360,7 +360,6 @@ class TestState:
         optimizer = optim.SGD(params, momentum=0.9)
         optimizer.step({"w": np.asfortranarray(np.random.default_rng(1).standard_normal((3, 4)))})
         state = optimizer.state_dict()
-        assert optimizer._moments["w"]["velocity"].flags.f_contiguous
         assert state["velocity.w"].flags.c_contiguous
         np.testing.assert_array_equal(state["velocity.w"], optimizer._moments["w"]["velocity"])
         kept = state["velocity.w"].copy()
@@ -640,6 +639,7 @@ class TestSettings:
     def test_a_step_is_taken_whole_or_not_at_all(
         self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("recurray.optim.flat.SMALL", 6)  # so there are three calls
         params = draw(0)
         optimizer = make(name, params, options)
         train(optimizer, range(1, 3))
@@ -656,17 +656,216 @@ class TestSettings:
         assert_same_bits(params, before)
         assert_same_bits(optimizer.state_dict(), state)
 
-    def test_an_update_of_another_precision_is_refused(self) -> None:
+    @pytest.mark.parametrize("elementwise", [False, True])
+    def test_an_update_of_another_precision_is_refused(self, elementwise: bool) -> None:
         class Careless(optim.SGD):
+            _elementwise = elementwise
+
             def _update(self, param: Any, grad: Any, moments: Any) -> Any:
                 return param - np.float64(0.5) * grad, {}
 
         params = draw(0, "float32")
         optimizer = Careless(params)
-        with pytest.raises(TypeError, match="a step made the param of 'weight' float64, which was float32"):
+        with pytest.raises(TypeError, match=r"a step made the param of 'weight.*' float64, which was float32"):
             optimizer.step(draw(1, "float32"))
         assert optimizer.step_count == 0
         assert all(value.dtype == "float32" for value in params.values())
+
+
+class TestGroups:
+    GROUPS: ClassVar = {"w*": {"lr_factor": 0.1, "weight_decay": 0.3}, "bias": {"frozen": True}, "s?alar": {}}
+
+    @every_optimizer
+    def test_equal_pytorchs(self, name: str, options: dict[str, Any]) -> None:
+        """Frozen params too: whose gradients are None, and which have seen fewer steps than others when they thaw."""
+        torch = need("torch")
+        if name == "NAdam":
+            torch.set_default_dtype(torch.float64)
+        try:
+            params = frozen(draw(0))
+            theirs = {key: torch.tensor(value, requires_grad=True) for key, value in params.items()}
+            ours = make(name, params, options, lr=0.02, groups=self.GROUPS)
+            own = {"weight": {"lr": 0.002, "weight_decay": 0.3}}
+            oracle = getattr(torch.optim, name)(
+                [{"params": [tensor], **own.get(key, {})} for key, tensor in theirs.items()], lr=0.02, **options
+            )
+            for step in range(1, 16):
+                if step == 5:
+                    ours.lr = 0.04  # as a schedule would
+                    for group in oracle.param_groups:
+                        group["lr"] *= 2
+                if step == 8:  # thaw one, freeze others
+                    ours.groups = {"w*": self.GROUPS["w*"], "s*": {"frozen": True}, "long.*": {"frozen": True}}
+                if step == 12:
+                    ours.groups = {"w*": self.GROUPS["w*"]}
+                still = {"bias"} if step < 8 else {"scalar", "long.name"} if step < 12 else set()
+                grads = frozen(draw(step))
+                for key, tensor in theirs.items():
+                    tensor.grad = None if key in still else torch.tensor(grads[key])
+                before = {key: params[key] for key in still}
+                ours.step(grads if step % 2 else {key: grad for key, grad in grads.items() if key not in still})
+                oracle.step()
+                assert all(params[key] is value for key, value in before.items())
+                for key, tensor in theirs.items():
+                    np.testing.assert_allclose(
+                        params[key], tensor.detach().numpy(), rtol=1e-12, atol=1e-12, err_msg=key
+                    )
+            assert ours.lr == 0.04
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    @every_optimizer
+    def test_resume_bit_for_bit(self, name: str, options: dict[str, Any]) -> None:
+        params = draw(0)
+        optimizer = make(name, params, options, groups=self.GROUPS)
+        train(optimizer, range(1, 5))
+        optimizer.groups = {"w*": self.GROUPS["w*"], "long.name": {"frozen": True}}
+        train(optimizer, range(5, 9))
+        state = optimizer.state_dict()
+        state["settings"] = json.loads(json.dumps(state["settings"]))
+        again = dict(params)
+        resumed = make(name, again, {})
+        resumed.load_state_dict(state)
+        assert resumed.groups == optimizer.groups
+        for each in (optimizer, resumed):
+            train(each, range(9, 12))
+            each.groups = {}
+            train(each, range(12, 15))
+        assert_same_bits(again, params)
+        assert_same_bits(resumed.state_dict(), optimizer.state_dict())
+
+    def test_another_library(self) -> None:
+        params, same = {k: array_api_strict.asarray(v) for k, v in draw(0).items()}, draw(0)
+        for step in range(1, 4):
+            if step == 1:
+                optimizers = [optim.Adam(p, groups=self.GROUPS) for p in (params, same)]
+            optimizers[0].step({k: array_api_strict.asarray(v) for k, v in draw(step).items()})
+            optimizers[1].step(draw(step))
+        for key, value in params.items():
+            np.testing.assert_allclose(np.from_dlpack(value), same[key], rtol=1e-14)
+
+    def test_moments_of_a_groups_own(self) -> None:
+        optimizer = optim.Adam(draw(0), groups={"weight": {"amsgrad": True}})
+        train(optimizer, range(1, 4))
+        assert [key for key in optimizer.state_dict() if key.startswith("largest")] == ["largest_second_moment.weight"]
+
+    @pytest.mark.parametrize(
+        ("groups", "error", "message"),
+        [
+            (["weight"], TypeError, "groups must be a mapping"),
+            ({"weight": 0.1}, TypeError, "groups must hold a mapping of settings for each pattern, not 0.1"),
+            ({"weight": {"lr": 0.1}}, ValueError, "can't set 'lr': say lr_factor, which the learning rate is"),
+            (
+                {"weight": {"speed": 0.1}},
+                ValueError,
+                "the group 'weight' can't set 'speed'; what it can set is lr_factor",
+            ),
+            ({"encoder.*": {}}, ValueError, r"the group 'encoder\.\*' fits none of the params: 'weight, bias"),
+            ({"w*": {}, "*t": {}}, ValueError, r"'weight' fits two groups, 'w\*' and '\*t'"),
+            ({"w*": {"lr_factor": -1}}, ValueError, "lr_factor must be at least 0"),
+            ({"w*": {"frozen": 1}}, TypeError, "frozen must be True or False"),
+            ({"w*": {"betas": 1}}, ValueError, "betas must be two numbers"),
+        ],
+    )
+    def test_refusals(self, groups: Any, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            optim.Adam(draw(0), groups=groups)
+        optimizer = optim.Adam(draw(0), groups={"bias": {"frozen": True}})
+        with pytest.raises(error, match=message):
+            optimizer.groups = groups
+        assert optimizer.groups == {"bias": {"frozen": True}}
+
+    def test_a_gradient_that_is_missing_is_named(self) -> None:
+        optimizer = optim.Adam(draw(0), groups={"bias": {"frozen": True}})
+        grads = {key: grad for key, grad in draw(1).items() if key not in ("bias", "weight")}
+        with pytest.raises(ValueError, match=r"the names of the grads don't fit: missing 'weight'$"):
+            optimizer.step(grads)
+
+
+class TestFlat:
+    """NumPy's small arrays, stepped as one."""
+
+    @every_configuration
+    def test_the_bits_are_those_of_each_array_by_itself(
+        self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = []
+        for small, elementwise in ((8192, True), (8, True), (0, True), (8192, False)):
+            monkeypatch.setattr("recurray.optim.flat.SMALL", small)
+            params = draw(0)
+            optimizer = make(name, params, options)
+            optimizer._elementwise = elementwise  # type: ignore[misc]
+            train(optimizer, range(1, 5))
+            found.append(params)
+        for other in found[1:]:
+            assert_same_bits(found[0], other)
+
+    def test_params_that_are_held_stay_as_they_are_and_memory_that_nobody_holds_is_used_again(self) -> None:
+        params = draw(0)
+        optimizer = optim.Adam(params, lr=0.1)
+        held, copies = [], []
+        for step in range(1, 9):
+            optimizer.step(draw(step))
+            held.append(params["weight"][1:])  # a view of a view
+            copies.append(held[-1].copy())
+        for one, other in zip(held, copies, strict=True):
+            np.testing.assert_array_equal(one, other)
+        del held, one
+        seen = []
+        for step in range(9, 17):
+            optimizer.step(draw(step))
+            seen.append(params["weight"].__array_interface__["data"][0])
+        assert len(set(seen[2:])) == 2
+
+    def test_a_param_that_somebody_replaced_is_what_is_stepped(self) -> None:
+        params = draw(0)
+        optimizer = optim.SGD(params, lr=1.0)
+        train(optimizer, range(1, 3))
+        params["weight"] = np.ones((3, 4))
+        params["bias"] = params["bias"].copy()
+        params["bias"][0] = 3.0
+        grads = draw(5)
+        before = dict(params)
+        optimizer.step(grads)
+        for key, value in params.items():
+            np.testing.assert_array_equal(value, before[key] - grads[key])
+
+
+class TestClipGradValue:
+    def test_equals_pytorch(self) -> None:
+        torch = need("torch")
+        grads = frozen(draw(1) | {"odd": np.array([np.nan, np.inf, -np.inf, 0.3])})
+        tensors = [torch.tensor(value, requires_grad=True) for value in grads.values()]
+        for tensor in tensors:
+            tensor.grad = tensor.detach().clone()
+        torch.nn.utils.clip_grad_value_(tensors, 0.3)
+        clipped = optim.clip_grad_value(grads, 0.3)
+        for tensor, (key, value) in zip(tensors, clipped.items(), strict=True):
+            np.testing.assert_array_equal(value, tensor.grad.numpy(), strict=True)
+            assert not np.shares_memory(value, grads[key])
+        assert_same_bits(optim.clip_grad_value(grads, float("inf")), grads)
+
+    def test_other_libraries_and_dtypes(self) -> None:
+        grads = {"a": array_api_strict.asarray([3.0, -0.5]), "b": np.array([-4.0, 0.1], "float32")}
+        clipped = optim.clip_grad_value(grads, 1e39)
+        assert clipped["b"].dtype == "float32"
+        clipped = optim.clip_grad_value(grads, 1.0)
+        np.testing.assert_array_equal(np.from_dlpack(clipped["a"]), [1.0, -0.5])
+        np.testing.assert_array_equal(clipped["b"], np.array([-1.0, 0.1], "float32"), strict=True)
+
+    @pytest.mark.parametrize(
+        ("grads", "limit", "error", "message"),
+        [
+            ({"w": np.ones(2)}, -1.0, ValueError, "limit must be at least 0"),
+            ({"w": np.ones(2)}, float("nan"), ValueError, "limit must be at least 0"),
+            ({"w": np.ones(2)}, None, TypeError, "limit must be a number"),
+            ([np.ones(2)], 1.0, TypeError, "grads must be a mapping .*not list"),
+            ({"w": np.ones(2, int)}, 1.0, TypeError, "'w' must be float32 or float64, not int64"),
+        ],
+    )
+    def test_refusals(self, grads: Any, limit: Any, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            optim.clip_grad_value(grads, limit)
 
 
 def test_no_params_at_all() -> None:

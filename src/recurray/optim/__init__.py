@@ -9,13 +9,13 @@ The formulas, arguments and defaults are those of ``torch.optim``::
     grads, norm = rr.optim.clip_grad_norm(grads, max_norm=1.0)
     optimizer.step(grads)
 
-No array is written to: a step puts new arrays into the mapping, which is the model's own.
+No array that anyone else holds is written to: a step puts new arrays into the mapping, which is the model's own.
 """
 
 from recurray.optim.adadelta import Adadelta
 from recurray.optim.adagrad import Adagrad
 from recurray.optim.adam import Adam, AdamW
-from recurray.optim.clipping import clip_grad_norm
+from recurray.optim.clipping import clip_grad_norm, clip_grad_value
 from recurray.optim.loss_scaler import LossScaler
 from recurray.optim.nadam import NAdam
 from recurray.optim.optimizer import Optimizer
@@ -33,4 +33,5 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "clip_grad_norm",
+    "clip_grad_value",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class Adadelta(Optimizer):
@@ -28,11 +30,14 @@ class Adadelta(Optimizer):
         Added under both roots.
     weight_decay : float
         This times the param is added to its gradient.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -49,6 +54,7 @@ class Adadelta(Optimizer):
     array([0.998, 2.002])
     """
 
+    _elementwise = True
     _options = ("rho", "eps", "weight_decay")
     rho = Setting(hyperparameters.decay)
     eps = Setting(hyperparameters.not_negative)
@@ -60,10 +66,11 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        groups: Any = None,
     ) -> None:
         self.rho = rho
         self.eps = eps
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _start(self, param: Array) -> Moments:
         xp = namespace_of(param)

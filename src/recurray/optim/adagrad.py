@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class Adagrad(Optimizer):
@@ -29,11 +31,14 @@ class Adagrad(Optimizer):
         The sum s before the first step.
     eps : float
         Added to the divisor.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -51,6 +56,7 @@ class Adagrad(Optimizer):
     array([0.875, 2.125])
     """
 
+    _elementwise = True
     _options = ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
     lr_decay = Setting(hyperparameters.not_negative)
     initial_accumulator_value = Setting(hyperparameters.not_negative)
@@ -64,11 +70,12 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        groups: Any = None,
     ) -> None:
         self.lr_decay = lr_decay
         self.initial_accumulator_value = initial_accumulator_value
         self.eps = eps
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _start(self, param: Array) -> Moments:
         return {"sum_of_squares": namespace_of(param).full_like(param, self.initial_accumulator_value)}

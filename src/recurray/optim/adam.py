@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class Adam(Optimizer):
@@ -32,11 +34,14 @@ class Adam(Optimizer):
         This times the param is added to its gradient.
     amsgrad : bool
         Whether v is replaced by the largest v so far [2]_.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -54,6 +59,7 @@ class Adam(Optimizer):
     array([0.875, 2.125])
     """
 
+    _elementwise = True
     _options = ("betas", "eps", "weight_decay", "amsgrad")
     betas = Setting(hyperparameters.decays)
     eps = Setting(hyperparameters.not_negative)
@@ -67,11 +73,12 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        groups: Any = None,
     ) -> None:
         self.betas = betas
         self.eps = eps
         self.amsgrad = amsgrad
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _start(self, param: Array) -> Moments:
         names = ("first_moment", "second_moment", *(("largest_second_moment",) if self.amsgrad else ()))
@@ -112,11 +119,14 @@ class AdamW(Adam):
         How fast the params decay; it doesn't pass through the means.
     amsgrad : bool
         Whether v is replaced by the largest v so far.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -133,6 +143,8 @@ class AdamW(Adam):
     array([0.75, 1.5 ])
     """
 
+    _elementwise = True
+
     def __init__(
         self,
         params: MutableMapping[str, Array],
@@ -141,8 +153,9 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        groups: Any = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, groups)
 
     def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
         return self._adam((1.0 - self.lr * self.weight_decay) * param, grad, moments)

@@ -1,4 +1,4 @@
-"""Gradient clipping by the norm of all gradients together."""
+"""Gradient clipping: by the norm of all gradients together, and number by number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from recurray import checks
-from recurray.arrays import Array, device_of, namespace_of, on_one_device, sum_of_all
+from recurray.arrays import Array, clamp, device_of, namespace_of, on_one_device, sum_of_all
 from recurray.messages import kind_of, shown
 from recurray.optim.optimizer import float_array
 
@@ -92,3 +92,53 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
     factor = xp.asarray(max_norm / xp.maximum(norm + 1e-6, xp.full_like(norm, max_norm)))  # at most 1
     clipped = {name: xp.asarray(grad * xp.astype(factor, grad.dtype)) for name, grad in grads.items()}
     return clipped, xp.asarray(norm)
+
+
+def clip_grad_value(grads: Mapping[str, Array], limit: float) -> dict[str, Array]:
+    """Bring each number of the gradients to between ``-limit`` and ``limit`` [1]_.
+
+    Unlike `clip_grad_norm` this changes the direction of the step.
+
+    Parameters
+    ----------
+    grads : mapping of str to array
+        The gradients, of any libraries and devices; they aren't changed.
+    limit : float
+        The largest size of a number wanted, at least 0.
+
+    Returns
+    -------
+    clipped : dict of str to array
+        New arrays, by the same names. NaN stays NaN; infinity becomes the limit.
+
+    Raises
+    ------
+    ValueError
+        ``limit`` is negative or NaN.
+    TypeError
+        ``limit`` is no number, or ``grads`` is no mapping of floating-point arrays.
+
+    References
+    ----------
+    .. [1] T. Mikolov, "Statistical Language Models Based on Neural Networks", PhD thesis, Brno University of
+       Technology, 2012. As ``torch.nn.utils.clip_grad_value_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> rr.optim.clip_grad_value({"w": np.array([3.0, -0.5]), "b": np.array([-4.0])}, limit=1.0)
+    {'w': array([ 1. , -0.5]), 'b': array([-1.])}
+    """
+    limit = checks.number("limit", limit)
+    if not limit >= 0:
+        raise ValueError(f"limit must be at least 0, not {shown(limit)}")
+    if not isinstance(grads, Mapping):
+        raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
+    grads = {name: float_array(f"the gradient of {shown(name)}", grad) for name, grad in grads.items()}
+    found = {}
+    for name, grad in grads.items():
+        xp = namespace_of(grad)
+        most = min(limit, float(xp.finfo(grad.dtype).max)) if limit < math.inf else limit
+        found[name] = xp.asarray(clamp(xp.astype(grad, grad.dtype), -most, most))
+    return found

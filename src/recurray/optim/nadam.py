@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class NAdam(Optimizer):
@@ -31,11 +33,14 @@ class NAdam(Optimizer):
         This times the param is added to its gradient.
     momentum_decay : float
         How fast the momentum approaches beta1 from its half.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -52,6 +57,7 @@ class NAdam(Optimizer):
     array([0.868, 2.132])
     """
 
+    _elementwise = True
     _options = ("betas", "eps", "weight_decay", "momentum_decay")
     _counters = ("step_count", "momentum_product")
     betas = Setting(hyperparameters.decays)
@@ -67,12 +73,13 @@ class NAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
+        groups: Any = None,
     ) -> None:
         self.betas = betas
         self.eps = eps
         self.momentum_decay = momentum_decay
         self.momentum_product = 1.0
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _start(self, param: Array) -> Moments:
         xp = namespace_of(param)

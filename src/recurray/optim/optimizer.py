@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Self
@@ -10,10 +11,10 @@ from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
 from recurray.messages import in_words, shown
 from recurray.optim import hyperparameters
-from recurray.optim.copies import warn_of_copy
+from recurray.optim.copies import check_owner, owner
+from recurray.optim.flat import Flat, Moments, are_small
+from recurray.optim.groups import checked_groups, group_of_each
 from recurray.optim.hyperparameters import Setting
-
-Moments = dict[str, Array]
 
 
 class Optimizer(ABC):
@@ -21,49 +22,100 @@ class Optimizer(ABC):
 
     To write one of your own, say how the moments of a param start (`_start`), and what a step makes of a param, its
     gradient and its moments (`_update`). The constructor takes the params, ``lr``, and by keyword the names listed in
-    ``_options``, each of which becomes an attribute before ``super().__init__`` is called.
+    ``_options``, each of which becomes an attribute before ``super().__init__`` is called. Where each number of a param
+    goes its own way, as in all of recurray's, the class says so, ``_elementwise = True``: then `_update` may be given
+    several params as one array.
 
     Parameters
     ----------
     params : mutable mapping of str to array
-        The arrays to be updated, float32 or float64: a model's ``params`` itself, not a copy, of which there is a
-        warning. A step assigns ``params[name] = new`` and writes to no array.
+        The arrays to be updated, float32 or float64: a model's ``params`` itself; a copy is refused. A step assigns
+        ``params[name] = new`` and writes to no array that anyone else holds. NumPy's small arrays are views of one.
     lr : float
         The learning rate, at least 0.
     weight_decay : float
         This times the param is added to its gradient (`AdamW` does otherwise).
+    groups : mapping of str to mapping, optional
+        What holds for some params in place of the optimizer's settings, by a pattern of their names as in
+        `fnmatch`: ``{"encoder.*": {"lr_factor": 0.1}, "*.bias*": {"weight_decay": 0.0}}``. A group sets ``lr_factor``,
+        which ``lr`` is multiplied by, ``frozen``, and any option of the optimizer. Params that are frozen aren't
+        stepped, and their gradients may be missing.
 
     Attributes
     ----------
     lr : float
         The learning rate; may be set at any time, by a schedule say.
+    groups : dict of str to dict
+        The groups; may be set at any time, to freeze params or to thaw them.
     step_count : int
         How many steps have been taken.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, ``params`` isn't a mutable mapping of floating-point arrays, or it holds
+        a layer's arrays without being what the layer reads; a group fits no param, or two fit one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> model = rr.Model(encoder=rr.LSTM(3, 5, seed=0), head=rr.Linear(5, 2, seed=1))
+    >>> optimizer = rr.optim.Adam(model.params, groups={"encoder.*": {"frozen": True}, "*.bias": {"weight_decay": 0.0}})
+    >>> optimizer.step({"head.weight": np.ones((2, 5), "float32"), "head.bias": np.ones(2, "float32")})
+    >>> optimizer.groups = {"encoder.*": {"lr_factor": 0.1}}  # and now all of it, at a tenth of the learning rate
     """
 
     _options: ClassVar[tuple[str, ...]] = ("weight_decay",)  # the constructor's arguments after params and lr
     _counters: ClassVar[tuple[str, ...]] = ("step_count",)  # numbers that change with every step
+    _elementwise: ClassVar[bool] = False  # whether `_update` treats each number by itself
     lr = Setting(hyperparameters.not_negative)
     weight_decay = Setting(hyperparameters.not_negative)
     step_count = Setting(hyperparameters.count)
 
-    def __init__(self, params: MutableMapping[str, Array], lr: float, weight_decay: float) -> None:
+    def __init__(self, params: MutableMapping[str, Array], lr: float, weight_decay: float, groups: Any = None) -> None:
         if not isinstance(params, MutableMapping):
             raise TypeError(f"params must be a mutable mapping of names to arrays, not {type(params).__name__}")
         checked = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
-        warn_of_copy(params)
+        self._owner = owner(params)
         self.params = params
         self.lr = lr
         self.weight_decay = weight_decay
         self.step_count = 0
+        self._moments: dict[str, Moments] = {name: {} for name in checked}
+        self._counted: dict[str, tuple[Any, ...]] = {}  # the counters of params that have been frozen at a step
+        self._flats: dict[tuple[str, ...], Flat] = {}
+        self._kinds: set[tuple[type, Any]] = set()  # types and dtypes of arrays that have been checked
+        self.groups = groups
         self._check_settings()
-        self._moments: dict[str, Moments] = {name: self._start(param) for name, param in checked.items()}
-        self._started_for = self._values()
+        self._started_for: Any = None
+        self._complete_moments()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Whoever writes another `_update` says anew whether it treats each number by itself."""
+        super().__init_subclass__(**options)
+        if "_update" in vars(cls) and "_elementwise" not in vars(cls):
+            cls._elementwise = False
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """Settings for some of the params, by patterns of their names."""
+        return {pattern: dict(settings) for pattern, settings in self._groups.items()}
+
+    @groups.setter
+    def groups(self, groups: Mapping[str, Mapping[str, Any]] | None) -> None:
+        found = checked_groups(groups, self._options)
+        group_of = group_of_each(self._moments, found)
+        for group in {id(group): group for group in group_of.values()}.values():
+            self._with(group.options)._check_settings()
+        self._groups, self._group_of = found, group_of
+
+    def _with(self, settings: Mapping[str, Any]) -> Self:
+        """A copy with other settings."""
+        other = copy.copy(self)
+        for name, value in settings.items():
+            setattr(other, name, value)
+        return other
 
     def step(self, grads: Mapping[str, Array]) -> None:
         """Take a step: replace each param by what the update rule makes of it and its gradient.
@@ -71,12 +123,14 @@ class Optimizer(ABC):
         Parameters
         ----------
         grads : mapping of str to array
-            The gradients, with exactly the params' names, shapes, dtypes and devices.
+            The gradients, with exactly the params' names, shapes, dtypes and devices. Those of params that are frozen
+            may be missing, and aren't looked at.
 
         Raises
         ------
         ValueError
-            Names, shapes or devices differ, or hyperparameters don't go together.
+            Names, shapes or devices differ, hyperparameters don't go together, or the layer whose params these were is
+            gone, or has been given another mapping of params.
         TypeError
             Array libraries or dtypes differ.
 
@@ -84,23 +138,80 @@ class Optimizer(ABC):
         -----
         Whatever is raised on the way, nothing has been changed then, nor has the step been counted.
         """
+        if self._owner is not None:
+            check_owner(self._owner(), self.params)
         params, grads = self._checked(grads)
         self._check_settings()
         self._complete_moments()
-        counters = {name: getattr(self, name) for name in self._counters}
-        self._count_step()
+        before = self._counters_now()
+        updated: dict[str, tuple[Array, Moments]] = {}
+        counted: dict[str, tuple[Any, ...]] = {}
         try:
-            updated = {name: self._updated(name, params[name], grads[name]) for name in self._moments}
+            self._count_step()
+            for names, rule in self._rules(grads, before):
+                updated |= rule._updated(names, params, grads, self._moments, self._flats)
+                if rule is not self:
+                    counted |= {name: rule._counters_now() for name in names if name in self._counted}
         except BaseException:
-            for name, value in counters.items():
-                setattr(self, name, value)
+            self._set_counters(before)
             raise
         for name, (param, moments) in updated.items():
             self.params[name], self._moments[name] = param, moments
+        self._counted |= {name: before for name in self._moments if name not in updated and name not in self._counted}
+        self._counted |= counted
 
-    def _updated(self, name: str, before: Array, grad: Array) -> tuple[Array, Moments]:
-        """The param of a name and its moments after a step, of the same dtypes as before."""
-        param, moments = self._update(before, grad, self._moments[name])
+    def _rules(self, names: Mapping[str, Any], before: tuple[Any, ...]) -> list[tuple[tuple[str, ...], Self]]:
+        """Which params are stepped alike, and the optimizer with the settings and the counters that are theirs."""
+        if not self._groups and not self._counted:
+            return [(tuple(names), self)]
+        alike: dict[Any, list[str]] = {}
+        for name in names:
+            group, counters = self._group_of[name], self._counted.get(name)
+            alike.setdefault((id(group), counters), []).append(name)
+        found = []
+        for (_, counters), own in alike.items():
+            group = self._group_of[own[0]]
+            rule = self._with({"lr": self.lr * group.lr_factor, **group.options})
+            rule._check_settings()
+            rule._set_counters(before if counters is None else counters)
+            rule._count_step()
+            found.append((tuple(own), rule))
+        return found
+
+    def _counters_now(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._counters)
+
+    def _set_counters(self, values: tuple[Any, ...]) -> None:
+        for name, value in zip(self._counters, values, strict=True):
+            setattr(self, name, value)
+
+    def _updated(
+        self,
+        names: tuple[str, ...],
+        params: Mapping[str, Array],
+        grads: Mapping[str, Array],
+        moments: Mapping[str, Moments],
+        flats: dict[tuple[str, ...], Flat],
+    ) -> dict[str, tuple[Array, Moments]]:
+        """The params of these names and their moments after a step."""
+        small = are_small({name: params[name] for name in names}) if self._elementwise else []
+        found = {
+            name: self._updated_by_itself(name, params[name], grads[name], moments[name])
+            for name in names
+            if name not in small
+        }
+        if small:
+            key = tuple(small)
+            if key not in flats:
+                flats[key] = Flat({name: params[name] for name in small}, tuple(moments[small[0]]))
+            own = {name: moments[name] for name in small}
+            after, new_moments = flats[key].step(self._update, params, grads, own)
+            found |= {name: (after[name], new_moments[name]) for name in small}
+        return found
+
+    def _updated_by_itself(self, name: str, before: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+        """A param and its moments after a step, of the same dtypes as before."""
+        param, moments = self._update(before, grad, moments)
         for what, value in {"param": param, **moments}.items():
             if value.dtype != before.dtype:
                 raise TypeError(f"a step made the {what} of {name!r} {value.dtype}, which was {before.dtype}")
@@ -113,15 +224,17 @@ class Optimizer(ABC):
         """Raise ``ValueError`` where hyperparameters don't go together, each of which has been checked by itself."""
 
     def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self._options)
+        return (*(getattr(self, name) for name in self._options), self._groups)
 
     def _complete_moments(self) -> None:
         """Bring the moments in line with hyperparameters changed since: start those now needed, drop the rest."""
         if self._values() != self._started_for:
             for name, have in self._moments.items():
-                started = self._start(float_array(f"the param {name!r}", self.params[name]))
+                rule = self._with(self._group_of[name].options)
+                started = rule._start(float_array(f"the param {name!r}", self.params[name]))
                 self._moments[name] = {moment: have.get(moment, value) for moment, value in started.items()}
             self._started_for = self._values()
+            self._flats = {}
 
     @abstractmethod
     def _start(self, param: Array) -> Moments:
@@ -189,11 +302,19 @@ class Optimizer(ABC):
         named = settings.get("optimizer")
         if not isinstance(named, str) or named != kind:
             raise ValueError(f"the state is that of the optimizer {shown(named)}, not of {kind}")
-        _check_names("settings", self._settings(), settings)
-        counters = {name: _checked_counter(name, settings[name], getattr(self, name)) for name in self._counters}
+        settings = dict(settings)
+        groups, counted = settings.pop("groups", None), settings.pop("counted", {})
+        plain_settings = {name: value for name, value in self._settings().items() if name not in ("groups", "counted")}
+        _check_names("settings", plain_settings, settings)
+        counters = self._checked_counters([settings[name] for name in self._counters])
+        if not isinstance(counted, Mapping) or set(counted) - set(self._moments):
+            raise ValueError(f"counted must be a mapping of names of params to their counters, not {shown(counted)}")
+        counted = {name: self._checked_counters(values) for name, values in counted.items()}
 
         # A new optimizer, made with these settings, checks them and knows which arrays belong to them.
         fresh = type(self)(self.params, **{name: settings[name] for name in ("lr", *self._options)})
+        fresh.groups = groups
+        fresh._complete_moments()
         wanted = {f"{m}.{name}": value for name, moments in fresh._moments.items() for m, value in moments.items()}
         given = {name: value for name, value in state.items() if name != "settings"}
         _check_names("arrays", wanted, given)
@@ -206,9 +327,17 @@ class Optimizer(ABC):
 
         for name in ("lr", *self._options):
             setattr(self, name, getattr(fresh, name))
-        for name, value in counters.items():
-            setattr(self, name, value)
-        self._moments, self._started_for = moments, self._values()
+        self._set_counters(counters)
+        self._groups, self._group_of, self._counted = fresh._groups, fresh._group_of, counted
+        self._moments, self._started_for, self._flats = moments, self._values(), {}
+
+    def _checked_counters(self, values: Any) -> tuple[Any, ...]:
+        if not isinstance(values, (list, tuple)) or len(values) != len(self._counters):
+            raise ValueError(f"the counters of a param must be {', '.join(self._counters)}, not {shown(values)}")
+        return tuple(
+            _checked_counter(name, value, getattr(self, name))
+            for name, value in zip(self._counters, values, strict=True)
+        )
 
     def to(self, params: MutableMapping[str, Array]) -> Self:
         """Return the same optimizer for ``params``, those of the same model on another backend or in another precision.
@@ -243,7 +372,13 @@ class Optimizer(ABC):
         settings: dict[str, Any] = {"optimizer": type(self).__name__}
         for name in ("lr", *self._options, *self._counters):
             value = getattr(self, name)
-            settings[name] = list(value) if isinstance(value, tuple) else value
+            settings[name] = _plain(value)
+        if self._groups:
+            settings["groups"] = {
+                pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in self._groups.items()
+            }
+        if self._counted:
+            settings["counted"] = {name: list(values) for name, values in self._counted.items()}
         return settings
 
     def _checked(self, grads: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -252,8 +387,19 @@ class Optimizer(ABC):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
         if set(self.params) != set(self._moments):
             _check_names("params since the optimizer was made", self._moments, self.params)
-        _check_names("grads", self._moments, grads)
-        params = {name: float_array(f"the param {name!r}", param) for name, param in self.params.items()}
+        frozen = {name for name, group in self._group_of.items() if group.frozen} if self._groups else ()
+        wanted = [name for name in self._moments if name not in frozen] if frozen else self._moments
+        if len(wanted) != len(grads) or not all(name in grads for name in wanted):
+            given = {name: grad for name, grad in grads.items() if name not in frozen}
+            _check_names("grads", dict.fromkeys(wanted), given)
+        params = {name: self.params[name] for name in wanted}
+        grads = {name: grads[name] for name in wanted}
+        if all(
+            type(param) is type(grads[name]) and _is_alike(grads[name], param, self._kinds)
+            for name, param in params.items()
+        ):
+            return params, grads
+        params = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
         grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
         for name, param in params.items():
             grad = grads[name]
@@ -272,11 +418,26 @@ class Optimizer(ABC):
                 raise ValueError(
                     f"the gradient of {name!r} must be on the device {device_of(param)}, not {device_of(grad)}"
                 )
+            self._kinds.add((type(param), param.dtype))
         return params, grads
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self._options))
         return f"{type(self).__name__}({options})  # {self.step_count} steps, {len(self._moments)} params"
+
+
+def _is_alike(grad: Array, param: Array, kinds: set[tuple[type, Any]]) -> bool:
+    """Whether two arrays of one type agree, and the param is of a kind that has been checked: the quick check."""
+    return (
+        (type(param), param.dtype) in kinds
+        and grad.dtype == param.dtype
+        and grad.shape == param.shape
+        and device_of(grad) == device_of(param)
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _as_arrays(moments: Moments) -> Moments:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
@@ -34,11 +36,14 @@ class RMSprop(Optimizer):
         How much of the velocity is kept.
     centered : bool
         Whether to divide by the standard deviation.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     Notes
     -----
@@ -60,6 +65,7 @@ class RMSprop(Optimizer):
     array([0.75, 2.25])
     """
 
+    _elementwise = True
     _options = ("alpha", "eps", "weight_decay", "momentum", "centered")
     alpha = Setting(hyperparameters.decay)
     eps = Setting(hyperparameters.not_negative)
@@ -75,12 +81,13 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        groups: Any = None,
     ) -> None:
         self.alpha = alpha
         self.eps = eps
         self.momentum = momentum
         self.centered = centered
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _start(self, param: Array) -> Moments:
         names = ["mean_square"]

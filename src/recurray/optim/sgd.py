@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.flat import Moments
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments, Optimizer
+from recurray.optim.optimizer import Optimizer
 
 
 class SGD(Optimizer):
@@ -31,11 +33,14 @@ class SGD(Optimizer):
         This times the param is added to its gradient.
     nesterov : bool
         Whether the momentum is Nesterov's. It needs momentum, and no dampening.
+    groups : mapping of str to mapping, optional
+        Settings for some of the params, by patterns of their names; see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
-        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays.
+        A hyperparameter is out of its range, or ``params`` isn't a mutable mapping of floating-point arrays; see
+        `Optimizer`.
 
     References
     ----------
@@ -54,6 +59,7 @@ class SGD(Optimizer):
     array([-0.25,  2.  ])
     """
 
+    _elementwise = True
     _options = ("momentum", "dampening", "weight_decay", "nesterov")
     momentum = Setting(hyperparameters.not_negative)
     dampening = Setting(hyperparameters.not_negative)
@@ -67,11 +73,12 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        groups: Any = None,
     ) -> None:
         self.momentum = momentum
         self.dampening = dampening
         self.nesterov = nesterov
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, groups)
 
     def _check_settings(self) -> None:
         if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):

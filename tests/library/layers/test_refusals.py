@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import ChainMap
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_forget_bias_with_params_is_refused(maker: Any) -> None:
     maker(2, 3, params=params)
 
 
-def test_an_optimizer_of_a_copy_warns() -> None:
+def test_an_optimizer_of_a_copy_is_refused() -> None:
     first, second = rr.LSTM(2, 3, seed=0), rr.Linear(3, 1, seed=0)
     model = rr.Sequential(first, second)
     for copy in (
@@ -108,20 +109,43 @@ def test_an_optimizer_of_a_copy_warns() -> None:
         {**first.params, **second.params},
         first.params | second.params,
         {f"0.{name}": value for name, value in first.params.items()},
+        {"weight_ih_l0": first.params["weight_ih_l0"]},
         dict(model.params),
     ):
-        with pytest.warns(UserWarning, match=r"^params are a copy of those of a layer, LSTM: no step") as caught:
+        with pytest.raises(ValueError, match=r"^params are a copy of those of a layer, LSTM: no step"):
             rr.optim.Adam(copy)
-        assert caught[0].filename == __file__
+    for copy, kind in ((first.state_dict(), "LSTM"), (model.state_dict(), "Sequential")):
+        with pytest.raises(ValueError, match=f"^params are copies of those of a layer, {kind}: no step"):
+            rr.optim.Adam(copy)
+    with pytest.raises(ValueError, match=r"^params are a ChainMap, which writes to the first"):
+        rr.optim.Adam(ChainMap(first.params, second.params))
     for own in (first.params, second.params, model.params, {"w": np.ones(2)}, rr.LSTM(2, 3).state_dict()):
-        rr.optim.SGD(own)  # no warning
+        rr.optim.SGD(own)
     other = first.to(dtype="float64")
     rr.optim.Adam(first.params).to(other.params)
 
 
+def test_a_step_of_params_that_a_layer_had_is_refused() -> None:
+    layer = rr.Linear(3, 2, seed=0)
+    grads = {name: np.ones_like(value) for name, value in layer.params.items()}
+    optimizer = rr.optim.SGD(layer.params)
+    optimizer.step(grads)
+    layer.load_state_dict(layer.state_dict())
+    optimizer.step(grads)
+    layer.params = dict(layer.params)
+    with pytest.raises(ValueError, match=r"^Linear\.params has been set to another mapping since"):
+        optimizer.step(grads)
+    optimizer = optimizer.to(layer.params)
+    optimizer.step(grads)
+    layer = layer.to()
+    with pytest.raises(ValueError, match=r"^the layer whose params the optimizer has is gone"):
+        optimizer.step(grads)
+    optimizer.to(layer.params).step(grads)
+
+
 def test_layers_that_are_no_more_are_forgotten() -> None:
     params = dict(rr.Linear(2, 3).params)
-    rr.optim.Adam(params)  # no warning: there is no layer that it is a copy of
+    rr.optim.Adam(params)  # there is no layer that it is a copy of
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
