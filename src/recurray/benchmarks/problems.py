@@ -233,10 +233,20 @@ GPU_DIAGONAL = tuple(
     Problem(batch, steps, inputs, hidden, layer="diagonal")
     for batch, steps, inputs, hidden in [(32, 1024, 256, 1024), (32, 4096, 256, 1024), (8, 65536, 64, 512)]
 )
+SMALL = (
+    Problem(1, 1, 20, 20),
+    Problem(1, 2, 8, 20),
+    Problem(1, 5, 50, 50),
+    Problem(1, 5, 50, 50, bidirectional=True),
+    Problem(1, 32, 1, 20),
+    Problem(4, 16, 16, 32),
+)
+
 GROUPS: dict[str, tuple[Problem, ...]] = {
     "all": tuple(PROBLEMS.values()),
     "quick": tuple(PROBLEMS[name] for name in QUICK),
     "gaps": tuple(PROBLEMS[name] for name in (*GAPS, "rollout")),
+    "small": SMALL,
     "gpu": GPU,
     "gpu-both": tuple(problem for problem in GPU if problem.bidirectional),
     "gpu-layers": (*(problem for problem in GPU if problem.layers > 1), *GPU_LAYERS),
