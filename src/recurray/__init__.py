@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, policies, saving, schedules
+    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, policies, saving, schedules, sklearn
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError
@@ -91,6 +91,7 @@ __all__ = [
     "save",
     "saving",
     "schedules",
+    "sklearn",
 ]
 
 if not TYPE_CHECKING:  # or type checkers would take any name for known
@@ -146,5 +147,6 @@ if not TYPE_CHECKING:  # or type checkers would take any name for known
             "save": "saving",
             "saving": "saving",
             "schedules": "schedules",
+            "sklearn": "sklearn",
         },
     )

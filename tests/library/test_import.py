@@ -25,10 +25,12 @@ UNUSED = PROGRAMS | {
     "recurray.plot",
     "recurray.policies",
     "recurray.schedules",
+    "recurray.sklearn",
     "recurray.streaming",
     "recurray.trace",
     "recurray_cupy",
     "recurray_numpy",
+    "sklearn",
     "torch",
 }
 
