@@ -301,12 +301,13 @@ def test_ignore_index_is_pytorchs(loss: Any, weighted: bool, ignored: int, backe
     classes = RNG.integers(0, 4, (5, 6))
     classes[0, :3] = classes[2, 1] = ignored
     weights = [0.5, 2.0, 0.3, 1.0] if weighted else None
-    leaf = torch.tensor(logits, requires_grad=True)
     function = torch.nn.functional.cross_entropy if loss is rr.losses.cross_entropy else torch.nn.functional.nll_loss
     weight = None if weights is None else torch.asarray(weights, dtype=torch.float64)
-    wanted = function(leaf.reshape(-1, 4), torch.tensor(classes).reshape(-1), weight, ignore_index=ignored)
-    wanted.backward()
-    for mask in (None, classes != ignored):
+    for mask in (None, RNG.random((5, 6)) < 0.6):
+        leaf = torch.tensor(logits, requires_grad=True)
+        counted = classes if mask is None else np.where(mask, classes, ignored)
+        wanted = function(leaf.reshape(-1, 4), torch.tensor(counted).reshape(-1), weight, ignore_index=ignored)
+        wanted.backward()
         value, gradient = loss(
             backend.asarray(logits),
             backend.asarray(classes),
