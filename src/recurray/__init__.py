@@ -5,7 +5,20 @@ from typing import TYPE_CHECKING
 from recurray.lazy import lazy
 
 if TYPE_CHECKING:  # what type checkers see; at run time each name is imported when it is first used
-    from recurray import blas, cells, convert, forecast, layouts, losses, optim, plot, policies, saving, schedules, sklearn
+    from recurray import (
+        blas,
+        cells,
+        convert,
+        forecast,
+        layouts,
+        losses,
+        optim,
+        plot,
+        policies,
+        saving,
+        schedules,
+        sklearn,
+    )
     from recurray.backend import Backend, BackendUnavailableError
     from recurray.cells import Cell, CellGradients
     from recurray.files import FormatError

@@ -1364,10 +1364,10 @@ ANEW = [
         FORECAST,
     ),
     Mistake(
-        "forecast: the pinball loss's slope the other way round",
+        "forecast: all quantiles are the median",
         "src/recurray/forecast/learning.py",
-        "slope = xp.where(d > 0, -q, 1 - q)",
-        "slope = xp.where(d > 0, q - 1, q)",
+        "quantiles=tuple(levels)",
+        "quantiles=(0.5,) * len(levels)",
         FORECAST,
     ),
     Mistake(

@@ -1,12 +1,12 @@
-"""The model of a forecaster, its loss and its training."""
+"""The model of a forecaster, and its training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from recurray import layers, optim
-from recurray.arrays import Array, device_of, namespace_of
+from recurray import layers, losses, optim
 from recurray.backend import Backend
 from recurray.forecast.windows import Batches
 from recurray.training import History, fit
@@ -32,28 +32,6 @@ def made(
     return layers.Sequential(recurrent, layers.Linear(hidden_size, outputs, backend=backend, seed=seed + 1))
 
 
-def pinball(levels: Sequence[float]) -> Callable[..., tuple[Array, Array]]:
-    """Return the pinball loss of a column for each level, as training takes it.
-
-    Koenker and Bassett, Regression Quantiles (1978): max(q d, (q - 1) d) with d = target - prediction, which is least
-    in mean where the prediction is the quantile of the level q.
-    """
-
-    def loss(prediction: Array, target: Array, mask: Array | None = None) -> tuple[Array, Array]:
-        """Loss and gradient of (B, T, levels), of a target (B, T, 1) and of the steps that count (B, T)."""
-        xp = namespace_of(prediction)
-        q = xp.asarray(list(levels), dtype=prediction.dtype, device=device_of(prediction))
-        counts = xp.ones_like(prediction)
-        if mask is not None:
-            counts = counts * xp.astype(mask, prediction.dtype)[..., None]
-        share = counts / xp.maximum(xp.sum(counts), xp.ones_like(xp.sum(counts)))
-        d = target - prediction
-        slope = xp.where(d > 0, -q, 1 - q)
-        return xp.sum(-slope * d * share), slope * share
-
-    return loss
-
-
 def learn(
     model: Any,
     levels: Sequence[float],
@@ -71,7 +49,7 @@ def learn(
     watched = len(validation) > 0
     return fit(
         model,
-        pinball(levels),
+        partial(losses.quantile, quantiles=tuple(levels)),
         optim.Adam(model.params, lr=lr),
         training.shuffled,
         epochs=epochs,

@@ -176,8 +176,8 @@ class Batches:
         for begin in range(0, len(self.origins), self.size):
             origins = self.origins[begin : begin + self.size]
             x = self.windows.inputs(self.scaled, origins).astype(np.float32)
-            target = np.zeros((*x.shape[:2], 1), dtype=np.float32)
-            target[:, self.windows.window :, 0] = self.windows.targets(self.scaled, origins)
+            target = np.zeros(x.shape[:2], dtype=np.float32)
+            target[:, self.windows.window :] = self.windows.targets(self.scaled, origins)
             yield {"x": x, "target": target, "target_mask": np.broadcast_to(x[..., -1] > 0, x.shape[:2])}
 
     def shuffled(self, rng: np.random.Generator) -> Batches:
