@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.needs import need, needs
+from harness.needs import need
 
 need("sklearn")
 
@@ -19,27 +18,20 @@ from sklearn.model_selection import train_test_split  # noqa: E402
 from recurray.sklearn import LSTMClassifier  # noqa: E402
 
 pytestmark = pytest.mark.slow
+DATA = Path(__file__).resolve().parents[3] / "examples" / "data" / "japanese_vowels.npz"
 
 
 def japanese_vowels(part: str) -> tuple[list[Any], Any]:
-    """Utterances (steps, 12) and their speakers, as the package aeon has them."""
-    spec = find_spec("aeon")
-    assert spec is not None
-    assert spec.origin is not None
-    path = Path(spec.origin).parent / "datasets" / "data" / "JapaneseVowels" / f"JapaneseVowels_{part}.ts"
-    utterances, speakers = [], []
-    for line in path.read_text(encoding="utf-8").partition("@data\n")[2].splitlines():
-        *channels, speaker = line.split(":")
-        utterances.append(np.array([channel.split(",") for channel in channels], dtype="float64").T)
-        speakers.append(speaker)
-    return utterances, np.array(speakers)
+    """Utterances (steps, 12) and their speakers."""
+    with np.load(DATA) as file:
+        steps, lengths = file[f"{part}_frames"] / np.float32(1000), file[f"{part}_lengths"].astype(int)
+        return np.split(steps, lengths.cumsum()[:-1]), file[f"{part}_speakers"]
 
 
-@needs("aeon")
 def test_japanese_vowels() -> None:
-    """270 utterances of nine speakers, 7 to 26 steps, to learn from, 370 to be told who speaks."""
-    X, y = japanese_vowels("TRAIN")
-    X_test, y_test = japanese_vowels("TEST")
+    """270 utterances of nine speakers, 7 to 29 steps, to learn from, 370 to be told who speaks."""
+    X, y = japanese_vowels("train")
+    X_test, y_test = japanese_vowels("test")
     assert (len(X), len(X_test)) == (270, 370)
     assert len({len(row) for row in X}) > 10
     scores = [LSTMClassifier(random_state=seed).fit(X, y).score(X_test, y_test) for seed in range(5)]
