@@ -74,6 +74,7 @@ FETCH = _number(
 CHUNK = _number(
     "the wait for a chunk of the operand", 800, "clocks", "assumed: three latencies of the second-level cache"
 )
+MEETING = _number("a block's threads meet, twice a chunk", 60, "clocks", "assumed")
 ELEMENT = _number("the cell's step, of a thread's element", 250, "clocks", "assumed")
 BARRIER = _number(
     "a barrier between blocks",

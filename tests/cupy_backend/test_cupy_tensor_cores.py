@@ -48,6 +48,17 @@ SIZE_CLASSES = {
 }
 
 
+# And how many chunks there is room for, and of how many steps through the depth a warp has the weights in registers:
+# kernels for one layout each.
+PLANS = {
+    "two chunks on their way": (36, 9, 9, 5, (16, 8), 96, 1, None, 2, 0),
+    "all weights in registers": (36, 5, 18, 5, (16, 8), 160, 3, None, 1, 9),
+    "some in registers, some in shared memory": (70, 9, 35, 5, (32, 8), 160, 1, None, 2, 3),
+    "some nowhere": (70, 5, 18, 5, (16, 16), 160, 1, 2, 4, 1),
+    "all but some nowhere": (36, 3, 36, 3, (64, 8), 96, 1, 0, 2, 1),
+}
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """A stand-in for CuPy, with all that the tests run compiled at once."""
@@ -87,6 +98,16 @@ def test_every_size_class_is_close_to_float32(library, monkeypatch, cell, name, 
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", PLANS)
+def test_kernels_for_one_layout_are_close_to_float32(tmp_path, monkeypatch, name):
+    layout, library = Forced(PLANS[name]), HostLibrary(tmp_path, gpu=LARGE, plans=True)
+    monkeypatch.setattr(persistent, "layout_for", layout)
+    rng, sizes = np.random.default_rng(5), {"units": layout.units, "batch": layout.batch}
+    cell = GRUCell() if layout.units == 70 else LSTMCell()
+    close_to_float32(monkeypatch, library, "persistent", cell, "float16", rng=rng, reverse=layout.batch == 9, **sizes)
+
+
+@needs_compiler
 @pytest.mark.parametrize("rounded_to", SMALL)
 def test_kernels_and_library_round_alike(library, monkeypatch, rounded_to):
     """With exact sums, they would be equal; an output near the middle of two roundings may go either way."""
@@ -121,32 +142,68 @@ MISTAKES = {
         "weights[lower + down + 4],",
     ),
     "registers of the operand": (
-        "b[j][1] = operand[own[j] + k + 4]",
-        "b[j][1] = operand[own[j] + k]",
+        "b[j][1] = numbers[own[j] + k + 4]",
+        "b[j][1] = numbers[own[j] + k]",
     ),
-    "lanes": ("g = lane / 4, t = lane % 4;", "g = lane % 8, t = lane / 8;"),
+    "lanes": ("g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;", "g = threadIdx.x % 8, t = threadIdx.x % 32 / 8;"),
     "the tile below": ("16 * i * weight_stride", "0"),
     "eights of a row": ("16 * low + 8 * eight", "16 * low"),
     "a column past the last": ("if (c < columns)", "if (c < columns - 1)"),
-    "a row of sums": ("8 * (i / 2) + lane / 4", "8 * (i / 2 % 2) + lane / 4"),
-    "the next tile": ("least(column + 8 * j + g,", "least(column + g,"),
+    "a row of sums": ("8 * (i / 2) + lane.g", "8 * (i / 2 % 2) + lane.g"),
+    "the next tile": ("least(column + 8 * j + lane.g,", "least(column + lane.g,"),
 }
+
+
+# In kernels for one layout.
+IN_PLANS = {
+    "a chunk that hasn't come": ("await_groups(buffers - 1)", "await_groups(buffers)"),
+    "a group that isn't ended": (
+        "        if (k < count) begin(k);\n        end_group();",
+        "        if (k < count) begin(k);",
+    ),
+    "another chunk is begun": ("begin(k + buffers);", "begin(k + 1);"),
+    "the first chunk's weights": ("(step < before || step >= before + count)", "(step >= count)"),
+    "a step of another slice": ("16 * (slice + slices * j)", "16 * (slice + j)"),
+    "registers that are held": ("held[j][i / 2][i % 2 + 2] = pairs[4]", "held[j][i / 2][i % 2 + 2] = pairs[0]"),
+    "what is held is multiplied again": ("8 * (slice + slices * begin)", "8 * slice"),
+}
+
+
+def first_outputs(tmp_path, monkeypatch, forced, *, plans=False, old="", new=""):
+    """What kernels with a mistake in their fixed text give, and what the library's product gives."""
+    right = persistent.kernel.fixed_text
+    assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
+    if old:
+        monkeypatch.setattr(persistent.kernel, "fixed_text", lambda *names: right(*names).replace(old, new))
+    monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
+    monkeypatch.setattr(persistent, "layout_for", forced)
+    library, rng = HostLibrary(tmp_path, gpu=LARGE, plans=plans), np.random.default_rng(4)
+    sizes = {"batch": forced.batch, "size": forced.units}
+    weights, x, start, _ = scan_arguments(LSTMCell(), rng, steps=2, ragged=False, dtype="float32", **sizes)
+    weights = replace(weights, recurrent=weights.recurrent / 2)
+    arguments = library, LSTMCell(), weights, x, start
+    return (
+        forward(*arguments, strategy=strategy, rounded_to="float16", keep=False)[0]
+        for strategy in ("persistent", "fused")
+    )
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_caught(tmp_path, monkeypatch, name):
     old, new = MISTAKES[name]
-    right = persistent.kernel.fixed_text
-    assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
-    monkeypatch.setattr(persistent.kernel, "fixed_text", lambda *names: right(*names).replace(old, new))
-    monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
-    monkeypatch.setattr(persistent, "layout_for", Forced(SIZE_CLASSES["two by two tiles"]))
-    library, rng = HostLibrary(tmp_path, gpu=LARGE), np.random.default_rng(4)
-    weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=11, steps=2, size=21, ragged=False, dtype="float32")
-    found = forward(library, LSTMCell(), weights, x, start, strategy="persistent", rounded_to="float16", keep=False)[0]
-    right = forward(library, LSTMCell(), weights, x, start, rounded_to="float16", keep=False)[0]
+    forced = Forced(SIZE_CLASSES["two by two tiles"])
+    found, right = first_outputs(tmp_path, monkeypatch, forced, old=old, new=new)
     assert not np.abs(found - right).max() < 0.05
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["", *IN_PLANS])
+def test_mistakes_in_kernels_for_one_layout_are_caught(tmp_path, monkeypatch, name):
+    old, new = IN_PLANS.get(name, ("", ""))
+    forced = Forced((134, 3, 16, 3, (64, 8), 64, 4, None, 2, 3))
+    found, right = first_outputs(tmp_path, monkeypatch, forced, plans=True, old=old, new=new)
+    assert (np.abs(found - right).max() < 0.01) == (not name)
 
 
 # Of what steps hand each other: the kernel's own lines.
@@ -277,11 +334,14 @@ def test_layouts_cover_everything_and_fit(way):
         assert 1 <= layout.slices * row_tiles * column_tiles <= H200.threads // 32
         assert layout.slices <= depth16
         assert layout.area >= layout.slices * (weight_rows + 4) * layout.block_rows
-        assert layout.area >= column_tiles * layout.tile[1] * (8 * layout.chunk + 4)
+        assert layout.area >= layout.buffers * layout.block_rows * (8 * layout.chunk + 4)
         elements = layout.block_units * layout.block_rows
         assert layout.resident == depth16 or layout.resident % layout.chunk == 0
-        numbers = weight_rows * (8 * layout.resident + 4) + layout.area
-        numbers += weight_rows * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
+        in_registers = layout.held * layout.slices
+        assert in_registers <= layout.resident
+        assert in_registers <= layout.chunk or layout.chunk % layout.slices == 0
+        numbers = weight_rows * (8 * (layout.resident - in_registers) + 4) + layout.area
+        numbers += layout.buffers * weight_rows * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
         assert layout.shared == 4 * (numbers + elements * (work.early + work.carried) + 4)
         assert layout.shared <= H200.shared
         assert layout.blocks <= H200.multiprocessors

@@ -31,9 +31,10 @@ def wavefronts(addresses: Iterable[int], words: int = 1) -> int:
     return total
 
 
-def of_tiles(layout: Layout) -> float:
+def of_tiles(layout: Layout, work: Work) -> float:
     """Those of the product's loads for each tile of 16 by 8 by 16, on tensor cores."""
-    stride, operand_stride = 8 * layout.resident + 4, 8 * layout.chunk + 4
+    in_registers = layout.held * layout.slices
+    stride, operand_stride = 8 * (layout.resident - in_registers) + 4, 8 * layout.chunk + 4
     down, across = layout.tile[0] // 16, layout.tile[1] // 8
     weights = [
         [(8 * i + lane // 4) * stride + lane % 4 + right for lane in LANES] for right in (0, 4) for i in range(2 * down)
@@ -43,7 +44,8 @@ def of_tiles(layout: Layout) -> float:
         for j in range(across)
         for right in (0, 4)
     ]
-    return sum(map(wavefronts, [*weights, *operand])) / (down * across)
+    from_shared = 1 - in_registers / -(-work.depth // 16)
+    return (from_shared * sum(map(wavefronts, weights)) + sum(map(wavefronts, operand))) / (down * across)
 
 
 def of_partial_stores(layout: Layout, work: Work) -> float:

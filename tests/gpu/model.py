@@ -108,7 +108,8 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
         across, down = layout.tile[1] // 8, layout.tile[0] // 16
         of_warps = weight_rows // layout.tile[0] * -(-layout.block_rows // layout.tile[1])  # at each of the depth
         tiles, products = of_warps * depth * across * down, 0
-        read = of_warps * depth * (512 * down + 256 * across)
+        from_shared = depth - layout.held * layout.slices  # of the weights
+        read = of_warps * (from_shared * 512 * down + depth * 256 * across)
         wavefronts = read // 128  # the threads of a warp read 32 different words
     else:
         places = -(-rows // layout.tile[0]) * -(-layout.block_rows // layout.tile[1])
@@ -171,7 +172,7 @@ def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:
     )
 
 
-def bound(counts: Counts, blocks: int, chunks: int, *, graph: bool = True) -> float:
+def bound(counts: Counts, blocks: int, chunks: int, *, graph: bool = True, together: bool = False) -> float:
     """The seconds that a step takes at least. What a block does comes one after another, as in the kernels.
 
     Parameters
@@ -183,11 +184,14 @@ def bound(counts: Counts, blocks: int, chunks: int, *, graph: bool = True) -> fl
         How often a block waits for something to come from the second-level cache.
     graph : bool
         Whether launches are a graph's.
+    together : bool
+        Whether something else comes while what has come is multiplied.
     """
     at_once = min(blocks, H200.multiprocessors)
     rate = min(at_once * L2_OF_ONE, L2)
-    clocks = (counts.operand + counts.weights) / rate + LATENCY * (chunks + 2 * counts.barriers)
-    clocks += max(counts.products / PRODUCTS, counts.tiles / TILES, counts.wavefronts / WAVEFRONTS) / at_once
+    coming = (counts.operand + counts.weights) / rate
+    used = max(counts.products / PRODUCTS, counts.tiles / TILES, counts.wavefronts / WAVEFRONTS) / at_once
+    clocks = LATENCY * (chunks + 2 * counts.barriers) + (max(coming, used) if together else coming + used)
     launching = counts.launches * (IN_A_GRAPH if graph else LAUNCH)
     return max(counts.memory / MEMORY, clocks / CLOCK) + launching
 
@@ -215,8 +219,8 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
         return Modelled(None, float("nan"), float("nan"))
     counts = counts_of(recurrence, work, layout, persistent=persistent)
     depth = -(-work.depth // (16 if work.rounded else FOUR))
-    chunks = -(-depth // layout.chunk)
-    seconds = bound(counts, layout.blocks, chunks)
+    chunks = -(-depth // (layout.chunk * layout.buffers))
+    seconds = bound(counts, layout.blocks, chunks, together=layout.buffers > 1)
     estimate = microseconds(layout.clocks, H200) if persistent else step_by_launch(layout.clocks, H200)
     return Modelled(counts, 1e6 * seconds, estimate)
 

@@ -72,7 +72,8 @@ class Plan:
         if self.strategy == "fused":
             return None
         work = recurrence_of(self.cell, self.way, self.rounded_to).work(self.batch, self.units, 4)
-        layout = layout_for(work, model.H200, resident=self.strategy == "persistent")
+        resident = self.strategy == "persistent"
+        layout = layout_for(work, model.H200, resident=resident, holding=self.for_the_plan)
         assert layout is not None
         return work, layout
 
@@ -257,7 +258,7 @@ def of_layout(plan: Plan) -> dict[str, float]:
     counts = model.counts_of(recurrence, work, layout, persistent=plan.strategy == "persistent")
     found: dict[str, float] = {"operand": counts.operand, "weights": counts.weights, "memory": counts.memory}
     if work.rounded:
-        found["wavefronts of a tile"] = banks.of_tiles(layout)
+        found["wavefronts of a tile"] = banks.of_tiles(layout, work)
         found["of a sum's store"] = banks.of_partial_stores(layout, work)
     return {name: round(number, 2) for name, number in found.items()}
 

@@ -89,12 +89,13 @@ def test_what_is_wrong_is_read(monkeypatch):
 @pytest.mark.parametrize("way", [Way.TRAINING, Way.BACKWARD], ids=["forward", "backward"])
 def test_small_layers_need_no_other_block_and_large_ones_read_little_for_each_tile(way):
     def layout(batch, units):
-        return sass.Plan(LSTMCell(), way, "bfloat16", batch, units).laid_out[1]
+        return sass.Plan(LSTMCell(), way, "bfloat16", batch, units).laid_out
 
     for batch in (1, 16, 64, 256):
-        assert layout(batch, 128).unit_groups == 1
+        assert layout(batch, 128)[1].unit_groups == 1
     for batch, units in ((256, 512), (256, 1024), (64, 2048)):
-        assert banks.of_tiles(layout(batch, units)) <= 2
+        work, found = layout(batch, units)
+        assert banks.of_tiles(found, work) <= 2.5  # more than 2 only where a smaller tile waits less
 
 
 def test_wavefronts():

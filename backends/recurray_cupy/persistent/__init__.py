@@ -16,7 +16,7 @@ import numpy as np
 
 from recurray.cells.cell import Cell
 from recurray_cupy.compiled import Way
-from recurray_cupy.costs import microseconds, step_by_launch
+from recurray_cupy.costs import Work, microseconds, step_by_launch
 from recurray_cupy.graphs import launch_steps
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
@@ -53,15 +53,12 @@ class Whole:
             The kernel doesn't compile.
         """
         work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
-        layout = layout_for(work, library.device(), resident=self.resident)
-        if layout is None:
-            room = "the shared memory of the whole GPU" if self.resident else "a block's shared memory, even one unit's"
-            raise DoesNotFitError(f"the weights of {units} units, in {dtype}, don't fit into {room}")
-        kernel = (
-            recurrence.kernel_of(Plan(batch, units, layout))
-            if library.plans
-            else recurrence.kernel(layout.tile, layout.threads)
-        )
+        layout, kernel = self._layout(work, library, holding=library.plans), None
+        if library.plans:
+            kernel = recurrence.kernel_of(Plan(batch, units, layout))
+        if kernel is None:  # that for all layouts, in which no weights are in registers
+            layout = self._layout(work, library, holding=False)
+            kernel = recurrence.kernel(layout.tile, layout.threads)
         launched = kernel if self.resident else kernel.by_table
         library.shaped(launched, dtype, layout, cooperative=self._waits(layout))
         return layout, kernel
@@ -111,6 +108,14 @@ class Whole:
             return
         stride = -1 if recurrence.step.backward != options["reverse"] else 1
         launch_steps(library, kernel, arrays, range(start, start + stride * steps, stride), **options)
+
+    def _layout(self, work: Work, library: Library, *, holding: bool) -> Layout:
+        layout = layout_for(work, library.device(), resident=self.resident, holding=holding)
+        if layout is None:
+            room = "the shared memory of the whole GPU" if self.resident else "a block's shared memory, even one unit's"
+            kind = {4: "float32", 8: "float64"}[work.itemsize]
+            raise DoesNotFitError(f"the weights of {work.units} units, in {kind}, don't fit into {room}")
+        return layout
 
     def _waits(self, layout: Layout) -> bool:
         """Whether blocks wait for each other."""

@@ -25,7 +25,7 @@ set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
@@ -55,7 +55,7 @@ from recurray_cupy.step import (
 
 # The arguments of these kernels besides those of every kernel: the layout, and
 #   skip           the step that has no product, -1 if there is none
-INTEGERS = ("block_units", "block_rows", "slices", "chunk", "resident", "area", "skip")
+INTEGERS = ("block_units", "block_rows", "slices", "chunk", "buffers", "resident", "area", "skip")
 
 TYPES = {"float16": "f16", "bfloat16": "bf16"}  # of rounded operands, in the instructions
 
@@ -285,12 +285,12 @@ class Recurrence:
             self._kernels[key] = self._write(tile, threads, plan)
         return self._kernels[key]
 
-    def kernel_of(self, plan: Plan) -> Kernel:
-        """The kernel for a plan: its own, but for plans after the first few, as each kernel has to be compiled."""
+    def kernel_of(self, plan: Plan) -> Kernel | None:
+        """The kernel for a plan: its own; None for plans after the first few, as each kernel has to be compiled."""
         tile, threads = plan.layout.tile, plan.layout.threads
         known = sum(each is not None for *_, each in self._kernels)
         own = (tile, threads, plan) in self._kernels or known < MOST_PLANS
-        return self.kernel(tile, threads, plan if own else None)
+        return self.kernel(tile, threads, plan) if own else None
 
     def _ahead(self, threads: int) -> str:
         """The fixed text that the kernel calls."""
@@ -321,7 +321,7 @@ class Recurrence:
             *self._shared(tile, plan),
             *elements.declare(numbers),
             *([f"real late[{len(late)} * each];"] if late else []),
-            *self._read_weights(body),
+            *self._read_weights(body, tile, plan),
             *elements.write(body, keep, "start"),
             *self._begin(body, elements),
             "bool failed = false;",
@@ -331,7 +331,7 @@ class Recurrence:
                 [
                     *elements.write(body, lambda: self._read_early(body)),
                     *_wait(body, self._counted_ahead),
-                    *self._multiply(body, tile),
+                    *self._multiply(body, tile, plan),
                     *elements.write(body, lambda: self._cell(body, carried, late)),
                     *_say(body, "unit_groups > 1 && step + 1 < steps"),
                     *elements.write(body, lambda: self._store_late(body, late)),
@@ -392,11 +392,11 @@ class Recurrence:
             f"const int first_row = row_group * block_rows, own_rows = {own_rows};",
             f"{const} int depth = {gates} * units;",
             f"{const} int rows = {parts} * block_units, elements = block_units * block_rows;",
-            *self._sums(tile),
+            *self._sums(tile, 0 if plan is None else plan.layout.held),
             "real* partial = (real*)operand;  // (slices, block_rows, apart)",
         ]
 
-    def _sums(self, tile: tuple[int, int]) -> list[str]:
+    def _sums(self, tile: tuple[int, int], held: int) -> list[str]:
         """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
         return [
             "const int depth4 = (depth + 3) / 4;",
@@ -409,6 +409,7 @@ class Recurrence:
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
             "const int column = (threadIdx.x - slice * rows_apart * columns_apart) / rows_apart;",
             "const int row = threadIdx.x % rows_apart, apart = rows;",
+            "(void)buffers;  // there is room for one chunk",
         ]
 
     def _weights(self, body: Body, count: int) -> list[str]:
@@ -416,7 +417,8 @@ class Recurrence:
         places = [body.load(self.product.weight(j)) for j in range(count)]
         return [f"inside && k + {j} < depth ? {place} : (real)0" for j, place in enumerate(places)]
 
-    def _read_weights(self, body: Body) -> list[str]:
+    def _read_weights(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
+        """Read those that stay, and declare what reads others."""
         reads, first = self._weights(body, 4), body.load(self.product.weight(0))
         fours = [
             "        if (in_fours && inside) {",
@@ -456,17 +458,17 @@ class Recurrence:
             *(f"{body.store(place)} = {body.text(expression)};" for expression, place in self.early.items()),
         ]
 
-    def _multiply(self, body: Body, tile: tuple[int, int]) -> list[str]:
+    def _multiply(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         return [
             "const bool multiplies = t != skip && !failed;",
             "if (multiplies) {",
-            *self._add_up(body, tile),
+            *self._add_up(body, tile, plan),
             "}",
             f"const Sums gates{{partial, multiplies ? slices : 0, apart * block_rows, failed ? {_NAN} : (real)0}};",
             "__syncthreads();",
         ]
 
-    def _add_up(self, body: Body, tile: tuple[int, int]) -> list[str]:
+    def _add_up(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Each thread's sums over its slice, into `partial`."""
         first = f"((long long)({self.product.read}) * batch + first_row) * depth"
         operand, factors = body.load(Place(self.product.operand, first, "")), "(const real*)0"
@@ -479,7 +481,11 @@ class Recurrence:
             "        if (low) __syncthreads();  // what was here has been read",
             f"        load_operand(operand, chunk_stride, &{operand},",
             f"                     {factors}, own_rows, depth, low, count);",
-            *_staging(1),
+            "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
+            "        if (!resides) read_weights(staged, chunk_stride, low, count);",
+            "        __syncthreads();",
+            "        const auto* here = resides ? weights + low : staged;",
+            "        const int here_stride = resides ? stride : chunk_stride;",
             "        if (slice < slices)",
             "            multiply(sums, here, here_stride, row, rows_apart, rows,",
             "                     operand, chunk_stride, column, columns_apart, own_rows, slice, slices, count);",
@@ -529,7 +535,8 @@ class TensorCoreRecurrence(Recurrence):
 
     A warp, 32 threads, multiplies 16, 32, ... rows of the weights by 8, 16, ... rows of the batch, the tile of the
     kernel, 16 by 8 with 16 products for each sum at a time, by the instruction mma.m16n8k16. It needs compute
-    capability 8.0.
+    capability 8.0. Several chunks of the operand may be on their way to shared memory at a time, and in a kernel for
+    one layout a warp may have the weights of its first steps through the depth in registers.
 
     Which thread has which numbers of a tile, with g = lane / 4 and t = lane % 4:
 
@@ -593,46 +600,79 @@ class TensorCoreRecurrence(Recurrence):
         valid = [f"{place} = half_of({variable(goal.value)});" for place, goal in zip(places, goals, strict=True)]
         return valid, [f"{place} = 0;" for place in places], []
 
-    def _sums(self, tile: tuple[int, int]) -> list[str]:
+    def _sums(self, tile: tuple[int, int], held: int) -> list[str]:
         return [
             f"const int row_tiles = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int depth16 = (depth + 15) / 16, pitch = 16 * depth16;  // a chunk is of so many, too",
-            "const int stride = 8 * resident + 4, chunk_stride = 8 * chunk + 4;  // the 32 threads' banks differ",
+            f"const int in_registers = {held} * slices;  // of the depth",
+            "const int stride = 8 * (resident - in_registers) + 4;  // the 32 threads' banks differ",
+            "const int chunk_stride = 8 * chunk + 4;",
             "const int places = row_tiles * column_tiles, warp = threadIdx.x / 32, slice = warp / places;",
             "const int column = (warp % places) / row_tiles, row = warp % row_tiles;",
             f"const int weight_rows = {tile[0]} * row_tiles;",
             "const int apart = weight_rows + 4;  // sums of two rows of the batch are in different banks",
             "unsigned* weights = (unsigned*)shared_memory;  // (weight_rows, stride)",
-            "unsigned* staged = weights + weight_rows * stride;  // the like, if not all weights are resident",
-            "unsigned* operand = staged + (resident < depth16 ? weight_rows * chunk_stride : 0);",
+            "const int staged_size = resident < depth16 ? weight_rows * chunk_stride : 0;  // if some aren't there",
+            "unsigned* staged = weights + weight_rows * stride;  // (buffers, weight_rows, chunk_stride)",
+            "unsigned* operand = staged + buffers * staged_size;  // (buffers, block_rows, chunk_stride)",
         ]
 
-    def _read_weights(self, body: Body) -> list[str]:
-        weight = body.array(WEIGHT_BITS)
-        return [
+    def _read_weights(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
+        units = f"{self.product.parts}, units, first_unit, block_units"
+        weight, held = body.array(WEIGHT_BITS), 0 if plan is None else plan.layout.held
+        lines = [
             "auto read_weights = [&](unsigned* to, int stride, int low, int count) {",
-            f"    load_weights(to, stride, {weight}, pitch, weight_rows, {self.product.parts}, units,",
-            "                 first_unit, block_units, low, count);",
+            f"    load_weights(to, stride, {weight}, pitch, weight_rows, {units}, low, count);",
             "};",
-            "read_weights(weights, stride, 0, resident);",
+            "read_weights(weights, stride, in_registers, resident - in_registers);",
+            "end_group();",
         ]
+        if held:
+            lines += [
+                f"unsigned held[{held}][{tile[0] // 16}][4];",
+                "if (slice < slices)",
+                f"    hold_weights(held, {weight}, pitch, {units}, {tile[0]} * row, slice, slices);",
+            ]
+        return lines
 
-    def _add_up(self, body: Body, tile: tuple[int, int]) -> list[str]:
+    def _add_up(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         first = f"(long long)((({self.product.read}) & 1) * batch + first_row) * pitch"
-        operand = body.store(Place(HANDED, first, ""))
+        handed, of_plan = body.store(Place(HANDED, first, "")), plan and plan.layout
+        first_chunks, by_held, begun = 0, [], "0"
+        if of_plan and of_plan.held:
+            held, each = of_plan.held, of_plan.chunk // of_plan.slices  # of a chunk
+            first_chunks, begun = -(-held // each), "here_held"
+            by_held = [
+                f"        const int before = k * {each};",
+                f"        const int here_held = among_the_first ? least({each}, {held} - before) : 0;",
+                "        if (among_the_first) multiply_held(sums, held, own, before, here_held, slice, slices);",
+            ]
         return [
             f"    float sums[{tile[0] // 16}][{tile[1] // 8}][4] = {{}};",
-            "    for (int low = 0; low < depth16; low += chunk) {",
-            "        const int count = least(chunk, depth16 - low);",
-            "        if (low) __syncthreads();  // what was here has been read",
-            f"        load_handed(operand, chunk_stride, &{operand}, pitch, own_rows, low, count);",
-            *_staging(8, ["await_copies();"]),
-            "        if (slice < slices)",
-            f"            multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
-            f"                             operand, chunk_stride, {tile[1]} * column, own_rows, slice, slices, count);",
-            "    }",
-            "    __syncthreads();",
+            "    auto begin = [&](int k) {",
+            "        const int low = k * chunk, count = least(chunk, depth16 - low), buffer = k % buffers;",
+            f"        load_handed(operand + buffer * block_rows * chunk_stride, chunk_stride, &{handed},",
+            "                    pitch, own_rows, low, count);",
+            "        if (resident < depth16 && low >= resident)",
+            "            read_weights(staged + buffer * staged_size, chunk_stride, low, count);",
+            "    };",
+            "    auto multiply_chunk = [&](int k, bool among_the_first) {",
+            "        if (slice >= slices) return;",
+            *([] if by_held else ["        (void)among_the_first;"]),
+            "        const int low = k * chunk, count = least(chunk, depth16 - low), buffer = k % buffers;",
+            f"        const Operand<{tile[1] // 8}> own(operand + buffer * block_rows * chunk_stride, chunk_stride,",
+            f"                             {tile[1]} * column, own_rows);",
+            *by_held,
+            "        const bool resides = resident == depth16 || low < resident;  // no chunk is there in part",
+            "        const unsigned* here = resides ? weights + 8 * (low - in_registers)",
+            "                                       : staged + buffer * staged_size;",
+            "        const int here_stride = resides ? stride : chunk_stride;",
+            *([f"        if ({begun} * slices < count)"] if by_held else []),
+            f"        multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
+            f"                         own, {begun}, slice, slices, count);",
+            "    };",
+            f"    by_chunks<{first_chunks}>((depth16 + chunk - 1) / chunk, buffers, begin, multiply_chunk);",
             "    if (slice < slices)",
             f"        store_sums(sums, partial + slice * block_rows * apart + {tile[0]} * row, apart,",
             f"                   {tile[1]} * column, block_rows);",
@@ -645,21 +685,6 @@ _OF_ROWS = Place(ARRIVALS, "32 * row_group", "")  # the counter of the blocks wi
 
 def _is_late(term: Expression) -> bool:
     return isinstance(term, CarriedValue) or (isinstance(term, Load | Masked) and term.place.array == SUMS)
-
-
-def _staging(width: int, end: Sequence[str] = ()) -> list[str]:
-    """Bring the weights of a chunk, of which each unit of the depth takes ``width``, to where they are then read.
-
-    Lines ``end`` what was begun before.
-    """
-    return [
-        "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
-        "        if (!resides) read_weights(staged, chunk_stride, low, count);",
-        *(f"        {line}" for line in end),
-        "        __syncthreads();",
-        f"        const auto* here = resides ? weights + {width} * low : staged;",
-        "        const int here_stride = resides ? stride : chunk_stride;",
-    ]
 
 
 def _wait(body: Body, ahead: str) -> list[str]:

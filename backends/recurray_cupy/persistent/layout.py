@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, NO_BARRIER, STREAM, Work
+from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, MEETING, NO_BARRIER, STREAM, Work
 from recurray_cupy.library import Device
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
@@ -22,6 +22,10 @@ TENSOR_TILES = (
     *((16, 8), (16, 16), (16, 32), (16, 64)),
     *((32, 8), (32, 16), (32, 32), (64, 8), (64, 16), (64, 32)),
 )  # of a warp, on tensor cores
+BUFFERS = (1, 2, 4)  # chunks of the operand that have room at a time, on tensor cores
+HELD = 96  # registers of a thread for weights, and with those of its sums:
+HELD_WITH_SUMS = 144
+HELD_CHUNKS = 4  # at most, in which there are such weights: each has a text of its own
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
 
@@ -45,14 +49,19 @@ class Layout:
     chunk : int
         How much of the operand's depth is in shared memory at a time, in fours, or in sixteens on tensor cores.
     resident : int
-        For how much of the depth, in the same, the weights stay in shared memory: for all of it, or for some chunks,
-        and then there is room for another chunk of the rest.
+        For how much of the depth, in the same, the weights stay on the multiprocessor: for all of it, or for some
+        chunks, and then there is room for others of the rest.
     area : int
-        Numbers of the shared memory that hold the chunk, and then the slices' sums.
+        Numbers of the shared memory that hold the chunks, and then the slices' sums.
     shared : int
         Bytes of shared memory of a block.
     clocks : float
         What a step is estimated to take.
+    buffers : int
+        How many chunks there is room for: while one is multiplied the next ones come.
+    held : int
+        For how many of its steps through the depth, the first ones, a warp has the weights in registers; those aren't
+        in shared memory.
     """
 
     block_units: int
@@ -67,6 +76,8 @@ class Layout:
     area: int
     shared: int
     clocks: float
+    buffers: int = 1
+    held: int = 0
 
     @property
     def blocks(self) -> int:
@@ -75,7 +86,7 @@ class Layout:
 
 
 @lru_cache(maxsize=1024)
-def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
+def layout_for(work: Work, device: Device, *, resident: bool, holding: bool = True) -> Layout | None:
     """Return the layout that is estimated to be the fastest, None if there is none.
 
     Parameters
@@ -85,6 +96,8 @@ def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
     resident : bool
         Whether all blocks have to be on the GPU at once: they have if they wait for each other, and a launch of one
         step needn't.
+    holding : bool
+        Whether weights may be in registers, which only a kernel for one layout can have there.
 
     Examples
     --------
@@ -115,7 +128,8 @@ def layout_for(work: Work, device: Device, *, resident: bool) -> Layout | None:
         block_rows = -(-work.batch // row_groups)
         groups = unit_groups, -(-work.batch // block_rows)
         for tile in TENSOR_TILES if work.rounded else TILES:
-            layout = _laid_out(work, device, block_units, block_rows, groups, tile, stays=resident)
+            options = {"stays": resident, "holding": holding and resident}
+            layout = _laid_out(work, device, block_units, block_rows, groups, tile, **options)
             if layout is not None and (best is None or layout.clocks < best.clocks):
                 best = layout
     return best
@@ -130,8 +144,9 @@ def _laid_out(
     tile: tuple[int, int],
     *,
     stays: bool = True,
+    holding: bool = False,
 ) -> Layout | None:
-    """The layout of blocks with a tile: all weights resident if there is room, and the chunk as large as there is.
+    """The fastest layout of blocks with a tile: as many of the weights stay as there is room for beside the chunks.
 
     ``stays`` tells whether what is resident is there at the next step, or is read by a launch of its own.
     """
@@ -142,58 +157,73 @@ def _laid_out(
     slices = min(workers // places, depth)
     if slices < 1:
         return None
-    columns, weight_rows = (_up(block_rows, tile[1]), _up(rows, tile[0])) if work.rounded else (block_rows, rows)
+    weight_rows = _up(rows, tile[0]) if work.rounded else rows
     apart = weight_rows + 4 if work.rounded else rows
     fixed = elements * (work.early + work.carried) + FLAG
     room = device.shared // work.itemsize - fixed
+    step = tile[0] // 4  # registers of a thread for the weights of one step through the depth
+    most_held = min(HELD, HELD_WITH_SUMS - tile[0] * tile[1] // 32) // step if holding and work.rounded else 0
 
     def numbers(rows: int, count: int) -> int:
         """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
         return rows * (8 * count + 4 if work.rounded else FOUR * (count | 1))
 
-    def laid_out(chunk: int, resident: int) -> Layout | None:
-        area = max(numbers(columns, chunk), _up(slices * apart * block_rows, FOUR))
-        weights = numbers(weight_rows, resident) + (numbers(weight_rows, chunk) if resident < depth else 0)
+    def laid_out(chunk: int, buffers: int, held: int, resident: int) -> Layout | None:
+        area = max(buffers * numbers(block_rows, chunk), _up(slices * apart * block_rows, FOUR))
+        weights = numbers(weight_rows, resident - held * slices)
+        weights += buffers * numbers(weight_rows, chunk) if resident < depth else 0
         if weights + area > room:
             return None
         of_block = block_units, block_rows, *groups, tile, device.threads, slices
         shared = (fixed + weights + area) * work.itemsize
-        return Layout(*of_block, chunk, resident, area, shared, clocks(chunk, resident if stays else 0))
+        estimate = clocks(chunk, buffers, held, resident if stays else 0)
+        return Layout(*of_block, chunk, resident, area, shared, estimate, buffers, held)
 
-    def clocks(chunk: int, resident: int) -> float:
+    def clocks(chunk: int, buffers: int, held: int, resident: int) -> float:
         """Estimate the clocks of a step, to which so much of the weights is there."""
         words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
         rounds = -(-chunk // slices) * chunks
         itemsize = 2 if work.rounded else work.itemsize
         if work.rounded:  # a tile of 16 by 8 by 16 every 8 clocks of a multiprocessor's quarter
             multiply = rounds * tile[0] / 16 * tile[1] / 8 * 8 * warps / 4
-            read = rounds * (tile[0] + tile[1]) / 4 * warps
+            read = ((rounds - held) * tile[0] + rounds * tile[1]) / 4 * warps
         else:
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
             read = rounds * (tile[0] + tile[1]) * warps * 2 * words
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
-        fetch = block_rows * work.depth * itemsize / FETCH + CHUNK * chunks  # from the second-level cache
-        # Weights; the wait for a chunk is the operand's.
+        # From the second-level cache. Weights wait for nothing that the operand of the chunk doesn't wait for.
+        fetch = block_rows * work.depth * itemsize / FETCH
         fetch += (depth - resident) * (16 if work.rounded else FOUR) * weight_rows * itemsize / STREAM
+        coming, used = fetch / chunks, max(multiply, read) / chunks  # of a chunk
+        between = max(coming, used)
+        if buffers < chunks:  # a chunk can come when another has been used
+            between = max(between, (CHUNK + coming + used) / buffers)
+        product = CHUNK + coming + (chunks - 1) * between + used + MEETING * chunks
         elementwise = -(-elements // device.threads) * ELEMENT
         wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
         turns = -(-groups[0] * groups[1] // device.multiprocessors)
-        return turns * (max(multiply, read) + add_up + fetch + elementwise) + wait
+        return turns * (product + add_up + elementwise) + wait
 
-    chunks = [depth >> k for k in range(depth.bit_length())]
-    found = next(filter(None, (laid_out(chunk, depth) for chunk in chunks)), None)
-    if found is not None or groups[0] * groups[1] > device.multiprocessors:  # these read all weights anew in any case
-        return found
-    # As many chunks of the weights as there is room for, beside one of the others.
+    chunks, best = [depth >> k for k in range(depth.bit_length())], None
     per_depth = weight_rows * (8 if work.rounded else FOUR)
-    for chunk in chunks[1:6]:  # more and smaller ones would take longer
-        fitting = (room - numbers(columns, chunk) - numbers(weight_rows, chunk)) // per_depth
-        most = range(min(fitting, depth - 1) // chunk, -1, -1)
-        part = next(filter(None, (laid_out(chunk, count * chunk) for count in most)), None)
-        if part is not None and (found is None or part.clocks < found.clocks):
-            found = part
-    return found
+    for chunk in chunks[:6]:  # more and smaller ones would take longer
+        for buffers in BUFFERS if work.rounded else BUFFERS[:1]:
+            if (buffers - 1) * chunk >= depth:
+                continue
+            most_here = chunk // slices * (1 if chunk % slices else HELD_CHUNKS)
+            held = min(most_held, depth // slices, most_here)
+            whole = laid_out(chunk, buffers, held, depth)
+            if whole is None and groups[0] * groups[1] <= device.multiprocessors:  # else all are read anew in any case
+                # As many chunks of the weights as there is room for, beside some of the others.
+                left = room - buffers * (numbers(block_rows, chunk) + numbers(weight_rows, chunk)) - 4 * weight_rows
+                fitting = left // per_depth + held * slices
+                most = range(min(fitting, depth - 1) // chunk, -1, -1)
+                parts = ((min(held, count * chunk // slices), count * chunk) for count in most)
+                whole = next(filter(None, (laid_out(chunk, buffers, *part) for part in parts)), None)
+            if whole is not None and (best is None or whole.clocks < best.clocks):
+                best = whole
+    return best
 
 
 def _up(count: int, step: int) -> int:

@@ -27,12 +27,19 @@ __device__ inline float inverse(float a) {
     return result;
 }
 
-// Eight numbers to shared memory, past the registers; and until all that a thread has copied so is there.
+// Eight numbers to shared memory, past the registers. What a thread has begun to copy so since the last time is a group;
+// it can wait until all of its groups are there but for the last few, up to three.
 __device__ inline void copy_eight(unsigned* to, const unsigned short* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                  : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
-__device__ inline void await_copies() { asm volatile("cp.async.wait_all;" : : : "memory"); }
+__device__ inline void end_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+__device__ inline void await_groups(int but) {
+    if (but == 0) asm volatile("cp.async.wait_group 0;" : : : "memory");
+    if (but == 1) asm volatile("cp.async.wait_group 1;" : : : "memory");
+    if (but == 2) asm volatile("cp.async.wait_group 2;" : : : "memory");
+    if (but == 3) asm volatile("cp.async.wait_group 3;" : : : "memory");
+}
 #else
 #define HOST_OF(type) HOST_TENSOR_CORES(type)
 HOST_OF(TYPE)
@@ -71,22 +78,86 @@ __device__ inline void load_weights(unsigned* to, int stride, const unsigned sho
     }
 }
 
-// Adds to a warp's sums, ROWS by COLUMNS tiles, what its slice of a chunk contributes. `depth` is in steps of 16.
-// Columns past the last one are the last, and nobody reads their sums.
+// Has all `count` chunks of a depth multiplied, one after another. So many as there are `buffers` for are on their way at
+// a time; `begin` begins to copy one. The first FIRST have a text of their own, as what is in registers can't be counted
+// through.
+template <int FIRST, class Begin, class Multiply>
+__device__ inline void by_chunks(int count, int buffers, Begin begin, Multiply multiply) {
+    auto one = [&](int k, bool among_the_first) {
+        await_groups(buffers - 1);
+        __syncthreads();
+        multiply(k, among_the_first);
+        if (k + buffers < count) {
+            __syncthreads();  // what was here has been read
+            begin(k + buffers);
+        }
+        end_group();
+    };
+#pragma unroll 1
+    for (int k = 0; k < buffers; ++k) {
+        if (k < count) begin(k);
+        end_group();
+    }
+#pragma unroll
+    for (int k = 0; k < FIRST; ++k) one(k, true);
+#pragma unroll 1
+    for (int k = FIRST; k < count; ++k) one(k, false);
+    __syncthreads();
+}
+
+// Where in a tile a thread's numbers are.
+struct Lane {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+};
+
+// The weights of a warp's first HELD steps, kept in registers for all steps of the launch: of ROWS tiles from the row
+// `first` of the block on. Rows as in load_weights.
+template <int HELD, int ROWS>
+__device__ inline void hold_weights(unsigned (&held)[HELD][ROWS][4], const unsigned short* source, int pitch, int parts,
+                                    int units, int first_unit, int block_units, int first, int slice, int slices) {
+    const Lane lane;
+#pragma unroll
+    for (int i = 0; i < 2 * ROWS; ++i) {
+        const int row = first + 8 * i + lane.g, part = row / block_units;
+        const int unit = least(first_unit + row - part * block_units, units - 1);
+        const unsigned short* from = source + ((long long)least(part, parts - 1) * units + unit) * pitch;
+#pragma unroll
+        for (int j = 0; j < HELD; ++j) {
+            const unsigned* pairs = (const unsigned*)(from + 16 * (slice + slices * j)) + lane.t;
+            held[j][i / 2][i % 2] = pairs[0];
+            held[j][i / 2][i % 2 + 2] = pairs[4];
+        }
+    }
+}
+
+// A thread's part of the operand, and of a tile of the sums.
+template <int COLUMNS>
+struct Operand {
+    const unsigned* numbers;
+    int own[COLUMNS];
+    // Columns past the last one are the last, and nobody reads their sums.
+    __device__ inline Operand(const unsigned* numbers, int stride, int column, int columns) : numbers(numbers) {
+        const Lane lane;
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) own[j] = least(column + 8 * j + lane.g, columns - 1) * stride + lane.t;
+    }
+    __device__ inline void read(unsigned (&b)[COLUMNS][2], int k) const {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) b[j][0] = numbers[own[j] + k], b[j][1] = numbers[own[j] + k + 4];
+    }
+};
+
+// Adds to a warp's sums, ROWS by COLUMNS tiles, what its slice of a chunk contributes, from its `begin`-th step on; the
+// depth is in steps of 16.
 template <int ROWS, int COLUMNS>
 __device__ inline void multiply_rounded(float (&sums)[ROWS][COLUMNS][4], const unsigned* weights, int weight_stride,
-                                        const unsigned* operand, int stride, int column, int columns,
-                                        int slice, int slices, int depth) {
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const int upper = g * weight_stride + t, lower = upper + 8 * weight_stride;
-    int own[COLUMNS];
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) own[j] = least(column + 8 * j + g, columns - 1) * stride + t;
+                                        const Operand<COLUMNS>& operand, int begin, int slice, int slices, int depth) {
+    const Lane lane;
+    const int upper = lane.g * weight_stride + lane.t, lower = upper + 8 * weight_stride;
 #pragma unroll(ROWS * COLUMNS < 4 ? 4 : 2)
-    for (int k = 8 * slice; k < 8 * depth; k += 8 * slices) {
+    for (int k = 8 * (slice + slices * begin); k < 8 * depth; k += 8 * slices) {
         unsigned b[COLUMNS][2];
-#pragma unroll
-        for (int j = 0; j < COLUMNS; ++j) b[j][0] = operand[own[j] + k], b[j][1] = operand[own[j] + k + 4];
+        operand.read(b, k);
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
             const int down = 16 * i * weight_stride + k;
@@ -98,16 +169,33 @@ __device__ inline void multiply_rounded(float (&sums)[ROWS][COLUMNS][4], const u
     }
 }
 
+// Likewise, by weights in registers: those of the chunk are from the `before`-th on, and `count` of them.
+template <int HELD, int ROWS, int COLUMNS>
+__device__ inline void multiply_held(float (&sums)[ROWS][COLUMNS][4], const unsigned (&held)[HELD][ROWS][4],
+                                     const Operand<COLUMNS>& operand, int before, int count, int slice, int slices) {
+#pragma unroll
+    for (int step = 0; step < HELD; ++step) {
+        if (step < before || step >= before + count) continue;
+        unsigned b[COLUMNS][2];
+        operand.read(b, 8 * (slice + slices * (step - before)));
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+#pragma unroll
+            for (int j = 0; j < COLUMNS; ++j) multiply_tile(sums[i][j], held[step][i], b[j]);
+        }
+    }
+}
+
 // Hands a warp's sums on to the others: those of a row of the batch are `apart` from those of the next.
 template <int ROWS, int COLUMNS>
 __device__ inline void store_sums(const float (&sums)[ROWS][COLUMNS][4], float* to, int apart,
                                   int column, int columns) {
-    const int lane = threadIdx.x % 32;
+    const Lane lane;
 #pragma unroll
     for (int i = 0; i < 4 * ROWS; ++i) {
 #pragma unroll
         for (int j = 0; j < COLUMNS; ++j) {
-            const int r = 8 * (i / 2) + lane / 4, c = column + 8 * j + lane % 4 * 2 + i % 2;
+            const int r = 8 * (i / 2) + lane.g, c = column + 8 * j + lane.t * 2 + i % 2;
             if (c < columns) to[c * apart + r] = sums[i / 4][j][i % 4];
         }
     }

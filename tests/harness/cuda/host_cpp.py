@@ -127,8 +127,24 @@ static void multiply_tile_by_threads(float (&c)[4], const unsigned (&a)[4], cons
 }
 static float power_of_two(float a) { return exp2f(a); }
 static float inverse(float a) { return 1 / a; }
-static void copy_eight(unsigned* to, const unsigned short* from) { memcpy(to, from, 16); }
-static void await_copies() {}
+
+// A copy may be made when it is begun, or not before it is waited for: of two that follow each other, one each.
+struct Copy {
+    unsigned* to;
+    const unsigned short* from;
+};
+static thread_local Copy copies[4096];
+static thread_local int begun, ended[4096], groups, made;
+static void copy_eight(unsigned* to, const unsigned short* from) {
+    if (begun % 2) memcpy(to, from, 16);
+    copies[begun++ % 4096] = {to, from};
+}
+static void end_group() { ended[groups++ % 4096] = begun; }
+static void await_groups(int but) {
+    const int here = groups > but ? ended[(groups - 1 - but) % 4096] : 0;
+    for (; made < here; ++made)
+        if (made % 2 == 0) memcpy(copies[made % 4096].to, copies[made % 4096].from, 16);
+}
 #define HOST_TENSOR_CORES(TYPE)                                                                      \\
     static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
     static void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {     \\

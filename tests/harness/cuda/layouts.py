@@ -17,13 +17,15 @@ class Forced:
     def __init__(self, size_class):
         self.units, self.batch, *self.layout = size_class
 
-    def __call__(self, work, device, *, resident):
-        block_units, block_rows, tile, threads, chunk, chunks = self.layout
+    def __call__(self, work, device, *, resident, holding=False):
+        block_units, block_rows, tile, threads, chunk, chunks, *more = self.layout
         groups = -(-work.units // block_units), -(-work.batch // block_rows)
         device = Device(multiprocessors=100, shared=10**6, threads=threads)
         found = _laid_out(work, device, block_units, block_rows, groups, tile)
         assert found is not None
-        found = replace(found, chunk=chunk or found.chunk)  # there is room enough for a larger one
-        if chunks is None:
-            return found
-        return replace(found, resident=chunks * chunk, shared=found.shared + 10**4)
+        if chunk:  # there is room enough
+            found = replace(found, chunk=chunk, area=found.area + 10**4, shared=found.shared + 2 * 10**5)
+        found = found if chunks is None else replace(found, resident=chunks * chunk)
+        buffers, held = more or (1, 0)
+        most = chunk // found.slices if chunk % found.slices else found.resident // found.slices
+        return replace(found, buffers=buffers, held=min(held, most))
