@@ -38,6 +38,12 @@ def _emulated() -> bool:
     return cupy.cuda.runtime.getDeviceProperties(0)["name"].startswith(b"CUDA on CPU")
 
 
+def _mpiexec() -> bool:
+    from harness.ranks import mpiexec
+
+    return mpiexec() is not None
+
+
 # Beside packages, which go by the names that they are imported by: whether it is here, and what is said where it isn't.
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "g++": (lambda: shutil.which("g++") is not None, "g++, which compiles kernels for the CPU, is not installed"),
@@ -57,6 +63,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "/dev/full": (lambda: Path("/dev/full").exists(), "this system has no /dev/full, a device that is always full"),
     "glibc": (lambda: platform.libc_ver()[0] == "glibc", "the C library isn't glibc, which gives small blocks back"),
+    "mpiexec": (_mpiexec, "mpiexec, which starts the ranks of MPI, is not installed"),
     "root": (lambda: hasattr(os, "getuid") and os.getuid() == 0, "only root may give files away"),
 }
 

@@ -5,6 +5,7 @@
 ``data``        what a batch is; rows in arrays, ragged rows, batches made elsewhere
 ``pieces``      a batch cut in time: chunks with the state carried on, steps that warm it up
 ``update``      forward, loss, backward, clipping, and the optimizer's step
+``ranks``       what several processes that train one model do together
 ``run``         where a run stands: epochs, updates, rows of the history
 ``evaluation``  the loss and metrics of data that isn't trained on
 ``best``        which row of the history is the best, its params, and when there is none any more

@@ -6,22 +6,27 @@ from typing import Any
 
 from recurray.training.data import Generator, Source
 from recurray.training.pieces import Cut
+from recurray.training.ranks import Ranks
 from recurray.training.update import Model
 
 
-def evaluated(model: Model, source: Source, cut: Cut, rng: Generator) -> dict[str, float]:
+def evaluated(model: Model, source: Source, cut: Cut, rng: Generator, ranks: Ranks) -> dict[str, float]:
     """Return the means over all that counts, the loss's under "loss"."""
-    totals: dict[str, Any] = {}
+    totals: dict[str, Any] = dict.fromkeys(["loss", *model.metrics], 0.0)
     weight, state = 0.0, None
-    for piece in cut.pieces(source.epoch(rng)):
+    for whole in cut.pieces(source.epoch(rng)):
+        piece = ranks.own(whole)
+        if piece is None:
+            continue
         state = None if piece.fresh else state
         if piece.warm_up:
             state = model.carried(piece, state)
             continue
         value, metrics, count, state = model.evaluated(piece, state)
         for name, number in {"loss": value, **metrics}.items():
-            totals[name] = totals.get(name, 0.0) + number * count
+            totals[name] = totals[name] + number * count
         weight += count
+    weight, *sums = ranks.sums([weight, *map(float, totals.values())])
     if not weight:
         raise ValueError("validation has no rows that count")
-    return {name: float(total) / weight for name, total in totals.items()}
+    return {name: total / weight for name, total in zip(totals, sums, strict=True)}

@@ -19,10 +19,12 @@ from recurray.training.best import Best
 from recurray.training.checkpoint import Files
 from recurray.training.history import History
 from recurray.training.pieces import Cut
+from recurray.training.ranks import Ranks, together
 from recurray.training.run import Plan, Run
 from recurray.training.update import Loss, Model, accuracy
 
 
+@together
 def fit(
     model: Any,
     loss: Loss | str,
@@ -54,6 +56,7 @@ def fit(
     resume: Any = None,
     seed: Any = 0,
     progress: bool = True,
+    communicator: Any = None,
 ) -> History:
     """Train a model: batches, epochs, validation, early stopping, the best params.
 
@@ -132,6 +135,11 @@ def fit(
         Decides the order of rows and what dropout draws.
     progress : bool
         Whether a terminal shows how far it is; it needs rich, and is quiet where there is no terminal.
+    communicator : Communicator or mpi4py.MPI.Comm, optional
+        Several processes train one model: each calls this with the same arguments, and takes its share of the rows of
+        each batch, whose rows on all ranks ``batch_size`` counts. Gradients are averaged by what counts on each rank,
+        so the result is that of one process, to rounding; dropout draws on each rank apart. Rank 0 writes the files.
+        Where ranks differ, or one fails, all end. See `recurray.parallel`.
 
     Returns
     -------
@@ -201,12 +209,13 @@ def fit(
     restore = patience is not None if restore_best is None else checks.flag("restore_best", restore_best)
     best = Best(monitor or ("loss" if held is None else "validation_loss"), mode, patience, restore)
     wrapped = Model(model, _loss(loss), _metrics(metrics))
-    show = displays.choose(checks.flag("progress", progress), plan.epochs)
+    ranks = Ranks(communicator, batch_first=batch_first)
+    show = displays.choose(checks.flag("progress", progress) and ranks.leads, plan.epochs)
     calls = [callbacks] if callable(callbacks) or not isinstance(callbacks, Sequence) else list(callbacks)
     every_update = _optional("checkpoint_every", checkpoint_every)
     files = _files(model, checkpoint, checks.size("keep", keep))
     begin = _resumed(checkpoint, resume, checks.flag("overwrite", overwrite))
-    run = Run(wrapped, optimizer, source, held, cut, plan, best, seed, calls, show)
+    run = Run(wrapped, optimizer, source, held, cut, plan, best, seed, calls, show, ranks)
     if begin is not None:
         run.restore(begin)
     if files is not None:

@@ -58,6 +58,11 @@ class Cut:
     carry: bool
     batch_first: bool
 
+    @property
+    def carries(self) -> bool:
+        """Whether a state goes from piece to piece."""
+        return self.carry or self.chunk is not None or self.burn_in > 0
+
     def pieces(self, batches: Iterable[Batch]) -> Iterator[Piece]:
         """Return the pieces of an epoch's batches."""
         for number, batch in enumerate(batches, 1):

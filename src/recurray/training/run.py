@@ -15,6 +15,7 @@ import numpy as np
 from recurray import saving
 from recurray.arrays import to_numpy
 from recurray.files import FormatError
+from recurray.parallel import Serial
 from recurray.signals import StopRequest
 from recurray.training import checkpoint, data
 from recurray.training.best import Best
@@ -25,6 +26,7 @@ from recurray.training.evaluation import evaluated
 from recurray.training.history import History
 from recurray.training.pieces import Cut, Piece
 from recurray.training.progress import Progress
+from recurray.training.ranks import Ranks
 from recurray.training.update import Learned, Model, clipped, joined, known_at_once, not_finite
 
 _LOOK_EVERY = 32  # updates after which a device's losses are looked at, which waits for it
@@ -107,12 +109,14 @@ class Run:
         seed: Any,
         callbacks: Sequence[Any] = (),
         progress: Progress | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.optimizer, self.history = model.model, optimizer, History()
         self.epoch, self.step = 0, 0
         self.loss: float | None = None
         self._model, self._source, self._validation = model, source, validation
         self._cut, self._plan, self._best, self._progress = cut, plan, best, progress or Progress()
+        self._ranks, self._seed = ranks or Ranks(Serial(), batch_first=cut.batch_first), seed
         order, dropout, valid = np.random.SeedSequence(seed).spawn(3)
         self._order, self._dropout = np.random.default_rng(order), np.random.default_rng(dropout)
         self._valid_seed = valid
@@ -181,7 +185,7 @@ class Run:
             "options": self._options(),
         }
         arrays = {checkpoint.OPTIMIZER + name: value for name, value in own.items()}
-        training["state"] = checkpoint.flat(self._state, arrays)
+        training["state"] = self._ranks.flat(self._state, arrays)
         return arrays, training
 
     def restore(self, path: Any) -> None:
@@ -219,7 +223,8 @@ class Run:
         checkpoint.generator_state(self._order, training["order"])
         self._epoch_order = training["order"]
         checkpoint.generator_state(self._dropout, training["dropout"])
-        self._state = checkpoint.unflat(training["state"], arrays, self.model.backend.asarray)
+        goes_on = training["position"] > 0 and self._cut.carries
+        self._state = self._ranks.unflat(training["state"], arrays, self.model.backend.asarray, goes_on)
         self._sums = Sums(**_unjson(training["sums"]))
         self.epoch, self.step, self._position = training["epoch"], training["step"], training["position"]
 
@@ -245,26 +250,56 @@ class Run:
     def _write(self) -> None:
         """Write a checkpoint, if there is to be one and none of this update is there."""
         if self._files is not None and self._written != self.step:
-            self._files.write(checkpoint.serialized(self.model, *self.contents()), self.step)
+            contents = self.contents()
+            if self._ranks.leads:
+                self._files.write(checkpoint.serialized(self.model, *contents), self.step)
             self._written = self.step
 
     def train(self) -> History:
         """Go on to the end."""
+        self._check_ranks()
         if self._files is None:
             return self._train()
-        with self._files:
-            self._files.check(checkpoint.serialized(self.model, *self.contents()))
+        contents = self.contents()
+        if not self._ranks.leads:
             return self._train()
+        with self._files:
+            self._files.check(checkpoint.serialized(self.model, *contents))
+            return self._train()
+
+    def _check_ranks(self) -> None:
+        """Refuse ranks that wouldn't do the same."""
+        if self._ranks.alone:
+            return
+        self._ranks.check_same(
+            {
+                "where the training stands": {"epoch": self.epoch, "step": self.step},
+                "epochs": self._plan.epochs,
+                "steps": self._plan.steps,
+                "schedule": self._plan.schedule,
+                "patience": self._best.patience,
+                "restore_best": self._best.keep_params,
+                "seed": self._seed,
+                "checkpoint": self._files is not None,
+                "checkpoint_every": self._write_every,
+                "loss": self._model.loss,
+                "metrics": self._model.metrics,
+                "validation": None if self._validation is None else self._validation.facts(),
+                **self._options(),
+                **{f"the optimizer's {name}": value for name, value in self.optimizer.state_dict().items()},
+                **{f"the param {name!r}": value for name, value in self.model.params.items()},
+            }
+        )
 
     def _train(self) -> History:
         self._began = time.perf_counter()
         self.history.stopped = None
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), StopRequest(("SIGINT",)) as stop:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), StopRequest(self._ranks.signals) as stop:
             with self._progress:
                 for _ in self.updates():
-                    if stop.received:
+                    if self._ranks.any(stop.received):
                         break
-            if stop.received:
+            if self._ranks.any(stop.received):
                 self._look()
                 self.history.stopped = "interrupted"
             self._write()
@@ -307,15 +342,16 @@ class Run:
             done += 1
             if piece.fresh:
                 self._state = None
+            own, rng = self._ranks.own(piece), self._ranks.draws(self._dropout)
             if piece.warm_up:
-                self._state = self._model.carried(piece, self._state)
+                self._state = None if own is None else self._model.carried(own, self._state)
                 continue
-            learned = self._model.learned(piece, self._state, self._dropout)
+            learned = self._model.nothing(self._state) if own is None else self._model.learned(own, self._state, rng)
             self._state = learned.state
             group.append(learned)
             if len(group) < self._plan.accumulate and not last:
                 continue
-            self._update(piece, group)
+            self._update(piece, group, last)
             group = []
             self._position = 0 if last else done
             over = self._after_update(last)
@@ -328,9 +364,11 @@ class Run:
             self._position = 0
             self._row()
 
-    def _update(self, piece: Piece, group: list[Learned]) -> None:
+    def _update(self, piece: Piece, group: list[Learned], last: bool) -> None:
         """Change the params by what some pieces say."""
         value, grads, weight = joined(group)
+        metrics = _mean_metrics(group, weight)
+        value, grads, weight, metrics = self._ranks.joined(value, grads, weight, metrics, piece, last=last)
         grads, norm = clipped(grads, self._plan.clip_norm)
         now = known_at_once(value) and known_at_once(norm)
         if now and not (math.isfinite(value) and math.isfinite(norm)):
@@ -340,7 +378,7 @@ class Run:
             self.optimizer.lr = schedule(self.step)
         self.optimizer.step(grads)
         self.step += 1
-        kept = Learned(None, {}, weight, None, _mean_metrics(group, weight))
+        kept = Learned(None, {}, weight, None, metrics)
         if now:
             self._see(float(value), float(norm), kept)
         else:
@@ -364,6 +402,7 @@ class Run:
         """Tell whoever is to know; tell whether the training ends here."""
         for call in self._on_step:
             call(self)
+        self._stopping = self._ranks.any(self._stopping)
         if self._progress.shows:
             self._progress.step(self._share(), self.epoch, self.loss)
         plan = self._plan
@@ -381,12 +420,13 @@ class Run:
         row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, **means}
         if self._validation is not None:
             rng = np.random.default_rng(self._valid_seed)
-            found = evaluated(self._model, self._validation, self._cut, rng)
+            found = evaluated(self._model, self._validation, self._cut, rng, self._ranks)
             for name, value in found.items():
                 if name == "loss" and not math.isfinite(value):
                     raise TrainingError(f"the validation's loss became {value} in epoch {self.epoch}, step {self.step}")
             row |= {f"validation_{name}": value for name, value in found.items()}
-        row |= {"lr": self.lr, "grad_norm": self._sums.norm / max(1, self._sums.updates), "seconds": self.seconds}
+        seconds = self._ranks.first(self.seconds)
+        row |= {"lr": self.lr, "grad_norm": self._sums.norm / max(1, self._sums.updates), "seconds": seconds}
         self._sums = Sums()
         self.history.rows.append(row)
         is_best = self._best.look(self.history, self.model.params)
@@ -395,8 +435,10 @@ class Run:
         self._progress.row(row)
         for call in self._on_epoch:
             call(self)
+        self._stopping = self._ranks.any(self._stopping)
+        self._ranks.check_same({f"the param {name!r}": value for name, value in self.model.params.items()})
         if self._files is not None:
-            if is_best and self._validation is not None:
+            if is_best and self._validation is not None and self._ranks.leads:
                 saving.save(self.model, self._files.beside("best"))
             self._write()
 
@@ -411,8 +453,12 @@ class Run:
 
     def _diverged(self, epoch: int, piece: Piece, value: float, norm: float, arrays: Any) -> TrainingError:
         what = f"the loss became {value}" if not math.isfinite(value) else f"the gradients' norm became {norm}"
-        batch = piece.batch
-        held = data.not_finite(batch.x, batch.lengths, batch.mask, self._cut.batch_first)
+        own = self._ranks.own(piece)
+        held = None
+        if own is not None:
+            batch = own.batch
+            held = data.not_finite(batch.x, batch.lengths, batch.mask, self._cut.batch_first)
+        held = self._ranks.found(held)
         if held is not None:
             what += f": x holds {held} of the batch"
         else:

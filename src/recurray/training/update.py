@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recurray import optim
-from recurray.arrays import Array, is_tracer, on_host, to_numpy
+from recurray.arrays import Array, is_tracer, namespace_of, on_host, to_numpy
 from recurray.messages import in_words
 from recurray.training.data import BY_STEP, Batch
 from recurray.training.pieces import Piece
@@ -74,6 +74,12 @@ class Model:
         value, dy = self._loss(prediction, target, mask)
         _, _, grads = self.model.backward(cache, dy)
         return Learned(value, grads, weight, state, self._metrics(prediction, target, mask))
+
+    def nothing(self, state: Any) -> Learned:
+        """What no rows say of the params."""
+        params = self.model.params.items()
+        grads = {name: namespace_of(value).zeros_like(value) for name, value in params}
+        return Learned(0.0, grads, 0.0, state, dict.fromkeys(self.metrics, 0.0))
 
     def _input(self, batch: Batch) -> tuple[Array, dict[str, Any], Any]:
         options: dict[str, Any] = {name: getattr(batch, name) for name in BY_STEP if getattr(batch, name) is not None}
