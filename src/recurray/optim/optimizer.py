@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Self
@@ -109,6 +110,14 @@ class Optimizer(ABC):
         for group in {id(group): group for group in group_of.values()}.values():
             self._with(group.options)._check_settings()
         self._groups, self._group_of = found, group_of
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: the layer in place of a reference to it, nothing that a step makes again."""
+        return vars(self) | {"_flats": {}, "_owner": self._owner and self._owner()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._owner = state["_owner"] and weakref.ref(state["_owner"])
 
     def _with(self, settings: Mapping[str, Any]) -> Self:
         """A copy with other settings."""
