@@ -23,6 +23,8 @@ FORECAST = ("tests/library/forecast",)
 SAVING = ("tests/library/test_saving.py",)
 LAYOUTS = ("tests/library/test_layouts.py",)
 CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/language_model/test_saving.py")
+TRAINING = "src/recurray/training/"
+FIT = ("tests/library/training",)
 LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
@@ -1197,22 +1199,22 @@ ANEW = [
     Mistake(
         "training: each chunk begins with nothing",
         f"{FILES}training.py",
-        "        self._state = state\n        self.step += 1\n",
-        "        self.step += 1\n",
+        "carry=True, batch_first=True",
+        "carry=False, batch_first=True",
         LANGUAGE,
     ),
     Mistake(
         "training: one learning rate",
-        f"{FILES}training.py",
-        "        self._optimizer.lr = self._schedule(self.step)\n",
-        "",
-        LANGUAGE,
+        f"{TRAINING}run.py",
+        "            self.optimizer.lr = schedule(self.step)\n",
+        "            pass\n",
+        (*LANGUAGE, *FIT),
     ),
     Mistake(
         "training: the target is the input",
-        f"{FILES}training.py",
-        "x, target = (backend.asarray(tokens)",
-        "target, x = (backend.asarray(tokens)",
+        f"{FILES}text.py",
+        "            yield Batch(*self.chunk(number, offset))\n",
+        "            yield Batch(*self.chunk(number, offset)[::-1])\n",
         LANGUAGE,
     ),
     Mistake(
@@ -1247,8 +1249,8 @@ ANEW = [
     Mistake(
         "cupy: rounded weights of another unit",
         f"{CUPY}persistent/tensor_cores.cuh",
-        "least(first_unit + row - part * block_units, units - 1)",
-        "least(first_unit + row - part * block_units, units - 2)",
+        "units - 1);\n        const unsigned short* from",
+        "units - 2);\n        const unsigned short* from",
         ("tests/cupy_backend/test_cupy_tensor_cores.py::test_every_size_class_is_close_to_float32",),
     ),
     Mistake(
@@ -1334,6 +1336,97 @@ ANEW = [
         "here = products.operand(rows[low * batch : high * batch])",
         "here = products.operand(rows[: (high - low) * batch])",
         HOST,
+    ),
+    Mistake(
+        "training: a padded step counts in the loss",
+        f"{TRAINING}update.py",
+        "            mask = valid if mask is None else",
+        "            mask = None if mask is None else",
+        FIT,
+    ),
+    Mistake(
+        "training: batches weigh alike, whatever counts in them",
+        f"{TRAINING}update.py",
+        "    shares = [part.weight / total if total else 0.0 for part in parts]",
+        "    shares = [1 / len(parts) for part in parts]",
+        FIT,
+    ),
+    Mistake(
+        "training: a chunk begins with nothing",
+        f"{TRAINING}pieces.py",
+        "min(start + (self.chunk or steps), steps), by_step), number, fresh)\n            fresh = False\n",
+        "min(start + (self.chunk or steps), steps), by_step), number, fresh)\n            fresh = True\n",
+        FIT,
+    ),
+    Mistake(
+        "training: what warms up is trained on",
+        f"{TRAINING}pieces.py",
+        "number, fresh, warm_up=True)",
+        "number, fresh)",
+        FIT,
+    ),
+    Mistake(
+        "training: lengths aren't those of the chunk",
+        f"{TRAINING}pieces.py",
+        "np.clip(batch.lengths - begin, 0, end - begin)",
+        "np.clip(batch.lengths, 0, end - begin)",
+        FIT,
+    ),
+    Mistake(
+        "training: the order goes on from where it was",
+        f"{TRAINING}run.py",
+        "            self._order.bit_generator.state = self._epoch_order\n",
+        "            pass\n",
+        FIT,
+    ),
+    Mistake(
+        "training: dropout begins anew on resuming",
+        f"{TRAINING}run.py",
+        '        checkpoint.generator_state(self._dropout, training["dropout"])\n',
+        "",
+        FIT,
+    ),
+    Mistake(
+        "training: the state isn't gone on with",
+        f"{TRAINING}run.py",
+        'self._ranks.unflat(training["state"], arrays, self.model.backend.asarray, goes_on)',
+        "None",
+        FIT,
+    ),
+    Mistake(
+        "training: sums of the epoch are lost",
+        f"{TRAINING}run.py",
+        '        self._sums = Sums(**_unjson(training["sums"]))\n',
+        "",
+        FIT,
+    ),
+    Mistake(
+        "training: patience begins anew on resuming",
+        f"{TRAINING}run.py",
+        'self.history.best, self._best.waited = training["best"], training["waited"]',
+        'self.history.best, self._best.waited = training["best"], 0',
+        FIT,
+    ),
+    Mistake(
+        "training: the best params aren't put back",
+        f"{TRAINING}run.py",
+        "        self._best.restore(self.model.params)\n",
+        "",
+        FIT,
+    ),
+    Mistake(
+        "training: the best is the last",
+        f"{TRAINING}best.py",
+        "better = math.isnan(old) or",
+        "better = True or math.isnan(old) or",
+        FIT,
+    ),
+    Mistake(
+        "training: ragged rows are batched by chance",
+        f"{TRAINING}data.py",
+        '            order = order[np.argsort(self.lengths[order], kind="stable")]\n',
+        "",
+        FIT,
     ),
     Mistake(
         "forecast: a target relative to the first value of the last season",

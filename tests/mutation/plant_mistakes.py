@@ -200,9 +200,9 @@ MISTAKES = [
     ),
     Mistake(
         "an optimizer step for each sample",
-        "src/recurray/language_model/training.py",
-        "        self._optimizer.step(grads)\n",
-        "        for _ in range(self.settings.batch_size):\n            self._optimizer.step(grads)\n",
+        "src/recurray/training/run.py",
+        "        self.optimizer.step(grads)\n",
+        "        for _ in range(2):\n            self.optimizer.step(grads)\n",
         listed("an_optimizer_step_for_each_sample"),
     ),
     Mistake(

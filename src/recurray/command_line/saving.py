@@ -64,15 +64,16 @@ class Saver:
         """
         self._writer.check(checkpoint.serialized(*self._training.contents()))
 
-    def now_and_then(self) -> None:
-        """Save if it is time to; if that fails, warn, and leave it to the next time."""
+    def now_and_then(self) -> bool:
+        """Save if it is time to, and tell whether it was; if that fails, warn, and leave it to the next time."""
         if time.monotonic() - self._tried < self._every:
-            return
+            return False
         try:
             self._write()
         except CheckpointError as error:
             self._warn(f"{error}. Training goes on, and the next attempt comes after {self._every:g} seconds")
         self._tried = time.monotonic()
+        return True
 
     def finally_(self) -> None:
         """Save; if that fails, warn, and write to another place, which is ``path`` from then on.

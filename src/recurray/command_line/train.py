@@ -13,9 +13,10 @@ from recurray.command_line import display, options
 from recurray.command_line.display import Baselines, Display
 from recurray.command_line.failure import Failure
 from recurray.command_line.output import say
+from recurray.command_line.records import Records
 from recurray.command_line.saving import Saver, at_start
 from recurray.language_model import checkpoint
-from recurray.language_model.errors import TrainingError
+from recurray.language_model.errors import CheckpointError, TrainingError
 from recurray.language_model.ngram import WittenBell
 from recurray.language_model.settings import Choice, Number, Settings
 from recurray.language_model.text import DEFAULT_TEXT, Corpus, Source, default_text
@@ -62,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_EVERY,
         help=f"seconds between checkpoints (default: {_EVERY:g})",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the checkpoint, and what lies beside it, if there is one already",
+    )
     parser.add_argument("--quiet", action="store_true", help="show only the result")
     options.add_backend(parser)
     course = parser.add_argument_group("settings that decide the course of the training")
@@ -93,12 +99,17 @@ def run(args: argparse.Namespace) -> int:
     if source is not None and source.reads(out):
         raise Failure(f"--out: {out} is the text itself, and would be overwritten", code=2)
     text = default_text() if source is None else source.read()
+    if Path(out).is_file() and not args.overwrite and not (args.resume and Path(out).samefile(args.resume)):
+        raise Failure(
+            f"{out} is there already: --resume goes on from it, --overwrite replaces it, --out names another", 2
+        )
     with checkpoint.Writer(out) as writer:  # from here on nobody else writes there
         training = (
             Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
         )
         baselines = _baselines(training.corpus)
         view = display.choose(args.quiet, baselines)
+        records = Records(training, out, resumed=out == args.resume)
         saver = Saver(training, out, writer, args.checkpoint_every, _command(args), view.warn)
         if out == args.resume:
             saver.step = training.step
@@ -106,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         for line in _header(args, out, training, baselines):
             view.note(line)
         try:
-            ended = _train(training, saver, view)
+            ended = _train(training, saver, records, view)
             bits = training.measure() if ended else None
         except (TrainingError, MemoryError, OSError, KeyboardInterrupt) as error:
             raise _stopped(error, saver) from error
@@ -122,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if saver.path == out else 1
 
 
-def _train(training: Training, saver: Saver, view: Display) -> bool:
+def _train(training: Training, saver: Saver, records: Records, view: Display) -> bool:
     """Train to the end, or to the end of the step in which a signal comes; save, and tell whether it was the end."""
     with StopRequest() as stop, view:
         for progress in training.run():
@@ -133,12 +144,26 @@ def _train(training: Training, saver: Saver, view: Display) -> bool:
             except OSError:  # what is shown goes to a full disk, say, which isn't the checkpoint's
                 saver.finally_()
                 raise
+            records.update(progress)
             if stop.received and progress.step < progress.steps:
                 saver.finally_()
+                _record(records, view)
                 return False
-            saver.now_and_then()
+            if saver.now_and_then():
+                _record(records, view, draw=False)
         saver.finally_()  # while a signal still waits for it
+        _record(records, view)
     return True
+
+
+def _record(records: Records, view: Display, *, draw: bool = True) -> None:
+    """Write what lies beside the checkpoint; that it can't be ends nothing."""
+    try:
+        records.write()
+        if draw:
+            records.draw()
+    except (CheckpointError, OSError) as error:
+        view.warn(str(error))
 
 
 def _stopped(error: BaseException, saver: Saver) -> Failure:

@@ -70,6 +70,7 @@ class Writer:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
         with _errors():
             self._writer = sealed.Writer(path, _KIND)
 

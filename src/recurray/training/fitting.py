@@ -40,6 +40,7 @@ def fit(
     every: int | None = None,
     schedule: Any = None,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
     accumulate: int = 1,
     chunk: int | None = None,
     burn_in: int = 0,
@@ -96,8 +97,8 @@ def fit(
     schedule : callable, optional
         From the number of updates done to the learning rate, see `recurray.schedules`; or an object whose
         ``observe(value)`` is told the monitored value after each row and returns it.
-    clip_norm : float, optional
-        See `recurray.optim.clip_grad_norm`.
+    clip_norm, clip_value : float, optional
+        See `recurray.optim.clip_grad_norm` and `recurray.optim.clip_grad_value`; values are clipped first.
     accumulate : int
         Batches to an update: as one that is so many times as large.
     chunk : int, optional
@@ -188,6 +189,7 @@ def fit(
         every=_optional("every", every),
         accumulate=checks.size("accumulate", accumulate),
         clip_norm=_limit("clip_norm", clip_norm),
+        clip_value=_limit("clip_value", clip_value),
         schedule=_schedule(schedule),
     )
     cut = Cut(

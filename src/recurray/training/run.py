@@ -44,7 +44,7 @@ class Plan:
         Updates between two rows of the history; None for a row after each epoch.
     accumulate : int
         Pieces to an update.
-    clip_norm : float or None
+    clip_norm, clip_value : float or None
         Limit of the gradients' norm.
     schedule : callable or None
         From the number of updates done to the learning rate; or what is told the monitored value by ``observe``.
@@ -55,6 +55,7 @@ class Plan:
     every: int | None = None
     accumulate: int = 1
     clip_norm: float | None = None
+    clip_value: float | None = None
     schedule: Any = None
 
 
@@ -234,6 +235,7 @@ class Run:
             "accumulate": self._plan.accumulate,
             "every": self._plan.every,
             "clip_norm": self._plan.clip_norm,
+            "clip_value": self._plan.clip_value,
             "chunk": self._cut.chunk,
             "burn_in": self._cut.burn_in,
             "carry": self._cut.carry,
@@ -369,7 +371,7 @@ class Run:
         value, grads, weight = joined(group)
         metrics = _mean_metrics(group, weight)
         value, grads, weight, metrics = self._ranks.joined(value, grads, weight, metrics, piece, last=last)
-        grads, norm = clipped(grads, self._plan.clip_norm)
+        grads, norm = clipped(grads, self._plan.clip_norm, self._plan.clip_value)
         now = known_at_once(value) and known_at_once(norm)
         if now and not (math.isfinite(value) and math.isfinite(norm)):
             raise self._diverged(self.epoch, piece, float(value), float(norm), grads)

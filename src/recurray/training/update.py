@@ -160,8 +160,12 @@ def joined(parts: Sequence[Learned]) -> tuple[Any, Grads, float]:
     return value, grads, total
 
 
-def clipped(grads: Grads, clip_norm: float | None) -> tuple[Grads, Any]:
-    """Gradients within the limit, and their norm before."""
+def clipped(grads: Grads, clip_norm: float | None, clip_value: float | None) -> tuple[Grads, Any]:
+    """Gradients within the limits, and their norm before."""
+    if clip_value is not None:
+        norm = norm_of(grads)
+        grads = optim.clip_grad_value(grads, clip_value)
+        return (grads if clip_norm is None else optim.clip_grad_norm(grads, clip_norm)[0]), norm
     if clip_norm is not None:
         return optim.clip_grad_norm(grads, clip_norm)
     return grads, norm_of(grads)

@@ -29,7 +29,7 @@ from recurray.signals import StopRequest
 pytestmark = pytest.mark.usefixtures("signals_arrive")
 posix = needs("POSIX")
 
-SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10"]
+SMALL = ["--overwrite", "--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10"]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
 
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+    return sorted(entry.name for entry in folder.iterdir() if not re.search(r"\.(best|history)\b", entry.name))
 
 
 # The whole way
@@ -119,15 +119,31 @@ def test_checkpoints_are_written_on_the_way(folder, monkeypatch):
 
     def spied(self: checkpoint.Writer, data: bytes) -> None:
         write(self, data)
-        saved.append(checkpoint.load("model.safetensors")[1]["step"])
+        if self.path == "model.safetensors":  # not the best model, which lies beside it
+            saved.append(checkpoint.load("model.safetensors")[1]["step"])
 
     monkeypatch.setattr(checkpoint.Writer, "write", spied)
     assert main(["train", "text.txt", *SMALL, "--epochs", "0.2", "--checkpoint-every", "1e-9"]) == 0
     assert saved == [*range(1, 14), 13]
 
 
-def test_an_existing_file_is_announced_before_it_is_replaced(folder, capsys):
+def test_what_lies_beside_a_checkpoint(folder):
+    settings = [*SMALL, "--epochs", "12"]
+    assert main(["train", "text.txt", *settings]) == 0
+    history = recurray.History.from_jsonl("model.history.jsonl")
+    assert history["step"][-1] == Training.resume("model.safetensors", (folder / "text.txt").read_text()).steps
+    best = Training.resume("model.best.safetensors", (folder / "text.txt").read_text())
+    assert best.step == history["step"][history["validation_bits"].index(min(history["validation_bits"]))]
+    before = (folder / "model.history.jsonl").read_bytes()
+    assert main(["train", "text.txt", "--resume", "model.safetensors"]) == 0  # nothing is left to do
+    assert (folder / "model.history.jsonl").read_bytes() == before
+
+
+def test_files_are_replaced_only_where_that_is_said(folder, capsys):
     (folder / "model.safetensors").write_text("precious")
+    assert main(["train", "text.txt", *SMALL[1:], "--epochs", "0.1"]) == 2
+    assert "--resume goes on from it, --overwrite replaces it" in capsys.readouterr().err
+    assert (folder / "model.safetensors").read_text() == "precious"
     assert main(["train", "text.txt", *SMALL, "--epochs", "0.1"]) == 0
     assert "model.safetensors exists, and is replaced" in capsys.readouterr().out
 
@@ -194,7 +210,7 @@ def write(name: str, content: bytes) -> None:
         (b"abc", ["text.txt", "--resume", "bad.txt"], "bad.txt isn't a checkpoint"),
         (b"", ["text.txt", *SMALL, "--out", "missing/x"], "missing/x: No such file or directory"),
         (b"", ["text.txt", *SMALL, "--out", "."], "Is a directory"),
-        (b"", ["text.txt", *SMALL[4:], "--embedding-size", "1", "--hidden-size", "1048576"], "out of memory"),
+        (b"", ["text.txt", *SMALL[5:], "--embedding-size", "1", "--hidden-size", "1048576"], "out of memory"),
     ],
 )
 def test_files_that_cannot_be_used_are_explained(content, arguments, message, capsys, folder):
@@ -232,10 +248,8 @@ def test_resuming_with_another_text_is_refused(capsys):
 def test_a_learning_rate_that_explodes_is_explained(capsys, folder):
     assert main(["train", "text.txt", *SMALL, "--lr", "1e38", "--epochs", "3"]) == 1
     err = capsys.readouterr().err
-    what = r"the (loss|gradient's norm) became \S+ \(the (largest param is in|param) .*\)"
-    assert re.match(
-        rf"recurray train: {what} after \d+ steps; a lower learning rate may help. .* no checkpoint was", err
-    )
+    what = r"the (loss|gradients' norm) became \S+( \(first seen in the param .*\))?, in epoch 1, batch \d+"
+    assert re.match(rf"recurray train: {what}, after \d+ updates; a lower learning rate .* no checkpoint was", err)
     assert err.count("\n") == 1
     assert files(folder) == ["text.txt"]
 
@@ -355,7 +369,8 @@ def test_a_signal_does_not_interrupt_the_last_checkpoint(folder, monkeypatch):
     write = checkpoint.Writer.write
 
     def write_with_a_signal(self: checkpoint.Writer, data: bytes) -> None:
-        signal.raise_signal(signal.SIGINT)
+        if self.path == "model.safetensors":  # not the best model, which is written after it
+            signal.raise_signal(signal.SIGINT)
         write(self, data)
 
     monkeypatch.setattr(checkpoint.Writer, "write", write_with_a_signal)

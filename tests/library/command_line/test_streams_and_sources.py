@@ -29,7 +29,19 @@ from recurray.language_model.text import Source, default_text, read_text
 from recurray.language_model.training import Progress, Training
 
 posix = needs("POSIX")
-SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10", "--epochs", "0.1"]
+SMALL = [
+    "--overwrite",
+    "--hidden-size",
+    "12",
+    "--embedding-size",
+    "6",
+    "--batch-size",
+    "4",
+    "--steps",
+    "10",
+    "--epochs",
+    "0.1",
+]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
 
 

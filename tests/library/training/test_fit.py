@@ -432,3 +432,31 @@ def test_one_hot_integers_and_another_models_optimizer_are_refused() -> None:
         rr.fit(model, "cross_entropy", rr.optim.SGD(model.params), (X, np.eye(2, dtype=int)[[0] * N]), epochs=1)
     with pytest.raises(ValueError, match=r"make it with model\.params"):
         rr.fit(model, "mse", rr.optim.SGD(by_row().params), (X, TARGET[:, 0]), epochs=1)
+
+
+def test_values_are_clipped_before_the_norm() -> None:
+    model, other = by_step(), by_step()
+    options = {"epochs": 1, "batch_size": N, "shuffle": False}
+    history = rr.fit(
+        model, "mse", rr.optim.SGD(model.params, lr=1.0), (X, TARGET), clip_value=0.01, clip_norm=0.05, **options
+    )
+    y, _, cache = other.forward(X)
+    grads = other.backward(cache, rr.losses.mse(y, TARGET)[1])[2]
+    norm = np.sqrt(sum((grad**2).sum() for grad in grads.values()))
+    limited = {name: np.clip(grad, -0.01, 0.01) for name, grad in grads.items()}
+    factor = min(1.0, 0.05 / (np.sqrt(sum((grad**2).sum() for grad in limited.values())) + 1e-6))
+    rr.optim.SGD(other.params, lr=1.0).step({name: grad * factor for name, grad in limited.items()})
+    assert_same(model, other)
+    assert history["grad_norm"] == [pytest.approx(norm)]
+
+
+def test_rows_with_time_first_may_have_a_target_each() -> None:
+    models = [
+        rr.Sequential(
+            rr.LSTM(F, H, seed=0, dtype="float64", batch_first=first), rr.Last(first), rr.Linear(H, 2, seed=1, dtype="float64")
+        )
+        for first in (True, False)
+    ]
+    for model, x in zip(models, (X, X.swapaxes(0, 1)), strict=True):
+        rr.fit(model, "mse", rr.optim.SGD(model.params, lr=0.1), (x, TARGET[:, 0]), epochs=2, batch_size=4, validation=0.3)
+    assert_same(*models)
