@@ -93,8 +93,9 @@ def _layer(place: str, described: Any, depth: int) -> Iterator[Line]:
     own = " (a class of the writer's own, to be handed in)" if described.get("own") else ""
     yield depth, f"{place}{_call('layer', described)}{own}"
     inside = described.get("layers")
-    for number, layer in enumerate(inside if isinstance(inside, list) else []):
-        yield from _layer(f"{number}: ", layer, depth + 1)
+    named = inside.get("mapping") if isinstance(inside, dict) else enumerate(inside if isinstance(inside, list) else [])
+    for name, layer in named or ():
+        yield from _layer(f"{name}: ", layer, depth + 1)
 
 
 def _call(what: str, described: Mapping[str, Any]) -> str:

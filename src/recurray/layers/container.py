@@ -49,6 +49,10 @@ class Container(Layer):
         """Params that are one array with another, by its name."""
         return dict(self._ties)
 
+    def argument(self, name: str) -> Any:
+        """What the constructor was given as ``name``."""
+        return (self.tie or None) if name == "tie" else super().argument(name)
+
     @property
     def params(self) -> MutableMapping[str, Array]:
         """The layers' own params, read and written through."""

@@ -108,7 +108,10 @@ def split(data: Any, share: float, rng: Generator, *, batch_first: bool) -> tupl
     held = min(count - 1, max(1, round(share * count)))
     order = rng.permutation(count)
     return tuple(  # type: ignore[return-value]
-        {part: _rows(part, value, np.sort(rows), batch_first) for part, value in arrays.items()}
+        {
+            part: _rows(value, np.sort(rows), axis_of_rows(part, value, arrays["x"], batch_first))
+            for part, value in arrays.items()
+        }
         for rows in (order[held:], order[:held])
     )
 
@@ -141,13 +144,15 @@ class Rows:
 
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return batches of rows, in a random order or in their own."""
+        axes = {
+            part: axis_of_rows(part, value, self.arrays["x"], self.form.batch_first)
+            for part, value in self.arrays.items()
+        }
         order = rng.permutation(self.count) if self.form.shuffle else None
         for begin in range(0, self.count, self.form.batch_size):
             end = min(begin + self.form.batch_size, self.count)
             rows = slice(begin, end) if order is None else order[begin:end]
-            yield Batch(
-                **{part: _rows(part, value, rows, self.form.batch_first) for part, value in self.arrays.items()}
-            )
+            yield Batch(**{part: _rows(value, rows, axes[part]) for part, value in self.arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -226,9 +231,9 @@ class Ragged:
         static = self.arrays.get("static")
         return Batch(
             self._padded([x[row] for row in rows]),
-            self._padded([target[row] for row in rows]) if self.by_step else _rows("target", target, rows, True),
+            self._padded([target[row] for row in rows]) if self.by_step else _rows(target, rows),
             lengths=self.lengths[rows],
-            static=None if static is None else _rows("static", static, rows, True),
+            static=None if static is None else _rows(static, rows),
         )
 
     def _padded(self, rows: Sequence[Any]) -> Any:
@@ -309,17 +314,17 @@ def _array(name: str, part: str, value: Any) -> Any:
     return plain(part, value)
 
 
-def _axis(part: str, batch_first: bool) -> int:
-    """The axis of the rows."""
-    return 1 if not batch_first and part in ("x", *BY_STEP) else 0
+def axis_of_rows(part: str, value: Any, x: Any, batch_first: bool) -> int:
+    """The axis of the rows in a part of data: 1 where time comes first in it, as in ``x``."""
+    if batch_first or isinstance(value, (list, tuple)) or np.ndim(value) < 2 or part in ("lengths", "static"):
+        return 0
+    return 1 if part in ("x", *BY_STEP) or tuple(value.shape[:2]) == tuple(x.shape[:2]) else 0
 
 
-def _rows(part: str, value: Any, rows: Any, batch_first: bool) -> Any:
+def _rows(value: Any, rows: Any, axis: int = 0) -> Any:
     """Take rows of an array, or of a list."""
     if isinstance(value, list):
         return [value[row] for row in (range(len(value))[rows] if isinstance(rows, slice) else rows)]
-    by_step = not batch_first and (part in ("x", *BY_STEP) or part in ("target", "target_mask"))
-    axis = 1 if by_step and value.ndim > 1 else 0
     if isinstance(value, np.ndarray):
         return np.asarray(value[:, rows] if axis else value[rows])  # of a file that is mapped, an array
     xp = namespace_of(value)
@@ -335,17 +340,14 @@ def _count(name: str, arrays: Mapping[str, Any], batch_first: bool) -> int:
         shape = (len(value),) if isinstance(value, (list, tuple)) else tuple(np.shape(value))
         if not shape:
             raise ValueError(f"{name}: {part} must be an array with rows, not a number")
-        axis = _axis(part, batch_first)
-        if not batch_first and part in ("target", "target_mask") and len(shape) > 1:
-            axis = 1
-        counts[part] = shape[axis] if axis < len(shape) else 0
+        counts[part] = shape[axis_of_rows(part, value, arrays["x"], batch_first)]
     rows = counts["x"]
     for part, count in counts.items():
         if count != rows:
             raise ValueError(f"{name}: x has {rows} rows, but {part} has {count}")
     if not rows:
         raise ValueError(f"{name} is empty: x has the shape {in_words(arrays['x'].shape)}")
-    return rows
+    return int(rows)
 
 
 def _check_text(name: str, target: Any) -> None:

@@ -16,7 +16,7 @@ from recurray.arrays import to_numpy
 from recurray.parallel import Communicator, MPICommunicator, as_communicator
 from recurray.training import checkpoint
 from recurray.training.checkpoint import Arrays
-from recurray.training.data import BY_STEP, Generator
+from recurray.training.data import BY_STEP, Generator, axis_of_rows
 from recurray.training.pieces import Piece
 from recurray.training.update import Grads
 
@@ -58,12 +58,11 @@ class Ranks:
         which = slice(count * rank // size, count * (rank + 1) // size)
         if which.start == which.stop:
             return None
-        steps = tuple(batch.x.shape[:1])
         parts = {}
         for name in _ROWS_OF:
             value = getattr(batch, name)
             if value is not None:
-                by_step = axis and value.ndim > 1 and (tuple(value.shape[:1]), value.shape[1]) == (steps, count)
+                by_step = axis_of_rows(name, value, batch.x, self._batch_first)
                 parts[name] = value[:, which, ...] if by_step else value[which, ...]
         return replace(piece, batch=replace(batch, **parts))
 

@@ -268,7 +268,7 @@ def test_a_sequential_hands_it_to_the_layers_that_take_it() -> None:
     with pytest.raises(
         ValueError, match=r"layers that take static must have one static_size, .* layer 1 has 4, layer 2 5"
     ):
-        rr.Sequential(*parts[:2], rr.LSTM(H, H, static_size=5))
+        rr.Sequential(*parts[:2], rr.LSTM(H, H, static_size=5, dtype="float64"))
 
 
 def test_after_an_embedding_the_gradient_of_x_is_none() -> None:

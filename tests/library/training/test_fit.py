@@ -451,12 +451,11 @@ def test_values_are_clipped_before_the_norm() -> None:
 
 
 def test_rows_with_time_first_may_have_a_target_each() -> None:
-    models = [
-        rr.Sequential(
-            rr.LSTM(F, H, seed=0, dtype="float64", batch_first=first), rr.Last(first), rr.Linear(H, 2, seed=1, dtype="float64")
-        )
-        for first in (True, False)
-    ]
-    for model, x in zip(models, (X, X.swapaxes(0, 1)), strict=True):
-        rr.fit(model, "mse", rr.optim.SGD(model.params, lr=0.1), (x, TARGET[:, 0]), epochs=2, batch_size=4, validation=0.3)
+    models = []
+    for first in (True, False):
+        lstm = rr.LSTM(F, H, seed=0, dtype="float64", batch_first=first)
+        model = rr.Sequential(lstm, rr.Last(batch_first=first), rr.Linear(H, 2, seed=1, dtype="float64"))
+        data = (X if first else X.swapaxes(0, 1), TARGET[:, 0])
+        rr.fit(model, "mse", rr.optim.SGD(model.params, lr=0.1), data, epochs=2, batch_size=4, validation=0.3)
+        models.append(model)
     assert_same(*models)
