@@ -92,11 +92,14 @@ def kill_trainers(kills: int, seed: int = 0) -> Figures:
                 continue
             figures.gone_back += step < figures.last_step
             figures.last_step = step
-        with checkpoint.Writer(path):  # who comes next takes away what killed ones left
-            pass
+        beside = [path.with_name(f"model.{name}") for name in ("best.safetensors", "history.jsonl", "history.png")]
+        for each in (path, *beside):  # who comes next takes away what killed ones left
+            with checkpoint.Writer(each):
+                pass
         if path.exists():
             figures.other_bits = int(path.read_bytes() != _uninterrupted(text, figures.last_step))
-        figures.left_behind = len({entry.name for entry in folder.iterdir()} - {text.name, path.name})
+        known = {text.name, *(each.name for each in (path, *beside)), "imports.best", "imports.history.jsonl"}
+        figures.left_behind = len({entry.name for entry in folder.iterdir()} - known - {"imports.history.png"})
     return figures
 
 
