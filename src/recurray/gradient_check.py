@@ -136,7 +136,8 @@ def check_gradients(
     >>> print(str(report).splitlines()[0])
     gradient of   shape      checked  error    scale
     """
-    rng = np.random.default_rng(checks.size("seed", seed, least=0))
+    seed = checks.size("seed", seed, least=0)
+    rng = np.random.default_rng(seed)
     checks.size("samples", samples)
     checks.flag("training", training)
     tolerance = checks.finite("tolerance", tolerance)

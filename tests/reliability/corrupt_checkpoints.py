@@ -312,5 +312,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     found = corrupt_checkpoints(**vars(parser.parse_args()))
-    print(json.dumps(asdict(found)))
+    print(json.dumps({**asdict(found), "raw_errors": dict(found.raw_errors)}))
     sys.exit(not found.good())

@@ -144,6 +144,8 @@ def unflat(form: Any, arrays: Arrays, asarray: Callable[[Any], Any]) -> Any:
         return None
     if isinstance(form, str):
         return asarray(arrays[form])
+    if not isinstance(form, dict) or [*form] not in (["state"], ["tuple"]):
+        raise ValueError(f"expected the form of a state, not {shown(form)}")
     ((kind, parts),) = form.items()
     made = [unflat(part, arrays, asarray) for part in parts]
     return State(*made) if kind == "state" else tuple(made)

@@ -220,6 +220,8 @@ class Run:
         moments = _within(arrays, checkpoint.OPTIMIZER)
         self.optimizer.load_state_dict({"settings": _unjson(training["optimizer"]), **moments})
         if training["schedule"] is not None:
+            if not hasattr(self._plan.schedule, "load_state_dict"):
+                raise ValueError("it holds the state of a schedule, and this one has none")
             self._plan.schedule.load_state_dict(_unjson(training["schedule"]))
         checkpoint.generator_state(self._order, training["order"])
         self._epoch_order = training["order"]
