@@ -233,5 +233,10 @@ def test_other_memory_than_numpys_is_not_measured(
 def test_the_head_names_what_is_measured(hungry: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ARGUMENTS, "--repeats", "1"]) == 0
     assert "engine:" not in capsys.readouterr().out  # installed or not, it isn't used
+
+
+def test_the_engine_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    need("threadpoolctl")
+    need("recurray_native")
     assert main([*ARGUMENTS, "--engine", "native"]) == 2
     assert "--engine numpy" in capsys.readouterr().err

@@ -647,6 +647,7 @@ def test_what_is_for_a_gpu_is_refused_elsewhere(words, says, capsys):
 @needs_compiler
 def test_the_command_on_the_cupy_backend(quick, tmp_path, monkeypatch, capsys):
     """With a stand-in for CuPy: products in several precisions, and one strategy against another."""
+    need("torch")
     library, asked = HostLibrary(tmp_path, gpu=Device(multiprocessors=4, shared=10**5, threads=32)), []
 
     def get_backend(name, device=None, **options):
