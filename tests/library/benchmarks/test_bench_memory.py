@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
+from harness import obtain
 from harness.needs import need
 from recurray.benchmarks import memory
 from recurray.benchmarks.kinds import KINDS
@@ -237,6 +238,6 @@ def test_the_head_names_what_is_measured(hungry: list[dict[str, Any]], capsys: p
 
 def test_the_engine_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
     need("threadpoolctl")
-    need("recurray_native")
+    obtain("native")
     assert main([*ARGUMENTS, "--engine", "native"]) == 2
     assert "--engine numpy" in capsys.readouterr().err
