@@ -154,12 +154,12 @@ class Classes:
             return cls({})
         if isinstance(given, type):
             given = (given,)
-        if isinstance(given, Mapping):
-            named = dict(given)
-        elif isinstance(given, Iterable) and not isinstance(given, str):
-            named = {getattr(kind, "__name__", ""): kind for kind in given}
-        else:
-            raise TypeError(f"cells must be classes, or a mapping of names to them, not {shown(given)}")
+        try:
+            named = (
+                dict(given) if isinstance(given, Mapping) else {getattr(kind, "__name__", ""): kind for kind in given}
+            )
+        except TypeError:
+            raise TypeError(f"cells must be classes, or a mapping of names to them, not {shown(given)}") from None
         for name, kind in named.items():
             if not (isinstance(name, str) and isinstance(kind, type) and issubclass(kind, tuple(BASES.values()))):
                 raise TypeError(f"cells must be classes of cells, activation functions or layers, not {shown(kind)}")

@@ -147,6 +147,9 @@ def to_rtneural(model: Layer, path: str | Path) -> None:
     width = size
     for part in described:  # a function has as many features as it is given
         width = part["shape"][2] = part["shape"][2] or width
+    for name, value in model.state_dict().items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"the param {name} holds NaN or infinity, which JSON has no numbers for")
     text = json.dumps({"in_shape": [None, None, size], "layers": described}, allow_nan=False)
     with files.Destination(path) as destination:
         destination.replace(text.encode())
