@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from recurray.arrays import Array
-from recurray.messages import shown
 
 
 class ParallelError(RuntimeError):
@@ -83,9 +82,9 @@ class Communicator(ABC):
             self.failed(error)
             raise
 
+    @abstractmethod
     def failed(self, error: BaseException) -> None:
         """Return where all ranks have failed by now, and each can raise what it has; else end all."""
-        raise NotImplementedError(f"{shown(self)} doesn't say how its ranks end")
 
 
 class Serial(Communicator):
