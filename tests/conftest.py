@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many as there are processor
 
 pytest.register_assert_rewrite("harness")
 
-from harness import LONG, here, obtain, platforms, required, why_absent  # noqa: E402 - after the line above, that rewrites asserts
+from harness import here, obtain, platforms, required, takes_long, why_absent  # noqa: E402 - after the line above, that rewrites asserts
 from harness.needs import need  # noqa: E402
 from recurray.backend import Backend  # noqa: E402
 
@@ -32,14 +32,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on CuPy as what needs a CUDA device, and most tests as long ones where each takes long.
-
-    That is on a library that compiles each operation for each shape.
-    """
+    """Mark what runs on CuPy as what needs a CUDA device, and as long what `takes_long` says."""
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         name = params.get("backend")
-        if name in LONG and item.path.name not in LONG[name]:
+        if takes_long(name, item.path.name):
             item.add_marker(pytest.mark.long)
         if any(isinstance(value, str) and value == "cupy" for value in params.values()):
             item.add_marker(pytest.mark.gpu)

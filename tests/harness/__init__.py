@@ -1,7 +1,7 @@
 """What the tests share: backends to run on, comparisons, problems to solve, and independent answers to them."""
 
 from harness.compare import assert_all_close, assert_all_same, assert_close, assert_same, on_host
-from harness.platforms import LONG, here, obtain, platforms, required, why_absent
+from harness.platforms import here, obtain, platforms, required, takes_long, why_absent
 from harness.problems import (
     Case,
     Given,
@@ -18,7 +18,6 @@ from harness.problems import (
 )
 
 __all__ = [
-    "LONG",
     "Case",
     "Given",
     "Problem",
@@ -40,5 +39,6 @@ __all__ = [
     "problem",
     "required",
     "results",
+    "takes_long",
     "why_absent",
 ]

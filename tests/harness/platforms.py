@@ -100,9 +100,20 @@ MAKERS: dict[str, Callable[[], Backend]] = {
     "cupy": _cupy,
 }
 
-LONG = {
-    "jax": ("test_backends.py", "test_bad_input.py", "test_losses.py", "test_mistakes.py")
-}  # and its tests that aren't slow
+QUICK_ON_JAX = ("test_backends.py", "test_bad_input.py", "test_losses.py", "test_mistakes.py")  # and what is slow
+ON_DEVICE1 = ("test_every_layer.py", "test_precision.py", "test_params.py", "test_moving.py", "test_cells.py")
+
+
+def takes_long(platform: str, file: str) -> bool:
+    """Whether a file's tests on a platform are left to ``-m long``.
+
+    JAX compiles each operation for each shape; the largest files run on array-api-strict's second device, not on its
+    first too.
+    """
+    if platform == "jax":
+        return file not in QUICK_ON_JAX
+    return platform == "array-api-strict" and file in ON_DEVICE1
+
 
 LIBRARIES = {"array-api-strict": "array_api_strict", "device1": "array_api_strict", "torch": "torch", "jax": "jax"}
 
