@@ -24,8 +24,8 @@ from recurray import scan
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError, Library
-from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import layout_for
+from recurray_cupy.persistent.of_cell import recurrence_of
 
 
 def empty(case):

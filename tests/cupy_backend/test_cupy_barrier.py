@@ -19,8 +19,8 @@ from harness.needs import need, needs_nvrtc
 from recurray.cells import LSTMCell
 from recurray_cupy.compiled import Way
 from recurray_cupy.kernel import fixed_text
-from recurray_cupy.persistent.kernel import recurrence_of, why_not
 from recurray_cupy.persistent.layout import TILES
+from recurray_cupy.persistent.of_cell import recurrence_of, why_not
 
 
 @needs_nvrtc

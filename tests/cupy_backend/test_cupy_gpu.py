@@ -16,7 +16,7 @@ from harness.compare_scans import Normalised, TwoStates, both_ways, scan_argumen
 from harness.random_cell import RandomCell
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, Weights
 from recurray_cupy.backend import KernelCache
-from recurray_cupy.persistent.kernel import why_not
+from recurray_cupy.persistent.of_cell import why_not
 
 pytestmark = pytest.mark.gpu
 

@@ -24,8 +24,8 @@ from recurray_cupy import persistent
 from recurray_cupy.compiled import Way
 from recurray_cupy.graphs import graphs_of
 from recurray_cupy.library import Device, DoesNotFitError, Library
-from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import layout_for
+from recurray_cupy.persistent.of_cell import recurrence_of
 from recurray_cupy.products import rounded
 
 pytestmark = pytest.mark.gpu
@@ -389,12 +389,12 @@ class Patient(LSTMCell):
 
 
 def test_a_kernel_that_waits_in_vain(cupy: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = persistent.kernel.fixed_text
+    right = persistent.recurrence.fixed_text
 
     def impatient(*names: str) -> str:
         return right(*names).replace("20000000000LL", "20000LL")
 
-    monkeypatch.setattr(persistent.kernel, "fixed_text", impatient)
+    monkeypatch.setattr(persistent.recurrence, "fixed_text", impatient)
     backend = type(backend)(strategy="persistent")  # type: ignore[call-arg]
     layer = rr.Recurrent(Patient(), 4, 300, backend=backend, seed=0)
     x = backend.asarray(X, "float32")

@@ -33,8 +33,9 @@ from recurray_cupy.forward import forward
 from recurray_cupy.graphs import MOST, Graphs
 from recurray_cupy.library import CompilationError, Device, DoesNotFitError
 from recurray_cupy.persistent import Plan
-from recurray_cupy.persistent.kernel import MOST_PLANS, recurrence_of, why_not
 from recurray_cupy.persistent.layout import TILES, layout_for
+from recurray_cupy.persistent.of_cell import recurrence_of, why_not
+from recurray_cupy.persistent.recurrence import MOST_PLANS
 from recurray_cupy.strategies import STRATEGIES, WHOLE, Call, estimates, strategies_for
 
 T4 = Device(multiprocessors=40, shared=65_536)

@@ -27,8 +27,8 @@ from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way
 from recurray_cupy.forward import forward
 from recurray_cupy.kernel import fixed_text
-from recurray_cupy.persistent.kernel import recurrence_of
 from recurray_cupy.persistent.layout import TENSOR_TILES, layout_for
+from recurray_cupy.persistent.of_cell import recurrence_of
 from recurray_cupy.products import Products, rounded
 
 SMALL = {"float16": 4e-3, "bfloat16": 3e-2}  # how far from float32 results may be
@@ -171,10 +171,10 @@ IN_PLANS = {
 
 def first_outputs(tmp_path, monkeypatch, forced, *, plans=False, old="", new=""):
     """What kernels with a mistake in their fixed text give, and what the library's product gives."""
-    right = persistent.kernel.fixed_text
+    right = persistent.tensor_cores.fixed_text
     assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
     if old:
-        monkeypatch.setattr(persistent.kernel, "fixed_text", lambda *names: right(*names).replace(old, new))
+        monkeypatch.setattr(persistent.tensor_cores, "fixed_text", lambda *names: right(*names).replace(old, new))
     monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
     monkeypatch.setattr(persistent, "layout_for", forced)
     library, rng = HostLibrary(tmp_path, gpu=LARGE, plans=plans), np.random.default_rng(4)

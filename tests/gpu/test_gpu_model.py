@@ -18,7 +18,7 @@ from harness import obtain
 from harness.needs import need
 from recurray_cupy import CupyBackend
 from recurray_cupy.library import Device
-from recurray_cupy.persistent import kernel
+from recurray_cupy.persistent import recurrence as persistent
 from recurray_cupy.persistent.layout import layout_for
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -127,9 +127,7 @@ def test_counts_are_what_the_kernels_do(
     import cupy
 
     device = Device(multiprocessors=multiprocessors, shared=shared)
-    monkeypatch.setattr(
-        kernel, "MOST_PLANS", 1000
-    )  # or tests before may have used up those that kernels are written for
+    monkeypatch.setattr(persistent, "MOST_PLANS", 1000)  # tests before may have used up those there are kernels for
     modules = []
 
     def raw_kernel(text, name):

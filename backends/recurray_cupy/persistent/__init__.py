@@ -1,8 +1,13 @@
 """Kernels that make the recurrent product themselves, for all steps in one launch, or for one step.
 
-    kernel     writes such a kernel around a step; its fixed text is in recurrence.cuh, and in tensor_cores.cuh for
-               operands rounded to float16 or bfloat16
-    layout     divides the units and rows among the blocks of the launch
+    of_cell       a cell's kernels, or why it has none
+    recurrence    writes such a kernel around a step; its fixed text is in recurrence.cuh
+    tensor_cores  likewise, for operands rounded to float16 or bfloat16, with tensor_cores.cuh
+    product       what is multiplied by what
+    elements      how a thread goes through the units and rows for which it computes the cell
+    waiting       how blocks wait for each other
+    layout        divides the units and rows among the blocks of the launch
+    plan          a layout and sizes that are constants of a kernel
 
 `recurray_cupy.strategies` alone imports this.
 """
@@ -21,8 +26,10 @@ from recurray_cupy.graphs import launch_steps
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
 from recurray_cupy.library import Device, DoesNotFitError, Library
-from recurray_cupy.persistent.kernel import INTEGERS, Plan, Recurrence, recurrence_of, why_not
 from recurray_cupy.persistent.layout import Layout, layout_for
+from recurray_cupy.persistent.of_cell import recurrence_of, why_not
+from recurray_cupy.persistent.plan import INTEGERS, Plan
+from recurray_cupy.persistent.recurrence import Recurrence
 from recurray_cupy.products import rounded
 
 __all__ = ["Plan", "Recurrence", "Whole", "estimate", "recurrence_of", "why_not"]

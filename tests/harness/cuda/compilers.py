@@ -6,7 +6,7 @@ import subprocess
 
 from harness.cuda import nvrtc
 from recurray_cupy.compiled import Way
-from recurray_cupy.persistent.kernel import recurrence_of
+from recurray_cupy.persistent.of_cell import recurrence_of
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
