@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recurray import environment
+from recurray_native import limits
 from recurray_native.structures import CTask
 
 NAMES = ("librecurray_native.so", "librecurray_native.dylib")
@@ -30,7 +31,9 @@ def library() -> Any:
     for name in NAMES:
         path = Path(__file__).with_name(name)
         if path.exists():
-            return _declared(ctypes.CDLL(str(path)))  # which releases the interpreter's lock while it runs
+            found = _declared(ctypes.CDLL(str(path)))  # which releases the interpreter's lock while it runs
+            limits.register()
+            return found
     raise UnavailableError(f"{Path(__file__).parent} holds none of {', '.join(NAMES)}: the package isn't installed")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from recurray import environment
+from recurray import environment, processors
 
 MOST = 64
 
@@ -15,6 +14,8 @@ _chosen: int | None = None
 
 def set_num_threads(count: int | None) -> None:
     """Set how many threads the engine may use; None for what the environment or the machine says.
+
+    ``threadpoolctl.threadpool_limits`` sets the same number.
 
     Examples
     --------
@@ -32,12 +33,11 @@ def set_num_threads(count: int | None) -> None:
 
 def get_num_threads() -> int:
     """How many threads the engine may use: as set, else as the environment says, ``RECURRAY_NUM_THREADS`` or else
-    ``OMP_NUM_THREADS``, else the processors that this process may run on; 64 at most.
+    ``OMP_NUM_THREADS``, else the processors that this process may run on or that its container's quota is worth; 64 at
+    most.
     """
     chosen = _chosen  # read once, as another thread may set it
-    if chosen is not None:
-        return min(chosen, MOST)
-    return min(environment.num_threads() or _processors(), MOST)
+    return min(chosen if chosen is not None else _unset(), MOST)
 
 
 @contextmanager
@@ -52,5 +52,10 @@ def limited_threads(count: int) -> Iterator[None]:
         _chosen = before
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _unset() -> int:
+    return environment.num_threads() or processors.usable()
+
+
+def restore(count: int) -> None:
+    """Set a number of threads for somebody who sets what was there before without knowing whether it had been set."""
+    set_num_threads(None if count == min(_unset(), MOST) else count)

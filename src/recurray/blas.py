@@ -1,4 +1,4 @@
-"""The BLAS behind NumPy: which kernels it runs, and how to have it run the best that the CPU has.
+"""The BLAS behind NumPy: which kernels it runs, how to have it run the best that the CPU has, and its threads.
 
 OpenBLAS, which NumPy's wheels bring, chooses its kernels once, when NumPy is loaded, by the CPU's model. Of a CPU that
 it doesn't know it may use half the width. Importing this module loads no NumPy, so that `use_best_kernels` can come
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Blas", "advice", "cpu_has_avx512", "in_use", "use_best_kernels"]
+__all__ = ["Blas", "advice", "cpu_has_avx512", "in_use", "limited", "use_best_kernels"]
 
 VARIABLE = "OPENBLAS_CORETYPE"  # by which OpenBLAS is told what kernels to use
 WITH_AVX512 = "SkylakeX"  # OpenBLAS names kernels for the first CPU they were written for
@@ -120,6 +122,44 @@ def in_use() -> Blas:
     internal = str(own.get("internal_api", ""))
     version = str(own.get("version") or "")
     return Blas(_NAMES.get(internal, internal), version, own.get("architecture"), own.get("num_threads"))
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Return a context in which NumPy's BLAS uses ``threads`` threads, in the whole process.
+
+    One is best where products are small or other programs run too: several wait for the slowest of them at each
+    product. The last bits of a product may depend on it.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1.
+
+    Raises
+    ------
+    ImportError
+        threadpoolctl isn't installed.
+    ValueError
+        ``threads`` is something else.
+
+    Examples
+    --------
+    >>> from recurray import blas
+    >>> with blas.limited(1):
+    ...     blas.in_use().threads
+    1
+    """
+    if find_spec("threadpoolctl") is None:
+        raise ImportError(
+            "limiting the BLAS's threads needs threadpoolctl, which is missing: pip install threadpoolctl"
+        )
+    from threadpoolctl import threadpool_limits
+
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be a whole number of at least 1, not {threads!r}")
+    with threadpool_limits(threads, user_api="blas"):
+        yield
 
 
 def advice() -> str | None:

@@ -17,6 +17,8 @@ NATIVE_LEVEL = "RECURRAY_NATIVE_LEVEL"
 NUM_THREADS = "RECURRAY_NUM_THREADS"
 OMP_NUM_THREADS = "OMP_NUM_THREADS"  # OpenMP's
 
+_OF_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", OMP_NUM_THREADS)
+
 _PREFIX = "RECURRAY_"
 _TESTS = "RECURRAY_TEST_"  # the tests read these
 _NAMES = (BACKEND, NATIVE, NATIVE_LEVEL, NUM_THREADS)
@@ -53,6 +55,11 @@ def native_level(known: Sequence[str]) -> str | None:
 def num_threads() -> int | None:
     """How many threads ``RECURRAY_NUM_THREADS``, or else ``OMP_NUM_THREADS``, allows; None if neither is a number."""
     return _num_threads(os.environ.get(NUM_THREADS, ""), os.environ.get(OMP_NUM_THREADS, ""))
+
+
+def blas_threads() -> bool:
+    """Whether a variable says how many threads a BLAS is to have."""
+    return any(os.environ.get(name) for name in _OF_BLAS)
 
 
 @cache  # as it is asked for at each call of an engine

@@ -111,3 +111,17 @@ def test_numpy_then_uses_them(tmp_path: Path) -> None:
     if blas.cpu_has_avx512():
         path.write_text(CPUS["with AVX-512"])
         assert fresh(path, f"{ASK}; {show}") == ["SkylakeX SkylakeX", "SkylakeX"]
+
+
+def test_threads_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("threadpoolctl")
+    with blas.limited(2):
+        with blas.limited(1):
+            assert blas.in_use().threads == 1
+        assert blas.in_use().threads == 2
+    for wrong in (0, True, 1.0, "1"):
+        with pytest.raises(ValueError, match="threads must be a whole number of at least 1"), blas.limited(wrong):  # type: ignore[arg-type]
+            pass
+    monkeypatch.setattr(blas, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install threadpoolctl"), blas.limited(1):
+        pass

@@ -12,8 +12,9 @@ import pytest
 
 import recurray as rr
 from harness import obtain
-from harness.needs import needs
+from harness.needs import need, needs
 from harness.processes import in_child
+from recurray import processors
 from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell
 
 SIZES = [(1, 40, 200, 20), (5, 30, 130, 20), (50, 9, 70, 33)]  # rows, steps, units, features: enough for 3 threads
@@ -147,3 +148,60 @@ def test_the_number_of_threads_comes_from_the_caller_then_the_environment(native
         with pytest.raises(ValueError, match="number of threads"):
             native.set_num_threads(wrong)
     assert native.get_num_threads() == 3
+
+
+def test_a_container_with_a_quota_has_fewer_threads(native, monkeypatch):
+    for name in ("RECURRAY_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processors, "_allowed", lambda: 16)
+    for quota, count in ((1.0, 1), (2.5, 3), (float("inf"), 16)):
+        monkeypatch.setattr(processors, "_quota", lambda quota=quota: quota)
+        assert native.get_num_threads() == count
+
+
+def of_engine():
+    """What threadpoolctl says of the engine."""
+    from threadpoolctl import threadpool_info
+
+    return [
+        (library["num_threads"], library["internal_api"])
+        for library in threadpool_info()
+        if "recurray" in library["prefix"]
+    ]
+
+
+def test_threadpoolctl_limits_the_engine_and_gives_back_what_was_there(native, monkeypatch):
+    need("threadpoolctl")
+    from threadpoolctl import threadpool_limits
+
+    monkeypatch.setenv("RECURRAY_NUM_THREADS", "5")
+    rr.get_backend("numpy", engine="native").level  # noqa: B018  which loads the library
+    assert of_engine() == [(5, "recurray")]
+    with threadpool_limits(1):
+        assert native.get_num_threads() == 1
+        assert of_engine() == [(1, "recurray")]
+        with threadpool_limits(limits={"recurray": 4}):
+            assert native.get_num_threads() == 4
+        with threadpool_limits(2, user_api="blas"):
+            assert native.get_num_threads() == 1
+    assert native.get_num_threads() == 5
+    monkeypatch.setenv("RECURRAY_NUM_THREADS", "6")  # which counts again, as nothing was set
+    assert native.get_num_threads() == 6
+    native.set_num_threads(3)
+    with threadpool_limits(1):
+        pass
+    assert native.get_num_threads() == 3
+
+
+def test_joblibs_workers_share_the_processors(native, monkeypatch):
+    need("joblib")
+    import joblib
+    from joblib.externals.loky import get_reusable_executor
+
+    for name in ("RECURRAY_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        with joblib.parallel_config("loky", inner_max_num_threads=3):
+            assert joblib.Parallel(n_jobs=2)(joblib.delayed(native.get_num_threads)() for _ in range(2)) == [3, 3]
+    finally:
+        get_reusable_executor().shutdown(wait=True)

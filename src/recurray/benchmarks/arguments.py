@@ -117,6 +117,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="for memory: measure layers too that keep states only every K steps, or sqrt, and compute the rest again",
     )
+    parser.add_argument(
+        "--busy",
+        type=_positive_integer,
+        metavar="N",
+        help="run N processes beside that keep processors busy, as on a machine that does other work",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all times to a JSON file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios to a picture (needs matplotlib)")
     parser.add_argument(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import recurray as rr
-from recurray import blas, files, install
-from recurray.benchmarks import cells, compare, imports, loop, machine, memory, record, summary, tables
+from recurray import blas, files, install, processors
+from recurray.benchmarks import busy, cells, compare, imports, loop, machine, memory, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
 from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if unfit:
         raise Failure(f"bench {args.what} has no --{unfit[0]}", code=2)
     if args.what == "import":
-        return _run_import(args)
+        with busy.processes(args.busy or 0):
+            return _run_import(args)
     own = Own(options.backend(args.backend, engine=args.engine, strategy=args.strategy))
     on_gpu = own.backend.name == "cupy"
     sizes = (
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
     what = {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory, "loop": _run_loop}
-    return what[args.what](args, own, problems, budget)
+    with busy.processes(args.busy or 0):
+        return what[args.what](args, own, problems, budget)
 
 
 def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
@@ -244,7 +246,7 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
 def _threads(args: argparse.Namespace, backend: rr.Backend, default: Sequence[int] | None = None) -> list[int]:
     """The numbers of threads; on a device one is enough, for what the host does."""
     on_host = backend.name == "numpy"
-    several = on_host and args.clock == "wall" and machine.usable_cores() > 1
+    several = on_host and args.clock == "wall" and processors.usable() > 1
     counts = list(dict.fromkeys(args.threads or default or ([1, 2] if several else [1])))
     if args.clock == "cpu" and (counts != [1] or not on_host):
         raise Failure("--clock cpu measures one thread on the CPU: use it with --threads 1 --backend numpy", code=2)
@@ -276,6 +278,8 @@ def _facts(own: Own, others: Sequence[Contender], args: argparse.Namespace) -> d
     facts = {"command": machine.command(args.words)} | machine.facts()
     if blas.in_use().threads is None:
         facts["threads"] = "of NumPy's BLAS can't be set here: it has its own number"
+    if args.busy:
+        facts["busy"] = f"{args.busy} process{'es' * (args.busy > 1)} spin{'s' * (args.busy == 1)} beside"
     facts["clock"] = {"wall": "wall time", "cpu": "the process's CPU time"}[args.clock]
     on_gpu = own.backend.name == "cupy"
     facts["backend"] = f"{own.backend.name} on {own.backend.describe() if on_gpu else own.backend.device}"

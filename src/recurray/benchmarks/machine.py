@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recurray import blas
+from recurray import blas, processors
 
 _BLAS_VARIABLES = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "BLIS_ARCH_TYPE")
 
@@ -36,20 +36,13 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown CPU"
 
 
-def usable_cores() -> int:
-    """Return how many of the machine's cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def load() -> str:
     """Return how many cores' worth of work the system had in the last minute, and a warning if it was too much."""
     try:
         value = os.getloadavg()[0]
     except (AttributeError, OSError):  # Windows has none
         return "unknown"
-    return f"{value:.1f}" + (": the machine is busy, times will be noisy" if value > usable_cores() / 2 else "")
+    return f"{value:.1f}" + (": the machine is busy, times will be noisy" if value > processors.usable() / 2 else "")
 
 
 def command(words: Sequence[str]) -> str:
@@ -86,7 +79,7 @@ def facts() -> dict[str, str]:
         "date": datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
         "recurray": package_version("recurray") or "unknown",
         "CPU": cpu_name(),
-        "cores": str(usable_cores()),
+        "cores": str(processors.usable()),
         "load": load(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": platform.python_version(),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from recurray import TrainingError, plot
-from recurray.command_line import options
+from recurray.command_line import blas_threads, options
 from recurray.command_line.failure import Failure
 from recurray.command_line.output import say
 from recurray.files import Destination
@@ -118,14 +118,15 @@ def run(args: argparse.Namespace) -> int:
         )
         future = _future(args, series)
         say(_filled(repr(series)))
-        if not args.model:
-            if args.folds:
-                measured = forecaster.backtest(
-                    series, folds=args.folds, every=args.every, refit=args.refit, progress=not args.quiet
-                )
-                say("\n" + "".join(map(_filled, str(measured).splitlines())))
-            forecaster.fit(series, progress=not args.quiet)
-        forecast = forecaster.predict(series, future)
+        with blas_threads.limited(blas_threads.by_default()):
+            if not args.model:
+                if args.folds:
+                    measured = forecaster.backtest(
+                        series, folds=args.folds, every=args.every, refit=args.refit, progress=not args.quiet
+                    )
+                    say("\n" + "".join(map(_filled, str(measured).splitlines())))
+                forecaster.fit(series, progress=not args.quiet)
+            forecast = forecaster.predict(series, future)
     except ImportError as error:
         raise Failure(str(error), code=2) from None
     except TrainingError as error:

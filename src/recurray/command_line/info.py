@@ -21,7 +21,7 @@ _OPTIONAL = {  # package: (what it is for, the extra that installs it)
     "rich": ("the live display of recurray train", "train"),
     "onnx": ("ONNX files in recurray.convert", "onnx"),
     "torch": ("comparisons of recurray bench", "bench"),
-    "threadpoolctl": ("the BLAS kernels shown here, and thread counts in recurray bench", "bench"),
+    "threadpoolctl": ("the BLAS kernels shown here, and thread counts in recurray train and bench", "train"),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recurray.command_line import display, options
+from recurray.command_line import blas_threads, display, options
 from recurray.command_line.display import Baselines, Display
 from recurray.command_line.failure import Failure
 from recurray.command_line.output import say
@@ -32,10 +32,6 @@ _MOST_COUNTED = 20_000_000  # characters of training text up to which n-grams ar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.epilog = (
-        "Where other programs keep the processor's cores busy, set OPENBLAS_NUM_THREADS=1 beforehand: NumPy's matrix "
-        "products by several threads wait for the slowest of them, thousands of times a second."
-    )
     parser.add_argument(
         "text",
         nargs="*",
@@ -70,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="show only the result")
     options.add_backend(parser)
+    blas_threads.add_argument(parser)
     course = parser.add_argument_group("settings that decide the course of the training")
     for setting in dataclasses.fields(Settings):
         allowed = setting.metadata["allowed"]
@@ -107,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         training = (
             Training.resume(args.resume, text, backend) if args.resume else Training(text, Settings(**given), backend)
         )
+        args.threads, note = blas_threads.chosen(args.threads, text, training.settings, backend)
         baselines = _baselines(training.corpus)
         view = display.choose(args.quiet, baselines)
         records = Records(training, out, resumed=out == args.resume)
@@ -114,11 +112,12 @@ def run(args: argparse.Namespace) -> int:
         if out == args.resume:
             saver.step = training.step
         saver.check()
-        for line in _header(args, out, training, baselines):
+        for line in [*_header(args, out, training, baselines), *([note] if note else [])]:
             view.note(line)
         try:
-            ended = _train(training, saver, records, view)
-            bits = training.measure() if ended else None
+            with blas_threads.limited(args.threads):
+                ended = _train(training, saver, records, view)
+                bits = training.measure() if ended else None
         except (TrainingError, MemoryError, OSError, KeyboardInterrupt) as error:
             raise _stopped(error, saver) from error
     if bits is None:
@@ -227,6 +226,8 @@ def _command(args: argparse.Namespace) -> list[str]:
     words = ["recurray", "train", *map(at_start, args.text)]
     if args.backend:
         words += ["--backend", args.backend]
+    if args.threads not in (None, 1):
+        words += ["--threads", str(args.threads)]
     if args.checkpoint_every != _EVERY:
         words += ["--checkpoint-every", f"{args.checkpoint_every:g}"]
     return words + ["--quiet"] * args.quiet
