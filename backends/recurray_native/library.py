@@ -12,7 +12,7 @@ from recurray import environment
 from recurray_native import limits
 from recurray_native.structures import CTask
 
-NAMES = ("librecurray_native.so", "librecurray_native.dylib")
+NAMES = ("librecurray_native.so", "librecurray_native.dylib", "librecurray_native.dll")
 
 
 class UnavailableError(RuntimeError):

@@ -106,7 +106,7 @@ SURVIVORS = [
     ),
     Mistake(
         "engine: its threads take signals",
-        f"{C}pool.c",
+        f"{C}system_threads.h",
         "    sigfillset(&all);\n",
         "    sigemptyset(&all);\n",
         ("tests/mutation/test_survivors.py",),

@@ -4,7 +4,11 @@
 #include "engine.h"
 #include "memory.h"
 
+#ifdef _WIN32
+#define EXPORT __declspec(dllexport)
+#else
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 #if defined(__x86_64__)
 extern const Kernels kernels_avx512_float, kernels_avx512_double, kernels_avx2_float, kernels_avx2_double;

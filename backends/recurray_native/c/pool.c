@@ -1,24 +1,21 @@
 #define _GNU_SOURCE
 #include "pool.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
+#include <stdint.h>
+
+#include "system_threads.h"
 
 static struct {
-    pthread_mutex_t in_use; /* by one call at a time */
-    pthread_mutex_t lock;   /* of all that follows */
-    pthread_cond_t begin, end;
+    Lock in_use; /* by one call at a time */
+    Lock held;   /* for all that follows */
+    Condition begin, end;
     Work work;
     void *argument;
     int threads;  /* of the call */
     int made;     /* threads made so far */
     atomic_int unfinished;
-    long call;    /* its number */
-} pool = {.in_use = PTHREAD_MUTEX_INITIALIZER,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
-          .begin = PTHREAD_COND_INITIALIZER,
-          .end = PTHREAD_COND_INITIALIZER};
+    uint64_t call; /* its number */
+} pool = {.in_use = NEW_LOCK, .held = NEW_LOCK, .begin = NEW_CONDITION, .end = NEW_CONDITION};
 
 enum { TURNS = 4000 }; /* of waiting for a thread that is about to come, before giving it the processor; some 50 us */
 
@@ -30,65 +27,51 @@ static void pause_briefly(void) {
 #endif
 }
 
-static pthread_once_t prepared = PTHREAD_ONCE_INIT;
-
-static void *worker(void *number) {
-    int thread = (int)(long)number;
-    long done = 0;
-    pthread_mutex_lock(&pool.lock);
+static THREAD_FUNCTION worker(void *number) {
+    int thread = (int)(intptr_t)number;
+    uint64_t done = 0;
+    lock(&pool.held);
     for (;;) {
         while (pool.call == done || thread >= pool.threads) {
             done = pool.call; /* not meant for this one */
-            pthread_cond_wait(&pool.begin, &pool.lock);
+            wait_for(&pool.begin, &pool.held);
         }
         done = pool.call;
         Work work = pool.work;
         void *argument = pool.argument;
         int threads = pool.threads;
-        pthread_mutex_unlock(&pool.lock);
+        unlock(&pool.held);
         work(argument, thread, threads);
-        pthread_mutex_lock(&pool.lock);
-        if (--pool.unfinished == 0) pthread_cond_signal(&pool.end);
+        lock(&pool.held);
+        if (--pool.unfinished == 0) wake_one(&pool.end);
     }
-    return NULL;
+    return 0;
 }
 
 /* A child of fork has the memory but none of the threads: it begins anew. */
 static void forget(void) {
-    pthread_mutex_init(&pool.in_use, NULL);
-    pthread_mutex_init(&pool.lock, NULL);
-    pthread_cond_init(&pool.begin, NULL);
-    pthread_cond_init(&pool.end, NULL);
+    pool.in_use = pool.held = (Lock)NEW_LOCK;
+    pool.begin = pool.end = (Condition)NEW_CONDITION;
     pool.made = pool.threads = 0;
     pool.unfinished = 0;
     pool.call = 0;
 }
 
-static void prepare(void) { pthread_atfork(NULL, NULL, forget); }
+__attribute__((constructor)) static void when_loaded(void) { in_forked_child(forget); }
 
-/* Make threads up to `wanted`, the caller among them; the lock is held. Signals stay with Python's threads. */
+/* Make threads up to `wanted`, the caller among them; the lock is held. */
 static int make(int wanted) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (pool.made + 1 < wanted) {
-        pthread_t id;
-        if (pthread_create(&id, NULL, worker, (void *)(long)(pool.made + 1))) break;
-        pthread_detach(id);
-        pool.made++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    while (pool.made + 1 < wanted && begin_thread(worker, (void *)(intptr_t)(pool.made + 1))) pool.made++;
     return pool.made + 1;
 }
 
 void pool_run(Work work, void *argument, int threads) {
     if (threads > MOST_THREADS) threads = MOST_THREADS;
-    pthread_once(&prepared, prepare);
-    if (threads <= 1 || pthread_mutex_trylock(&pool.in_use)) {
+    if (threads <= 1 || !try_lock(&pool.in_use)) {
         work(argument, 0, 1);
         return;
     }
-    pthread_mutex_lock(&pool.lock);
+    lock(&pool.held);
     int there = make(threads);
     if (threads > there) threads = there;
     pool.work = work;
@@ -96,15 +79,15 @@ void pool_run(Work work, void *argument, int threads) {
     pool.threads = threads;
     pool.unfinished = threads - 1;
     pool.call++;
-    pthread_cond_broadcast(&pool.begin);
-    pthread_mutex_unlock(&pool.lock);
+    wake_all(&pool.begin);
+    unlock(&pool.held);
     work(argument, 0, threads);
     for (int turns = 0; turns < TURNS && atomic_load(&pool.unfinished); turns++) pause_briefly();
-    pthread_mutex_lock(&pool.lock);
-    while (pool.unfinished) pthread_cond_wait(&pool.end, &pool.lock);
+    lock(&pool.held);
+    while (pool.unfinished) wait_for(&pool.end, &pool.held);
     pool.threads = 0;
-    pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_unlock(&pool.in_use);
+    unlock(&pool.held);
+    unlock(&pool.in_use);
 }
 
 void barrier_wait(Barrier *barrier, int threads) {
@@ -117,6 +100,6 @@ void barrier_wait(Barrier *barrier, int threads) {
     }
     for (int turns = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turns++) {
         if (turns < TURNS) pause_briefly();
-        else sched_yield(); /* fewer cores than threads */
+        else let_others_run(); /* fewer cores than threads */
     }
 }
