@@ -132,7 +132,8 @@ class _Scan:
         for k, row in enumerate(rows):
             self.table[k] = address(row)
         self.held = read, rows  # while their addresses are in use
-        self.copied = not all(a is b for a, b in zip(_arrays(weights), _arrays(read), strict=True))
+        pairs = zip(_arrays(weights), _arrays(read), strict=True)
+        self.copied = weights.kept is None and not all(a is b for a, b in pairs)
 
     def run(self, x: int, y: int, firsts: list[int], lasts: list[int]) -> None:
         """Run over the input that is at an address; the caller holds all arrays."""

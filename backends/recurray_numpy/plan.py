@@ -117,7 +117,8 @@ class _Scan:
         own = weights_in_order.for_forward(self.prepared, vector=self.runs.vector)
         own |= weights_in_order.pointwise(self.prepared, self.the_run.rows, vector=self.runs.vector)
         self.own = {name: array for name, array in own.items() if array is not None}
-        self.copied = not all(is_own(array, weights) for array in self.own.values() if array.size)
+        own_arrays = (is_own(array, weights) for array in self.own.values() if array.size)
+        self.copied = weights.kept is None and not all(own_arrays)
         self.arrays |= self.own
         for _, found in self.calls:
             found |= {name: self.own[name] for name in self.own.keys() & found.keys()}

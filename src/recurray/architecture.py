@@ -19,6 +19,7 @@ from recurray.activations import Function
 from recurray.backend import Backend
 from recurray.cells import Activations, Cell
 from recurray.layers import Layer
+from recurray.layers.layer import Frozen
 from recurray.messages import shown
 
 ENTRY_POINTS = "recurray.cells"  # the group in which packages announce classes of theirs
@@ -79,6 +80,8 @@ def described(model: Layer) -> dict[str, Any]:
 
 
 def _object(what: str, given: Any) -> dict[str, Any]:
+    if isinstance(given, Frozen):
+        given = given.trainable()
     kind = type(given)
     name, takes = kind.__name__, arguments_of(kind)
     inside = _layers_of(given, takes)

@@ -35,7 +35,8 @@ class Plan(Protocol):
     def bind(self, weights: Sequence[Weights]) -> None:
         """Take the weights, by layer and direction: before the first call, and whenever they are other arrays.
 
-        Each call reads them as they are by then: they may be written to in place.
+        Each call reads them as they are by then: they may be written to in place. Where they may not, their ``kept``
+        isn't None: what is made of them by `Weights.once` is then made for all plans and calls together.
         """
 
     def __call__(self, x: Array, before: tuple[Array, ...] | None) -> tuple[Array, tuple[Array, ...]]:

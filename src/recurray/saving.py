@@ -213,7 +213,7 @@ def _check(path: str | Path, content: Mapping[str, Any]) -> None:
 def _refuse_ties(model: Layer) -> None:
     """Refuse two params that are one array: from the file they would come back as two."""
     seen: dict[int, str] = {}
-    for name, value in model.params.items():
+    for name, value in dict(model.params).items():  # held: an address is no other array's meanwhile
         pointer = _address(value)
         if pointer in seen:
             raise ValueError(

@@ -452,8 +452,8 @@ ANEW = [
     Mistake(
         "a plan goes on with params that have been replaced",
         f"{LAYERS}plans.py",
-        "            or not all(map(is_, map(params.get, self.names), self.arrays))\n",
-        "",
+        " and all(map(is_, map(params.get, self.names), self.arrays))\n",
+        "\n",
         ("tests/numpy_backend/test_plans.py::test_it_never_serves_params_as_they_were",),
     ),
     Mistake(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from keyword import iskeyword
@@ -33,11 +33,23 @@ class Weights:
     recurrent_bias: Array | None = None  # (recurrent gates * H,)
     projection: Array | None = None  # (R, H): the output is projection @ h
     pointwise: Mapping[str, Array] = field(default_factory=dict)  # name -> (rows, H), read by the cell itself
+    kept: dict[Any, Any] | None = field(default=None, repr=False, compare=False)  # see `once`; None if they may change
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes of the weights: kept by ``name`` where they are a frozen layer's, so that nobody changes
+        them, else made at each call. Nobody writes to it.
+        """
+        if self.kept is None:
+            return make()
+        found = self.kept.get(name)
+        return self.kept.setdefault(name, make()) if found is None else found
 
     def __add__(self, other: Weights) -> Weights:
         """Add up gradients, field by field."""
         sums: dict[str, Any] = {}
         for own in fields(self):
+            if own.name == "kept":
+                continue
             a, b = getattr(self, own.name), getattr(other, own.name)
             if own.name == "pointwise":
                 sums[own.name] = {name: a[name] + b[name] for name in a}

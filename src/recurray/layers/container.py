@@ -9,9 +9,10 @@ from typing import Any, Self
 from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.layers import array_checks
+from recurray.layers.fixed_params import FixedParams
 from recurray.layers.joined_params import JoinedParams, checked_ties
 from recurray.layers.joining import joined, unsaid
-from recurray.layers.layer import Layer
+from recurray.layers.layer import Frozen, Layer
 
 
 class Container(Layer):
@@ -24,6 +25,7 @@ class Container(Layer):
     """
 
     _parts: dict[str, Layer]
+    _params: MutableMapping[str, Array]
     _ties: dict[str, str]
 
     def _hold(self, parts: Mapping[str, Layer], backend: Any, tie: Mapping[str, str] | None) -> None:
@@ -86,11 +88,24 @@ class Container(Layer):
                 found[source] = found[source] + value if source in found else value
         return {name: found[name] for name in self._param_shapes if name in found}
 
+    def _fix(self) -> None:
+        self._fixed = self.checked_params()
+        self._parts = {name: self._frozen_part(layer) for name, layer in self._parts.items()}
+        self._params = FixedParams(self._fixed)
+
+    def _frozen_part(self, layer: Layer) -> Layer:
+        return layer if isinstance(layer, Frozen) else Frozen(layer)
+
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy whose layers are copies; see `Layer.copy_on`."""
         other = copy.copy(self)
+        other._fixed = None
         other.backend, other.dtype = backend, dtype
-        other._parts = {name: layer.copy_on(backend, dtype) for name, layer in self._parts.items()}
+        parts = {
+            name: layer if self._fixed is None or not isinstance(layer, Frozen) else layer._layer
+            for name, layer in self._parts.items()
+        }
+        other._parts = {name: layer.copy_on(backend, dtype) for name, layer in parts.items()}
         other._params = JoinedParams(other._parts, self._ties)
         return other
 

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from types import EllipsisType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from weakref import WeakValueDictionary
 
 from recurray import checks
@@ -15,6 +15,7 @@ from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.layers import array_checks, draws, moving
 from recurray.layers.draws import Generator
+from recurray.layers.fixed_params import FixedParams, read_only
 from recurray.messages import kind_of
 from recurray.selector import get_backend
 
@@ -59,6 +60,7 @@ class Layer(ABC):
     static_size: int = 0
     _declared: array_checks.Shapes | None = None  # of all params; None in a user's layer that doesn't tell
     _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
+    _fixed: dict[str, Array] | None = None  # the params of a layer in a `Frozen`, which nobody changes
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a layer, a copy too, and count it among `living_layers`."""
@@ -270,6 +272,8 @@ class Layer(ABC):
 
     def checked_params(self) -> dict[str, Array]:
         """The params, which anyone may have replaced: whatever reads them does so by this."""
+        if self._fixed is not None:
+            return self._fixed
         return array_checks.params(self.backend, self.dtype, self._param_shapes, self.params)
 
     def to(self, backend: Any = None, dtype: Any = None) -> Self:
@@ -339,12 +343,48 @@ class Layer(ABC):
         """
         return moving.state(self.backend, self.backend, self.dtype, "state", state)
 
+    def frozen(self) -> Frozen:
+        """Return the layer as it is now, for inference alone: it holds copies of the params, which nobody changes.
+
+        So what a backend makes of params, their order, packed or joined, is made once and kept, where a layer that is
+        trained has it made at each call: calls of a few steps or rows are quicker. Outputs have the same bits.
+
+        Returns
+        -------
+        Frozen
+            It is called as the layer is, and has its attributes. It refuses to be trained: `Frozen.trainable` returns
+            a layer that can be.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import recurray as rr
+        >>> lstm = rr.LSTM(3, 5, backend="numpy", seed=0)
+        >>> frozen = lstm.frozen()
+        >>> frozen
+        LSTM(3, 5, backend='numpy', dtype='float32').frozen()  # 200 params
+        >>> x = np.ones((1, 4, 3), dtype="float32")
+        >>> y, state = lstm(x)
+        >>> bool((frozen(x)[0] == y).all())
+        True
+        >>> lstm.params["weight_hh_l0"][...] = 0  # of which the frozen one knows nothing
+        >>> bool((frozen(x)[0] == y).all())
+        True
+        """
+        return Frozen(self.to())
+
+    def _fix(self) -> None:
+        """Have the params stay as they are: for a `Frozen`, which alone holds the layer."""
+        self._fixed = read_only(self.checked_params())
+        self.params = FixedParams(self._fixed)
+
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy on a backend and in a dtype, that has params of its own and shares the rest.
 
         A layer that holds other arrays, or layers, brings these along here.
         """
         other = copy.copy(self)
+        other._fixed = None
         other.backend, other.dtype = backend, dtype
         other.params = {
             name: moving.array(self.backend, backend, dtype, f"the param {name!r}", value)
@@ -423,3 +463,141 @@ class StatelessLayer(Layer):
     def _refuse(self, name: str, value: Any) -> None:
         if value is not None:
             raise ValueError(f"{name} must be None: {type(self).__name__} carries no state, got {type(value).__name__}")
+
+
+class Frozen(Layer):
+    """A layer for inference alone, whose params stay as they are; `Layer.frozen` returns one.
+
+    It is called as the layer that it was made of is, gives the same bits, and has its attributes, but its params are
+    read-only copies. Several threads can share it, and it can be streamed, copied, pickled, moved by `to`, and stand in
+    a `Sequential` that isn't trained. `recurray.save` writes what it was made of, so that `recurray.load` returns a
+    layer that can be trained.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer, which is the new one's own from here on.
+
+    Raises
+    ------
+    TypeError
+        From `forward` and `backward`: there is nothing to be trained; and where a param is replaced.
+    ValueError
+        From a NumPy array of the params, where it is written to.
+
+    Notes
+    -----
+    The layers of a frozen `Model` can be run by `forward` in its own forward; they do so as in inference, and give no
+    cache.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import recurray as rr
+    >>> model = rr.Sequential(rr.LSTM(3, 5, seed=0), rr.Last(), rr.Linear(5, 2, seed=1)).frozen()
+    >>> y, state = model(np.ones((4, 6, 3), dtype="float32"))
+    >>> y.shape
+    (4, 2)
+    >>> model.forward(np.ones((4, 6, 3), dtype="float32"))
+    Traceback (most recent call last):
+    TypeError: a frozen Sequential is for inference alone: call it; its trainable() returns one that can be trained
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        layer._fix()
+        self._layer = layer
+        self.backend, self.dtype = layer.backend, layer.dtype
+        self.recurrent, self.static_size = layer.recurrent, layer.static_size
+        self._unsaid = layer._unsaid
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Run the layer; see `Layer.__call__`."""
+        return self._layer(*args, **options)
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """Refuse: it keeps nothing for backward."""
+        self._refuse()
+
+    def run(
+        self,
+        x: Array,
+        state: Any,
+        lengths: Any,
+        *,
+        training: bool,
+        rng: Any,
+        keep: bool,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, Any, None]:
+        """Run the layer, in inference alone; see `Layer.run`."""
+        if training or keep:
+            self._refuse()
+        return (*self._layer(x, state, lengths, mask=mask, resets=resets, static=static), None)
+
+    def backward(self, cache: Any, dy: Array, dstate: Any = None) -> NoReturn:
+        """Refuse: there is nothing to be trained."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(
+            f"a frozen {type(self._layer).__name__} is for inference alone: call it; "
+            "its trainable() returns one that can be trained"
+        )
+
+    def trainable(self) -> Layer:
+        """Return a layer of the same kind, with copies of the params, that can be trained."""
+        return self._layer.to()
+
+    def frozen(self) -> Self:
+        """Return itself: it stays as it is."""
+        return self
+
+    def copy_on(self, backend: Backend, dtype: str) -> Self:
+        """Also frozen; see `Layer.copy_on`."""
+        return type(self)(self._layer.copy_on(backend, dtype))
+
+    def __reduce__(self) -> Any:  # for copies too: what backends have made of the params isn't copied
+        return type(self), (self._layer.copy_on(self.backend, self.dtype),)
+
+    @property
+    def params(self) -> Any:
+        """The layer's params, read-only; of arrays that can't be protected, copies."""
+        return self._layer.params
+
+    @params.setter
+    def params(self, given: Any) -> None:
+        array_checks.names_of_params(self._param_shapes, given)
+        self._layer.params.update(given)  # which refuses
+
+    def checked_params(self) -> dict[str, Array]:
+        """The params, which nobody has changed."""
+        return self._layer.checked_params()
+
+    @property
+    def _param_shapes(self) -> array_checks.Shapes:
+        return self._layer._param_shapes
+
+    @property
+    def streamable(self) -> bool:
+        """Whether input may come in chunks."""
+        return self._layer.streamable
+
+    def directions_after(self, before: Directions) -> Directions:
+        """Those of the layer; see `Layer.directions_after`."""
+        return self._layer.directions_after(before)
+
+    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
+        """Return a random input, a NumPy array, that the layer takes."""
+        return self._layer.random_input(rng, batch, steps)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the layer has: its sizes, options and methods."""
+        if name.startswith("_"):
+            raise AttributeError(f"a frozen layer has no {name!r}")
+        return getattr(self._layer, name)
+
+    def __repr__(self) -> str:
+        text, mark, count = repr(self._layer).rpartition("  # ")
+        return f"{text}.frozen(){mark}{count}"

@@ -8,7 +8,7 @@ from typing import Any
 from recurray.arrays import Array
 from recurray.layers.container import Container
 from recurray.layers.draws import Generator
-from recurray.layers.layer import Layer
+from recurray.layers.layer import Frozen, Layer
 from recurray.messages import shown
 
 
@@ -116,6 +116,9 @@ class Model(Container):
             )
         super().__setattr__(name, value)
 
+    def _frozen_part(self, layer: Layer) -> Layer:
+        return FrozenPart(layer._layer if isinstance(layer, Frozen) else layer)
+
     def joined(self, **grads: Mapping[str, Array]) -> dict[str, Array]:
         """Return the gradients of the layers as those of the model, by the names of `params`.
 
@@ -192,3 +195,16 @@ class Model(Container):
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input of the first layer, a NumPy array."""
         return next(iter(self._parts.values())).random_input(rng, batch, steps)
+
+
+class FrozenPart(Frozen):
+    """A layer of a frozen `Model`, which may run it by `forward`."""
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """Run the layer in inference, and give no cache."""
+        return self._forward(*args, **options)
+
+    def _forward(
+        self, x: Array, state: Any = None, lengths: Any = None, training: bool = True, rng: Any = None, **given: Any
+    ) -> tuple[Array, Any, None]:
+        return (*self._layer(x, state, lengths, **given), None)

@@ -6,7 +6,7 @@ H hidden units, R size of the output (H, or the projection's).
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from recurray.arrays import Array, device_of, namespace_of
@@ -58,7 +58,7 @@ class ParamForm:
     static_size: int = 0
 
     def __post_init__(self) -> None:
-        taken = {*(field.name for field in fields(Weights)), *self.names.values()}
+        taken = {*NAMES, "pointwise", *self.names.values()}
         taken |= {f"start_{name}" for name in self.start_sizes} | ({STATIC} if self.static_size else set())
         for name in self.cell.pointwise:
             if name in taken:

@@ -6,7 +6,7 @@ layer's very params, so it is for as long as they are these arrays, which may be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from operator import is_
 from typing import Any, Protocol
 
@@ -33,8 +33,9 @@ class Planned(Protocol):
     input_size: int
     hidden_size: int
     _state_form: StateForm
+    _fixed: dict[str, Array] | None
 
-    def weights(self) -> list[Weights]:
+    def weights(self) -> Sequence[Weights]:
         """Return the weights of every layer and direction."""
 
     def checked_input(self, x: Any) -> Array:
@@ -103,6 +104,7 @@ class _OfShape:
         self.shape, self.array_type, self.dtype = x.shape, type(x), x.dtype
         self.kind, self.count = form.kind, len(form.sizes)  # a state's type, and its fields in use
         self.state_shapes = [(form.count, batch, size) for size in form.sizes.values()]
+        self.is_fixed = layer._fixed is not None
         self.params: Mapping[str, Array] | None = None
         self.names: tuple[str, ...] = ()
         self.arrays: tuple[Array, ...] = ()
@@ -112,16 +114,16 @@ class _OfShape:
         if type(x) is not self.array_type or x.dtype is not self.dtype:
             x = layer.checked_input(x)
         params = self.params
-        if (
-            params is not layer.params
-            or len(params) != len(self.names)
-            or not all(map(is_, map(params.get, self.names), self.arrays))
-        ):
+        if params is not layer.params or not (self.is_fixed or self._as_bound(params)):
             self._bind(layer)
         y, after = self.plan(
             x.transpose(1, 0, 2) if self.batch_first else x, None if state is None else self._checked(layer, state)
         )
         return (y.transpose(1, 0, 2) if self.batch_first else y), self.kind(*after)
+
+    def _as_bound(self, params: Mapping[str, Array]) -> bool:
+        """Whether the params are the arrays that were taken."""
+        return len(params) == len(self.names) and all(map(is_, map(params.get, self.names), self.arrays))
 
     def _bind(self, layer: Planned) -> None:
         """Take the layer's params."""

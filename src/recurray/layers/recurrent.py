@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -198,6 +198,7 @@ class Recurrent(Layer):
     recurrent = True
     _names: ClassVar[Mapping[str, str]] = param_form.NAMES
     _numbered: ClassVar[bool] = True  # whether the params' names tell layer and direction
+    _fixed_weights: Sequence[Weights] = ()  # those of a layer in a `Frozen`
 
     def __init__(
         self,
@@ -466,7 +467,7 @@ class Recurrent(Layer):
                 cell_draws = noise.cell_draws(rng, (steps, batch, self.hidden_size), cell)
                 start, weights = starts[layer * self.directions + direction], in_use[place].weights
                 if biases is not None and layer == 0:
-                    weights = replace(weights, input_bias=biases[direction])
+                    weights = replace(weights, input_bias=biases[direction], kept=None)
                 directions.append(Direction(cell, weights, start, output_mask, cell_draws))
             yield LayerForward(directions, kept[layer])
 
@@ -550,7 +551,12 @@ class Recurrent(Layer):
         other = super().copy_on(backend, dtype)
         other._state_form = other._made_state_form()
         other._plans = Plans()
+        other._fixed_weights = ()
         return other
+
+    def _fix(self) -> None:
+        super()._fix()
+        self._fixed_weights = [replace(own, kept={}) for own in self.weights()]
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""
@@ -574,8 +580,10 @@ class Recurrent(Layer):
 
     # Params ----------------------------------------------------------------------------------------------------------
 
-    def weights(self) -> list[Weights]:
+    def weights(self) -> Sequence[Weights]:
         """Return the weights of every layer and direction as they are, by what a scan does with them."""
+        if self._fixed_weights:
+            return self._fixed_weights
         form, params = self._param_form, self.checked_params()
         return [form.weights(form.of_direction(params, *place)) for place in form.places]
 
@@ -583,6 +591,8 @@ class Recurrent(Layer):
         self, params: Mapping[str, Array], layer: int, direction: int, rng: Generator | None
     ) -> _WeightsInUse:
         """The weights after weight dropout, and what it kept."""
+        if self._fixed_weights:
+            return _WeightsInUse(self._fixed_weights[layer * self.directions + direction], {})
         values, kept = self._param_form.of_direction(params, layer, direction), {}
         if rng is not None and self.weight_dropout:
             for field in _recurrent_weights(self.cell):

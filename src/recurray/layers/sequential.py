@@ -238,6 +238,10 @@ class Sequential(Container):
         """Flags (batch, time) in the layers' layout."""
         return flags.T if self.batch_first is False else flags
 
+    def _fix(self) -> None:
+        super()._fix()
+        self.layers = tuple(self._parts.values())
+
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy whose layers are copies; see `Layer.copy_on`."""
         other = super().copy_on(backend, dtype)
