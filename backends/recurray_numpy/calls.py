@@ -6,7 +6,7 @@ A function is ordinary Python, one call a line: ``multiply(z_f, before_c, t0)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from recurray.arrays import WHOLE
 
 Kind = str | float  # of an array: one of the following, or the number that an array (H, n) is filled with
+Bound = Callable[[], Any]  # a function with its arguments
 FLOATS, FLAG, ROW = "floats", "flags", "rows"  # (H, n), the same of booleans, and (1, n)
 
 
@@ -36,12 +37,27 @@ def mean_over_vector(a: Any, out: Any) -> None:
 FUNCTIONS = {
     name: getattr(np, name)
     for name in (
-        *("absolute", "exp", "expm1", "log", "log1p", "negative", "sqrt", "tanh"),
+        *("absolute", "exp", "expm1", "log", "log1p", "sqrt", "tanh"),
         *("add", "divide", "maximum", "minimum", "multiply", "subtract"),
         *("greater", "greater_equal", "less", "less_equal", "logical_and"),
         *("clip", "copyto", "dot", "matmul"),
     )
 } | {"mean_over_units": mean_over_units, "mean_over_vector": mean_over_vector}
+
+
+def carry_out(calls: Iterable[Bound]) -> None:
+    """Make calls, one after the other."""
+    for call in calls:
+        call()
+
+
+def negation(a: Any, out: Any) -> Bound:
+    """Return what fills ``out`` with -a.
+
+    As a product: `numpy.negative` is wrong where the elements of ``a`` lie some distances apart, and those of ``out``
+    don't lie side by side (NumPy 2.4.6, with AVX-512).
+    """
+    return partial(np.multiply, a, np.asarray(-1, out.dtype), out)
 
 
 class Array(NamedTuple):
@@ -145,18 +161,25 @@ class Code:
         self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
     ) -> None:
         """Run over some steps: those of ``arrays``, the first ones of the work space; a loop perhaps from the last."""
-        function, found = self.bound(dtype, arrays, work, steps, descending=descending)
-        function(**found)
+        self.bound(dtype, arrays, work, steps, descending=descending)()
 
     def bound(
-        self, dtype: Any, arrays: Mapping[str, Any], work: Mapping[str, Any], steps: slice, *, descending: bool = False
-    ) -> tuple[Callable[..., None], dict[str, Any]]:
-        """What `run` runs: the function, and the arrays that it is given by name."""
-        found = {name: arrays[name] for name in self.shared}
+        self,
+        dtype: Any,
+        arrays: Mapping[str, Any],
+        work: Mapping[str, Any],
+        steps: slice,
+        *,
+        descending: bool = False,
+        often: bool = False,
+    ) -> Bound:
+        """What `run` runs; where it runs ``often``, a loop's arrays are taken apart into steps beforehand."""
+        found = []
         for name in self.timed:
             part = arrays[name][steps] if name in arrays else work[name][: steps.stop - steps.start]
-            found[name] = part[::-1] if descending and self.is_loop else part
-        return self._function(dtype), found
+            part = part[::-1] if descending and self.is_loop else part
+            found.append(list(part) if often and self.is_loop else part)
+        return partial(self._function(dtype), *found, *(arrays[name] for name in self.shared))
 
     def text(self) -> str:
         """Return the function as Python text."""

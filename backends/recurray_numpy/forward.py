@@ -7,17 +7,17 @@ feature-major, (S, features, n), or (S, features) where the batch is a single ro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recurray.cells.cell import Draws
-from recurray_numpy import prepared as weights_in_order
 from recurray_numpy.buffers import empty
-from recurray_numpy.calls import FLAG, ROW, Kind, bounds, quietly
+from recurray_numpy.calls import FLAG, ROW, Bound, Kind, bounds, carry_out, negation, quietly
 from recurray_numpy.forward_loop import Forward
 from recurray_numpy.names import name_of
-from recurray_numpy.prepared import Prepared
+from recurray_numpy.prepared import Prepared, pointwise
 from recurray_numpy.runs import Run, Runs
 
 BOOL = np.dtype(bool)
@@ -43,12 +43,20 @@ def run_forward(
     Returns what backward reads, or without ``keep`` the output alone.
     """
     states, dtype = prepared.cell.states, x.dtype
+    shared = shared | pointwise(prepared, run.rows, vector=runs.vector)
     arrays = lay_out(code, prepared, shared, runs, run, draws, masked=mask is not None, keep=keep)
     if prepared.bias_by_row:
         for name in ("bias_hoisted", "bias_merged"):
             arrays[name] = np.ascontiguousarray(shared[name][:, : run.rows])
-    fill(prepared, arrays, runs.read(x, run), {name: value[:, : run.rows] for name, value in state.items()}, mask)
     size, vector, columns = prepared.size, runs.vector, arrays["operand"].shape[2:]
+    of_x, of_states = places_to_fill(prepared, arrays)
+    of_x[...] = runs.read(x, run)
+    for name, place in of_states.items():
+        place[...] = state[name][:, : run.rows]
+    if mask is not None:
+        arrays["output_mask"] = np.array(mask[:, : run.rows].reshape(-1, *columns), order="C")
+        np.multiply(arrays["before_h"][0], arrays["output_mask"], arrays["masked"][0])
+    carry_out(products_ahead(prepared, arrays))
 
     chunk, ahead = run.steps, code.ahead
     if ahead.calls:
@@ -82,14 +90,13 @@ def lay_out(
     masked: bool,
     keep: bool,
 ) -> dict[str, Any]:
-    """Make a run's arrays, by name, but for the work space of many steps; `fill` fills them."""
+    """Make a run's arrays, by name, but for the weights and the work space of many steps."""
     states, dtype, size, vector = prepared.cell.states, prepared.weights.input.dtype, prepared.size, runs.vector
     projection = prepared.weights.projection
     output = size if projection is None else len(projection)
     columns = () if vector else (run.rows,)
 
-    arrays = shared | weights_in_order.pointwise(prepared, run.rows, vector=vector)
-    arrays |= {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
+    arrays = shared | {name_of("x", name): _drawn(value, runs, run, columns, dtype) for name, value in draws.items()}
     arrays |= _operand(run.steps, prepared.features, output, columns, dtype, masked=masked)
     arrays |= _gates(prepared, run.steps, columns, dtype, each_step=keep)
     arrays |= code.joint.arrays((run.steps,) if keep else (), size, columns, dtype)
@@ -105,14 +112,16 @@ def lay_out(
     return arrays | work_space(code.saved, (run.steps,), size, columns, dtype)
 
 
-def fill(prepared: Prepared, arrays: dict[str, Any], x: Any, state: dict[str, Any], mask: Any) -> None:
-    """Put into a run's arrays its input (steps, I, rows), the states before it, and what is computed for all steps."""
-    _fill_operand(arrays, x, state["h"], mask)
-    _fill_gates(prepared, arrays)
-    for name in prepared.cell.states[1:]:
+def places_to_fill(prepared: Prepared, arrays: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Where in a run's arrays its input goes, (S, I, n), and the states before it, (size, n) each."""
+    of_states = {}
+    for name in prepared.cell.states:
         before = name_of("before", name)
-        now = arrays[before][0] if before in arrays else arrays[name_of("state", name)]
-        now[...] = state[name].reshape(now.shape)
+        of_states[name] = arrays[before][0] if before in arrays else arrays[name_of("state", name)]
+    of_x = arrays["operand"][:, : prepared.features]
+    if of_x.ndim == 3:
+        return of_x, of_states
+    return of_x[..., None], {name: place[:, None] for name, place in of_states.items()}
 
 
 def _operand(
@@ -131,18 +140,6 @@ def _operand(
         return arrays | {"before_h": h, "after_h": after}
     unmasked = empty((steps + 1, output, *columns), dtype)
     return arrays | {"before_h": unmasked[:-1], "after_h": unmasked[1:], "masked": h, "masked_after": after}
-
-
-def _fill_operand(arrays: dict[str, Any], x: Any, h: Any, mask: Any) -> None:
-    operand, features = arrays["operand"], x.shape[1]
-    columns = operand.shape[2:]
-    operand[:, :features] = x.reshape(len(x), features, *columns)
-    now = h.reshape(len(h), *columns)
-    operand[0, features + 1 :] = now
-    if mask is not None:
-        arrays["before_h"][0] = now
-        arrays["output_mask"] = np.array(mask[:, : x.shape[2]].reshape(len(h), *columns), order="C")
-        operand[0, features + 1 :] *= arrays["output_mask"]
 
 
 def _gates(prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any, *, each_step: bool) -> dict[str, Any]:
@@ -164,34 +161,34 @@ def _gates(prepared: Prepared, steps: int, columns: tuple[int, ...], dtype: Any,
     return arrays | gates.blocks_of(hoisted, stepwise, inner, size, columns=len(columns))
 
 
-def _fill_gates(prepared: Prepared, arrays: dict[str, Any]) -> None:
-    """Compute what is computed for all steps at once."""
+def products_ahead(prepared: Prepared, arrays: dict[str, Any]) -> list[Bound]:
+    """Return what computes the products that are made for all steps at once."""
     gates, size, operand, hoisted = prepared.gates, prepared.size, arrays["operand"], arrays["hoisted"]
-    steps, merged, one = len(operand), len(gates.merged) * size, prepared.features + 1
-    x = operand[:, :one]  # with the 1 for the bias
+    x = operand[:, : prepared.features]
+    calls = list[Bound]()
     if operand.ndim == 3:
         if gates.hoisted:
-            np.matmul(arrays["w_hoisted"], x, out=hoisted)
+            with_one = operand[:, : prepared.features + 1]  # for the bias
+            calls.append(partial(np.matmul, arrays["w_hoisted"], with_one, hoisted))
             if prepared.bias_by_row:
-                hoisted += arrays["bias_hoisted"]
-        return
-    from_input = arrays["from_input"]
-    for names, biases, into in (
-        (gates.hoisted, {"x": True}, hoisted),
-        (gates.merged, {"x": True, "h": True}, from_input[:, :merged]),
-    ):
-        if not names:
+                calls.append(partial(np.add, hoisted, arrays["bias_hoisted"], hoisted))
+        return calls
+    from_input, count = arrays["from_input"], len(gates.merged) * size
+    merged, apart = from_input[:, :count], from_input[:, count:]
+    for block, members, into in (("hoisted", gates.hoisted, hoisted), ("merged", gates.merged, merged)):
+        if not members:
             continue
-        weight = prepared.of_input(names).T
-        for first in range(0, steps, TOGETHER):
+        for first in range(0, len(x), TOGETHER):
             part = slice(first, first + TOGETHER)
-            np.matmul(x[part, :-1], weight, out=into[part])
-        into += prepared.bias(names, **biases)
+            calls.append(partial(np.matmul, x[part], arrays[f"w_{block}"], into[part]))
+        if arrays[f"b_{block}"] is not None:
+            calls.append(partial(np.add, into, arrays[f"b_{block}"], into))
     if gates.apart:
-        from_input[:, merged:] = prepared.bias(gates.apart, h=True)
+        calls.append(partial(np.copyto, apart, 0 if arrays["b_apart"] is None else arrays["b_apart"]))
     if not prepared.as_they_lie:
-        for gate in gates.logistic:
-            from_input[:, gates.rows((gate,), size)] *= -1
+        logistic = [merged[:, gates.rows((gate,), size)] for gate in gates.logistic]
+        calls += [negation(part, part) for part in logistic]
+    return calls
 
 
 def chunk_of(numbers: int, dtype: Any, *, vector: bool) -> int:

@@ -148,6 +148,8 @@ class Lowering:
 
     def call(self, function: str, *arguments: Source, where: Source | None = None) -> None:
         """Add a call, whose output is the last argument."""
+        if function == "negative":  # see `recurray_numpy.calls.negation`
+            function, arguments = "multiply", (arguments[0], self.number(-1.0), arguments[1])
         self.calls.append(Call(function, arguments[:-1], arguments[-1], where))
 
     def product(self, weight: str, a: Source, to: Array) -> None:

@@ -7,21 +7,20 @@ directions, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
-from recurray_numpy import prepared as weights_in_order
-from recurray_numpy.calls import quietly
-from recurray_numpy.forward import fill, lay_out, work_space
+from recurray_numpy.calls import Bound, carry_out, quietly
+from recurray_numpy.forward import lay_out, places_to_fill, products_ahead, work_space
 from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import order_of
-from recurray_numpy.names import name_of
-from recurray_numpy.prepared import Prepared
+from recurray_numpy.prepared import Prepared, in_order, pointwise
 from recurray_numpy.runs import cut
 from recurray_numpy.scan import PREPARE_FROM
-from recurray_numpy.step import is_own
 
 
 class StackPlan:
@@ -48,16 +47,20 @@ class StackPlan:
         self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
     ) -> None:
         steps, batch, _ = shape
-        self.directions, self.dtype = len(cells), weights[0].input.dtype
+        self.dtype, directions = weights[0].input.dtype, len(cells)
         self.scans = [
-            _Scan(cells[place % len(cells)], own, steps, batch, reverse=reverse or place % len(cells) == 1)
+            _Scan(cells[place % directions], own, steps, batch, reverse=reverse or place % directions == 1)
             for place, own in enumerate(weights)
         ]
-        sizes = [self.scans[0].sizes[name] for name in cells[0].states]
-        self.shapes = [(len(self.scans), batch, size) for size in sizes]
+        outputs = self.scans[0].y.shape[2]
+        for place, scan in enumerate(self.scans[:-directions]):
+            part = slice(place % directions * outputs, (place % directions + 1) * outputs)
+            above = self.scans[(place // directions + 1) * directions :][:directions]
+            scan.hand_on = [partial(np.copyto, other.x[:, :, part], scan.y) for other in above]
+        self.directions, self.outputs = directions, outputs
+        self.shapes = [(len(self.scans), batch, value.shape[1]) for value in self.scans[0].after]
         self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
-        self.outputs = sizes[0]
-        self.y_shape = (steps, batch, self.directions * self.outputs)
+        self.y_shape = (steps, batch, directions * outputs)
 
     def bind(self, weights: Sequence[Weights]) -> None:
         """Take the weights."""
@@ -68,74 +71,70 @@ class StackPlan:
         """Run layer after layer."""
         before = self.zeros if before is None else before
         after = tuple([np.empty(shape, self.dtype) for shape in self.shapes])
-        y = x
-        for place, scan in enumerate(self.scans):
-            direction = place % self.directions
-            if direction == 0:
-                x, y = y, np.empty(self.y_shape, self.dtype)
-            own = y[:, :, direction * self.outputs : (direction + 1) * self.outputs] if self.directions > 1 else y
-            scan.run(x, [value[place] for value in before], [value[place] for value in after], own)
+        y = np.empty(self.y_shape, self.dtype)
+        for scan in self.scans[: self.directions]:
+            np.copyto(scan.x, x)
+        with quietly():
+            for scan, first, last in zip(self.scans, zip(*before, strict=True), zip(*after, strict=True), strict=True):
+                scan.run(first, last)
+        if self.directions == 1:
+            np.copyto(y, self.scans[-1].y)
+        else:
+            for k, scan in enumerate(self.scans[-self.directions :]):
+                np.copyto(y[:, :, k * self.outputs : (k + 1) * self.outputs], scan.y)
         return y, after
 
 
 class _Scan:
-    """A direction of a layer."""
+    """A direction of a layer.
+
+    Attributes
+    ----------
+    x, y : array
+        Where the input is put, (T, B, I), and where the output is then, (T, B, R).
+    before, after : list of array
+        The same of the states, (B, size) each.
+    hand_on : list of function
+        What is done with the output.
+    """
 
     def __init__(self, cell: Cell, weights: Weights, steps: int, batch: int, *, reverse: bool) -> None:
-        self.runs, self.cell = cut(steps, batch, None, reverse), cell
-        self.the_run, vector = self.runs.runs[0], self.runs.vector
-        self.as_they_lie = vector and steps < PREPARE_FROM
-        order = order_of(cell)
-        self.gates = order.gates_for(vector=vector)
-        self.code = forward_loop(
-            order,
-            training=False,
-            vector=vector,
-            as_they_lie=self.as_they_lie,
-            projected=weights.projection is not None,
-            masked=False,
+        self.hand_on: list[Bound] = []
+        self._vector = batch == 1
+        order, as_they_lie = order_of(cell), self._vector and steps < PREPARE_FROM
+        options = {"vector": self._vector, "projected": weights.projection is not None}
+        self._code = forward_loop(order, training=False, as_they_lie=as_they_lie, masked=False, **options)
+        self._prepared = Prepared(cell, order.gates_for(vector=self._vector), weights, as_they_lie)
+        runs = cut(steps, batch, None, reverse)
+        self._arrays = arrays = lay_out(
+            self._code, self._prepared, {}, runs, runs.runs[0], cell.draws, masked=False, keep=False
         )
-        self.arrays: dict[str, Any] = {}
-        self.calls: list[tuple[Any, dict[str, Any]]] = []
+        ahead, columns = self._code.ahead, arrays["operand"].shape[2:]
+        self._work = work_space(ahead.work_of_steps, (steps,), self._prepared.size, columns, weights.input.dtype)
+
+        of_x, of_states = places_to_fill(self._prepared, arrays)
+        after_h = arrays["after_h"].reshape(steps, -1, batch)
+        self.x, self.y = (a[:: -1 if reverse else 1].transpose(0, 2, 1) for a in (of_x, after_h))
+        self.before = [place.T for place in of_states.values()]
+        self.after = [after_h[-1].T, *self.before[1:]]
         self.take(weights)
-        size, dtype = self.prepared.size, weights.input.dtype
-        self.sizes = dict.fromkeys(cell.states, size)
-        if weights.projection is not None:
-            self.sizes["h"] = len(weights.projection)
-        self.arrays = lay_out(
-            self.code, self.prepared, self.own, self.runs, self.the_run, cell.draws, masked=False, keep=False
-        )
-        ahead = self.code.ahead
-        columns = self.arrays["operand"].shape[2:]
-        work = work_space(ahead.work_of_steps, (steps,), size, columns, dtype)
-        parts = (ahead, self.code.loop) if ahead.calls else (self.code.loop,)
-        self.calls = [part.bound(dtype, self.arrays, work, slice(0, steps)) for part in parts]
 
     def take(self, weights: Weights) -> None:
-        """Bring the weights into the order and form that the loop wants."""
-        self.prepared = Prepared(self.cell, self.gates, weights, self.as_they_lie)
-        own = weights_in_order.for_forward(self.prepared, vector=self.runs.vector)
-        own |= weights_in_order.pointwise(self.prepared, self.the_run.rows, vector=self.runs.vector)
-        self.own = {name: array for name, array in own.items() if array is not None}
-        own_arrays = (is_own(array, weights) for array in self.own.values() if array.size)
-        self.copied = weights.kept is None and not all(own_arrays)
-        self.arrays |= self.own
-        for _, found in self.calls:
-            found |= {name: self.own[name] for name in self.own.keys() & found.keys()}
+        """Use other weights, of the same form."""
+        code, arrays, prepared = self._code, self._arrays, replace(self._prepared, weights=weights)
+        own, rows, vector = in_order(prepared, vector=self._vector), len(self.x[0]), self._vector
+        calls = list(own.calls)
+        arrays |= own.arrays | pointwise(prepared, rows, vector=vector, calls=calls if weights.kept is None else None)
+        self._calls = calls + products_ahead(prepared, arrays)
+        for part in (code.ahead, code.loop) if code.ahead.calls else (code.loop,):
+            dtype, steps = weights.input.dtype, slice(0, len(self.x))
+            self._calls.append(part.bound(dtype, arrays, self._work, steps, often=True))
 
-    def run(self, x: Any, before: list[Any], after: list[Any], y: Any) -> None:
-        """Run over ``x`` (T, B, I) from states (B, size); fill those after it, and the output."""
-        if self.copied:
-            self.take(self.prepared.weights)  # which may have been written to
-        arrays, runs, run = self.arrays, self.runs, self.the_run
-        states = self.cell.states
-        state = {name: value.T for name, value in zip(states, before, strict=True)}
-        fill(self.prepared, arrays, runs.read(x, run), state, None)
-        with quietly():
-            for function, found in self.calls:
-                function(**found)
-        after_h = arrays["after_h"].reshape(run.steps, -1, run.rows)
-        runs.write(y, run, after_h)
-        for name, value in zip(states, after, strict=True):
-            now = after_h[-1] if name == "h" else arrays[name_of("state", name)]
-            value[...] = now.reshape(-1, run.rows).T
+    def run(self, before: Sequence[Any], after: Sequence[Any]) -> None:
+        """Run over what was put into ``x``; fill the states after it."""
+        for place, value in zip(self.before, before, strict=True):
+            np.copyto(place, value)
+        carry_out(self._calls)
+        for place, value in zip(self.after, after, strict=True):
+            np.copyto(value, place)
+        carry_out(self.hand_on)

@@ -19,7 +19,7 @@ from recurray_numpy.backward_loops import backward_loops
 from recurray_numpy.forward import TOGETHER, by_length, by_row, chunk_of, run_forward
 from recurray_numpy.forward_loop import Forward, forward_loop
 from recurray_numpy.gate_order import order_of
-from recurray_numpy.prepared import Prepared
+from recurray_numpy.prepared import Prepared, in_order
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run, Runs, cut
 
@@ -140,9 +140,9 @@ def backward(cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
 
 def _for_forward(prepared: Prepared, runs: Runs) -> dict[str, Any]:
     """The weights that forward reads, and rows' own biases."""
-    arrays = weights_in_order.for_forward(prepared, vector=runs.vector)
+    arrays = in_order(prepared, vector=runs.vector).filled()
     if prepared.bias_by_row:
-        arrays |= weights_in_order.biases_by_row(prepared, by_length(prepared.weights.input_bias, runs))
+        arrays = arrays | weights_in_order.biases_by_row(prepared, by_length(prepared.weights.input_bias, runs))
     return arrays
 
 

@@ -8,7 +8,7 @@ I input, H hidden units, R size of the output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import CodeType
 from typing import Any
@@ -21,20 +21,20 @@ from recurray_numpy.forward import work_space
 from recurray_numpy.forward_loop import Forward, forward_loop
 from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import name_of, of_cell
-from recurray_numpy.prepared import Prepared, for_forward, pointwise, rows_of
+from recurray_numpy.prepared import Prepared, in_order, pointwise
 
 Step = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], None]
 
 
-def step_of(cell: Cell, weights: Weights) -> Step | None:
+def step_of(cell: Cell, weights: Weights) -> Step:
     """Write the function for a cell with its weights.
 
     Returns
     -------
-    function of ``x``, ``before`` and ``after``, or None
+    function of ``x``, ``before`` and ``after``
         ``x`` is an array (I,), the others are tuples of arrays (size,), one for each of the cell's states; those of
         ``after`` are filled. All are contiguous. The function has work space of its own: two threads can't run it at
-        once. None if the weights would have to be copied into another order.
+        once.
 
     Raises
     ------
@@ -46,15 +46,11 @@ def step_of(cell: Cell, weights: Weights) -> Step | None:
     code = forward_loop(
         order, training=False, vector=True, as_they_lie=True, projected=weights.projection is not None, masked=False
     )
-    arrays = _weights(prepared)
-    made = set() if weights.recurrent_bias is not None else {"b_inner"}
-    if any(not is_own(array, weights) for name, array in arrays.items() if name not in made):
-        return None
-    dtype = weights.input.dtype
-    names: dict[str, Any] = (
-        FUNCTIONS | arrays | _others(prepared, code) | code.ahead.numbers(dtype) | code.loop.numbers(dtype)
-    )
-    exec(_compiled_text(_text(prepared, code)), names)  # noqa: S102 - our own text
+    own, dtype = in_order(prepared, vector=True), weights.input.dtype
+    fill = {f"fill_weights{k}": call for k, call in enumerate(own.calls)}
+    names: dict[str, Any] = FUNCTIONS | own.arrays | pointwise(prepared, 1, vector=True) | fill
+    names |= _others(prepared, code) | code.ahead.numbers(dtype) | code.loop.numbers(dtype)
+    exec(_compiled_text(_text(prepared, code, own.arrays, fill)), names)  # noqa: S102 - our own text
     step: Step = names["step"]
     return step
 
@@ -64,9 +60,9 @@ def _compiled_text(text: str) -> CodeType:
     return compile(text, "<written for a recorded cell>", "exec")
 
 
-def _text(prepared: Prepared, code: Forward) -> str:
+def _text(prepared: Prepared, code: Forward, weights: dict[str, Any], fill: Iterable[str]) -> str:
     """The function as Python text."""
-    gates, weights, states = prepared.gates, prepared.weights, prepared.cell.states
+    gates, states = prepared.gates, prepared.cell.states
     before = [of_cell("before", state) for state in states]
     after = [of_cell("after", state) if state == "h" else of_cell("state", state, timed=False) for state in states]
     calls, in_loop = list[Call](), list(code.loop.calls)
@@ -79,16 +75,13 @@ def _text(prepared: Prepared, code: Forward) -> str:
             continue
         to = Array(f"from_{block}")
         calls.append(Call("dot", (Array("x"), Array(f"w_{block}")), to))
-        biases = [Array(f"b_{block}")] if weights.input_bias is not None else []
-        biases += [Array("b_across")] if weights.recurrent_bias is not None and block == "merged" else []
-        if len(biases) == 2:  # in the order of the loop over many steps, so that the bits are those
-            calls.append(Call("add", tuple(biases), Array("b_both")))
-            biases = [Array("b_both")]
-        calls += [Call("add", (to, bias), to) for bias in biases]
-    if gates.apart and weights.recurrent_bias is not None:  # without one it stays zero
+        if weights[f"b_{block}"] is not None:
+            calls.append(Call("add", (to, Array(f"b_{block}")), to))
+    if gates.apart and weights["b_apart"] is not None:  # without one it stays zero
         calls.append(Call("copyto", (Array("b_apart"),), Array("from_apart")))
     lines = [f"{', '.join(array.name for array in before)}, = before"]
-    lines += [f"{', '.join(array.name for array in after)}, = after", *map(str, [*calls, *code.ahead.calls, *in_loop])]
+    lines += [f"{', '.join(array.name for array in after)}, = after", *(f"{name}()" for name in fill)]
+    lines += map(str, [*calls, *code.ahead.calls, *in_loop])
     return "\n".join(["def step(x, before, after):", *(f"    {line}" for line in lines)])
 
 
@@ -108,28 +101,6 @@ def _reading(calls: Sequence[Call], state: Array, before: Array) -> list[Call] |
     return None
 
 
-def _weights(prepared: Prepared) -> dict[str, Any]:
-    """The weights by their names in the text, as they lie, and what else stays the same from step to step."""
-    gates, weights, cell = prepared.gates, prepared.weights, prepared.cell
-    arrays = {
-        "w_merged": prepared.of_input(gates.merged).T,
-        "w_hoisted": prepared.of_input(gates.hoisted).T,
-        "b_merged": rows_of(weights.input_bias, cell.input_gates, gates.merged),
-        "b_hoisted": rows_of(weights.input_bias, cell.input_gates, gates.hoisted),
-        "b_across": rows_of(weights.recurrent_bias, cell.recurrent_gates, gates.merged),
-        "b_apart": rows_of(weights.recurrent_bias, cell.recurrent_gates, gates.apart),
-        **for_forward(prepared, vector=True),
-        **pointwise(prepared, 1, vector=True),
-    }
-    return {name: array for name, array in arrays.items() if array is not None and array.size}
-
-
-def is_own(array: Any, weights: Weights) -> bool:
-    """Whether an array lies in the memory of the weights."""
-    given = (weights.input, weights.recurrent, weights.input_bias, weights.recurrent_bias, weights.projection)
-    return any(a is not None and np.may_share_memory(array, a) for a in (*given, *weights.pointwise.values()))
-
-
 def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
     """The other arrays in the text."""
     gates, size, dtype = prepared.gates, prepared.size, prepared.weights.input.dtype
@@ -142,7 +113,6 @@ def _others(prepared: Prepared, code: Forward) -> dict[str, Any]:
         "from_merged": from_input[:merged],
         "from_apart": from_input[merged:],
         "from_hoisted": hoisted,
-        "b_both": np.empty(merged, dtype),
         **bounds(len(gates.logistic_block) * size, dtype),
         **{name: np.empty(size, dtype) for name in gates.aside.values()},
         "inner": inner,
@@ -172,14 +142,9 @@ class StackStep:
         self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
         self.bind(weights)
 
-    @staticmethod
-    def serves(cell: Cell, weights: Sequence[Weights]) -> bool:
-        """Whether it can use such weights as they lie."""
-        return step_of(cell, weights[0]) is not None
-
     def bind(self, weights: Sequence[Weights]) -> None:
         """Write the functions for the weights, which are read where they are."""
-        self.steps = [step for step in (step_of(self.cell, own) for own in weights) if step is not None]
+        self.steps = [step_of(self.cell, own) for own in weights]
 
     def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]]:
         """Take the step."""

@@ -444,8 +444,8 @@ ANEW = [
     Mistake(
         "forward: the mask is left out at the first step",
         f"{NUMPY}forward.py",
-        '        operand[0, features + 1 :] *= arrays["output_mask"]\n',
-        "",
+        'np.multiply(arrays["before_h"][0], arrays["output_mask"], arrays["masked"][0])',
+        'np.copyto(arrays["masked"][0], arrays["before_h"][0])',
         ("tests/numpy_backend/test_numpy_backend.py::test_random_cells_equal_the_reference",),
         "numpy",
     ),
@@ -459,9 +459,25 @@ ANEW = [
     Mistake(
         "NumPy: a plan's copies of the weights are never made anew",
         f"{NUMPY}plan.py",
-        "        if self.copied:\n",
-        "        if False:\n",
+        "        self._calls = calls + products_ahead(prepared, arrays)\n",
+        "        carry_out(calls)\n        self._calls = products_ahead(prepared, arrays)\n",
         ("tests/numpy_backend/test_plans.py::test_it_never_serves_params_as_they_were",),
+        "numpy",
+    ),
+    Mistake(
+        "NumPy: a plan's layers hand their output on to the place of the other direction",
+        f"{NUMPY}plan.py",
+        "part = slice(place % directions * outputs, (place % directions + 1) * outputs)",
+        "part = slice((place + 1) % directions * outputs, ((place + 1) % directions + 1) * outputs)",
+        ("tests/numpy_backend/test_plans.py::test_every_cell_over_steps_and_rows",),
+        "numpy",
+    ),
+    Mistake(
+        "NumPy: the sum of two biases isn't negated for logistic gates",
+        f"{NUMPY}prepared.py",
+        "                self.calls.append(negation(first, target))\n",
+        "                self.calls.append(negation(first, target) if not others else bool)\n",
+        ("tests/numpy_backend/test_numpy_backend.py::test_built_in_cells_equal_the_reference",),
         "numpy",
     ),
     Mistake(

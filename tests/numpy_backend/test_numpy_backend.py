@@ -31,7 +31,7 @@ from recurray_numpy.backward_loops import backward_loops
 from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import Word
-from recurray_numpy.prepared import Prepared, for_backward, for_forward
+from recurray_numpy.prepared import InOrder, Prepared, for_backward
 from recurray_numpy.runs import Run, cut
 
 FAST = NumpyBackend(engine="numpy")
@@ -109,6 +109,14 @@ def test_backward_in_several_chunks_equals_the_reference(monkeypatch):
     for cell in (LSTMCell(), DiagonalLSTMCell(True)):
         for batch in (1, 3):
             both_ways(cell, *scan_arguments(cell, rng, batch=batch, steps=50), reverse=False, rng=rng)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 28])
+def test_one_unit(seed):
+    """NumPy's negative is wrong for some arrays whose elements are a few apart, as those of cells of one unit are."""
+    cell, rng = RandomCell(seed), np.random.default_rng(seed)
+    arguments = scan_arguments(cell, rng, batch=1, steps=20, size=1, ragged=False, dtype="float32")
+    both_ways(cell, *arguments, rng=rng)
 
 
 def test_runs_cover_every_valid_step_once():
@@ -196,7 +204,7 @@ def test_the_weights_of_a_few_steps_of_a_single_row_are_used_as_they_lie():
     for cell in (LSTMCell(), GRUCell(), GRUCell(reset_after=False), SLSTMCell(), RNNCell(), MGUCell()):
         weights, *_ = scan_arguments(cell, rng, batch=1, steps=6)
         prepared = Prepared(cell, order_of(cell).row_gates, weights, as_they_lie=True)
-        used = for_forward(prepared, vector=True) | for_backward(prepared, vector=True)
+        used = InOrder(prepared, vector=True).arrays | for_backward(prepared, vector=True)
         for name in ("w_hidden", "w_inner", "w_projection"):
             assert used.get(name) is None or np.shares_memory(used[name], weights.recurrent), (cell, name)
         assert np.shares_memory(prepared.of_input(prepared.gates.merged), weights.input), cell

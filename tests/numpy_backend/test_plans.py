@@ -214,7 +214,6 @@ def test_a_cells_names_are_kept_apart_from_the_backends(cell: Cell) -> None:
         cell, rng, batch=1, steps=1, ragged=False, projection=2 if cell.projectable else 0
     )
     step = step_of(cell, weights)
-    assert step is not None
     after = tuple(np.empty_like(state[0]) for state in before)
     step(x[0, 0], tuple(state[0] for state in before), after)
     _, expected, _ = rr.get_backend(np).scan_forward(cell, weights, x, before, keep=False, draws=cell.draws)
