@@ -27,7 +27,8 @@ from recurray.language_model.text import Corpus, Streams, digest
 from recurray.training.best import Best
 from recurray.training.checkpoint import STATE
 from recurray.training.pieces import Cut
-from recurray.training.run import Plan, Run
+from recurray.training.run import Run
+from recurray.training.setup import Plan, Setup
 from recurray.training.update import Model
 
 _DEFAULT_READ = 6_000_000  # characters, by which the number of epochs is chosen where the user doesn't
@@ -124,7 +125,7 @@ class Training:
         self.steps = max(1, round(epochs * self._streams.chunks))
         self.model = build(settings, len(self.corpus.vocabulary), backend)
         self._optimizer = rr.optim.Adam(self.model.params, lr=settings.lr)
-        self._run = Run(
+        setup = Setup(
             Model(self.model, rr.losses.cross_entropy, {}),
             self._optimizer,
             self._streams,
@@ -134,6 +135,7 @@ class Training:
             Best("loss", "min", None, keep_params=False),
             settings.seed,
         )
+        self._run = Run(setup)
         self._recent: deque[float] = deque(maxlen=_WINDOW)  # bits of the last steps
 
     @property
@@ -201,7 +203,7 @@ class Training:
             The training has diverged.
         """
         self._check_sane()
-        arrays, position = self._run.position()
+        arrays, position = self._run.stand()
         metadata = {
             "format": FORMAT,
             "settings": self.settings.as_dict(),
@@ -319,7 +321,7 @@ class Training:
         for name, value in arrays.items():
             if value.dtype.name != self.settings.dtype:
                 raise ValueError(f"expected {name} in {self.settings.dtype}, got {value.dtype}")
-        self._run.take(arrays, metadata)
+        self._run.take_stand(arrays, metadata)
         if step > 0:
             size = (self.settings.layers, self.settings.batch_size, self.settings.hidden_size)
             for part in ("h", "c"):

@@ -6,7 +6,13 @@
 ``pieces``      a batch cut in time: chunks with the state carried on, steps that warm it up
 ``update``      forward, loss, backward, clipping, and the optimizer's step
 ``ranks``       what several processes that train one model do together
-``run``         where a run stands: epochs, updates, rows of the history
+``setup``       what a training is made of
+``position``    where a training stands
+``run``         its course: epochs, updates, rows of the history
+``sums``        what is added up for a row
+``divergence``  what is said of a loss or gradient that isn't finite
+``resuming``    what going on needs, taken out of a training and put into one
+``checkpoint``  that in a file
 ``evaluation``  the loss and metrics of data that isn't trained on
 ``best``        which row of the history is the best, its params, and when there is none any more
 ``history``     the table that `fit` returns

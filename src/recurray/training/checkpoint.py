@@ -71,13 +71,13 @@ class Files:
 
 
 def serialized(model: Any, arrays: Arrays, training: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a checkpoint: the model's, and ``arrays`` and ``training`` of `Run.contents`."""
+    """Return the bytes of a checkpoint: the model's, and ``arrays`` and ``training`` of `resuming.contents`."""
     params, content = saving.contents(model, {})
     return sealed.serialized(params | arrays, {**content, ENTRY: {"version": VERSION, **training}}, saving.KIND)
 
 
 def read(path: str | Path) -> tuple[Arrays, Arrays, dict[str, Any]]:
-    """Read a checkpoint: the params, the other arrays, and what `Run.contents` told.
+    """Read a checkpoint: the params, the other arrays, and what `resuming.contents` told.
 
     Raises
     ------
@@ -151,20 +151,33 @@ def unflat(form: Any, arrays: Arrays, asarray: Callable[[Any], Any]) -> Any:
     return State(*made) if kind == "state" else tuple(made)
 
 
-def as_json(number: Any) -> Any:
-    """A number as JSON can hold it, which knows no infinity and no NaN."""
-    if isinstance(number, float) and not math.isfinite(number):
-        return str(number)
-    return number.item() if isinstance(number, np.generic) else number
+def within(arrays: Arrays, prefix: str) -> Arrays:
+    """The arrays whose names begin with a prefix, by what follows."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def from_json(number: Any) -> Any:
-    """What `as_json` was given."""
-    if isinstance(number, str):
-        if number not in ("nan", "inf", "-inf"):
-            raise ValueError(f"expected a number, not {shown(number)}")
-        return float(number)
-    return number
+def as_json(value: Any) -> Any:
+    """Numbers, in dicts and lists, as JSON can hold them, which knows no infinity and no NaN."""
+    if isinstance(value, dict):
+        return {name: as_json(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def from_json(value: Any) -> Any:
+    """What `as_json` was given; an optimizer's name stays as it is."""
+    if isinstance(value, dict):
+        return {name: part if name == "optimizer" else from_json(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [from_json(part) for part in value]
+    if isinstance(value, str):
+        if value not in ("nan", "inf", "-inf"):
+            raise ValueError(f"expected a number, not {shown(value)}")
+        return float(value)
+    return value
 
 
 def generator_state(rng: np.random.Generator, state: Any) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from recurray.arrays import namespace_of, on_host, plain, to_numpy
+from recurray.arrays import device_of, namespace_of, on_host, plain, to_numpy
 from recurray.messages import in_words, kind_of, shown
 
 Generator = np.random.Generator
@@ -24,8 +24,7 @@ FORMS = (
 )
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows that are trained on together.
 
     Attributes
@@ -144,15 +143,14 @@ class Rows:
 
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return batches of rows, in a random order or in their own."""
-        axes = {
-            part: axis_of_rows(part, value, self.arrays["x"], self.form.batch_first)
-            for part, value in self.arrays.items()
-        }
         order = rng.permutation(self.count) if self.form.shuffle else None
+        taken = [
+            (part, _taking(value, axis_of_rows(part, value, self.arrays["x"], self.form.batch_first), order))
+            for part, value in self.arrays.items()
+        ]
         for begin in range(0, self.count, self.form.batch_size):
-            end = min(begin + self.form.batch_size, self.count)
-            rows = slice(begin, end) if order is None else order[begin:end]
-            yield Batch(**{part: _rows(value, rows, axes[part]) for part, value in self.arrays.items()})
+            rows = slice(begin, begin + self.form.batch_size)
+            yield Batch(**{part: take(rows) for part, take in taken})
 
 
 @dataclass(frozen=True)
@@ -331,6 +329,18 @@ def _rows(value: Any, rows: Any, axis: int = 0) -> Any:
     if isinstance(rows, slice):
         return value[:, rows, ...] if axis else value[rows, ...]
     return xp.take(value, xp.asarray(np.asarray(rows)), axis=axis)
+
+
+def _taking(value: Any, axis: int, order: Any) -> Callable[[slice], Any]:
+    """A function that takes rows at some places of an order, or of their own."""
+    if order is None:
+        return lambda places: _rows(value, places, axis)
+    if isinstance(value, np.ndarray):
+        take = np.asarray(value).take  # of a file that is mapped, an array
+        return lambda places: take(order[places], axis)
+    xp = namespace_of(value)
+    on_device = xp.asarray(order, device=device_of(value))
+    return lambda places: xp.take(value, on_device[places], axis=axis)
 
 
 def _count(name: str, arrays: Mapping[str, Any], batch_first: bool) -> int:

@@ -20,7 +20,8 @@ from recurray.training.checkpoint import Files
 from recurray.training.history import History
 from recurray.training.pieces import Cut
 from recurray.training.ranks import Ranks, together
-from recurray.training.run import Plan, Run
+from recurray.training.run import Run
+from recurray.training.setup import Plan, Setup
 from recurray.training.update import Loss, Model, accuracy
 
 
@@ -217,7 +218,7 @@ def fit(
     every_update = _optional("checkpoint_every", checkpoint_every)
     files = _files(model, checkpoint, checks.size("keep", keep))
     begin = _resumed(checkpoint, resume, checks.flag("overwrite", overwrite))
-    run = Run(wrapped, optimizer, source, held, cut, plan, best, seed, calls, show, ranks)
+    run = Run(Setup(wrapped, optimizer, source, held, cut, plan, best, seed, ranks), calls, show)
     if begin is not None:
         run.restore(begin)
     if files is not None:

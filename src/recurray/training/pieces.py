@@ -6,8 +6,8 @@ T steps of a row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from recurray.messages import in_words
 from recurray.training.data import BY_STEP, Batch
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What is run at once.
 
     Attributes
@@ -107,4 +106,4 @@ class Cut:
                 parts["target_mask"] = batch.target_mask[which]
         if batch.lengths is not None:
             parts["lengths"] = np.clip(batch.lengths - begin, 0, end - begin)
-        return replace(batch, **parts)
+        return batch._replace(**parts)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from recurray.training import checkpoint
 from recurray.training.checkpoint import Arrays
 from recurray.training.data import BY_STEP, Generator, axis_of_rows
 from recurray.training.pieces import Piece
-from recurray.training.update import Grads
+from recurray.training.update import Learned
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +64,7 @@ class Ranks:
             if value is not None:
                 by_step = axis_of_rows(name, value, batch.x, self._batch_first)
                 parts[name] = value[:, which, ...] if by_step else value[which, ...]
-        return replace(piece, batch=replace(batch, **parts))
+        return piece._replace(batch=batch._replace(**parts))
 
     def draws(self, rng: Generator) -> Generator:
         """A generator of this rank's for one call; ``rng`` stays the same on all ranks."""
@@ -72,10 +72,8 @@ class Ranks:
             return rng
         return np.random.default_rng([int(rng.integers(2**63)), self._communicator.rank])
 
-    def joined(
-        self, value: Any, grads: Grads, weight: float, metrics: Mapping[str, float], piece: Piece, *, last: bool
-    ) -> tuple[Any, Grads, float, dict[str, float]]:
-        """Loss, gradients, what counts and the metrics of the whole batch: means by what counts on each rank.
+    def joined(self, learned: Learned, piece: Piece, *, last: bool) -> Learned:
+        """What all ranks' parts of a batch say, as one: means by what counts on each rank.
 
         Raises
         ------
@@ -83,7 +81,8 @@ class Ranks:
             The ranks' batches differ in the number of their rows, or end elsewhere.
         """
         if self.alone:
-            return value, grads, weight, dict(metrics)
+            return learned
+        value, grads, weight, metrics, _ = learned
         rows = float(piece.batch.x.shape[0 if self._batch_first or piece.batch.x.ndim < 2 else 1])
         means = [float(value), *map(float, metrics.values())]
         own = [number * weight if weight else 0.0 for number in means]
@@ -96,7 +95,7 @@ class Ranks:
             )
         means = [number / total if total else 0.0 for number in sums]
         grads = self._communicator.total(grads, weight / total if total else 0.0)
-        return means[0], grads, total, dict(zip(metrics, means[1:], strict=True))
+        return Learned(means[0], grads, total, dict(zip(metrics, means[1:], strict=True)))
 
     def sums(self, numbers: Sequence[float]) -> Sequence[float]:
         """Sums over all ranks."""

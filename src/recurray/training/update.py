@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,26 +21,14 @@ Loss = Callable[..., tuple[Any, Any]]
 Grads = dict[str, Array]
 
 
-@dataclass(frozen=True)
-class Given:
-    """A piece on the model's backend."""
+class Learned(NamedTuple):
+    """What a piece, or several as one, say of the params."""
 
-    x: Array
-    target: Array
-    options: dict[str, Any]  # of the model's call, where the batch has them
-    mask: Any  # of the loss, None where all counts; on the host
-    weight: float  # how many rows or steps count
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What a piece says of the params."""
-
-    value: Any  # the loss, a mean
+    value: Any  # the loss, a mean over what counts
     grads: Grads
-    weight: float
-    state: Any
-    metrics: dict[str, Any]
+    weight: float  # how many rows or steps count
+    metrics: Mapping[str, Any]  # means too
+    state: Any = None  # to go on with
 
 
 class Model:
@@ -50,6 +37,9 @@ class Model:
     def __init__(self, model: Any, loss: Loss, metrics: Mapping[str, Callable[..., Any]]) -> None:
         self.model, self.loss, self.metrics = model, loss, metrics
         self.batch_first = getattr(model, "batch_first", True) is not False
+        self._backend, self._dtype = model.backend, getattr(model, "dtype", None)
+        known = self._dtype in ("float32", "float64") and self._backend.owns(np.empty(0, self._dtype))
+        self._taken_as_is = (np.dtype(self._dtype),) if known else ()  # dtypes of arrays of NumPy
 
     def carried(self, piece: Piece, state: Any) -> Any:
         """The state after a piece that only warms up."""
@@ -73,13 +63,13 @@ class Model:
         target, mask, weight = self._target(batch, prediction, valid)
         value, dy = self._loss(prediction, target, mask)
         _, _, grads = self.model.backward(cache, dy)
-        return Learned(value, grads, weight, state, self._metrics(prediction, target, mask))
+        return Learned(value, grads, weight, self._metrics(prediction, target, mask), state)
 
     def nothing(self, state: Any) -> Learned:
         """What no rows say of the params."""
         params = self.model.params.items()
         grads = {name: namespace_of(value).zeros_like(value) for name, value in params}
-        return Learned(0.0, grads, 0.0, state, dict.fromkeys(self.metrics, 0.0))
+        return Learned(0.0, grads, 0.0, dict.fromkeys(self.metrics, 0.0), state)
 
     def _input(self, batch: Batch) -> tuple[Array, dict[str, Any], Any]:
         options: dict[str, Any] = {name: getattr(batch, name) for name in BY_STEP if getattr(batch, name) is not None}
@@ -94,23 +84,23 @@ class Model:
 
     def _floats(self, value: Any) -> Array:
         """On the model's backend; floats of the host in its precision, so that no one copies them twice."""
-        backend = self.model.backend
-        if not isinstance(value, np.ndarray):
-            return value if backend.owns(value) else backend.asarray(to_numpy(value))
-        dtype = getattr(self.model, "dtype", None) if value.dtype.kind == "f" else None
-        return backend.asarray(value, dtype)
+        if isinstance(value, np.ndarray):
+            if value.dtype in self._taken_as_is:
+                return value
+            return self._backend.asarray(value, self._dtype if value.dtype.kind == "f" else None)
+        return value if self._backend.owns(value) else self._backend.asarray(to_numpy(value))
 
     def _target(self, batch: Batch, prediction: Array, valid: Any) -> tuple[Array, Any, float]:
         """The target, which elements of the loss count, and how many rows or steps that are."""
         target, mask = self._floats(batch.target), batch.target_mask
-        shape = tuple(prediction.shape)
-        by_step = len(shape) > 2 and tuple(target.shape[:2]) == shape[:2] == tuple(batch.x.shape[:2])
+        shape = prediction.shape
+        by_step = len(shape) > 2 and target.shape[:2] == shape[:2] == batch.x.shape[:2]
         if by_step and valid is not None:
             mask = valid if mask is None else mask & valid.reshape(valid.shape + (1,) * (mask.ndim - valid.ndim))
-        if mask is not None:
-            weight = float(mask.sum()) / math.prod(mask.shape[2 if by_step else 1 :])
-            return target, self.model.backend.asarray(np.ascontiguousarray(mask)), weight
-        return target, None, float(math.prod(shape[: 2 if by_step else 1]))
+        if mask is None:
+            return target, None, float(math.prod(shape[: 2 if by_step else 1]))
+        weight = float(mask.sum()) / math.prod(mask.shape[2 if by_step else 1 :])
+        return target, self._backend.asarray(np.ascontiguousarray(mask)), weight
 
     def _loss(self, prediction: Array, target: Array, mask: Any) -> tuple[Any, Any]:
         try:
@@ -123,6 +113,8 @@ class Model:
             ) from error
 
     def _metrics(self, prediction: Array, target: Array, mask: Any) -> dict[str, Any]:
+        if not self.metrics:
+            return {}
         which = {} if mask is None else {"mask": mask}
         return {name: metric(prediction, target, **which) for name, metric in self.metrics.items()}
 
@@ -146,18 +138,22 @@ def accuracy(prediction: Array, target: Array, mask: Any = None) -> float:
     return float(right.mean()) if right.size else 0.0
 
 
-def joined(parts: Sequence[Learned]) -> tuple[Any, Grads, float]:
-    """The loss and the gradients of several pieces, as of one: means by what counts in each."""
+def joined(parts: Sequence[Learned]) -> Learned:
+    """What several pieces say, as one: means by what counts in each."""
     if len(parts) == 1:
-        return parts[0].value, parts[0].grads, parts[0].weight
+        return parts[0]
     total = sum(part.weight for part in parts)
     shares = [part.weight / total if total else 0.0 for part in parts]
     value = sum(part.value * share for part, share in zip(parts, shares, strict=True))
+    metrics = {
+        name: sum(part.metrics[name] * share for part, share in zip(parts, shares, strict=True))
+        for name in parts[0].metrics
+    }
     grads = {name: grad * shares[0] for name, grad in parts[0].grads.items()}
     for part, share in zip(parts[1:], shares[1:], strict=True):
         for name, grad in part.grads.items():
             grads[name] = grads[name] + grad * share
-    return value, grads, total
+    return Learned(value, grads, total, metrics)
 
 
 def clipped(grads: Grads, clip_norm: float | None, clip_value: float | None) -> tuple[Grads, Any]:
@@ -173,11 +169,13 @@ def clipped(grads: Grads, clip_norm: float | None, clip_value: float | None) -> 
 
 def norm_of(grads: Grads) -> Any:
     """The norm of all gradients."""
-    if all(isinstance(grad, np.ndarray) for grad in grads.values()):
-        total = 0.0
-        for grad in grads.values():
-            flat = grad.ravel()
-            total += float(np.dot(flat, flat))
+    total = 0.0
+    for grad in grads.values():
+        if not isinstance(grad, np.ndarray):
+            break
+        flat = grad.ravel("K")
+        total += float(flat.dot(flat))
+    else:
         if 1e-30 < total < 1e30:  # else squares may have been lost
             return math.sqrt(total)
     return optim.clip_grad_norm(grads, math.inf)[1]
