@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -205,3 +207,28 @@ def test_joblibs_workers_share_the_processors(native, monkeypatch):
             assert joblib.Parallel(n_jobs=2)(joblib.delayed(native.get_num_threads)() for _ in range(2)) == [3, 3]
     finally:
         get_reusable_executor().shutdown(wait=True)
+
+
+@needs("POSIX")
+@pytest.mark.parametrize("sizes", SIZES[:1])
+def test_threads_that_share_a_processor_cost_little(native, sizes):
+    """Bound to one processor a thread can't help: those that wait must sleep, and soon nobody waits for it."""
+    code = f"""
+import os, time
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+import numpy as np, recurray as rr, recurray_native
+batch, steps, size, features = {sizes}
+layer = rr.LSTM(features, size, seed=0)
+x = np.ones((batch, steps, features), "float32")
+def seconds(count):
+    recurray_native.set_num_threads(count)
+    began = time.process_time()
+    for _ in range(40):
+        y, _, cache = layer.forward(x)
+        layer.backward(cache, y)
+    return time.process_time() - began
+print(min(seconds(2) / seconds(1) for _ in range(4)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 3

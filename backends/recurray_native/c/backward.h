@@ -48,7 +48,16 @@ typedef struct {
     i64 lefts, gradient_count;
     Machine machine[MOST_THREADS];
     real *tiles[MOST_THREADS];
+    struct {
+        i64 first, last; /* steps of the chunk */
+        Range rows;      /* of the chunk, in arrays over time */
+        int begins;      /* whether it is the first one */
+        i64 step, stage; /* where the parts that meet are */
+    } now;
 } Backward;
+
+/* Stages of a step before its first segment. */
+INLINE i64 before_segments(const Task *task) { return task->projection ? 2 : 0; }
 
 /* Rows of a chunk, about. Where the gradients have terms beside the blocks of the products there are fewer, so that a chunk
    isn't larger for them: they are written and read once, in a chunk of any length. */
@@ -97,9 +106,9 @@ static void add_gradient(Backward *b, i64 left, int right, void *to, i64 place) 
 }
 
 /* Say where everything is in the arena; run first without memory, which counts how much is needed. */
-static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
+static void lay_out_backward(Backward *b, const Task *task, int parts, Arena *arena) {
     Scan *scan = &b->scan;
-    lay_out_scan(scan, task, least(TILE_SIZE, rounded_up(task->units, BLOCK)), arena); /* whole rows, as far as they fit */
+    lay_out_scan(scan, task, parts, least(TILE_SIZE, rounded_up(task->units, BLOCK)), arena); /* whole rows, as far as they fit */
     const i64 blocks = scan->blocks_in_all, padded = scan->padded, units = task->units, rows = rows_of_chunk(task);
     b->columns = blocks + task->terms;
     b->inputs = b->first_output = 0;
@@ -136,16 +145,16 @@ static void lay_out_backward(Backward *b, const Task *task, Arena *arena) {
         add_right(b, OF_PROJECTION, task->output, padded, units, arena);
         add_gradient(b, b->lefts - 1, OF_PROJECTION, task->d_projection, 0);
     }
-    for (i64 thread = 0; thread < task->threads; thread++) lay_out_machine(&b->machine[thread], scan, arena, &b->tiles[thread]);
+    for (int part = 0; part < parts; part++) lay_out_machine(&b->machine[part], scan, arena, &b->tiles[part]);
 }
 
-/* Where each slot of the program is, for a thread. */
-static void place_backward(Backward *b, int thread) {
+/* Where each slot of the program is, for a part. */
+static void place_backward(Backward *b, int part) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
     for (i64 k = 0; k < task->program.slots; k++) {
         Slot slot = task->program.slot[k];
-        Origin origin = origin_of(scan, slot, b->tiles[thread]);
+        Origin origin = origin_of(scan, slot, b->tiles[part]);
         if (slot.kind == GRADIENT) {
             real *at = b->gradients + slot.index * scan->padded;
             origin = (Origin){{at, at}, b->columns * scan->padded, BY_CHUNK, 1};
@@ -153,28 +162,28 @@ static void place_backward(Backward *b, int thread) {
             real *at = task->projection ? b->d_output : scan->state[0];
             origin = (Origin){{at, at}, scan->padded, BY_ROW, 1};
         }
-        b->machine[thread].origin[k] = origin;
-        b->machine[thread].row[k] = origin.row;
+        b->machine[part].origin[k] = origin;
+        b->machine[part].row[k] = origin.row;
     }
 }
 
-static void pack_blocks(Backward *b, const Matrix *matrix, i64 first, i64 last, const i64 *gate, const real *source, int thread,
-                        int threads) {
+static void pack_blocks(Backward *b, const Matrix *matrix, i64 first, i64 last, const i64 *gate, const real *source,
+                        const Share *share) {
     const i64 units = b->scan.task->units;
     if (matrix->standing) return;
     for (i64 k = first; k < last; k++)
-        pack_rows(matrix, part_of(matrix->n, PANEL, thread, threads), (k - first) * units, units,
+        pack_rows(matrix, part_of(matrix->n, PANEL, share->part, share->parts), (k - first) * units, units,
                   source + gate[k] * units * matrix->n, matrix->n);
 }
 
-static void pack_backward(Backward *b, int thread, int threads) {
+static void pack_backward(Backward *b, const Share *share) {
     const Task *task = b->scan.task;
     const i64 blocks = b->scan.blocks_in_all;
-    pack_blocks(b, &b->input, 0, b->inputs, task->input_gate, task->input_weight, thread, threads);
-    pack_blocks(b, &b->recurrent, b->first_output, b->outputs, task->recurrent_gate, task->recurrent_weight, thread, threads);
-    pack_blocks(b, &b->inner, task->blocks, blocks, task->recurrent_gate, task->recurrent_weight, thread, threads);
+    pack_blocks(b, &b->input, 0, b->inputs, task->input_gate, task->input_weight, share);
+    pack_blocks(b, &b->recurrent, b->first_output, b->outputs, task->recurrent_gate, task->recurrent_weight, share);
+    pack_blocks(b, &b->inner, task->blocks, blocks, task->recurrent_gate, task->recurrent_weight, share);
     if (task->projection && !b->projection.standing)
-        pack_rows(&b->projection, part_of(task->units, PANEL, thread, threads), 0, task->outputs, task->projection, task->units);
+        pack_rows(&b->projection, part_of(task->units, PANEL, share->part, share->parts), 0, task->outputs, task->projection, task->units);
 }
 
 /* to += the gradients of blocks first to last @ b, for `rows` rows. Padding between the blocks is left out. */
@@ -190,7 +199,7 @@ static void multiply_gradients(const Backward *b, i64 in_chunk, i64 rows, i64 fi
         multiply(a + k * padded, row, rows, matrix, k * units, units, columns, start, to, to_row, turned);
 }
 
-/* One segment of a step backward, for `units` of the thread's rows. */
+/* One segment of a step backward, for `units` of the part's rows. */
 static void backward_tiles(Backward *b, const Share *share, i64 segment, Place place, i64 rows, Range units) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
@@ -202,32 +211,39 @@ static void backward_tiles(Backward *b, const Share *share, i64 segment, Place p
     for (i64 r = 0; r < rows; r += most_rows) {
         Place tile = place;
         tile.row += r, tile.in_time += r, tile.in_chunk += r;
-        run_segment(&b->machine[share->thread], segment, tile, least(most_rows, rows - r), width);
+        run_segment(&b->machine[share->part], segment, tile, least(most_rows, rows - r), width);
     }
 }
 
-/* From the gradient of the projected output to that of the output. */
+/* The gradient of the projected output is whole. */
+static void gather_projected(Backward *b, const Share *share, Place place, i64 rows) {
+    const Task *task = b->scan.task;
+    const i64 first = share->outputs.first, count = share->outputs.last - first, row = b->scan.padded_outputs;
+    real *d = b->scan.state[0] + place.row * row;
+    if (count <= 0) return;
+    add_rows((const real *)task->dy + place.in_time * task->outputs + first, task->outputs, rows, count, d + first, row);
+    copy_rows(d + first, row, rows, count, b->d_projected + place.in_chunk * task->outputs + first, task->outputs);
+}
+
+/* From it to that of the output. */
 static void unproject(Backward *b, const Share *share, Place place, i64 rows) {
-    Scan *scan = &b->scan;
-    const Task *task = scan->task;
-    const i64 first = share->outputs.first, count = share->outputs.last - first, row = scan->padded_outputs;
-    real *d = scan->state[0] + place.row * row;
-    if (count > 0) {
-        add_rows((const real *)task->dy + place.in_time * task->outputs + first, task->outputs, rows, count, d + first, row);
-        copy_rows(d + first, row, rows, count, b->d_projected + place.in_chunk * task->outputs + first, task->outputs);
-    }
-    meet(scan, share);
-    multiply(d, row, rows, &b->projection, 0, task->outputs, share->units, (Start){b->zeros, 0},
-             b->d_output + place.row * scan->padded + share->units.first, scan->padded, 0);
-    meet(scan, share);
-    if (count > 0) zero_rows(rows, count, row, d + first); /* its own part has gone on */
+    const Scan *scan = &b->scan;
+    const i64 row = scan->padded_outputs;
+    multiply(scan->state[0] + place.row * row, row, rows, &b->projection, 0, scan->task->outputs, share->units,
+             (Start){b->zeros, 0}, b->d_output + place.row * scan->padded + share->units.first, scan->padded, 0);
+}
+
+/* The part's own has gone on. */
+static void clear_projected(Backward *b, const Share *share, Place place, i64 rows) {
+    const i64 first = share->outputs.first, count = share->outputs.last - first, row = b->scan.padded_outputs;
+    if (count > 0) zero_rows(rows, count, row, b->scan.state[0] + place.row * row + first);
 }
 
 /* From the gradients of the inner gates' products to that of their operand. */
 static void through_inner_gates(Backward *b, const Share *share, Place place, i64 rows) {
     const Scan *scan = &b->scan;
     const Task *task = scan->task;
-    const Origin *origin = b->machine[share->thread].origin + task->program.inner_slot;
+    const Origin *origin = b->machine[share->part].origin + task->program.inner_slot;
     multiply_gradients(b, place.in_chunk, rows, task->blocks, scan->blocks_in_all, &b->inner, share->units, (Start){b->zeros, 0},
                        origin->base[0] + place.row * origin->row + share->units.first, origin->row, 0);
     if (task->mask)
@@ -260,32 +276,70 @@ static void through_recurrence(Backward *b, const Share *share, Place place, i64
     }
 }
 
-/* A step: its segments, with what goes back through products between and after them. */
-static void backward_step(Backward *b, const Share *share, i64 step, i64 chunk) {
-    Scan *scan = &b->scan;
-    const Task *task = scan->task;
-    const Program *program = &task->program;
-    const Range rows = rows_at(task, share, step);
-    const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
-    const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
-    if (task->projection) unproject(b, share, place, count);
-    for (i64 segment = 0; segment < program->segments; segment++) {
-        if (segment) meet(scan, share);
-        if (segment && program->inner_segment == segment - 1) through_inner_gates(b, share, place, count);
-        for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-            backward_tiles(b, share, segment, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
-    }
-    meet(scan, share);
-    if (b->first_output < b->outputs) through_recurrence(b, share, place, count);
+/* Where a part's rows of a step are. */
+static Place place_of(const Backward *b, const Share *share, i64 step, i64 *rows) {
+    const Task *task = b->scan.task;
+    const Range range = rows_at(task, share, step);
+    const i64 in_time = task->offsets[step] + range.first;
+    *rows = range.last - range.first;
+    return (Place){step & 1, range.first, in_time, in_time - b->now.rows.first, 0, 0};
 }
 
-/* A thread's part of the chunk's operands, packed: a few rows at a time, as the gradients' rows may lie apart by what falls
+/* What a part does between meeting the others. A step has two stages for the projection and one for each segment. What goes
+   back through the recurrent product waits for all segments: it is done first of all in the step before, and for the
+   chunk's first step when all steps are done. */
+static void backward_stage(Backward *b, const Share *share, i64 step, i64 stage) {
+    const Scan *scan = &b->scan;
+    const Task *task = scan->task;
+    const Program *program = &task->program;
+    i64 rows;
+    if (stage == 0 && step + 1 < b->now.last && b->first_output < b->outputs) {
+        const Place place = place_of(b, share, step + 1, &rows);
+        through_recurrence(b, share, place, rows);
+    }
+    if (step < b->now.first) return;
+    const Place place = place_of(b, share, step, &rows);
+    const i64 segment = stage - before_segments(task);
+    if (segment == -2) gather_projected(b, share, place, rows);
+    if (segment == -1) unproject(b, share, place, rows);
+    if (segment < 0) return;
+    if (segment == 0 && task->projection) clear_projected(b, share, place, rows);
+    if (segment && program->inner_segment == segment - 1) through_inner_gates(b, share, place, rows);
+    for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
+        backward_tiles(b, share, segment, place, rows, (Range){unit, least(unit + scan->depth, share->units.last)});
+}
+
+static void backward_stage_of(void *argument, int part) {
+    Backward *b = argument;
+    backward_stage(b, b->scan.share + part, b->now.step, b->now.stage);
+}
+
+/* The steps of a chunk: for one part or, without a share, for all parts, which meet after each stage. */
+static void backward_steps(Backward *b, const Share *share) {
+    const i64 stages = before_segments(b->scan.task) + b->scan.task->program.segments;
+    for (i64 step = b->now.last - 1; step >= b->now.first - 1; step--)
+        for (i64 stage = 0; stage < (step < b->now.first ? 1 : stages); stage++) {
+            if (share) {
+                backward_stage(b, share, step, stage);
+            } else {
+                b->now.step = step, b->now.stage = stage;
+                pool_each(backward_stage_of, b, b->scan.parts);
+            }
+        }
+}
+
+static void backward_steps_of(void *argument, int part) {
+    Backward *b = argument;
+    backward_steps(b, b->scan.share + part);
+}
+
+/* A part of the chunk's operands, packed: a few rows at a time, as the gradients' rows may lie apart by what falls
    on the same place in the caches. */
 static void pack_chunk(Backward *b, const Share *share, Range chunk) {
     const i64 rows = chunk.last - chunk.first;
     for (i64 k = 0; k < b->lefts; k++) {
         const Left *left = b->left + k;
-        const Range columns = part_of(left->columns, ROWS, share->thread, share->threads);
+        const Range columns = part_of(left->columns, ROWS, share->part, share->parts);
         for (i64 begin = 0; begin < rows; begin += STRETCH) {
             const i64 count = least(STRETCH, rows - begin);
             for (i64 column = columns.first; column < columns.last; column += ROWS) {
@@ -304,15 +358,15 @@ static void pack_chunk(Backward *b, const Share *share, Range chunk) {
         if (!right->matrix.panels) continue;
         Matrix part = right->matrix;
         part.k = rows;
-        pack_rows(&part, part_of(part.n, PANEL, share->thread, share->threads), 0, rows, right->at + chunk.first * right->row,
+        pack_rows(&part, part_of(part.n, PANEL, share->part, share->parts), 0, rows, right->at + chunk.first * right->row,
                   right->row);
     }
 }
 
-/* The gradient of x for a thread's rows of the chunk. */
+/* The gradient of x for a part's rows of the chunk. */
 static void input_gradient(const Backward *b, const Share *share, Range chunk) {
     const Task *task = b->scan.task;
-    const Range rows = part_of(chunk.last - chunk.first, ROWS, share->thread, share->threads);
+    const Range rows = part_of(chunk.last - chunk.first, ROWS, share->part, share->parts);
     const i64 features = task->features, whole = features / LANES * LANES;
     real product[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
     for (i64 begin = rows.first; begin < rows.last; begin += TILE_ROWS) {
@@ -333,10 +387,10 @@ static void input_gradient(const Backward *b, const Share *share, Range chunk) {
     }
 }
 
-/* The sums over the chunk's rows, for a thread's units, added to those of the chunks before. */
+/* The sums over the chunk's rows, for a part's units, added to those of the chunks before. */
 static void add_up_chunk(const Backward *b, const Share *share, Range chunk, int begins) {
     const i64 row = b->columns * b->scan.padded, rows = chunk.last - chunk.first;
-    const Range units = part_of(row, LANES, share->thread, share->threads);
+    const Range units = part_of(row, LANES, share->part, share->parts);
     real *sums = b->scan.task->sums;
     if (begins) zero_rows(1, units.last - units.first, 0, sums + units.first);
     for (i64 begin = 0; begin < rows; begin += STRETCH) {
@@ -349,11 +403,11 @@ static void add_up_chunk(const Backward *b, const Share *share, Range chunk, int
     }
 }
 
-/* The sums over the chunk's steps of each row, for a thread's units of the blocks with the input, added likewise. */
+/* The sums over the chunk's steps of each row, for a part's units of the blocks with the input, added likewise. */
 static void add_up_rows(const Backward *b, const Share *share, i64 first, i64 last, i64 chunk, int begins) {
     const Task *task = b->scan.task;
     const i64 row = b->columns * b->scan.padded, width = b->inputs * b->scan.padded;
-    const Range units = part_of(width, LANES, share->thread, share->threads);
+    const Range units = part_of(width, LANES, share->part, share->parts);
     const i64 count = units.last - units.first;
     real *sums = (real *)task->sums_by_row + units.first;
     if (begins) zero_rows(task->batch, count, width, sums);
@@ -361,7 +415,7 @@ static void add_up_rows(const Backward *b, const Share *share, i64 first, i64 la
         add_rows(b->gradients + (task->offsets[step] - chunk) * row + units.first, row, task->counts[step], count, sums, width);
 }
 
-/* A thread's part of the weights' gradients: its groups of rows of each. */
+/* A part of the weights' gradients: its groups of rows of each. */
 static void weight_gradients(const Backward *b, const Share *share, Range chunk, int begins) {
     const i64 rows = chunk.last - chunk.first;
     real tile[ROWS * PANEL] __attribute__((aligned(VECTOR_BYTES)));
@@ -370,7 +424,7 @@ static void weight_gradients(const Backward *b, const Share *share, Range chunk,
         const Left *left = gradient->left;
         Matrix matrix = gradient->right->matrix;
         matrix.k = rows;
-        const Range range = part_of(left->columns, ROWS, share->thread, share->threads);
+        const Range range = part_of(left->columns, ROWS, share->part, share->parts);
         for (i64 column = 0; column < matrix.n; column += PANEL) {
             const i64 width = panel_width(&matrix, column), real_width = least(width, matrix.n - column);
             for (i64 r = range.first; r < range.last; r += ROWS) {
@@ -391,32 +445,43 @@ static void weight_gradients(const Backward *b, const Share *share, Range chunk,
     }
 }
 
-/* A thread's share of backward: chunk by chunk from the end, the loop over its steps, then the gradients of the input and
-   of the weights over all its rows. */
-static void backward_thread(void *argument, int thread, int threads) {
+static void begin_backward(void *argument, int part) {
     Backward *b = argument;
     Scan *scan = &b->scan;
-    const Task *task = scan->task;
-    const Share share = share_of(task, thread, threads);
-    pack_backward(b, thread, threads);
-    place_backward(b, thread);
-    if (!thread) {
-        fill_scan(scan);
-        zero_rows(1, most(scan->padded, PANEL), 0, b->zeros);
-    }
-    barrier_wait(&scan->barrier, threads);
-    for (i64 last = task->steps, first; last > 0; last = first) {
-        const int begins = last == task->steps;
-        first = chunk_begin(task, last, chunk_size(task));
-        const Range chunk = rows_of_steps(task, first, last);
-        for (i64 step = last - 1; step >= first; step--) backward_step(b, &share, step, chunk.first);
-        barrier_wait(&scan->barrier, threads);
-        pack_chunk(b, &share, chunk);
-        input_gradient(b, &share, chunk);
-        add_up_chunk(b, &share, chunk, begins);
-        if (task->bias_row) add_up_rows(b, &share, first, last, chunk.first, begins);
-        barrier_wait(&scan->barrier, threads);
-        weight_gradients(b, &share, chunk, begins);
+    pack_backward(b, scan->share + part);
+    place_backward(b, part);
+    if (part) return;
+    fill_scan(scan);
+    zero_rows(1, most(scan->padded, PANEL), 0, b->zeros);
+}
+
+static void between_products(void *argument, int part) {
+    Backward *b = argument;
+    const Share *share = b->scan.share + part;
+    pack_chunk(b, share, b->now.rows);
+    input_gradient(b, share, b->now.rows);
+    add_up_chunk(b, share, b->now.rows, b->now.begins);
+    if (b->scan.task->bias_row) add_up_rows(b, share, b->now.first, b->now.last, b->now.rows.first, b->now.begins);
+}
+
+static void weight_gradients_of(void *argument, int part) {
+    Backward *b = argument;
+    weight_gradients(b, b->scan.share + part, b->now.rows, b->now.begins);
+}
+
+/* Chunk by chunk from the end: the loop over its steps, then the gradients of the input and of the weights over all its
+   rows. */
+static void backward_chunks(Backward *b) {
+    const Task *task = b->scan.task;
+    const int parts = b->scan.parts;
+    for (b->now.last = task->steps; b->now.last > 0; b->now.last = b->now.first) {
+        b->now.begins = b->now.last == task->steps;
+        b->now.first = chunk_begin(task, b->now.last, chunk_size(task));
+        b->now.rows = rows_of_steps(task, b->now.first, b->now.last);
+        if (b->scan.share->together) backward_steps(b, NULL);
+        else pool_each(backward_steps_of, b, parts);
+        pool_each(between_products, b, parts);
+        pool_each(weight_gradients_of, b, parts);
     }
 }
 
@@ -432,15 +497,19 @@ static void start_gradients(const Scan *scan) {
 static int backward(const Task *task) {
     Backward b = {0};
     Arena arena = {NULL, 64};
-    lay_out_backward(&b, task, &arena);
+    const int parts = pool_taken((int)task->threads);
+    lay_out_backward(&b, task, parts, &arena);
     void *memory = memory_taken(arena.used);
-    if (!memory) return NO_MEMORY;
-    arena = (Arena){memory, 0};
-    lay_out_backward(&b, task, &arena);
-    pool_run(backward_thread, &b, (int)task->threads);
-    start_gradients(&b.scan);
-    memory_given_back(memory);
-    return DONE;
+    if (memory) {
+        arena = (Arena){memory, 0};
+        lay_out_backward(&b, task, parts, &arena);
+        pool_each(begin_backward, &b, parts);
+        backward_chunks(&b);
+        start_gradients(&b.scan);
+        memory_given_back(memory);
+    }
+    pool_given_back(parts);
+    return memory ? DONE : NO_MEMORY;
 }
 
 #endif

@@ -4,6 +4,13 @@
 
 #include "scan.h"
 
+/* How far the parts that meet are. */
+typedef struct {
+    i64 step, stage;
+    i64 first, last; /* steps of the chunk */
+    Range rows;      /* of the chunk, in arrays over time */
+} Moment;
+
 typedef struct {
     Scan scan;
     Matrix *input, *recurrent; /* (blocks), for the inner ones too */
@@ -14,6 +21,7 @@ typedef struct {
     real *gates;         /* (B, blocks, H) padded, where they are wanted after the first segment; else null */
     real *output;        /* (B, H) padded, where the output is projected and not kept */
     real *operand[2];    /* what the recurrent product is with: h, or h times the mask */
+    Moment now;
     Machine machine[MOST_THREADS];
     real *tiles[MOST_THREADS], *gate_tile[MOST_THREADS];
 } Forward;
@@ -30,9 +38,9 @@ static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
     *b = (Matrix){k, n, packed ? taken(arena, packed_size(k, n), sizeof(real)) : NULL, NULL, NULL};
 }
 
-static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
+static void lay_out_forward(Forward *f, const Task *task, int parts, Arena *arena) {
     Scan *scan = &f->scan;
-    lay_out_scan(scan, task, depth_forward(task), arena);
+    lay_out_scan(scan, task, parts, depth_forward(task), arena);
     const i64 blocks = scan->blocks_in_all, padded = scan->padded;
     const int packed = !few(task);
     f->input = taken(arena, blocks, sizeof(Matrix));
@@ -53,20 +61,20 @@ static void lay_out_forward(Forward *f, const Task *task, Arena *arena) {
     f->output = task->projection && !task->output ? taken(arena, task->batch * padded, sizeof(real)) : NULL;
     for (int k = 0; k < 2; k++)
         f->operand[k] = task->mask ? taken(arena, task->batch * scan->padded_outputs, sizeof(real)) : scan->state_h[k];
-    for (i64 thread = 0; thread < task->threads; thread++) {
-        lay_out_machine(&f->machine[thread], scan, arena, &f->tiles[thread]);
+    for (int part = 0; part < parts; part++) {
+        lay_out_machine(&f->machine[part], scan, arena, &f->tiles[part]);
         i64 size = f->gates ? 0 : task->blocks * tile_rows(task) * scan->depth;
-        f->gate_tile[thread] = taken(arena, size, sizeof(real));
+        f->gate_tile[part] = taken(arena, size, sizeof(real));
     }
 }
 
-static void place_forward(Forward *f, int thread) {
+static void place_forward(Forward *f, int part) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
     for (i64 k = 0; k < task->program.slots; k++) {
         Slot slot = task->program.slot[k];
-        Origin origin = origin_of(scan, slot, f->tiles[thread]);
+        Origin origin = origin_of(scan, slot, f->tiles[part]);
         if (slot.kind == GATE) {
             real *at;
             if (f->hoisted && slot.index < task->blocks && task->recurrent_gate[slot.index] < 0) {
@@ -76,7 +84,7 @@ static void place_forward(Forward *f, int thread) {
                 at = f->gates + slot.index * padded;
                 origin = (Origin){{at, at}, row, BY_ROW, 1};
             } else {
-                at = f->gate_tile[thread] + slot.index * tile_rows(task) * scan->depth;
+                at = f->gate_tile[part] + slot.index * tile_rows(task) * scan->depth;
                 origin = (Origin){{at, at}, scan->depth, BY_TILE_ROW, 0};
             }
         } else if (slot.kind == STATE && slot.index == 0) {
@@ -87,25 +95,25 @@ static void place_forward(Forward *f, int thread) {
         } else if (slot.kind == OUTPUT) {
             origin = (Origin){{scan->state_h[1], scan->state_h[0]}, scan->padded_outputs, BY_ROW, 1};
         }
-        f->machine[thread].origin[k] = origin;
-        f->machine[thread].row[k] = origin.row;
+        f->machine[part].origin[k] = origin;
+        f->machine[part].row[k] = origin.row;
     }
 }
 
-static void pack_part(Matrix *b, const real *source, i64 thread, i64 threads) {
-    if (b->panels) pack_transposed(b, part_of(b->n, PANEL, thread, threads), source);
-    else if (!thread) b->transposed = source;
+static void pack_part(Matrix *b, const real *source, const Share *share) {
+    if (b->panels) pack_transposed(b, part_of(b->n, PANEL, share->part, share->parts), source);
+    else if (!share->part) b->transposed = source;
 }
 
-/* A thread's part of the weights, packed, and of the biases. */
-static void pack_forward(Forward *f, int thread, int threads) {
+/* A part of the weights, packed, and of the biases. */
+static void pack_forward(Forward *f, const Share *share) {
     const Task *task = f->scan.task;
     const i64 units = task->units, padded = f->scan.padded;
     for (i64 b = 0; b < f->scan.blocks_in_all; b++) {
         const i64 x = b < task->blocks ? task->input_gate[b] : -1, h = task->recurrent_gate[b];
-        if (x >= 0) pack_part(f->input + b, (const real *)task->input_weight + x * units * task->features, thread, threads);
-        if (h >= 0) pack_part(f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, thread, threads);
-        if (thread) continue;
+        if (x >= 0) pack_part(f->input + b, (const real *)task->input_weight + x * units * task->features, share);
+        if (h >= 0) pack_part(f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, share);
+        if (share->part) continue;
         const i64 biases = task->bias_row ? task->batch : 1, row = f->scan.blocks_in_all * padded;
         real *bias = f->bias + b * padded;
         zero_rows(biases, padded, row, bias);
@@ -113,7 +121,7 @@ static void pack_forward(Forward *f, int thread, int threads) {
             add_rows((const real *)task->input_bias + x * units, task->bias_row, biases, units, bias, row);
         if (h >= 0 && task->recurrent_bias) add_rows((const real *)task->recurrent_bias + h * units, 0, biases, units, bias, row);
     }
-    if (task->projection) pack_part(&f->projection, task->projection, thread, threads);
+    if (task->projection) pack_part(&f->projection, task->projection, share);
 }
 
 static void mask_rows(Forward *f, i64 first, i64 rows, Range columns, i64 parity) {
@@ -129,8 +137,8 @@ INLINE Start biases_at(const Forward *f, i64 block, i64 batch_row, i64 unit) {
     return (Start){f->bias + batch_row * row + block * f->scan.padded + unit, row};
 }
 
-/* The products with the input of all steps of a chunk, for the thread's units. */
-static void hoist(Forward *f, const Share *share, i64 first_step, i64 last_step, Range rows) {
+/* The products with the input of all steps of a chunk, for the part's units. */
+static void hoist(Forward *f, const Share *share, const Moment *now) {
     const Task *task = f->scan.task;
     const i64 padded = f->scan.padded, row = f->scan.blocks_in_all * padded, first = share->units.first;
     const i64 width = rounded_up(share->units.last - first, LANES);
@@ -139,17 +147,17 @@ static void hoist(Forward *f, const Share *share, i64 first_step, i64 last_step,
         real *to = f->ahead + b * padded + first;
         Start start = biases_at(f, b, 0, first);
         if (task->bias_row) {
-            for (i64 step = first_step; step < last_step; step++)
-                copy_rows(start.at, row, task->counts[step], width, to + (task->offsets[step] - rows.first) * row, row);
+            for (i64 step = now->first; step < now->last; step++)
+                copy_rows(start.at, row, task->counts[step], width, to + (task->offsets[step] - now->rows.first) * row, row);
             start = (Start){to, row};
         }
-        multiply((const real *)task->x + rows.first * task->features, task->features, rows.last - rows.first, f->input + b, 0,
-                 task->features, share->units, start, to, row, 0);
+        multiply((const real *)task->x + now->rows.first * task->features, task->features, now->rows.last - now->rows.first,
+                 f->input + b, 0, task->features, share->units, start, to, row, 0);
     }
 }
 
 /* The gates of `rows` rows of a step, for `units`. */
-static void make_gates(Forward *f, int thread, Place place, i64 rows, Range units) {
+static void make_gates(Forward *f, int part, Place place, i64 rows, Range units) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
@@ -159,7 +167,7 @@ static void make_gates(Forward *f, int thread, Place place, i64 rows, Range unit
         if (f->hoisted && !has_h) continue; /* read where it is */
         const i64 c_row = f->gates ? row : scan->depth;
         real *c = f->gates ? f->gates + place.row * row + b * padded + units.first
-                           : f->gate_tile[thread] + b * tile_rows(task) * scan->depth;
+                           : f->gate_tile[part] + b * tile_rows(task) * scan->depth;
         Start start = biases_at(f, b, place.row, units.first);
         if (has_x && f->hoisted) {
             start = (Start){f->ahead + place.in_chunk * row + b * padded + units.first, row};
@@ -174,20 +182,20 @@ static void make_gates(Forward *f, int thread, Place place, i64 rows, Range unit
     }
 }
 
-/* What the inner gates' product is with, times the mask, for the thread's units of its rows. */
+/* What the inner gates' product is with, times the mask, for the part's units of its rows. */
 static void mask_inner(Forward *f, const Share *share, Place place, i64 rows) {
     const Task *task = f->scan.task;
-    const Origin *origin = f->machine[share->thread].origin + task->program.inner_slot;
+    const Origin *origin = f->machine[share->part].origin + task->program.inner_slot;
     real *a = origin->base[0] + (origin->moves == BY_STEP ? place.in_time : place.row) * origin->row;
     mask_units(task, share->units, place.row, rows, a, origin->row);
 }
 
-/* The products of the inner gates, for all the thread's rows and units. */
+/* The products of the inner gates, for all the part's rows and units. */
 static void make_inner_gates(Forward *f, const Share *share, Place place, Range rows) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
-    const Origin *origin = f->machine[share->thread].origin + task->program.inner_slot;
+    const Origin *origin = f->machine[share->part].origin + task->program.inner_slot;
     const real *a = origin->base[0] + (origin->moves == BY_STEP ? place.in_time : place.row) * origin->row;
     for (i64 b = task->blocks; b < scan->blocks_in_all; b++)
         multiply(a, origin->row, rows.last - rows.first, f->recurrent + b, 0, task->units, share->units,
@@ -204,7 +212,7 @@ static void put_out(Forward *f, Place place, i64 rows, Range columns) {
     if (task->mask) mask_rows(f, place.row, rows, columns, next);
 }
 
-/* One segment of a step for `units` of the thread's rows. */
+/* One segment of a step for `units` of the part's rows. */
 static void forward_tiles(Forward *f, const Share *share, i64 segment, Place place, i64 rows, Range units) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
@@ -214,18 +222,18 @@ static void forward_tiles(Forward *f, const Share *share, i64 segment, Place pla
         const i64 count = least(tile_rows(task), rows - done);
         Place here = place;
         here.row += done, here.in_time += done, here.in_chunk += done;
-        if (segment == 0) make_gates(f, share->thread, here, count, units);
+        if (segment == 0) make_gates(f, share->part, here, count, units);
         for (i64 r = 0; r < count; r += most_rows) {
             Place tile = here;
             tile.row += r, tile.in_time += r, tile.in_chunk += r, tile.in_tile = r;
             const i64 n = least(most_rows, count - r);
-            run_segment(&f->machine[share->thread], segment, tile, n, width);
+            run_segment(&f->machine[share->part], segment, tile, n, width);
         }
     }
     if (segment + 1 == task->program.segments && !task->projection) put_out(f, place, rows, units);
 }
 
-/* The output, projected, for the thread's rows and part of R. */
+/* The output, projected, for the part's rows and outputs. */
 static void project(Forward *f, const Share *share, Place place, i64 rows) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
@@ -248,46 +256,65 @@ static void before_step(Forward *f, const Share *share, Place place, i64 rows) {
               (real *)task->h_before + place.in_time * task->outputs + first, task->outputs);
 }
 
-static void forward_step(Forward *f, const Share *share, i64 step, i64 chunk) {
-    Scan *scan = &f->scan;
+/* What a part does of a step between meeting the others: a segment, or last the projection. */
+static void forward_stage(Forward *f, const Share *share, const Moment *now) {
+    const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const Program *program = &task->program;
-    const Range rows = rows_at(task, share, step);
-    const i64 count = rows.last - rows.first, in_time = task->offsets[step] + rows.first;
-    const Place place = {step & 1, rows.first, in_time, in_time - chunk, 0, 0};
-    before_step(f, share, place, count);
-    for (i64 segment = 0; segment < program->segments; segment++) {
-        if (segment) meet(scan, share);
-        if (segment && program->inner_segment == segment - 1) make_inner_gates(f, share, place, rows);
-        for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
-            forward_tiles(f, share, segment, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
-        if (task->mask && program->inner_segment == segment) mask_inner(f, share, place, count);
-    }
-    if (task->projection) {
-        meet(scan, share);
+    const Range rows = rows_at(task, share, now->step);
+    const i64 count = rows.last - rows.first, in_time = task->offsets[now->step] + rows.first, segment = now->stage;
+    const Place place = {now->step & 1, rows.first, in_time, in_time - now->rows.first, 0, 0};
+    if (segment == program->segments) {
         project(f, share, place, count);
+        return;
     }
-    meet(scan, share);
+    if (f->hoisted && segment == 0 && now->step == now->first) hoist(f, share, now);
+    if (segment == 0) before_step(f, share, place, count);
+    if (segment && program->inner_segment == segment - 1) make_inner_gates(f, share, place, rows);
+    for (i64 unit = share->units.first; unit < share->units.last; unit += scan->depth)
+        forward_tiles(f, share, segment, place, count, (Range){unit, least(unit + scan->depth, share->units.last)});
+    if (task->mask && program->inner_segment == segment) mask_inner(f, share, place, count);
 }
 
-static void forward_thread(void *argument, int thread, int threads) {
+static void forward_stage_of(void *argument, int part) {
+    Forward *f = argument;
+    forward_stage(f, f->scan.share + part, &f->now);
+}
+
+/* All steps: for one part or, without a share, for all parts, which meet after each stage. */
+static void forward_steps(Forward *f, const Share *share) {
+    const Task *task = f->scan.task;
+    const i64 stages = task->program.segments + (task->projection != NULL);
+    Moment now;
+    for (now.first = 0; now.first < task->steps; now.first = now.last) {
+        now.last = f->hoisted ? chunk_end(task, now.first, TILE_ROWS) : task->steps;
+        now.rows = rows_of_steps(task, now.first, now.last);
+        for (now.step = now.first; now.step < now.last; now.step++)
+            for (now.stage = 0; now.stage < stages; now.stage++) {
+                if (share) {
+                    forward_stage(f, share, &now);
+                } else {
+                    f->now = now;
+                    pool_each(forward_stage_of, f, f->scan.parts);
+                }
+            }
+    }
+}
+
+static void forward_steps_of(void *argument, int part) {
+    Forward *f = argument;
+    forward_steps(f, f->scan.share + part);
+}
+
+static void begin_forward(void *argument, int part) {
     Forward *f = argument;
     Scan *scan = &f->scan;
     const Task *task = scan->task;
-    const Share share = share_of(task, thread, threads);
-    pack_forward(f, thread, threads);
-    place_forward(f, thread);
-    if (!thread) {
-        fill_scan(scan);
-        for (int k = 0; k < 2 && task->mask; k++) mask_rows(f, 0, task->batch, (Range){0, task->outputs}, k);
-    }
-    barrier_wait(&scan->barrier, threads);
-    for (i64 first = 0, last; first < task->steps; first = last) {
-        last = f->hoisted ? chunk_end(task, first, TILE_ROWS) : task->steps;
-        const Range rows = rows_of_steps(task, first, last);
-        if (f->hoisted) hoist(f, &share, first, last, rows);
-        for (i64 step = first; step < last; step++) forward_step(f, &share, step, rows.first);
-    }
+    pack_forward(f, scan->share + part);
+    place_forward(f, part);
+    if (part) return;
+    fill_scan(scan);
+    for (int k = 0; k < 2 && task->mask; k++) mask_rows(f, 0, task->batch, (Range){0, task->outputs}, k);
 }
 
 static void end_states(const Scan *scan) {
@@ -305,15 +332,20 @@ static void end_states(const Scan *scan) {
 static int forward(const Task *task) {
     Forward f = {0};
     Arena arena = {NULL, 64};
-    lay_out_forward(&f, task, &arena);
+    const int parts = pool_taken((int)task->threads);
+    lay_out_forward(&f, task, parts, &arena);
     void *memory = memory_taken(arena.used);
-    if (!memory) return NO_MEMORY;
-    arena = (Arena){memory, 0};
-    lay_out_forward(&f, task, &arena);
-    pool_run(forward_thread, &f, (int)task->threads);
-    end_states(&f.scan);
-    memory_given_back(memory);
-    return DONE;
+    if (memory) {
+        arena = (Arena){memory, 0};
+        lay_out_forward(&f, task, parts, &arena);
+        pool_each(begin_forward, &f, parts);
+        if (f.scan.share->together) forward_steps(&f, NULL);
+        else pool_each(forward_steps_of, &f, parts);
+        end_states(&f.scan);
+        memory_given_back(memory);
+    }
+    pool_given_back(parts);
+    return memory ? DONE : NO_MEMORY;
 }
 
 #endif

@@ -1,23 +1,36 @@
 #define _GNU_SOURCE
 #include "pool.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "system_threads.h"
 
+enum {
+    TURNS = 2000, /* of waiting for what is about to come, before sleeping; some 20 us */
+    REST = 10,    /* times what was lost by threads, until they are used again; twice as many each time in a row */
+    MOST_REST = 50000000, /* nanoseconds */
+    WAKE = 10000,         /* nanoseconds that it costs the caller to wake them */
+};
+
+/* Parts are claimed by counting up `claims`, which holds the round's number, how many parts it has, and how many are
+   claimed. A round doesn't end before all that are claimed are done, so work and argument stay for who has claimed one. */
 static struct {
-    Lock in_use; /* by one call at a time */
-    Lock held;   /* for all that follows */
+    Lock in_use; /* by one call at a time, the caller's thread */
+    Lock held;   /* for making threads and for going to sleep */
     Condition begin, end;
     Work work;
     void *argument;
-    int threads;  /* of the call */
-    int made;     /* threads made so far */
-    atomic_int unfinished;
-    uint64_t call; /* its number */
-} pool = {.in_use = NEW_LOCK, .held = NEW_LOCK, .begin = NEW_CONDITION, .end = NEW_CONDITION};
-
-enum { TURNS = 4000 }; /* of waiting for a thread that is about to come, before giving it the processor; some 50 us */
+    uint64_t round;
+    _Atomic uint64_t claims;
+    _Atomic int unfinished;                   /* parts of the round */
+    _Atomic int workers_sleep, caller_sleeps; /* or are about to */
+    int made;                                 /* threads made so far */
+    /* the caller's account of a call: when it began, what it waited, and parts by it and by others */
+    int64_t began, waited, own, others;
+    int64_t rests;  /* until then it does all parts itself */
+    int64_t factor; /* of the next rest */
+} pool = {.in_use = NEW_LOCK, .held = NEW_LOCK, .begin = NEW_CONDITION, .end = NEW_CONDITION, .factor = REST};
 
 static void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -27,23 +40,46 @@ static void pause_briefly(void) {
 #endif
 }
 
-static THREAD_FUNCTION worker(void *number) {
-    int thread = (int)(intptr_t)number;
-    uint64_t done = 0;
+enum { BITS = 8 };
+static int parts_of(uint64_t claims) { return (int)(claims >> BITS & 255); }
+static int next_of(uint64_t claims) { return (int)(claims & 255); }
+
+/* A part that is the caller's to do now, or -1 if there is none left. */
+static int claimed(void) {
+    uint64_t claims = atomic_load(&pool.claims);
+    while (next_of(claims) < parts_of(claims))
+        if (atomic_compare_exchange_weak(&pool.claims, &claims, claims + 1)) return next_of(claims);
+    return -1;
+}
+
+static int is_wanted(int thread) {
+    const uint64_t claims = atomic_load(&pool.claims);
+    return thread < parts_of(claims) && next_of(claims) < parts_of(claims);
+}
+
+static void sleep_until_wanted(int thread) {
     lock(&pool.held);
     for (;;) {
-        while (pool.call == done || thread >= pool.threads) {
-            done = pool.call; /* not meant for this one */
-            wait_for(&pool.begin, &pool.held);
+        atomic_store(&pool.workers_sleep, 1);
+        if (is_wanted(thread)) break; /* it may have been too late to be seen */
+        wait_for(&pool.begin, &pool.held);
+    }
+    unlock(&pool.held);
+}
+
+static THREAD_FUNCTION worker(void *number) {
+    const int thread = (int)(intptr_t)number;
+    for (;;) {
+        for (int turns = 0; turns < TURNS && !is_wanted(thread); turns++) pause_briefly();
+        if (!is_wanted(thread)) sleep_until_wanted(thread);
+        const int part = claimed();
+        if (part < 0) continue;
+        pool.work(pool.argument, part);
+        if (atomic_fetch_sub(&pool.unfinished, 1) == 1 && atomic_load(&pool.caller_sleeps)) {
+            lock(&pool.held);
+            wake_one(&pool.end);
+            unlock(&pool.held);
         }
-        done = pool.call;
-        Work work = pool.work;
-        void *argument = pool.argument;
-        int threads = pool.threads;
-        unlock(&pool.held);
-        work(argument, thread, threads);
-        lock(&pool.held);
-        if (--pool.unfinished == 0) wake_one(&pool.end);
     }
     return 0;
 }
@@ -52,54 +88,86 @@ static THREAD_FUNCTION worker(void *number) {
 static void forget(void) {
     pool.in_use = pool.held = (Lock)NEW_LOCK;
     pool.begin = pool.end = (Condition)NEW_CONDITION;
-    pool.made = pool.threads = 0;
-    pool.unfinished = 0;
-    pool.call = 0;
+    pool.claims = 0;
+    pool.unfinished = pool.workers_sleep = pool.caller_sleeps = pool.made = 0;
 }
 
 __attribute__((constructor)) static void when_loaded(void) { in_forked_child(forget); }
 
-/* Make threads up to `wanted`, the caller among them; the lock is held. */
-static int make(int wanted) {
-    while (pool.made + 1 < wanted && begin_thread(worker, (void *)(intptr_t)(pool.made + 1))) pool.made++;
-    return pool.made + 1;
+int pool_taken(int threads) {
+    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    if (threads <= 1 || !try_lock(&pool.in_use)) return 1;
+    pool.began = nanoseconds();
+    if (pool.began >= pool.rests) {
+        pool.waited = pool.own = pool.others = 0;
+        while (pool.made + 1 < threads && begin_thread(worker, (void *)(intptr_t)(pool.made + 1))) pool.made++;
+        if (threads > pool.made + 1) threads = pool.made + 1;
+        if (threads > 1) return threads;
+    }
+    unlock(&pool.in_use);
+    return 1;
 }
 
-void pool_run(Work work, void *argument, int threads) {
-    if (threads > MOST_THREADS) threads = MOST_THREADS;
-    if (threads <= 1 || !try_lock(&pool.in_use)) {
-        work(argument, 0, 1);
+/* Where others took longer than the caller would have for their parts, as threads do that have to share a processor, or
+   came too late for any, rest from them for a multiple of that: all such losses together are a tenth of the time, whatever
+   else runs, and less the longer it does. */
+static void account(void) {
+    const int64_t now = nanoseconds(), worked = now - pool.began - pool.waited;
+    const int64_t loss = pool.waited - worked / (pool.own ? pool.own : 1) * pool.others;
+    if (loss <= 0) {
+        pool.factor = REST;
         return;
     }
-    lock(&pool.held);
-    int there = make(threads);
-    if (threads > there) threads = there;
-    pool.work = work;
-    pool.argument = argument;
-    pool.threads = threads;
-    pool.unfinished = threads - 1;
-    pool.call++;
-    wake_all(&pool.begin);
-    unlock(&pool.held);
-    work(argument, 0, threads);
-    for (int turns = 0; turns < TURNS && atomic_load(&pool.unfinished); turns++) pause_briefly();
-    lock(&pool.held);
-    while (pool.unfinished) wait_for(&pool.end, &pool.held);
-    pool.threads = 0;
-    unlock(&pool.held);
+    const int64_t rest = loss * pool.factor;
+    pool.rests = now + (rest <= MOST_REST ? rest : MOST_REST > loss * REST ? MOST_REST : loss * REST);
+    if (rest < MOST_REST) pool.factor *= 2;
+    pool.began = now;
+    pool.waited = pool.own = pool.others = 0;
+}
+
+void pool_given_back(int parts) {
+    if (parts == 1) return;
+    if (pool.waited) account();
     unlock(&pool.in_use);
 }
 
-void barrier_wait(Barrier *barrier, int threads) {
-    if (threads == 1) return;
-    int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) + 1 == threads) {
-        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
+static void wake_workers(void) {
+    if (pool.waited) account();
+    pool.waited += WAKE;
+    lock(&pool.held);
+    atomic_store(&pool.workers_sleep, 0);
+    wake_all(&pool.begin);
+    unlock(&pool.held);
+}
+
+static void wait_for_others(void) {
+    for (int turns = 0; turns < TURNS; turns++) {
+        if (!atomic_load(&pool.unfinished)) return;
+        pause_briefly();
+    }
+    const int64_t since = nanoseconds();
+    lock(&pool.held);
+    atomic_store(&pool.caller_sleeps, 1);
+    while (atomic_load(&pool.unfinished)) wait_for(&pool.end, &pool.held);
+    atomic_store(&pool.caller_sleeps, 0);
+    unlock(&pool.held);
+    pool.waited += nanoseconds() - since;
+    account();
+}
+
+void pool_each(Work work, void *argument, int parts) {
+    if (parts == 1 || (pool.rests > pool.began && nanoseconds() < pool.rests)) {
+        for (int part = 0; part < parts; part++) work(argument, part);
         return;
     }
-    for (int turns = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turns++) {
-        if (turns < TURNS) pause_briefly();
-        else let_others_run(); /* fewer cores than threads */
-    }
+    pool.work = work;
+    pool.argument = argument;
+    atomic_store(&pool.unfinished, parts);
+    atomic_store(&pool.claims, (uint64_t)++pool.round << 2 * BITS | (uint64_t)parts << BITS);
+    if (atomic_load(&pool.workers_sleep)) wake_workers();
+    int own = 0;
+    for (int part; (part = claimed()) >= 0; own++) work(argument, part);
+    pool.own += own;
+    pool.others += parts - own;
+    if (atomic_fetch_sub(&pool.unfinished, own) > own) wait_for_others();
 }

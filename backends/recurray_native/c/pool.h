@@ -1,23 +1,19 @@
-/* Threads that sleep between calls. */
+/* Threads that do parts of a call's work, whoever comes first. They sleep between calls. */
 #ifndef RECURRAY_POOL_H
 #define RECURRAY_POOL_H
 
-#include <stdatomic.h>
-
 enum { MOST_THREADS = 64 };
 
-typedef void (*Work)(void *argument, int thread, int threads);
+typedef void (*Work)(void *argument, int part);
 
-/* Run `work` as threads 0 to threads - 1, of which the caller is thread 0. If the pool is in use by another of the
-   process's threads, or no thread can be made, the caller does all the work as one thread. */
-void pool_run(Work work, void *argument, int threads);
+/* Take the pool for a call; returns how many parts to cut its work into: `threads` at most, and one if the pool is in use by
+   another of the process's threads, if no thread can be made, or if threads have lately been a loss. */
+int pool_taken(int threads);
 
-/* Where the threads of one call wait for each other. They spin: a step of one row takes microseconds. */
-typedef struct {
-    _Atomic int arrived;
-    _Atomic int round;
-} Barrier;
+/* Do all parts of some work; returns when they are done. A thread that comes late finds none left, so nobody waits for it,
+   only for one that has begun. What a part does mustn't depend on who does it. */
+void pool_each(Work work, void *argument, int parts);
 
-void barrier_wait(Barrier *barrier, int threads);
+void pool_given_back(int parts);
 
 #endif

@@ -11,36 +11,33 @@ enum {
     GATES_SIZE = 128 << 10, /* bytes of the second-level cache for a tile's gates */
     TILE_ROWS = 96,     /* rows whose products are made before the machine runs on them */
     FEW_ROWS = 4,       /* so many steps and rows in all aren't worth packing the weights for */
-    ROWS_EACH = 12,     /* the least that a thread takes where the batch is cut; as in engine.py */
+    ROWS_EACH = 12,     /* the least that a part has where the batch is cut; as in engine.py */
 };
+
+/* A part of a call's work. Where the batch is large it has rows of its own and needs no other part within a chunk of time;
+   else it has units of its own, and the parts meet at each stage of a step. */
+typedef struct {
+    Range rows, units, outputs;
+    int part, parts;
+    int together; /* whether parts share rows */
+} Share;
 
 typedef struct {
     const Task *task;
     i64 padded, padded_outputs; /* H and R rounded up to whole vectors */
     i64 blocks_in_all;          /* with the inner ones */
     i64 depth;                  /* units in a tile */
-    Barrier barrier;
+    int parts;                  /* that the call's work is cut into */
+    Share *share;        /* of each */
     real **unit;                /* (params + constants) padded rows of H */
     real **state;               /* (states) padded (B, H), for h (B, R) */
     real *state_h[2];           /* the same of h; at even and odd steps forward */
     real *wide, *sums;
 } Scan;
 
-/* What a thread does of a call. Where the batch is large it has rows of its own and waits for nobody within a chunk of
-   time; else it has units of its own, and the threads wait for each other at each segment. */
-typedef struct {
-    Range rows, units, outputs;
-    int threads, thread;
-    int together; /* whether threads share rows */
-} Share;
-
 INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
 
-INLINE void meet(Scan *scan, const Share *share) {
-    if (share->together) barrier_wait(&scan->barrier, share->threads);
-}
-
-/* Whether units only ever read their own past, so that threads needn't wait for each other. */
+/* Whether units only ever read their own past, so that parts needn't meet. */
 static int is_independent(const Task *task) {
     int products = task->projection != NULL || task->inner_blocks > 0;
     for (i64 block = 0; block < task->blocks; block++) products |= task->recurrent_gate[block] >= 0;
@@ -53,41 +50,43 @@ static void mask_units(const Task *task, Range units, i64 first, i64 rows, real 
         for (i64 k = units.first; k < units.last; k++) a[b * row + k] *= ((const real *)task->mask)[(first + b) * task->outputs + k];
 }
 
-static Share share_of(const Task *task, int thread, int threads) {
-    Share own = {{0, task->batch}, {0, task->units}, {0, task->outputs}, threads, thread, 0};
-    if (threads == 1) return own;
-    if (task->batch >= (i64)threads * ROWS_EACH) { /* rows of about the same length in all */
-        i64 total = 0, sum = 0, part = 0;
+static Share share_of(const Task *task, int part, int parts) {
+    Share own = {{0, task->batch}, {0, task->units}, {0, task->outputs}, part, parts, 0};
+    if (parts == 1) return own;
+    if (task->batch >= (i64)parts * ROWS_EACH) { /* rows of about the same length in all */
+        i64 total = 0, sum = 0, next = 0;
         for (i64 b = 0; b < task->batch; b++) total += task->lengths[b];
         own.rows = (Range){task->batch, task->batch};
         for (i64 b = 0; b < task->batch; b++) {
-            for (; part <= thread + 1 && sum * threads >= total * part; part++) {
-                if (part == thread) own.rows.first = b;
-                if (part == thread + 1) own.rows.last = b;
+            for (; next <= part + 1 && sum * parts >= total * next; next++) {
+                if (next == part) own.rows.first = b;
+                if (next == part + 1) own.rows.last = b;
             }
             sum += task->lengths[b];
         }
-        if (thread == threads - 1) own.rows.last = task->batch;
+        if (part == parts - 1) own.rows.last = task->batch;
         return own;
     }
-    own.units = part_of(task->units, BLOCK, thread, threads);
-    own.outputs = part_of(task->outputs, BLOCK, thread, threads);
+    own.units = part_of(task->units, BLOCK, part, parts);
+    own.outputs = part_of(task->outputs, BLOCK, part, parts);
     own.together = !is_independent(task);
     return own;
 }
 
-/* The rows of a step that a thread has. */
+/* The rows of a step that a part has. */
 INLINE Range rows_at(const Task *task, const Share *share, i64 step) {
     return (Range){share->rows.first, most(share->rows.first, least(share->rows.last, task->counts[step]))};
 }
 
-static void lay_out_scan(Scan *scan, const Task *task, i64 depth, Arena *arena) {
+static void lay_out_scan(Scan *scan, const Task *task, int parts, i64 depth, Arena *arena) {
     const i64 lanes_of_units = rounded_up(task->units, LANES), outputs = rounded_up(task->outputs, LANES);
     scan->task = task;
     scan->padded = lanes_of_units;
     scan->padded_outputs = outputs;
     scan->blocks_in_all = task->blocks + task->inner_blocks;
     scan->depth = depth;
+    scan->parts = parts;
+    scan->share = taken(arena, parts, sizeof(Share));
     const i64 units = task->params + task->constants, blocks = (task->units + BLOCK - 1) / BLOCK;
     scan->unit = taken(arena, units, sizeof(real *));
     real *rows = taken(arena, units * scan->padded, sizeof(real));
@@ -97,6 +96,7 @@ static void lay_out_scan(Scan *scan, const Task *task, i64 depth, Arena *arena) 
     scan->wide = taken(arena, task->program.wides * task->batch * scan->padded, sizeof(real));
     scan->sums = taken(arena, task->program.sums * task->batch * blocks, sizeof(real));
     if (!arena->base) return;
+    for (int part = 0; part < parts; part++) scan->share[part] = share_of(task, part, parts);
     for (i64 k = 0; k < units; k++) scan->unit[k] = rows + k * scan->padded;
     scan->state[0] = scan->state_h[0];
     for (i64 k = 1; k < task->states; k++) scan->state[k] = states + (k - 1) * task->batch * scan->padded;
@@ -134,7 +134,7 @@ static void fill_scan(Scan *scan) {
     }
 }
 
-/* A thread's machine: its own registers, and where each slot is. The kinds that differ are set by the caller. */
+/* A part's machine: its own registers, and where each slot is. The kinds that differ are set by the caller. */
 static void lay_out_machine(Machine *m, const Scan *scan, Arena *arena, real **tiles) {
     const Program *program = &scan->task->program;
     i64 rows = most(1, TILE_SIZE / scan->depth);

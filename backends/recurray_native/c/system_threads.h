@@ -5,6 +5,7 @@
 #ifdef _WIN32
 
 #define WIN32_LEAN_AND_MEAN
+#include <stdint.h>
 #include <windows.h>
 
 typedef SRWLOCK Lock;
@@ -19,7 +20,6 @@ static inline void unlock(Lock *of) { ReleaseSRWLockExclusive(of); }
 static inline void wait_for(Condition *condition, Lock *held) { SleepConditionVariableSRW(condition, held, INFINITE, 0); }
 static inline void wake_one(Condition *condition) { WakeConditionVariable(condition); }
 static inline void wake_all(Condition *condition) { WakeAllConditionVariable(condition); }
-static inline void let_others_run(void) { SwitchToThread(); }
 
 /* Whether it has begun. Nothing joins it. */
 static inline int begin_thread(DWORD(WINAPI *function)(void *), void *argument) {
@@ -29,11 +29,20 @@ static inline int begin_thread(DWORD(WINAPI *function)(void *), void *argument) 
 
 static inline void in_forked_child(void (*function)(void)) { (void)function; } /* there is no fork */
 
+/* Since some moment. */
+static inline int64_t nanoseconds(void) {
+    LARGE_INTEGER ticks, each_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&each_second);
+    return (int64_t)((double)ticks.QuadPart * 1e9 / (double)each_second.QuadPart);
+}
+
 #else
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <time.h>
 
 typedef pthread_mutex_t Lock;
 typedef pthread_cond_t Condition;
@@ -47,7 +56,6 @@ static inline void unlock(Lock *of) { pthread_mutex_unlock(of); }
 static inline void wait_for(Condition *condition, Lock *held) { pthread_cond_wait(condition, held); }
 static inline void wake_one(Condition *condition) { pthread_cond_signal(condition); }
 static inline void wake_all(Condition *condition) { pthread_cond_broadcast(condition); }
-static inline void let_others_run(void) { sched_yield(); }
 
 /* Signals stay with Python's threads. */
 static inline int begin_thread(void *(*function)(void *), void *argument) {
@@ -62,6 +70,13 @@ static inline int begin_thread(void *(*function)(void *), void *argument) {
 }
 
 static inline void in_forked_child(void (*function)(void)) { pthread_atfork(NULL, NULL, function); }
+
+/* Since some moment. */
+static inline int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 #endif
 
