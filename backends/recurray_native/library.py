@@ -56,6 +56,10 @@ def _declared(found: Any) -> Any:
         raise UnavailableError(
             f"the library is another version's: its task has {size} bytes, not {ctypes.sizeof(CTask)}"
         )
+    found.recurray_forward_each.restype = c_int
+    found.recurray_forward_each.argtypes = [c_int64, c_int64, c_int64, c_void_p]
+    found.recurray_pack.restype = c_size_t
+    found.recurray_pack.argtypes = [c_int64, c_int64, c_void_p, c_void_p]
     return found
 
 

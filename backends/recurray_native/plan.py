@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from ctypes import byref
+from ctypes import addressof
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,17 @@ from recurray.cells.cell import Cell, Weights
 from recurray_native import arguments, library
 from recurray_native.arguments import FLOATS
 from recurray_native.compiled import compiled
-from recurray_native.rows import in_order, rows
-from recurray_native.scan import ENOUGH, NO_MEMORY, begun, contiguous, fill, param_rows, thread_count
+from recurray_native.rows import rows
+from recurray_native.scan import (
+    NO_MEMORY,
+    begun,
+    contiguous,
+    fill,
+    may_share,
+    param_rows,
+    ready_weights,
+    thread_count,
+)
 from recurray_native.structures import POINTER_CODE, POINTER_SIZE, address
 
 
@@ -49,78 +58,88 @@ class StackPlan:
     ) -> None:
         steps, batch, features = shape
         directions, self.dtype = len(cells), weights[0].input.dtype
-        self.layers: list[list[_Scan]] = []
+        _, outputs = arguments.check_weights(compiled(cells[0]), weights[0], features, batch, self.dtype)
+        self.scans: list[_Scan] = []
+        self.y = self.x = np.empty(shape, self.dtype)
         for first in range(0, len(weights), directions):
-            own = [
-                _Scan(level, cell, weights[first + k], (steps, batch, features), self.dtype, reverse=reverse or k == 1)
+            x, self.y = self.y, np.empty((steps, batch, directions * outputs), self.dtype)
+            self.scans += [
+                _Scan(level, cell, weights[first + k], x, self.y, k, reverse=reverse or k == 1)
                 for k, cell in enumerate(cells)
             ]
-            self.layers.append(own)
-            features = own[0].outputs * directions
-        self.scans = [scan for own in self.layers for scan in own]
-        sizes = [scan.size if k else scan.outputs for scan in self.scans[:1] for k in range(len(cells[0].states))]
-        self.shapes = [(len(self.scans), batch, size) for size in sizes]
-        self.strides = [batch * size * self.dtype.itemsize for size in sizes]
-        self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
-        self.y_shape = (steps, batch, self.scans[0].outputs)
-        # What directions and layers hand on; nobody sees it, so it is kept.
-        self.between = [np.empty((steps, batch, features), self.dtype) for _ in self.layers[:-1]]
-        self.of_directions = [np.empty(self.y_shape, self.dtype) for _ in cells]
+        sizes = [self.scans[0].size if k else outputs for k in range(len(cells[0].states))]
+        shapes = [(len(self.scans), batch, size) for size in sizes]
+        self.zeros = tuple(np.zeros(shape, self.dtype) for shape in shapes)
+        self.before = tuple(np.empty(shape, self.dtype) for shape in shapes)
+        self.after = tuple(np.empty(shape, self.dtype) for shape in shapes)
+        for place, scan in enumerate(self.scans):
+            scan.lay(*([value[place] for value in values] for values in (self.zeros, self.before, self.after)))
+        self.starts_from(zeros=True)
+        tasks = array(POINTER_CODE, [addressof(scan.task) for scan in self.scans])
+        self.held = tasks
+        self.call = library.library().recurray_forward_each
+        self.given = library.number(level), self.dtype == FLOATS[1], len(tasks), tasks.buffer_info()[0]
+        self.shared = [scan for scan in self.scans if may_share(scan.operations, scan.valid)]
+
+    def starts_from(self, *, zeros: bool) -> None:
+        """Have the tasks begin with zeros, or with the state given."""
+        self.from_zeros = zeros
+        for scan in self.scans:
+            scan.task.first = scan.zeros if zeros else scan.before
 
     def bind(self, weights: Sequence[Weights]) -> None:
         """Take the weights."""
         for scan, own in zip(self.scans, weights, strict=True):
             scan.take(own)
+        self.copied = [scan for scan in self.scans if scan.copied]
 
     def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]]:
         """Run layer after layer."""
-        x = in_order(x)
-        before = self.zeros if before is None else tuple([in_order(value) for value in before])
-        after = tuple([np.empty(shape, self.dtype) for shape in self.shapes])
-        firsts, lasts = [address(value) for value in before], [address(value) for value in after]
-        y = x
-        for number, own in enumerate(self.layers):
-            at, ys = address(y), self.of_directions
-            of_layer = self.between[number] if number < len(self.between) else None
-            if len(own) == 1:
-                y = np.empty(self.y_shape, self.dtype) if of_layer is None else of_layer
-                ys = [y]
-            for scan, to in zip(own, ys, strict=True):
-                scan.run(at, address(to), firsts, lasts)
-                for k, stride in enumerate(self.strides):
-                    firsts[k] += stride
-                    lasts[k] += stride
-            if len(own) > 1:
-                y = np.concatenate(ys, axis=2, out=of_layer)
-        return y, after
+        np.copyto(self.x, x)
+        if before is not None:
+            for own, value in zip(self.before, before, strict=True):
+                np.copyto(own, value)
+        if self.from_zeros is not (before is None):
+            self.starts_from(zeros=before is None)
+        for scan in self.copied:
+            scan.take(scan.weights)  # which may have been written to
+        for scan in self.shared:
+            scan.task.threads = thread_count(scan.operations, scan.valid)
+        if self.call(*self.given):
+            raise MemoryError(NO_MEMORY)
+        return self.y.copy(), tuple([value.copy() for value in self.after])
 
 
 class _Scan:
-    """A direction of a layer."""
+    """A direction of a layer: a task from ``x`` to its part of ``y``."""
 
     def __init__(
-        self, level: str, cell: Cell, weights: Weights, shape: tuple[int, int, int], dtype: Any, *, reverse: bool
+        self, level: str, cell: Cell, weights: Weights, x: Any, y: Any, direction: int, *, reverse: bool
     ) -> None:
-        steps, batch, features = shape
-        self.ready, self.dtype, self.features, self.valid = (
-            compiled(cell),
-            dtype,
-            features,
-            rows(steps, batch, None, reverse),
-        )
-        self.size, self.outputs = arguments.check_weights(self.ready, weights, features, batch, dtype)
-        means = arguments.draws_in_order(self.ready, cell.draws, (steps, batch, self.size), dtype)
-        self.means = [np.full(self.size, mean, dtype) for mean in means]
+        (steps, batch, self.features), self.dtype, self.level = x.shape, x.dtype, level
+        self.between = x, y  # held, while their addresses are in use
+        self.ready, self.valid = compiled(cell), rows(steps, batch, None, reverse)
+        self.size, self.outputs = arguments.check_weights(self.ready, weights, self.features, batch, self.dtype)
+        means = arguments.draws_in_order(self.ready, cell.draws, (steps, batch, self.size), self.dtype)
+        self.means = [np.full(self.size, mean, self.dtype) for mean in means]
         listing = self.ready.forward(training=False, means=bool(means)).listing
-        self.task, self.operations = begun(self.ready, listing, self.valid, features, self.size, self.outputs)
-        params, self.states = len(self.ready.param_rows) + len(means), len(cell.states)
-        self.table = array(POINTER_CODE, [0] * (params + 2 * self.states))
-        at = self.table.buffer_info()[0]
-        self.task.param, self.task.first = at, at + params * POINTER_SIZE
-        self.task.last = at + (params + self.states) * POINTER_SIZE
-        self.table_of_first, self.table_of_last = params, params + self.states
-        self.call = library.library().recurray_forward
-        self.given = library.number(level), dtype == FLOATS[1], byref(self.task)
+        self.task, self.operations = begun(self.ready, listing, self.valid, self.features, self.size, self.outputs)
+        self.task.x, self.task.y_row = address(x), y.shape[2]
+        self.task.y = address(y) + direction * self.outputs * self.dtype.itemsize
+        self.params, self.states = len(self.ready.param_rows) + len(means), len(cell.states)
+        self.table = array(POINTER_CODE, [0] * (self.params + 3 * self.states))
+        self.task.param = self.at(0)
+
+    def at(self, place: int) -> int:
+        """The address of a place in the table."""
+        return self.table.buffer_info()[0] + place * POINTER_SIZE
+
+    def lay(self, zeros: list[Any], before: list[Any], after: list[Any]) -> None:
+        """Take where states are found, and put."""
+        for k, value in enumerate((*zeros, *before, *after)):
+            self.table[self.params + k] = address(value)
+        self.zeros, self.before = self.at(self.params), self.at(self.params + self.states)
+        self.task.last = self.at(self.params + 2 * self.states)
 
     def take(self, weights: Weights) -> None:
         """Have the task read the weights where they are, or a copy where they aren't in the order wanted."""
@@ -131,23 +150,11 @@ class _Scan:
         rows = [*param_rows(self.ready, read), *self.means]
         for k, row in enumerate(rows):
             self.table[k] = address(row)
-        self.held = read, rows  # while their addresses are in use
+        kept = ready_weights(self.level, self.dtype, self.task, read)
+        fill(self.task, ready=kept)
+        self.held = read, rows, kept  # while their addresses are in use
         pairs = zip(_arrays(weights), _arrays(read), strict=True)
-        self.copied = weights.kept is None and not all(a is b for a, b in pairs)
-
-    def run(self, x: int, y: int, firsts: list[int], lasts: list[int]) -> None:
-        """Run over the input that is at an address; the caller holds all arrays."""
-        if self.copied:
-            self.take(self.weights)  # which may have been written to
-        task, table = self.task, self.table
-        task.x, task.y = x, y
-        first, last = self.table_of_first, self.table_of_last
-        for k in range(self.states):
-            table[first + k], table[last + k] = firsts[k], lasts[k]
-        if self.operations >= ENOUGH:
-            task.threads = thread_count(self.operations, self.valid)
-        if self.call(*self.given):
-            raise MemoryError(NO_MEMORY)
+        self.copied = kept is None and not all(a is b for a, b in pairs)
 
 
 def _arrays(weights: Weights) -> list[Any]:

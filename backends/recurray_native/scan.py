@@ -27,6 +27,7 @@ ENOUGH_A_STEP = (
 NO_MEMORY = "the engine couldn't get the memory that it works in"
 LEAST_ROWS = 512  # rows that the engine has room for at least
 LANES = 64  # more than a vector has
+BOUNDARY = 64  # bytes, on which the engine's arrays are
 ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
 
 
@@ -110,6 +111,7 @@ def forward(
         task.bias_row = bias.shape[1] if bias is not None and by_row else 0
         fill(task, recurrent_bias=weights.recurrent_bias, projection=weights.projection)
         fill(task, x=x_rows, y=y, mask=mask, h_before=h_before, output=output)
+        fill(task, ready=ready_weights(level, dtype, task, weights))
         _run("recurray_forward", level, dtype, task, params, first, last, _addresses(packed))
     end = tuple([valid.unsorted(value) for value in last])
     y = valid.from_time(y)
@@ -215,7 +217,7 @@ def begun(ready: Compiled, listing: Listing, valid: Rows, features: int, size: i
     arguments.check_work_space(valid.shape[1] + LEAST_ROWS, size + features + outputs + LANES)
     task = listing.begin()
     task.steps, (_, task.batch), task.rows = len(valid.counts), valid.shape, valid.total
-    task.features, task.units, task.outputs = features, size, outputs
+    task.features, task.units, task.outputs, task.y_row = features, size, outputs, outputs
     task.counts, task.offsets, task.lengths, task.ends = valid.addresses()
     products = len(ready.input_places) * features + len(ready.recurrent_places) * outputs
     operations = valid.total * size * (products + 100)
@@ -230,6 +232,22 @@ def fill(task: CTask, **arrays: Any) -> None:
             setattr(task, name, address(a))
 
 
+def ready_weights(level: str, dtype: Any, task: CTask, weights: Weights) -> Any:
+    """A frozen layer's weights in the engine's order, made once; None where the weights may change."""
+    if weights.kept is None:
+        return None
+    return weights.once(("recurray_native", level), lambda: _packed(library.number(level), dtype == FLOATS[1], task))
+
+
+def _packed(level: int, is_double: bool, task: CTask) -> Any:
+    pack = library.library().recurray_pack
+    room = np.empty(pack(level, is_double, byref(task), None) + BOUNDARY, np.uint8)
+    packed = room[-address(room) % BOUNDARY :]
+    if not pack(level, is_double, byref(task), address(packed)):
+        raise MemoryError(NO_MEMORY)
+    return packed
+
+
 def _addresses(packed: Any) -> list[int]:
     """The addresses of the arrays in a block of them."""
     if not len(packed):
@@ -240,12 +258,18 @@ def _addresses(packed: Any) -> list[int]:
 
 def thread_count(operations: int, valid: Rows) -> int:
     """How many threads a task of so many multiplications is worth."""
-    if operations < ENOUGH:
+    if not may_share(operations, valid):
         return 1
     wanted = threads.get_num_threads()
     if valid.shape[1] >= wanted * ROWS_EACH:
         return wanted
     return max(1, min(wanted, operations // len(valid.counts) // ENOUGH_A_STEP))
+
+
+def may_share(operations: int, valid: Rows) -> bool:
+    """Whether a task is worth two threads, where there are so many."""
+    enough_a_step = operations >= 2 * ENOUGH_A_STEP * len(valid.counts)
+    return operations >= ENOUGH and (enough_a_step or valid.shape[1] >= 2 * ROWS_EACH)
 
 
 def param_rows(ready: Compiled, weights: Weights) -> list[Any]:
@@ -262,6 +286,7 @@ def contiguous(weights: Weights) -> Weights:
         _in_order(weights.recurrent_bias),
         _in_order(weights.projection),
         {name: in_order(a) for name, a in weights.pointwise.items()},
+        weights.kept,
     )
 
 

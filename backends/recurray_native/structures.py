@@ -63,6 +63,8 @@ class CTask(Structure):
         ("program", CProgram),
         ("bias_row", c_int64),
         ("sums_by_row", c_void_p),
+        ("y_row", c_int64),
+        ("ready", c_void_p),
     )
 
 

@@ -48,6 +48,19 @@ EXPORT i64 recurray_lanes(i64 level, i64 is_double) { return levels[level].kerne
 
 EXPORT int recurray_forward(i64 level, i64 is_double, const Task *task) { return levels[level].kernels[is_double]->forward(task); }
 
+/* One task after another: the layers and directions of a stack. */
+EXPORT int recurray_forward_each(i64 level, i64 is_double, i64 count, const Task *const *task) {
+    int result = DONE;
+    for (i64 k = 0; k < count && result == DONE; k++) result = recurray_forward(level, is_double, task[k]);
+    return result;
+}
+
+/* Bring a task's weights into the engine's order, for `ready` of any task with these weights. Returns the bytes of that, on a
+   boundary of 64; `to` may be null, to ask. */
+EXPORT size_t recurray_pack(i64 level, i64 is_double, const Task *task, void *to) {
+    return levels[level].kernels[is_double]->pack(task, to);
+}
+
 EXPORT int recurray_backward(i64 level, i64 is_double, const Task *task) { return levels[level].kernels[is_double]->backward(task); }
 
 EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, const void *a, const void *b, const void *c, void *to) {

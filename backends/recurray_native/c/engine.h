@@ -94,6 +94,9 @@ typedef struct {
     /* Where each row of the batch has a bias of its own: */
     i64 bias_row;                /* from a row's input_bias to the next one's; else 0 */
     void *sums_by_row;           /* backward: padded (B, blocks with the input, H): sums of the gradients over time */
+
+    i64 y_row;                   /* forward: from a row of y to the next one: R, or with both directions in one array more */
+    const void *ready;           /* forward: what `pack` made of the weights, where they are a frozen layer's; else null */
 } Task;
 
 enum Result { DONE = 0, NO_MEMORY = 1 };
@@ -103,6 +106,7 @@ typedef struct {
     i64 lanes;  /* of a vector */
     int (*forward)(const Task *);
     int (*backward)(const Task *);
+    size_t (*pack)(const Task *, void *to);
     void (*apply)(i64 operation, i64 count, const void *a, const void *b, const void *c, void *to);
 } Kernels;
 

@@ -34,27 +34,35 @@ static i64 depth_forward(const Task *task) {
     return least(BLOCK * most(1, least(blocks, TILE_SIZE / BLOCK)), rounded_up(task->units, BLOCK));
 }
 
-static void lay_out_matrix(Matrix *b, i64 k, i64 n, int packed, Arena *arena) {
-    *b = (Matrix){k, n, packed ? taken(arena, packed_size(k, n), sizeof(real)) : NULL, NULL, NULL};
+/* What is ready holds the panels of all matrices, whether a task uses them or the weights as they stand. */
+static void lay_out_matrix(Matrix *b, i64 k, i64 n, const Task *task, Arena *arena, int is_ready) {
+    const int packed = !standing(task, k);
+    real *panels = packed || is_ready ? taken(arena, packed_size(k, n), sizeof(real)) : NULL;
+    if (b) *b = (Matrix){k, n, packed ? panels : NULL, NULL, NULL};
+}
+
+/* Where the weights are in the engine's order, and the biases. */
+static void lay_out_products(Forward *f, const Task *task, Arena *arena, int is_ready) {
+    const i64 blocks = task->blocks + task->inner_blocks;
+    for (i64 b = 0; b < blocks; b++) {
+        if (b < task->blocks && task->input_gate[b] >= 0)
+            lay_out_matrix(f->input ? f->input + b : NULL, task->features, task->units, task, arena, is_ready);
+        if (task->recurrent_gate[b] >= 0)
+            lay_out_matrix(f->recurrent ? f->recurrent + b : NULL, b < task->blocks ? task->outputs : task->units, task->units, task,
+                           arena, is_ready);
+    }
+    if (task->projection) lay_out_matrix(&f->projection, task->units, task->outputs, task, arena, is_ready);
+    f->bias = taken(arena, (task->bias_row ? task->batch : 1) * blocks * rounded_up(task->units, LANES), sizeof(real));
 }
 
 static void lay_out_forward(Forward *f, const Task *task, int parts, Arena *arena) {
     Scan *scan = &f->scan;
     lay_out_scan(scan, task, parts, depth_forward(task), arena);
     const i64 blocks = scan->blocks_in_all, padded = scan->padded;
-    const int packed = !few(task);
     f->input = taken(arena, blocks, sizeof(Matrix));
     f->recurrent = taken(arena, blocks, sizeof(Matrix));
-    Matrix unused[2];
-    for (i64 b = 0; b < blocks; b++) {
-        if (b < task->blocks && task->input_gate[b] >= 0)
-            lay_out_matrix(arena->base ? f->input + b : unused, task->features, task->units, packed, arena);
-        if (task->recurrent_gate[b] >= 0)
-            lay_out_matrix(arena->base ? f->recurrent + b : unused, b < task->blocks ? task->outputs : task->units, task->units,
-                           packed, arena);
-    }
-    if (task->projection) lay_out_matrix(&f->projection, task->units, task->outputs, packed, arena);
-    f->bias = taken(arena, (task->bias_row ? task->batch : 1) * blocks * padded, sizeof(real));
+    Arena ready = {(char *)task->ready, 0};
+    lay_out_products(f, task, task->ready ? &ready : arena, task->ready != NULL);
     f->hoisted = task->batch < ROWS && !few(task);
     f->ahead = f->hoisted ? taken(arena, (task->batch + TILE_ROWS) * blocks * padded, sizeof(real)) : NULL;
     f->gates = task->program.segments > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
@@ -100,9 +108,9 @@ static void place_forward(Forward *f, int part) {
     }
 }
 
-static void pack_part(Matrix *b, const real *source, const Share *share) {
-    if (b->panels) pack_transposed(b, part_of(b->n, PANEL, share->part, share->parts), source);
-    else if (!share->part) b->transposed = source;
+static void pack_part(const Task *task, Matrix *b, const real *source, const Share *share) {
+    if (!b->panels && !share->part) b->transposed = source;
+    if (b->panels && !task->ready) pack_transposed(b, part_of(b->n, PANEL, share->part, share->parts), source);
 }
 
 /* A part of the weights, packed, and of the biases. */
@@ -111,9 +119,9 @@ static void pack_forward(Forward *f, const Share *share) {
     const i64 units = task->units, padded = f->scan.padded;
     for (i64 b = 0; b < f->scan.blocks_in_all; b++) {
         const i64 x = b < task->blocks ? task->input_gate[b] : -1, h = task->recurrent_gate[b];
-        if (x >= 0) pack_part(f->input + b, (const real *)task->input_weight + x * units * task->features, share);
-        if (h >= 0) pack_part(f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, share);
-        if (share->part) continue;
+        if (x >= 0) pack_part(task, f->input + b, (const real *)task->input_weight + x * units * task->features, share);
+        if (h >= 0) pack_part(task, f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, share);
+        if (share->part || task->ready) continue;
         const i64 biases = task->bias_row ? task->batch : 1, row = f->scan.blocks_in_all * padded;
         real *bias = f->bias + b * padded;
         zero_rows(biases, padded, row, bias);
@@ -121,7 +129,24 @@ static void pack_forward(Forward *f, const Share *share) {
             add_rows((const real *)task->input_bias + x * units, task->bias_row, biases, units, bias, row);
         if (h >= 0 && task->recurrent_bias) add_rows((const real *)task->recurrent_bias + h * units, 0, biases, units, bias, row);
     }
-    if (task->projection) pack_part(&f->projection, task->projection, share);
+    if (task->projection) pack_part(task, &f->projection, task->projection, share);
+}
+
+/* See `recurray_pack`. */
+static size_t pack(const Task *given, void *to) {
+    Task task = *given; /* of many rows, so that all is packed */
+    task.rows = FEW_ROWS + 1, task.ready = NULL;
+    Forward f = {.scan = {.task = &task, .padded = rounded_up(task.units, LANES), .blocks_in_all = task.blocks + task.inner_blocks}};
+    Arena arena = {to, 0};
+    Matrix *matrices = to ? memory_taken(2 * (size_t)f.scan.blocks_in_all * sizeof(Matrix)) : NULL;
+    if (to && !matrices) return 0;
+    if (to) f.input = matrices, f.recurrent = matrices + f.scan.blocks_in_all;
+    lay_out_products(&f, &task, &arena, 1);
+    if (!to) return arena.used;
+    const Share whole = {.part = 0, .parts = 1};
+    pack_forward(&f, &whole);
+    memory_given_back(matrices);
+    return arena.used;
 }
 
 static void mask_rows(Forward *f, i64 first, i64 rows, Range columns, i64 parity) {
@@ -208,7 +233,7 @@ static void put_out(Forward *f, Place place, i64 rows, Range columns) {
     const Task *task = f->scan.task;
     const i64 row = f->scan.padded_outputs, next = 1 - place.parity, count = columns.last - columns.first;
     const real *h = f->scan.state_h[next] + place.row * row + columns.first;
-    copy_rows(h, row, rows, count, (real *)task->y + place.in_time * task->outputs + columns.first, task->outputs);
+    copy_rows(h, row, rows, count, (real *)task->y + place.in_time * task->y_row + columns.first, task->y_row);
     if (task->mask) mask_rows(f, place.row, rows, columns, next);
 }
 

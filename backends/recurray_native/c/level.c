@@ -20,4 +20,4 @@ static void apply(i64 operation, i64 count, const void *a, const void *b, const 
     }
 }
 
-const Kernels LEVEL_NAME(kernels) = {LANES, forward, backward, apply};
+const Kernels LEVEL_NAME(kernels) = {LANES, forward, backward, pack, apply};

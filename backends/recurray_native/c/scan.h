@@ -37,6 +37,9 @@ typedef struct {
 
 INLINE int few(const Task *task) { return task->rows <= FEW_ROWS; }
 
+/* Whether a product along k is with the weights as they stand: of short ones each is a loop's end, and packing is little. */
+INLINE int standing(const Task *task, i64 k) { return few(task) && k >= 2 * LANES; }
+
 /* Whether units only ever read their own past, so that parts needn't meet. */
 static int is_independent(const Task *task) {
     int products = task->projection != NULL || task->inner_blocks > 0;

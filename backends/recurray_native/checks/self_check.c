@@ -99,7 +99,7 @@ static void check(const struct Cell *cell) {
                      .input_weight = w_in, .input_bias = b_in, .recurrent_weight = w_re, .recurrent_bias = b_re,
                      .bias_row = bias_row, .params = cell->params, .param = (const void *const *)params,
                      .constants = cell->forward_constants, .constant = cell->forward_constant, .states = cell->states,
-                     .first = (const void *const *)first, .last = last[level], .x = x, .packed = packed, .y = y[level],
+                     .first = (const void *const *)first, .last = last[level], .x = x, .packed = packed, .y = y[level], .y_row = H,
                      .h_before = cell->has_product ? h_before : NULL, .program = cell->forward};
         if (recurray_forward(level, is_double, &task)) exit(2);
         task.terms = cell->params;
