@@ -57,7 +57,7 @@ def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
 def test_each_product_is_one_instruction(tile):
     """A multiplication and an addition in one: nothing else with floating point is in the loop."""
     rows, columns = tile
-    call = "multiply(s, w, 1, 0, 1, 9, w + 99, 1, 0, 1, 9, 0, 1, count)"
+    call = f"multiply(s, w, 1, 0, 1, 9, Part<{columns}>(w + 99, 1, 0, 1, 9), 0, 0, 1, count)"
     text = f"""typedef float real;
 #define ROW_BLOCK 256
 {fixed_text("functions.cuh")}

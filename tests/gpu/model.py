@@ -104,18 +104,19 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
     weight_rows = layout.tile[0] * -(-rows // layout.tile[0]) if work.rounded else rows
     stored = layout.blocks * weight_rows * layout.block_rows
     added_up = 4 * layout.slices * (stored + work.parts * work.units * work.batch)
+    from_shared = depth - layout.held * layout.slices  # of the weights
     if work.rounded:
         across, down = layout.tile[1] // 8, layout.tile[0] // 16
         of_warps = weight_rows // layout.tile[0] * -(-layout.block_rows // layout.tile[1])  # at each of the depth
         tiles, products = of_warps * depth * across * down, 0
-        from_shared = depth - layout.held * layout.slices  # of the weights
         read = of_warps * (from_shared * 512 * down + depth * 256 * across)
         wavefronts = read // 128  # the threads of a warp read 32 different words
     else:
         places = -(-rows // layout.tile[0]) * -(-layout.block_rows // layout.tile[1])
         tiles, products = 0, places * depth * FOUR * layout.tile[0] * layout.tile[1]
-        read = places * depth * 16 * (layout.tile[0] + layout.tile[1])
-        wavefronts = depth * -(-sum(wavefronts_of(rows, layout)) // layout.slices)
+        read = places * 16 * (from_shared * layout.tile[0] + depth * layout.tile[1])
+        of_weights, of_operand = map(sum, zip(*wavefronts_of(rows, layout), strict=True))
+        wavefronts = -(-(from_shared * of_weights + depth * of_operand) // layout.slices)
     return Counts(
         launches=0 if persistent else 1,
         barriers=int(persistent and layout.unit_groups > 1),
@@ -129,15 +130,15 @@ def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, 
     )
 
 
-def wavefronts_of(rows: int, layout: Layout) -> Iterator[int]:
-    """How often each warp of a block asks shared memory for a four of the depth, in float32."""
+def wavefronts_of(rows: int, layout: Layout) -> Iterator[tuple[int, int]]:
+    """How often each warp of a block asks shared memory for a four of the depth, of weights and operand, in float32."""
     rows_apart, columns_apart = -(-rows // layout.tile[0]), -(-layout.block_rows // layout.tile[1])
     places = rows_apart * columns_apart
     for first in range(0, layout.slices * places, 32):
         warp = range(first, min(first + 32, layout.slices * places))
         of_weights = len({(thread // places, thread % places % rows_apart) for thread in warp})
         of_operand = len({thread // rows_apart for thread in warp})
-        yield layout.tile[0] * -(-of_weights // 8) + layout.tile[1] * -(-of_operand // 8)
+        yield layout.tile[0] * -(-of_weights // 8), layout.tile[1] * -(-of_operand // 8)
 
 
 def streams_of(recurrence: persistent.Recurrence) -> int:

@@ -95,6 +95,7 @@ PLANS = (
         Plan(LSTM, way, dtype, batch, units)
         for way in (FORWARD, BACKWARD)
         for dtype, batch, units in (
+            ("", 64, 128),
             ("", 64, 512),
             ("bfloat16", 64, 128),
             ("bfloat16", 64, 512),

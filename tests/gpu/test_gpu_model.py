@@ -53,7 +53,7 @@ def test_wavefronts_are_those_of_the_addresses():
                         places.add((*own, slice_))
                 count += -(-16 * len(places) // 128)
             expected.append(count)
-        found = list(model.wavefronts_of(rows, layout))
+        found = [sum(both) for both in model.wavefronts_of(rows, layout)]
         assert found == expected[: len(found)]
         assert not any(expected[len(found) :])
 
@@ -96,8 +96,10 @@ def counting(text):
         put(r"(?=copy_eight\(to )", "COUNT(1, 16); ")
     else:
         numbers = "COUNT(1, !inside || k >= depth ? 0 : 4 * least(4, depth - k)); "
-        put(r"( +\(void\)p;)", rf"\1 {numbers}")
-        put(r"(Four other\[COLUMNS\];)", r"\1 COUNT(2, 4 * ROWS * COLUMNS); COUNT(3, 16 * (ROWS + COLUMNS));")
+        put(r"(k = 4 \* \(low \+ j\);\n.*\n.*\n +\(void\)p;)", rf"\1 {numbers}")
+        put(r"(sum \+= one\.a )", r"COUNT(2, 4); \1")
+        put(r"(b\[j\] = numbers\[)", r"COUNT(3, 16), \1")
+        put(r"(const Four one = )", r"COUNT(3, 16); \1")
     put(r"(to\[c \* apart \+ r\] = )", r"COUNT(3, 4), \1")
     put(r"total \+= of_slices\[", "COUNT(3, 4), total += of_slices[")
     put(r"(early\[\d+ \* each \+ own\] = [^;]*\Wt\W)", r"COUNT(5, 4); \1")
@@ -114,8 +116,8 @@ def counting(text):
     ("batch", "units", "multiprocessors", "shared", "fits"),
     [  # where all weights stay on the multiprocessors
         (3, 64, 6, 232_448, ("float32", "bfloat16")),
-        (5, 80, 3, 24_000, ("bfloat16",)),
-        (2, 36, 2, 8_000, ("bfloat16",)),
+        (5, 80, 3, 24_000, ("float32", "bfloat16")),
+        (2, 36, 2, 8_000, ("float32", "bfloat16")),
         (2, 160, 2, 40_000, ()),
     ],
 )

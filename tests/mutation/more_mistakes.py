@@ -1308,6 +1308,36 @@ ANEW = [
         "units - 2);\n        const unsigned short* from",
         ("tests/cupy_backend/test_cupy_tensor_cores.py::test_every_size_class_is_close_to_float32",),
     ),
+    *(
+        Mistake(
+            f"cupy: {name}",
+            f"{CUPY}persistent/{file}",
+            old,
+            new,
+            ("tests/cupy_backend/test_cupy_strategies.py::test_kernels_for_one_layout_equal_the_reference",),
+        )
+        for name, file, old, new in (
+            (
+                "weights in registers of another chunk",
+                "recurrence.cuh",
+                "k < FIRST; ++k) multiply(k,",
+                "k < FIRST; ++k) multiply(0,",
+            ),
+            (
+                "a weight in a register and in shared memory",
+                "recurrence.cuh",
+                "int k = slice + slices * begin; k < count",
+                "int k = slice; k < count",
+            ),
+            ("weights in registers of another slice", "recurrence.py", "4 * (slice + slices * j)", "4 * (slice + j)"),
+            (
+                "resident weights a place too far",
+                "recurrence.py",
+                "weights + (low - in_registers) : staged",
+                "weights + low : staged",
+            ),
+        )
+    ),
     Mistake(
         "cupy: sums of rows without their last",
         f"{CUPY}products.py",

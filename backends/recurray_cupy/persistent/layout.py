@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, MEETING, NO_BARRIER, STREAM, Work
 from recurray_cupy.library import Device
@@ -25,6 +26,7 @@ TENSOR_TILES = (
 BUFFERS = (1, 2, 4)  # chunks of the operand that have room at a time, on tensor cores
 HELD = 96  # registers of a thread for weights, and with those of its sums:
 HELD_WITH_SUMS = 144
+HELD_FOURS, HELD_FOURS_WITH_SUMS = 80, 88  # not on tensor cores, and then with those of the operand too
 HELD_CHUNKS = 4  # at most, in which there are such weights: each has a text of its own
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
@@ -60,8 +62,8 @@ class Layout:
     buffers : int
         How many chunks there is room for: while one is multiplied the next ones come.
     held : int
-        For how many of its steps through the depth, the first ones, a warp has the weights in registers; those aren't
-        in shared memory.
+        For how many of its steps through the depth, the first ones, a thread (on tensor cores a warp) has the weights
+        in registers; those aren't in shared memory.
     """
 
     block_units: int
@@ -161,8 +163,7 @@ def _laid_out(
     apart = weight_rows + 4 if work.rounded else rows
     fixed = elements * (work.early + work.carried) + FLAG
     room = device.shared // work.itemsize - fixed
-    step = tile[0] // 4  # registers of a thread for the weights of one step through the depth
-    most_held = min(HELD, HELD_WITH_SUMS - tile[0] * tile[1] // 32) // step if holding and work.rounded else 0
+    most_held = _most_held(tile, work) if holding else 0
 
     def numbers(rows: int, count: int) -> int:
         """Of so many rows, so much of the depth; two to a word on tensor cores. Rows begin in different banks."""
@@ -189,7 +190,7 @@ def _laid_out(
             read = ((rounds - held) * tile[0] + rounds * tile[1]) / 4 * warps
         else:
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
-            read = rounds * (tile[0] + tile[1]) * warps * 2 * words
+            read = ((rounds - held) * tile[0] + rounds * tile[1]) * warps * 2 * words
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
         # From the second-level cache. Weights wait for nothing that the operand of the chunk doesn't wait for.
         fetch = block_rows * work.depth * itemsize / FETCH
@@ -198,32 +199,43 @@ def _laid_out(
         between = max(coming, used)
         if buffers < chunks:  # a chunk can come when another has been used
             between = max(between, (CHUNK + coming + used) / buffers)
-        product = CHUNK + coming + (chunks - 1) * between + used + MEETING * chunks
+        multiplied = CHUNK + coming + (chunks - 1) * between + used + MEETING * chunks
         elementwise = -(-elements // device.threads) * ELEMENT
         wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
         turns = -(-groups[0] * groups[1] // device.multiprocessors)
-        return turns * (product + add_up + elementwise) + wait
+        return turns * (multiplied + add_up + elementwise) + wait
 
     chunks, best = [depth >> k for k in range(depth.bit_length())], None
     per_depth = weight_rows * (8 if work.rounded else FOUR)
-    for chunk in chunks[:6]:  # more and smaller ones would take longer
-        for buffers in BUFFERS if work.rounded else BUFFERS[:1]:
-            if (buffers - 1) * chunk >= depth:
-                continue
-            most_here = chunk // slices * (1 if chunk % slices else HELD_CHUNKS)
-            held = min(most_held, depth // slices, most_here)
-            whole = laid_out(chunk, buffers, held, depth)
-            if whole is None and groups[0] * groups[1] <= device.multiprocessors:  # else all are read anew in any case
-                # As many chunks of the weights as there is room for, beside some of the others.
-                left = room - buffers * (numbers(block_rows, chunk) + numbers(weight_rows, chunk)) - 4 * weight_rows
-                fitting = left // per_depth + held * slices
-                most = range(min(fitting, depth - 1) // chunk, -1, -1)
-                parts = ((min(held, count * chunk // slices), count * chunk) for count in most)
-                whole = next(filter(None, (laid_out(chunk, buffers, *part) for part in parts)), None)
-            if whole is not None and (best is None or whole.clocks < best.clocks):
-                best = whole
+    buffered = BUFFERS if work.rounded else BUFFERS[:1]
+    # In float32 a register holds one number, so they are only taken where that makes a step faster.
+    holds = (most_held,) if work.rounded else tuple(dict.fromkeys((0, most_held)))
+    for chunk, buffers, most in product(chunks[:6], buffered, holds):  # more and smaller ones would take longer
+        if (buffers - 1) * chunk >= depth:
+            continue
+        most_here = chunk // slices * (1 if chunk % slices else HELD_CHUNKS)
+        held = min(most, depth // slices, most_here)
+        whole = laid_out(chunk, buffers, held, depth)
+        if whole is None and groups[0] * groups[1] <= device.multiprocessors:  # else all are read anew in any case
+            # As many chunks of the weights as there is room for, beside some of the others.
+            left = room - buffers * (numbers(block_rows, chunk) + numbers(weight_rows, chunk)) - 4 * weight_rows
+            fitting = left // per_depth + held * slices
+            counts = range(min(fitting, depth - 1) // chunk, -1, -1)
+            parts = ((min(held, count * chunk // slices), count * chunk) for count in counts)
+            whole = next(filter(None, (laid_out(chunk, buffers, *part) for part in parts)), None)
+        if whole is not None and (best is None or whole.clocks < best.clocks):
+            best = whole
     return best
+
+
+def _most_held(tile: tuple[int, int], work: Work) -> int:
+    """For how many of its steps through the depth a thread has registers for the weights."""
+    if work.rounded:
+        return min(HELD, HELD_WITH_SUMS - tile[0] * tile[1] // 32) // (tile[0] // 4)
+    words = work.itemsize // 4
+    others = (tile[0] + FOUR) * tile[1] * words
+    return max(0, min(HELD_FOURS, HELD_FOURS_WITH_SUMS - others)) // (FOUR * tile[0] * words)
 
 
 def _up(count: int, step: int) -> int:

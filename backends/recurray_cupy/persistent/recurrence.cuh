@@ -105,33 +105,75 @@ __device__ inline void load_operand(Four* operand, int stride, const real* sourc
     }
 }
 
-// Adds to a thread's sums what its slice of a chunk contributes. Its rows and columns are `apart` from each other, so
-// that neighbouring threads read from different banks; past the last one they are the last, and nobody reads the sum.
+// Has all chunks of a depth multiplied, one after another. The first FIRST have a text of their own, as what is in
+// registers can't be counted through.
+template <int FIRST, class Multiply>
+__device__ inline void by_fours(int depth4, int chunk, Multiply multiply) {
+#pragma unroll
+    for (int k = 0; k < FIRST; ++k) multiply(k, true);
+#pragma unroll 1
+    for (int k = FIRST; k * chunk < depth4; ++k) multiply(k, false);
+}
+
+// Adds the products of four and four numbers to a sum, one by one: each is a multiplication and an addition in one.
+__device__ inline void add_products(real& sum, const Four& one, const Four& other) {
+    sum += one.a * other.a;
+    sum += one.b * other.b;
+    sum += one.c * other.c;
+    sum += one.d * other.d;
+}
+
+// A thread's part of the operand. Its columns, like its rows of the weights, are `apart` from each other, so that
+// neighbouring threads read from different banks; past the last one they are the last, and nobody reads the sum.
+template <int COLUMNS>
+struct Part {
+    const Four* numbers;
+    int own[COLUMNS];
+    __device__ inline Part(const Four* numbers, int stride, int column, int apart, int columns) : numbers(numbers) {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) own[j] = least(column + j * apart, columns - 1) * stride;
+    }
+    __device__ inline void read(Four (&b)[COLUMNS], int k) const {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) b[j] = numbers[own[j] + k];
+    }
+};
+
+// Adds to a thread's sums what its slice of a chunk contributes, from its `begin`-th four on.
 template <int ROWS, int COLUMNS>
 __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
                                 const Four* weights, int weight_stride, int row, int rows_apart, int rows,
-                                const Four* operand, int stride, int column, int columns_apart, int columns,
-                                int slice, int slices, int count) {
-    int w[ROWS], h[COLUMNS];
+                                const Part<COLUMNS>& operand, int begin, int slice, int slices, int count) {
+    int w[ROWS];
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) w[i] = least(row + i * rows_apart, rows - 1) * weight_stride;
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) h[j] = least(column + j * columns_apart, columns - 1) * stride;
 #pragma unroll(ROWS * COLUMNS < 48 ? 2 : 1)  // as far as the registers go
-    for (int k = slice; k < count; k += slices) {
+    for (int k = slice + slices * begin; k < count; k += slices) {
         Four other[COLUMNS];
-#pragma unroll
-        for (int j = 0; j < COLUMNS; ++j) other[j] = operand[h[j] + k];
+        operand.read(other, k);
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
             const Four one = weights[w[i] + k];
 #pragma unroll
-            for (int j = 0; j < COLUMNS; ++j) {  // one by one: each is a multiplication and an addition in one
-                sums[i][j] += one.a * other[j].a;
-                sums[i][j] += one.b * other[j].b;
-                sums[i][j] += one.c * other[j].c;
-                sums[i][j] += one.d * other[j].d;
-            }
+            for (int j = 0; j < COLUMNS; ++j) add_products(sums[i][j], one, other[j]);
+        }
+    }
+}
+
+// Likewise, by weights in registers, those of the thread's first fours: of the chunk from the `before`-th on, and
+// `count` of them.
+template <int HELD, int ROWS, int COLUMNS>
+__device__ inline void multiply_held(real (&sums)[ROWS][COLUMNS], const Four (&held)[HELD][ROWS],
+                                     const Part<COLUMNS>& operand, int before, int count, int slice, int slices) {
+#pragma unroll
+    for (int step = 0; step < HELD; ++step) {
+        if (step < before || step >= before + count) continue;
+        Four other[COLUMNS];
+        operand.read(other, slice + slices * (step - before));
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+#pragma unroll
+            for (int j = 0; j < COLUMNS; ++j) add_products(sums[i][j], held[step][i], other[j]);
         }
     }
 }

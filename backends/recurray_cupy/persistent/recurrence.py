@@ -14,7 +14,8 @@ step:
 
 With one step in a launch nothing waits, and the kernel is otherwise the same. A kernel is written for all sizes, or for
 one layout, batch and number of units, which are then constants: the compiler unrolls loops and leaves out most
-integers, and a thread keeps its elements' numbers in registers, not in shared memory.
+integers, and a thread keeps its elements' numbers in registers, not in shared memory, and some of the weights, where
+that makes a step faster.
 
 What blocks hand each other goes through the arrays of the whole sequence, a part for each step, so that nothing is
 written to twice. If a block waits in vain, which is a fault, all that it computes from then on is NaN, and `fault` is
@@ -41,6 +42,11 @@ from recurray_cupy.step import MASK, Carried, CarriedValue, Expression, Goal, Lo
 
 MOST_PLANS = 16  # for which a recurrence has kernels of their own: each takes a second or two to compile
 _NAN = literal(float("nan"))
+_OF_ROW = [
+    "const int u = first_unit + r % block_units, p = r / block_units;",
+    "const bool inside = u < units && r < rows;",
+    "(void)p;",
+]  # which unit and part a row of the block's weights is for
 
 
 class Recurrence:
@@ -212,7 +218,9 @@ class Recurrence:
         """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
         return [
             "const int depth4 = (depth + 3) / 4;",
-            "const int stride = resident | 1, chunk_stride = chunk | 1;  // odd: rows begin in different banks",
+            f"const int in_registers = {held} * slices;  // of the depth",
+            "const int stride = (resident - in_registers) | 1;  // odd: rows begin in different banks",
+            "const int chunk_stride = chunk | 1;",
             "Four* weights = (Four*)shared_memory;  // (rows, stride)",
             "Four* staged = weights + rows * stride;  // (rows, chunk_stride) if not all weights are resident",
             "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);",
@@ -232,37 +240,55 @@ class Recurrence:
     def _read_weights(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Read those that stay, and declare what reads others."""
         reads, first = self._weights(body, 4), body.load(self.product.weight(0))
-        fours = [
-            "        if (in_fours && inside) {",
-            f"            to[r * stride + j] = *(const Four*)&{first};",
-            "            continue;",
-            "        }",
-        ]
-        if self.product.units_together:
-            aligned, fours = [], []
-        else:  # a weight's array may be a part of a larger one, which begins anywhere
+        four = [f"Four{{{reads[0]},", *(f"     {read}," for read in reads[1:3]), f"     {reads[3]}}};"]
+        aligned, in_fours = [], []
+        if not self.product.units_together:  # a weight's array may be a part of a larger one, which begins anywhere
             aligned = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % sizeof(Four) == 0;"]
+            in_fours = [
+                "        if (in_fours && inside) {",
+                f"            to[r * stride + j] = *(const Four*)&{first};",
+                "            continue;",
+                "        }",
+            ]
         return [
             *aligned,
             "auto read_weights = [&](Four* to, int stride, int low, int count) {",
             "#pragma unroll 4",
             "    for (int i = threadIdx.x; i < rows * count; i += THREADS) {",
             *indented(self._which_weight("rows", "4")),
-            *fours,
-            f"        to[r * stride + j] = Four{{{reads[0]},",
-            *(f"                                  {read}," for read in reads[1:3]),
-            f"                                  {reads[3]}}};",
+            *in_fours,
+            f"        to[r * stride + j] = {four[0]}",
+            *(f"                             {line}" for line in four[1:]),
             "    }",
             "};",
-            "read_weights(weights, stride, 0, resident);",
+            "read_weights(weights, stride, in_registers, resident - in_registers);",
+            *self._hold_weights(four, tile, 0 if plan is None else plan.layout.held),
+        ]
+
+    def _hold_weights(self, four: list[str], tile: tuple[int, int], held: int) -> list[str]:
+        """Read those of the thread's first steps through the depth, which stay in its registers."""
+        if not held:
+            return []
+        return [
+            f"Four held[{held}][{tile[0]}];",
+            "#pragma unroll",
+            f"for (int i = 0; i < {tile[0]}; ++i) {{",
+            "    const int r = least(row + i * rows_apart, rows - 1);",
+            *indented(_OF_ROW),
+            "#pragma unroll",
+            f"    for (int j = 0; j < {held}; ++j) {{",
+            "        const int k = 4 * (slice + slices * j);",
+            f"        held[j][i] = {four[0]}",
+            *(f"                     {line}" for line in four[1:]),
+            "    }",
+            "}",
         ]
 
     def _which_weight(self, rows: str, width: str) -> list[str]:
         """Find what a thread is to read, the i-th of ``rows`` times ``count``, so that neighbours read side by side."""
         order = (f"i % {rows}", f"i / {rows}") if self.product.units_together else ("i / count", "i % count")
-        place = f"    const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
-        unit = "    const int u = first_unit + r % block_units, p = r / block_units;"
-        return [place, unit, "    const bool inside = u < units && r < rows;", "    (void)p;"]
+        place = f"const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
+        return [f"    {line}" for line in (place, *_OF_ROW)]
 
     def _read_early(self, body: Body) -> list[str]:
         return [
@@ -286,27 +312,45 @@ class Recurrence:
         operand, factors = body.load(Place(self.product.operand, first, "")), "(const real*)0"
         if self.product.masked:
             factors = f"mask ? &{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))} : {factors}"
+        first_chunks, begun, by_held = self._by_held(plan)
         return [
             f"    real sums[{tile[0]}][{tile[1]}] = {{}};",
-            "    for (int low = 0; low < depth4; low += chunk) {",
-            "        const int count = least(chunk, depth4 - low);",
+            "    auto multiply_chunk = [&](int k, bool among_the_first) {",
+            "        const int low = k * chunk, count = least(chunk, depth4 - low);",
             "        if (low) __syncthreads();  // what was here has been read",
             f"        load_operand(operand, chunk_stride, &{operand},",
             f"                     {factors}, own_rows, depth, low, count);",
             "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
             "        if (!resides) read_weights(staged, chunk_stride, low, count);",
             "        __syncthreads();",
-            "        const auto* here = resides ? weights + low : staged;",
+            "        if (slice >= slices) return;",
+            f"        const Part<{tile[1]}> own(operand, chunk_stride, column, columns_apart, own_rows);",
+            *by_held,
+            "        const auto* here = resides ? weights + (low - in_registers) : staged;",
             "        const int here_stride = resides ? stride : chunk_stride;",
-            "        if (slice < slices)",
-            "            multiply(sums, here, here_stride, row, rows_apart, rows,",
-            "                     operand, chunk_stride, column, columns_apart, own_rows, slice, slices, count);",
-            "    }",
+            f"        multiply(sums, here, here_stride, row, rows_apart, rows, own, {begun}, slice, slices, count);",
+            "    };",
+            f"    by_fours<{first_chunks}>(depth4, chunk, multiply_chunk);",
             "    __syncthreads();",
             "    if (slice < slices)",
             "        store_sums(sums, partial + slice * block_rows * apart, apart,",
             "                   row, rows_apart, rows, column, columns_apart, block_rows);",
         ]
+
+    def _by_held(self, plan: Plan | None) -> tuple[int, str, list[str]]:
+        """How many chunks have weights in registers, a chunk's first step that has none, and the text for those."""
+        if plan is None or not plan.layout.held:
+            return 0, "0", ["        (void)among_the_first;"]
+        held, each = plan.layout.held, plan.layout.chunk // plan.layout.slices  # of a chunk
+        return (
+            -(-held // each),
+            "here_held",
+            [
+                f"        const int before = k * {each};",
+                f"        const int here_held = among_the_first ? least({each}, {held} - before) : 0;",
+                "        if (among_the_first) multiply_held(sums, held, own, before, here_held, slice, slices);",
+            ],
+        )
 
     def _cell(self, body: Body, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]) -> list[str]:
         before, kept = [], []

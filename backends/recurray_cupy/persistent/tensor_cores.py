@@ -131,16 +131,8 @@ class TensorCoreRecurrence(Recurrence):
 
     def _add_up(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         first = f"(long long)((({self.product.read}) & 1) * batch + first_row) * pitch"
-        handed, of_plan = body.store(Place(HANDED, first, "")), plan and plan.layout
-        first_chunks, by_held, begun = 0, [], "0"
-        if of_plan and of_plan.held:
-            held, each = of_plan.held, of_plan.chunk // of_plan.slices  # of a chunk
-            first_chunks, begun = -(-held // each), "here_held"
-            by_held = [
-                f"        const int before = k * {each};",
-                f"        const int here_held = among_the_first ? least({each}, {held} - before) : 0;",
-                "        if (among_the_first) multiply_held(sums, held, own, before, here_held, slice, slices);",
-            ]
+        handed = body.store(Place(HANDED, first, ""))
+        first_chunks, begun, by_held = self._by_held(plan)
         return [
             f"    float sums[{tile[0] // 16}][{tile[1] // 8}][4] = {{}};",
             "    auto begin = [&](int k) {",
@@ -152,7 +144,6 @@ class TensorCoreRecurrence(Recurrence):
             "    };",
             "    auto multiply_chunk = [&](int k, bool among_the_first) {",
             "        if (slice >= slices) return;",
-            *([] if by_held else ["        (void)among_the_first;"]),
             "        const int low = k * chunk, count = least(chunk, depth16 - low), buffer = k % buffers;",
             f"        const Operand<{tile[1] // 8}> own(operand + buffer * block_rows * chunk_stride, chunk_stride,",
             f"                             {tile[1]} * column, own_rows);",
@@ -161,7 +152,7 @@ class TensorCoreRecurrence(Recurrence):
             "        const unsigned* here = resides ? weights + 8 * (low - in_registers)",
             "                                       : staged + buffer * staged_size;",
             "        const int here_stride = resides ? stride : chunk_stride;",
-            *([f"        if ({begun} * slices < count)"] if by_held else []),
+            *([f"        if ({begun} * slices < count)"] if first_chunks else []),
             f"        multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
             f"                         own, {begun}, slice, slices, count);",
             "    };",

@@ -27,5 +27,5 @@ class Forced:
             found = replace(found, chunk=chunk, area=found.area + 10**4, shared=found.shared + 2 * 10**5)
         found = found if chunks is None else replace(found, resident=chunks * chunk)
         buffers, held = more or (1, 0)
-        most = chunk // found.slices if chunk % found.slices else found.resident // found.slices
+        most = found.chunk // found.slices if found.chunk % found.slices else found.resident // found.slices
         return replace(found, buffers=buffers, held=min(held, most))
