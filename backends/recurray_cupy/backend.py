@@ -17,6 +17,7 @@ from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way, compiled
 from recurray_cupy.forward import ScanCache, forward
+from recurray_cupy.graphs import graphs_of
 from recurray_cupy.kernel import REALS
 from recurray_cupy.library import A100, H200, CompilationError, Device, KernelError, Library, dtype_name
 from recurray_cupy.products import sum_rows
@@ -166,8 +167,11 @@ class CupyBackend(Backend):
             )
 
     def release_memory(self) -> None:
-        """Give back the memory that CuPy's memory pool keeps for later arrays."""
+        """Give back the memory that is kept for later calls: graphs of steps, and what CuPy's memory pool keeps."""
+        super().release_memory()
         with self.device:
+            self.device.synchronize()  # as another thread's may be running
+            graphs_of(self.library).release()
             self._cupy.get_default_memory_pool().free_all_blocks()
 
     def scan_forward(

@@ -92,6 +92,10 @@ class Graphs:
         _put(self._tables, order, found)
         return found
 
+    def release(self) -> None:
+        """Let go of all graphs and tables; none of them may be running."""
+        self._known, self._tables = OrderedDict(), OrderedDict()  # another thread may be about to put one there
+
 
 def _put(kept: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
     """Keep a value as the last that was wanted, and no more than `MOST`."""

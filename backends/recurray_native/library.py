@@ -13,6 +13,7 @@ from recurray_native import limits
 from recurray_native.structures import CTask
 
 NAMES = ("librecurray_native.so", "librecurray_native.dylib", "librecurray_native.dll")
+MOST = 64 * 1024 * 1024  # bytes of the block that is kept, as in c/memory.c
 
 
 class UnavailableError(RuntimeError):
@@ -60,6 +61,9 @@ def _declared(found: Any) -> Any:
     found.recurray_forward_each.argtypes = [c_int64, c_int64, c_int64, c_void_p]
     found.recurray_pack.restype = c_size_t
     found.recurray_pack.argtypes = [c_int64, c_int64, c_void_p, c_void_p]
+    most = environment.kept_bytes(MOST)
+    if most < MOST:
+        found.recurray_limit_memory(c_size_t(most))
     return found
 
 

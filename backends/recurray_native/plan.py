@@ -28,6 +28,7 @@ from recurray_native.scan import (
     thread_count,
 )
 from recurray_native.structures import POINTER_CODE, POINTER_SIZE, address
+from recurray_numpy.buffers import memory_of
 
 
 class StackPlan:
@@ -80,6 +81,9 @@ class StackPlan:
         self.call = library.library().recurray_forward_each
         self.given = library.number(level), self.dtype == FLOATS[1], len(tasks), tasks.buffer_info()[0]
         self.shared = [scan for scan in self.scans if may_share(scan.operations, scan.valid)]
+        self.bind(weights)
+        held = [vars(scan.held[0]) for scan in self.scans]
+        self.nbytes = memory_of([vars(self), *map(vars, self.scans), held], weights)
 
     def starts_from(self, *, zeros: bool) -> None:
         """Have the tasks begin with zeros, or with the state given."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from recurray.kept import Kept
 from recurray_native.structures import address
 
 
@@ -43,9 +43,14 @@ class Rows:
     _together: Any = field(init=False)  # the last four arrays in one, as taking an address costs half a microsecond
 
     def __post_init__(self) -> None:
-        arrays = (self.counts, self.offsets, self.lengths, self.ends)
+        names = ("counts", "offsets", "lengths", "ends")
+        arrays = [getattr(self, name) for name in names]
+        together = np.concatenate(arrays)
+        cuts = np.cumsum([len(array) for array in arrays])
+        for name, part in zip(names, np.split(together, cuts[:-1]), strict=True):
+            object.__setattr__(self, name, part)
         object.__setattr__(self, "total", int(self.counts.sum()))
-        object.__setattr__(self, "_together", np.concatenate(arrays))
+        object.__setattr__(self, "_together", together)
 
     def addresses(self) -> tuple[int, int, int, int]:
         """Where counts, offsets, lengths and ends are, for as long as this object is.
@@ -138,18 +143,17 @@ def _sorted(lengths: Sequence[int], batch: int, steps: int) -> tuple[Any, Any]:
     return order, by_row
 
 
-@lru_cache(maxsize=64)
+_kept: Kept[Rows] = Kept()
+
+
 def _full(steps: int, batch: int, reverse: bool) -> Rows:
-    steps_used = steps if batch else 0
-    counts = np.full(steps_used, batch, np.int64)
-    offsets = np.arange(steps_used, dtype=np.int64) * batch
-    lengths = np.full(batch, steps, np.int64)
-    return Rows(
-        (steps, batch),
-        None,
-        None,
-        counts,
-        np.ascontiguousarray(offsets[::-1]) if reverse else offsets,
-        lengths,
-        lengths,
-    )
+    key = steps, batch, reverse
+    found = _kept.get(key)
+    if found is None:
+        steps_used = steps if batch else 0
+        counts = np.full(steps_used, batch, np.int64)
+        offsets = np.arange(steps_used, dtype=np.int64) * batch
+        lengths = np.full(batch, steps, np.int64)
+        found = Rows((steps, batch), None, None, counts, offsets[:: -1 if reverse else 1], lengths, lengths)
+        _kept.put(key, found, found._together.nbytes)
+    return found

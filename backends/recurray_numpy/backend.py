@@ -104,6 +104,7 @@ class NumpyBackend(Backend):
 
     def release_memory(self) -> None:
         """Give back to the system the memory that is kept for later calls, here and in the C library."""
+        super().release_memory()
         BUFFERS.release()
         trim()
 

@@ -10,14 +10,19 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, partial
 from threading import RLock  # noqa: TID251 - taken anew in a child
 from typing import Any
 
 import numpy as np
 
+from recurray import environment
+from recurray.cells.cell import Weights
+
 LEAST = 64 * 1024  # bytes; what is smaller is left to NumPy
-MOST = 512 * 1024 * 1024  # bytes that are kept at most
+MOST = environment.kept_bytes(512 * 1024 * 1024)  # that are kept
+VIEW = 112  # bytes of an array apart from its numbers
 
 
 class Buffers:
@@ -126,6 +131,29 @@ def copied(a: Any) -> Any:
     result = empty(a.shape, a.dtype)
     result[...] = a
     return result
+
+
+def memory_of(value: Any, weights: Iterable[Weights] = ()) -> int:
+    """About how many bytes the arrays in ``value`` have, in containers and arguments too, but not the weights'."""
+    seen: set[int] = set()
+    for own in weights:
+        _memory_of(vars(own), seen)
+    return _memory_of(value, seen)
+
+
+def _memory_of(value: Any, seen: set[int]) -> int:
+    if id(value) in seen:
+        return 0
+    if isinstance(value, np.ndarray):
+        seen.add(id(value))
+        return VIEW + (value.nbytes if value.base is None else _memory_of(value.base, seen))
+    if isinstance(value, _Loan):
+        return _memory_of(value.block, seen)
+    if isinstance(value, partial):
+        return _memory_of(value.args, seen) + _memory_of(value.keywords, seen)
+    if isinstance(value, dict | list | tuple):
+        return sum(_memory_of(each, seen) for each in (value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 def trim() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
+from recurray_numpy.buffers import memory_of
 from recurray_numpy.calls import Bound, carry_out, quietly
 from recurray_numpy.forward import lay_out, places_to_fill, products_ahead, work_space
 from recurray_numpy.forward_loop import forward_loop
@@ -61,6 +62,7 @@ class StackPlan:
         self.shapes = [(len(self.scans), batch, value.shape[1]) for value in self.scans[0].after]
         self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
         self.y_shape = (steps, batch, directions * outputs)
+        self.nbytes = memory_of([vars(self), *map(vars, self.scans)], weights)
 
     def bind(self, weights: Sequence[Weights]) -> None:
         """Take the weights."""

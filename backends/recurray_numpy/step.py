@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recurray.cells.cell import Cell, Weights
+from recurray_numpy.buffers import memory_of
 from recurray_numpy.calls import FUNCTIONS, Array, Call, bounds
 from recurray_numpy.forward import work_space
 from recurray_numpy.forward_loop import Forward, forward_loop
@@ -141,6 +142,8 @@ class StackStep:
         self.shapes = [(len(weights), 1, output if state == "h" else size) for state in cell.states]
         self.zeros = tuple(np.zeros(shape, self.dtype) for shape in self.shapes)
         self.bind(weights)
+        used = [{**step.__globals__, "__builtins__": None} for step in self.steps]
+        self.nbytes = memory_of([vars(self), used], weights)
 
     def bind(self, weights: Sequence[Weights]) -> None:
         """Write the functions for the weights, which are read where they are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from recurray import chunks, scan
+from recurray import chunks, kept, scan
 from recurray.arrays import (
     Array,
     Namespace,
@@ -31,6 +31,10 @@ class Plan(Protocol):
 
     It has work space of its own: two threads can't run it at once.
     """
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it holds, the weights apart: plans are kept up to a bound, see `recurray.kept`."""
 
     def bind(self, weights: Sequence[Weights]) -> None:
         """Take the weights, by layer and direction: before the first call, and whenever they are other arrays.
@@ -166,7 +170,8 @@ class Backend:
         return {}
 
     def release_memory(self) -> None:
-        """Give back the memory that is kept for the arrays of later calls. None is kept here."""
+        """Give back the memory that is kept for later calls. A backend that keeps some of its own adds that."""
+        kept.release()
 
     def owns(self, a: Any) -> bool:
         """Tell whether ``a`` is an array of this backend's library (on whatever device)."""

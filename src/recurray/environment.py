@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 
 BACKEND = "RECURRAY_BACKEND"
+KEPT_MIB = "RECURRAY_KEPT_MIB"
 NATIVE = "RECURRAY_NATIVE"
 NATIVE_LEVEL = "RECURRAY_NATIVE_LEVEL"
 NUM_THREADS = "RECURRAY_NUM_THREADS"
@@ -21,7 +22,7 @@ _OF_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECL
 
 _PREFIX = "RECURRAY_"
 _TESTS = "RECURRAY_TEST_"  # the tests read these
-_NAMES = (BACKEND, NATIVE, NATIVE_LEVEL, NUM_THREADS)
+_NAMES = (BACKEND, KEPT_MIB, NATIVE, NATIVE_LEVEL, NUM_THREADS)
 _SWITCH = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}
 
 _warned: set[tuple[str, str]] = set()  # names and values
@@ -50,6 +51,19 @@ def native_level(known: Sequence[str]) -> str | None:
     if text and text.lower() not in known:
         _warn(NATIVE_LEVEL, text, f"one that runs on this machine: {', '.join(known)}", f"{known[0]} is used")
     return text.lower() if text.lower() in known else None
+
+
+def kept_bytes(most: int) -> int:
+    """How many bytes may be kept for later calls, of a kind of which it is ``most`` unless ``RECURRAY_KEPT_MIB`` says
+    less.
+    """
+    text = _text(KEPT_MIB)
+    if not text:
+        return most
+    if not (text.isdecimal() and len(text) < 20):
+        _warn(KEPT_MIB, text, "a whole number", f"{most // 2**20} MiB of a kind are kept at most")
+        return most
+    return min(most, int(text) * 2**20)
 
 
 def num_threads() -> int | None:

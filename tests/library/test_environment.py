@@ -14,7 +14,13 @@ import recurray as rr
 from harness import obtain
 from recurray import environment
 
-VARIABLES = ("RECURRAY_BACKEND", "RECURRAY_NATIVE", "RECURRAY_NATIVE_LEVEL", "RECURRAY_NUM_THREADS")
+VARIABLES = (
+    "RECURRAY_BACKEND",
+    "RECURRAY_KEPT_MIB",
+    "RECURRAY_NATIVE",
+    "RECURRAY_NATIVE_LEVEL",
+    "RECURRAY_NUM_THREADS",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +102,13 @@ def test_what_cannot_be_read_is_said_once_and_does_nothing(monkeypatch, name, te
             rr.LSTM(2, 3)
     assert len(caught) == 1
     assert re.match(rf"{name}='{text}': .*{message}", str(caught[0].message))
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "1 GiB", "9" * 5000])
+def test_memory_that_cannot_be_read_is_said(monkeypatch, text):
+    monkeypatch.setenv("RECURRAY_KEPT_MIB", text)
+    with pytest.warns(UserWarning, match="expected a whole number; 128 MiB of a kind are kept at most"):
+        assert environment.kept_bytes(2**27) == 2**27
 
 
 def test_variables_of_the_tests_are_left_alone(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +15,8 @@ from harness import here, leaves, obtain
 from harness.cells import CELLS
 from harness.compare_scans import scan_arguments
 from harness.named_cell import CELLS as NAMED_CELLS
+from recurray import kept
 from recurray.cells import Cell, CellGradients
-from recurray.layers import plans
 from recurray_numpy.backend import NumpyBackend
 from recurray_numpy.step import StackStep, step_of
 
@@ -48,7 +49,7 @@ def assert_same_step(layer: rr.Recurrent, x: Any, state: Any) -> None:
 
 def is_short(layer: rr.Recurrent) -> bool:
     """Whether the layer has made a plan."""
-    return bool(layer._plans._free)
+    return bool(layer._plans._kept)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -144,13 +145,15 @@ def test_arrays_of_other_forms(platform: str, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_shapes_take_turns(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "MOST_SHAPES", 3)
+    gc.collect()
+    kept.release()
+    monkeypatch.setattr(kept, "MOST", kept._total.nbytes + 25_000)
     rng = np.random.default_rng(3)
     layer = rr.LSTM(3, 5, backend=obtain(platform), seed=0)
     problems = [given(layer, rows, steps, rng) for rows, steps in [*SHAPES, (2, 120), (0, 3), (2, 0)] * 2]
     for x, state in problems:
         assert_is(layer, x, state)
-        assert len(layer._plans._free) <= 3
+        assert kept._total.nbytes <= kept.MOST
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -204,7 +207,7 @@ def test_a_model_and_a_stream_of_it_take_its_layers_steps(platform: str) -> None
         found = stream(x)
         np.testing.assert_array_equal(found, layers[1](y)[0])
         np.testing.assert_equal(tuple(stream.state[0]), tuple(state))
-    assert len(layers[0]._plans._free) == 1
+    assert len(layers[0]._plans._kept) == 1
 
 
 @pytest.mark.parametrize("cell", NAMED_CELLS)

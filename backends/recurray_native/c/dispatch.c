@@ -70,3 +70,5 @@ EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, c
 EXPORT size_t recurray_task_size(void) { return sizeof(Task); } /* checked against the mirror in Python */
 
 EXPORT void recurray_release_memory(void) { memory_released(); }
+
+EXPORT void recurray_limit_memory(size_t most) { memory_limited(most); }

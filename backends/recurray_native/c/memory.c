@@ -6,11 +6,12 @@
 
 #include "system_memory.h"
 
-enum { HEADER = 64, LARGE = 2 << 20, MOST_KEPT = 64 << 20, RAISED = 24 << 20 };
+enum { HEADER = 64, LARGE = 2 << 20, RAISED = 24 << 20 };
 
 typedef struct { size_t size; } Block; /* at the beginning of each */
 
 static _Atomic(Block *) kept;
+static _Atomic size_t most_kept = 64 << 20;
 static atomic_flag raised = ATOMIC_FLAG_INIT;
 
 void *memory_taken(size_t size) {
@@ -30,7 +31,9 @@ void *memory_taken(size_t size) {
 
 void memory_given_back(void *memory) {
     Block *block = (Block *)((char *)memory - HEADER);
-    free_block(block->size > MOST_KEPT ? block : atomic_exchange(&kept, block));
+    free_block(block->size > most_kept ? block : atomic_exchange(&kept, block));
 }
 
 void memory_released(void) { free_block(atomic_exchange(&kept, NULL)); }
+
+void memory_limited(size_t most) { most_kept = most; }

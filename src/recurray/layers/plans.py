@@ -13,12 +13,11 @@ from typing import Any, Protocol
 from recurray.arrays import Array
 from recurray.backend import Backend, Plan
 from recurray.cells.cell import Cell, Weights
+from recurray.kept import Entry, Kept
 from recurray.layers.state_form import StateForm
 
 MOST_STEPS = 100  # of a call: where there are more, the arithmetic is all
 MOST_NUMBERS = 2**16  # of a call, over all steps and rows, in the widest layer
-MOST_SHAPES = 16  # of a layer's calls that there are plans for
-MOST_FREE = 16  # plans for one shape: as many as threads have run at once
 
 
 class Planned(Protocol):
@@ -43,10 +42,10 @@ class Planned(Protocol):
 
 
 class Plans:
-    """Plans by the shape of the input. A thread takes one out of the list while it uses it."""
+    """Plans by the shape of the input. A thread takes one out while it uses it."""
 
     def __init__(self) -> None:
-        self._free: dict[tuple[int, ...], list[_OfShape]] = {}
+        self._kept: Kept[_OfShape] = Kept()
         self._none_for: Backend | None = None  # a backend that makes no plans for the layer's cell
 
     def run(self, layer: Planned, x: Array, state: Any) -> tuple[Array, Any] | None:
@@ -54,21 +53,18 @@ class Plans:
         if self._none_for is layer.backend:
             return None
         try:
-            free = self._free[x.shape]
-            plan = free.pop()
-        except (AttributeError, IndexError, KeyError, TypeError):
-            plan = None
-        if plan is None or plan.backend is not layer.backend or plan.cells is not layer.cells:
-            plan = self._made(layer, x)
-            if plan is None:
+            entry = self._kept.take(x.shape)
+        except (AttributeError, TypeError):  # it isn't an array
+            entry = None
+        if entry is None or entry.value.backend is not layer.backend or entry.value.cells is not layer.cells:
+            entry = self._made(layer, x)
+            if entry is None:
                 return None
-            free = self._kept_for(plan.shape)
-        found = plan.run(layer, x, state)
-        if len(free) < MOST_FREE:
-            free.append(plan)
+        found = entry.value.run(layer, x, state)
+        self._kept.give(entry)
         return found
 
-    def _made(self, layer: Planned, x: Array) -> _OfShape | None:
+    def _made(self, layer: Planned, x: Array) -> Entry[_OfShape] | None:
         if type(layer.backend).plan is Backend.plan:
             self._none_for = layer.backend
             return None
@@ -82,13 +78,7 @@ class Plans:
         if made is None:
             self._none_for = layer.backend
             return None
-        return _OfShape(layer, made, x, batch)
-
-    def _kept_for(self, shape: tuple[int, ...]) -> list[_OfShape]:
-        """The list for a shape; where that would be too many, all others go."""
-        if shape not in self._free and len(self._free) >= MOST_SHAPES:
-            self._free = {}
-        return self._free.setdefault(shape, [])
+        return Entry(x.shape, _OfShape(layer, made, x, batch), made.nbytes)
 
     def __reduce__(self) -> Any:  # for copies too
         return type(self), ()  # plans are for the arrays that they were made for
