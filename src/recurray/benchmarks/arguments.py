@@ -12,7 +12,7 @@ from recurray.benchmarks.timing import CLOCKS, Budget
 from recurray.command_line import options
 
 STRATEGIES = ("persistent", "step", "fused")  # of the CuPy backend
-AGAINST = ("torch", "onnxruntime", "reference", *STRATEGIES)
+AGAINST = ("torch", "onnxruntime", "litert", "reference", *STRATEGIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,9 +87,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=AGAINST,
         metavar="NAME",
-        help="whom to compare with: torch (on the GPU with the cupy backend, else on the CPU), onnxruntime, reference "
-        "(recurray's own path for any array library), and on the cupy backend recurray by another strategy, "
+        help="whom to compare with: torch (on the GPU with the cupy backend, else on the CPU), onnxruntime, litert, "
+        "reference (recurray's own path for any array library), and on the cupy backend recurray by another strategy, "
         "persistent, step or fused; default: torch and onnxruntime, where they are installed, and on a GPU torch",
+    )
+    parser.add_argument(
+        "--frozen",
+        action="store_true",
+        default=None,
+        help="in mode forward, time recurray's layers frozen, as they are for inference alone",
     )
     parser.add_argument(
         "--repeats",

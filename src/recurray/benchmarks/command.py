@@ -11,7 +11,7 @@ import recurray as rr
 from recurray import blas, files, install, processors
 from recurray.benchmarks import busy, cells, compare, imports, loop, machine, memory, record, summary, tables
 from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
-from recurray.benchmarks.contenders import Contender, OnnxRuntime, Own, PyTorch, Reference, on_device
+from recurray.benchmarks.contenders import Contender, LiteRT, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
 from recurray.benchmarks.problems import MODES, Problem, select
 from recurray.benchmarks.results import Case, Report
@@ -25,9 +25,9 @@ __all__ = ["add_arguments", "run"]
 _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
     "layers": ("recompute",),
-    "cells": ("against", "json", "plot", "compare", "layer", "recompute"),
-    "memory": ("against", "json", "plot", "compare", "mode", "strategy"),
-    "loop": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "dtype"),
+    "cells": ("against", "json", "plot", "compare", "layer", "recompute", "frozen"),
+    "memory": ("against", "json", "plot", "compare", "mode", "strategy", "frozen"),
+    "loop": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "dtype", "frozen"),
     "import": (
         "against",
         "json",
@@ -40,6 +40,7 @@ _UNFIT = {  # options that make no sense, by what is measured
         "threads",
         "dtype",
         "strategy",
+        "frozen",
     ),
 }
 
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "import":
         with busy.processes(args.busy or 0):
             return _run_import(args)
-    own = Own(options.backend(args.backend, engine=args.engine, strategy=args.strategy))
+    backend = options.backend(args.backend, engine=args.engine, strategy=args.strategy)
+    own = Own(backend, frozen=bool(args.frozen))
     on_gpu = own.backend.name == "cupy"
     sizes = (
         args.sizes
@@ -222,7 +224,7 @@ def _others(wanted: Sequence[str] | None, backend: rr.Backend) -> tuple[list[Con
     on_gpu = backend.name == "cupy"
     known: dict[str, Contender] = {
         contender.name: contender
-        for contender in (PyTorch("cuda" if on_gpu else "cpu"), OnnxRuntime(), Reference(backend))
+        for contender in (PyTorch("cuda" if on_gpu else "cpu"), OnnxRuntime(), LiteRT(), Reference(backend))
     }
     if on_gpu:
         known |= {strategy: Own(on_device(backend, strategy=strategy), strategy) for strategy in STRATEGIES}

@@ -44,6 +44,8 @@ class Problem:
         PyTorch's are of that precision altogether.
     layer : str
         The kind of layer, a name in `KINDS`.
+    linear : int
+        If not 0, a `Linear` of so many features comes after it; in inference alone.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Problem:
     carried: bool = False
     dtype: str = "float32"
     layer: str = "lstm"
+    linear: int = 0
 
     @property
     def name(self) -> str:
@@ -79,6 +82,7 @@ class Problem:
         words += ["state carried"] if self.carried else []
         words += [self.dtype] if self.dtype != "float32" else []
         words += [self.layer] if self.layer != "lstm" else []
+        words += [f"and linear {self.linear}"] if self.linear else []
         return " ".join(words)
 
     @property
@@ -99,7 +103,12 @@ class Problem:
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes that make sense: a state carried from call to call is a matter of inference."""
-        return MODES[:1] if self.carried else MODES
+        return MODES[:1] if self.carried or self.linear else MODES
+
+    @property
+    def outputs(self) -> int:
+        """Features of the output."""
+        return self.linear or self.directions * self.hidden
 
     def lengths(self) -> list[int] | None:
         """How many steps of each row are valid, longest row first (PyTorch's quick case); None where all are.
@@ -161,7 +170,13 @@ class Problem:
         if kind.stacks:
             options |= {"num_layers": self.layers, "bidirectional": self.bidirectional}
         options |= {"batch_first": False, "dtype": self.array_dtype, "backend": backend}
-        return kind.layer(self.inputs, self.hidden, **options)
+        layer = kind.layer(self.inputs, self.hidden, **options)
+        if not self.linear:
+            return layer
+        given = {"backend": backend, "dtype": self.array_dtype}
+        return rr.Sequential(
+            layer, rr.Linear(self.directions * self.hidden, self.linear, seed=options.get("seed"), **given)
+        )
 
     def flops(self, mode: str) -> int:
         """Floating-point operations of the matrix products over valid steps; 3 times the forward's for training.
@@ -176,6 +191,7 @@ class Problem:
         for _ in range(self.layers):
             count += self.directions * rows * KINDS[self.layer].flops(features, self.hidden)
             features = self.directions * self.hidden
+        count += 2 * rows * features * self.linear
         return count * (3 if mode == "training" else 1)
 
 
@@ -240,6 +256,7 @@ SMALL = (
     Problem(1, 5, 50, 50, bidirectional=True),
     Problem(1, 32, 1, 20),
     Problem(4, 16, 16, 32),
+    Problem(1, 1, 20, 20, linear=10),
 )
 
 GROUPS: dict[str, tuple[Problem, ...]] = {
@@ -318,7 +335,8 @@ class Data:
     Attributes
     ----------
     params : dict of str to array
-        Named as recurray's layers name them (PyTorch's names for an LSTM).
+        Named as recurray's layers name them (PyTorch's names for an LSTM); those of a `Linear` after it "linear.weight"
+        and "linear.bias".
     x, dy : array, (T, B, features)
         The input, and the gradient of the output.
     h, c : array, (layers * D, B, H), or None
@@ -344,16 +362,18 @@ def make_data(problem: Problem, seed: int = 0) -> Data:
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(problem.array_dtype)
 
-    outputs = problem.directions * problem.hidden
+    params = problem.make_layer("numpy", seed=seed).state_dict()
+    if problem.linear:
+        params = {name.removeprefix("0.").replace("1.", "linear."): value for name, value in params.items()}
     places = problem.directions * problem.layers
     h, c = (
         0.5 * draw(places, problem.batch, problem.hidden) if problem.carried and wanted else None
         for wanted in (True, KINDS[problem.layer].has_c)
     )
     return Data(
-        params=problem.make_layer("numpy", seed=seed).state_dict(),
+        params=params,
         x=draw(problem.steps, problem.batch, problem.inputs),
-        dy=draw(problem.steps, problem.batch, outputs),
+        dy=draw(problem.steps, problem.batch, problem.outputs),
         h=h,
         c=c,
         lengths=problem.lengths(),

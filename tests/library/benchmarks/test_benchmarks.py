@@ -17,7 +17,7 @@ from harness.cuda.host_cpp import HostLibrary
 from harness.needs import need, needs_compiler
 from recurray import blas
 from recurray.benchmarks import command, compare, machine, measure, record, summary, tables
-from recurray.benchmarks.contenders import Job, OnnxRuntime, Own, PyTorch, Reference, product
+from recurray.benchmarks.contenders import Job, LiteRT, OnnxRuntime, Own, PyTorch, Reference, product
 from recurray.benchmarks.problems import PROBLEMS, Problem, make_data, select
 from recurray.benchmarks.results import Case, Report, Result
 from recurray.benchmarks.timing import Budget, Spread, geometric_mean, interleaved
@@ -47,6 +47,8 @@ VARIANTS = {
     "gru, ragged, both directions": replace(TINY, layer="gru", ragged=True, layers=2, bidirectional=True),
     "diagonal": replace(TINY, layer="diagonal"),
     "diagonal, carried": replace(TINY, layer="diagonal", carried=True),
+    "linear": replace(TINY, bidirectional=True, linear=7),
+    "linear, gru, carried": replace(TINY, layer="gru", carried=True, linear=7),
 }
 
 
@@ -58,7 +60,9 @@ def own():
 def contender(name):
     if name == "reference":
         return Reference(rr.get_backend("numpy"))
-    made = {"torch": PyTorch, "onnxruntime": OnnxRuntime}[name]()
+    if name == "frozen":
+        return Own(rr.get_backend("numpy"), frozen=True)
+    made = {"torch": PyTorch, "onnxruntime": OnnxRuntime, "litert": LiteRT}[name]()
     for package in made.packages:
         need(package)
     return made
@@ -74,10 +78,12 @@ ONNX_HAS_NOT = ("float64", "diagonal", "diagonal, carried", *(name for name, eac
     ("name", "mode", "variant"),
     [
         (name, mode, variant)
-        for name in ("reference", "torch", "onnxruntime")
+        for name in ("reference", "torch", "onnxruntime", "litert", "frozen")
         for variant, problem in VARIANTS.items()
         for mode in problem.modes
-        if name != "onnxruntime" or (mode == "forward" and variant not in ONNX_HAS_NOT)
+        if name in ("reference", "torch") or mode == "forward"
+        if name != "onnxruntime" or variant not in ONNX_HAS_NOT
+        if name != "litert" or LiteRT().refuses(problem, mode) is None
     ],
 )
 def test_contenders_give_recurrays_numbers(own, name, mode, variant):
@@ -105,6 +111,10 @@ def test_carried_state_moves_on(own):
 def test_what_a_contender_has_not_is_refused_with_a_reason():
     assert "float64" in OnnxRuntime().refuses(VARIANTS["float64"], "forward")
     assert "backward" in OnnxRuntime().refuses(TINY, "training")
+    assert "operator" in LiteRT().refuses(VARIANTS["gru"], "forward")
+    assert "backward" in LiteRT().refuses(TINY, "training")
+    assert "whole" in LiteRT().refuses(VARIANTS["ragged"], "forward")
+    assert "float64" in LiteRT().refuses(VARIANTS["float64"], "forward")
     assert "packed" in PyTorch().refuses(replace(TINY, layer="diagonal", ragged=True), "forward")
     assert "packed" in PyTorch().refuses(replace(TINY, layer="diagonal", gaps="left"), "forward")
     assert "loop" in PyTorch().refuses(replace(TINY, bidirectional=True, gaps="holes"), "forward")

@@ -114,7 +114,7 @@ def make_model(problem: Problem, data: Data) -> Any:
             constants.append(numpy_helper.from_array(value, f"{name}{k}"))
         starts = [f"start_{name}{k}" for name in operator.states] if problem.carried else []
         inputs += [helper.make_tensor_value_info(n, TensorProto.FLOAT, (directions, batch, hidden)) for n in starts]
-        above = "y" if k == problem.layers - 1 else f"x{k + 1}"
+        above = "y" if k == problem.layers - 1 and not problem.linear else f"x{k + 1}"
         node = helper.make_node(
             operator.name,
             [below, f"W{k}", f"R{k}", f"B{k}", "lengths" if problem.ragged else "", *starts],
@@ -136,7 +136,14 @@ def make_model(problem: Problem, data: Data) -> Any:
             for name in operator.states
         ]
         below = above
-    outputs.insert(0, helper.make_tensor_value_info("y", TensorProto.FLOAT, (steps, batch, directions * hidden)))
+    if problem.linear:
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(data.params["linear.weight"].T), "weight"))
+        constants.append(numpy_helper.from_array(data.params["linear.bias"], "bias"))
+        nodes += [
+            helper.make_node("MatMul", [below, "weight"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["y"]),
+        ]
+    outputs.insert(0, helper.make_tensor_value_info("y", TensorProto.FLOAT, (steps, batch, problem.outputs)))
     graph = helper.make_graph(nodes, "layers", inputs, outputs, constants)
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="recurray"

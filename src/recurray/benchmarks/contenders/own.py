@@ -20,12 +20,19 @@ class Own(Contender):
     name : str
     options : mapping, optional
         What the layers are made with beyond what the problem says.
+    frozen : bool
+        Whether inference is that of frozen layers; see `Layer.frozen`.
     """
 
     def __init__(
-        self, backend: rr.Backend | str, name: str = "recurray", options: Mapping[str, Any] | None = None
+        self,
+        backend: rr.Backend | str,
+        name: str = "recurray",
+        options: Mapping[str, Any] | None = None,
+        *,
+        frozen: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self.frozen = name, frozen
         self.backend = rr.get_backend(backend)
         self.options = dict(options or {})
 
@@ -41,21 +48,29 @@ class Own(Contender):
     def prepare(self, problem: Problem, mode: str, data: Data, threads: int) -> Job:
         """Make the layer and put its numbers on the backend."""
         backend, dtype = self._backend_for(problem), problem.array_dtype
-        layer = problem.make_layer(backend, params=data.params, **self.options)
+        if problem.linear:
+            layer = problem.make_layer(backend, **self.options)
+            layer.load_state_dict(dict(zip(layer.params, data.params.values(), strict=True)))
+        else:
+            layer = problem.make_layer(backend, params=data.params, **self.options)
+        called = layer.frozen() if self.frozen and mode == "forward" else layer
         lengths, gaps = (
             data.lengths,
             data.gaps,
         )  # the rest of the data isn't held: of it the layer and the backend have their own
         x, dy = backend.asarray(data.x, dtype), backend.asarray(data.dy, dtype)
-        state = None
+        state: Any = None
         if data.h is not None:
             state = rr.State(*(None if part is None else backend.asarray(part, dtype) for part in (data.h, data.c)))
+            state = (state, None) if problem.linear else state
 
         def forward() -> Any:
             nonlocal state
-            y, end = layer(x, state, lengths, **gaps)
+            y, end = called(x, state, lengths, **gaps)
             if problem.carried:
                 state = end
+            if problem.linear:
+                end = end[0]
             return {"y": y, "h": end.h, "c": end.c}
 
         def training() -> Any:

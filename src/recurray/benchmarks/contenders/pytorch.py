@@ -66,7 +66,9 @@ class PyTorch(Contender):
 
         options: dict[str, Any] = {"device": self.device, "dtype": getattr(torch, problem.dtype)}
         module = _MODULES[problem.layer](problem, **options)
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in data.params.items()})
+        params = {name: torch.from_numpy(value) for name, value in data.params.items()}
+        linear = {name: params.pop(f"linear.{name}").to(**options) for name in ("weight", "bias") if problem.linear}
+        module.load_state_dict(params)
         x, dy = torch.from_numpy(data.x).to(**options), torch.from_numpy(data.dy).to(**options)
         given = tuple(torch.from_numpy(part).to(**options) for part in (data.h, data.c) if part is not None)
         state = None if not given else given if KINDS[problem.layer].has_c else given[0]
@@ -79,6 +81,8 @@ class PyTorch(Contender):
             y, end = rows(module, x, state)
             if problem.carried:
                 state = end
+            if linear:
+                y = torch.nn.functional.linear(y, **linear)
             return {"y": y, **dict(zip("hc", end if isinstance(end, tuple) else (end,), strict=False))}
 
         def training() -> Any:
