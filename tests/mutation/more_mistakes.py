@@ -25,6 +25,7 @@ LAYOUTS = ("tests/library/test_layouts.py",)
 CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/language_model/test_saving.py")
 TRAINING = "src/recurray/training/"
 FIT = ("tests/library/training",)
+PARALLEL = ("tests/library/training/test_parallel.py",)
 LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
@@ -876,7 +877,7 @@ ANEW = [
     ),
     Mistake(
         "plot: a row's padding is drawn",
-        "src/recurray/plot/drawing.py",
+        "src/recurray/plot/values.py",
         "values[row, : None if trace.lengths is None else trace.lengths[row]]",
         "values[row]",
         ("tests/library/layers/test_trace.py",),
@@ -1505,6 +1506,83 @@ ANEW = [
         "better = math.isnan(old) or",
         "better = True or math.isnan(old) or",
         FIT,
+    ),
+    Mistake(
+        "training: rows are taken in their own order",
+        f"{TRAINING}data.py",
+        "return lambda places: take(order[places], axis)",
+        "return lambda places: take(np.sort(order)[places], axis)",
+        FIT,
+    ),
+    Mistake(
+        "training: the norm leaves the last gradient out",
+        f"{TRAINING}update.py",
+        "        total += float(flat.dot(flat))\n",
+        "        total += float(flat.dot(flat)) if grad.ndim > 1 else 0.0\n",
+        FIT,
+    ),
+    Mistake(
+        "parallel: all ranks have the first one's rows",
+        f"{TRAINING}share.py",
+        "begin + count * self.rank // self.size, begin + count * (self.rank + 1) // self.size",
+        "begin, begin + count // self.size",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: ranks weigh alike, whatever counts on them",
+        f"{TRAINING}ranks.py",
+        "self._communicator.total(grads, weight / total if total else 0.0)",
+        "self._communicator.total(grads, 1 / self._communicator.size)",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: the loss is this rank's",
+        f"{TRAINING}ranks.py",
+        "return Learned(means[0], grads",
+        "return Learned(float(value), grads",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: each rank cuts its rows by their own longest",
+        f"{TRAINING}pieces.py",
+        "            longest = batch.whole.steps  #",
+        "            pass  #",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: dropout draws alike on all ranks",
+        f"{TRAINING}ranks.py",
+        "[int(rng.integers(2**63)), self._communicator.rank]",
+        "[int(rng.integers(2**63)), 0]",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: values aren't compared",
+        f"{TRAINING}setup.py",
+        '            **_values("data", self.source),\n',
+        "",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: the first batch isn't compared",
+        f"{TRAINING}data.py",
+        "            if place == 0:\n                self._form.share.check_same(",
+        "            if place < 0:\n                self._form.share.check_same(",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: two ranks may differ",
+        "src/recurray/parallel/communicator.py",
+        "            if len(ranks) > 1:\n",
+        "            if len(ranks) == self.size > 2:\n",
+        PARALLEL,
+    ),
+    Mistake(
+        "parallel: a bucket of several dtypes",
+        "src/recurray/parallel/buckets.py",
+        "kind, length = str(array.dtype), ",
+        'kind, length = "float64", ',
+        PARALLEL,
     ),
     Mistake(
         "training: ragged rows are batched by chance",

@@ -327,6 +327,10 @@ class Streams:
         """Nothing that the settings don't say; see `recurray.training.data.Source`."""
         return {}
 
+    def sample(self) -> dict[str, Any]:
+        """Nothing, for no ranks train on them; see `recurray.training.data.Source`."""
+        return {}
+
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
         """Return the chunks of an epoch, from an offset that is drawn."""
         offset = int(rng.integers(len(self._tokens)))

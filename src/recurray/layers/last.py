@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -30,9 +31,9 @@ class _Ends(Layer):
 
     batch_first: bool
 
+    @abstractmethod
     def _directions(self) -> Directions:
         """Which way the parts of the input's features run."""
-        raise NotImplementedError
 
     def run(
         self,

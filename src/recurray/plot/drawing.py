@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recurray import checks, files, install
-from recurray.arrays import to_numpy
+from recurray import files, install
 from recurray.messages import shown
-from recurray.trace import Trace
 
 # Told apart by colour-blind people too: M. A. Petroff, "Accessible Color Sequences for Data Visualization", 2021.
 COLOURS = ("#1845fb", "#ff5e02", "#c91f16", "#c849a9", "#adad7d", "#86c8dd", "#578dff", "#656364")
@@ -77,23 +75,6 @@ def step_labels(labels: Any, steps: int, row: int) -> list[str] | None:
     if len(found) != steps:
         raise ValueError(f"labels must be {steps}, one for each step of row {row}, not {len(found)}")
     return found
-
-
-def values_of(trace: Trace, array: Any, row: int) -> Any:
-    """One row of one of a trace's arrays over its valid steps, (time, units)."""
-    values = to_numpy(array)
-    values = values if trace.batch_first else values.swapaxes(0, 1)
-    return values[row, : None if trace.lengths is None else trace.lengths[row]]
-
-
-def row_of(trace: Trace, row: Any) -> int:
-    """Check the number of a row of a trace."""
-    first = trace.parts[0]
-    batch = first.arrays[first.states[0]].shape[0 if trace.batch_first else 1]
-    number = checks.integer("row", row)
-    if not -batch <= number < batch:
-        raise ValueError(f"row must be below {batch}, the size of the batch, not {shown(row)}")
-    return number
 
 
 def title_of(part: Any) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from recurray import checks
-from recurray.messages import shown
 from recurray.plot.drawing import (
     FEW,
     draw_lines,
@@ -16,13 +15,12 @@ from recurray.plot.drawing import (
     label_steps,
     listed,
     new_figure,
-    row_of,
     scale_of,
     step_labels,
     title_of,
-    values_of,
     width_over,
 )
+from recurray.plot.values import row_of, steps_of, values_of
 from recurray.trace import DirectionTrace, Trace
 
 
@@ -76,15 +74,10 @@ def gates(
     first = trace.parts[0]
     row = row_of(trace, row)
     names = listed("names", (*first.gates, *first.states[1:], first.states[0]) if names is None else names)
-    for name in names:
-        if name not in [*first]:
-            raise ValueError(f"the trace has no {shown(name)}, but {', '.join(map(repr, first))}")
     if units is not None:
         units = [checks.size("each of units", unit, least=0) for unit in listed("units", units)]
     panels = [[_values(trace, part, name, row, units) for part in trace] for name in names]
-    if not names or not panels[0][0].size:
-        raise ValueError("there is nothing to draw: no steps, units or names")
-    steps = len(panels[0][0])
+    steps = steps_of([values for panel in panels for values in panel])
     labels = step_labels(labels, steps, row)
 
     as_lines = max(values.shape[1] for panel in panels for values in panel) <= FEW
@@ -117,7 +110,7 @@ def gates(
 
 def _values(trace: Trace, part: DirectionTrace, name: str, row: int, units: Sequence[int] | None) -> Any:
     """One value of one row over its valid steps, (time, units)."""
-    values = values_of(trace, part[name], row)
+    values = values_of(trace, part, name, row)
     if units is None:
         return values
     wrong = [unit for unit in units if unit >= values.shape[1]]

@@ -110,8 +110,10 @@ def _over_time(labels: Sequence[str], norms: Any) -> Any:
     if len(labels) <= FEW:
         figure = new_figure("gradient_norms", 7.5, 3.2)
         axis = figure.subplots()
-        for values, label, colour in zip(drawn.T, labels, COLOURS, strict=False):
-            axis.plot(values, color=colour, linewidth=1.2, label=label, marker="." if len(values) <= 30 else None)
+        for place, (values, label, colour) in enumerate(zip(drawn.T, labels, COLOURS, strict=False)):
+            hides = any(np.array_equal(values, other, equal_nan=True) for other in drawn.T[:place])  # two biases, say
+            style = {"linestyle": (0, (4, 4)) if hides else "-", "marker": "." if len(values) <= 30 else None}
+            axis.plot(values, color=colour, linewidth=1.2, label=label, **style)
         if some:
             axis.set_yscale("log")
         axis.set_ylabel("norm of the gradient")

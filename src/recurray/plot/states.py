@@ -15,13 +15,12 @@ from recurray.plot.drawing import (
     draw_map,
     label_steps,
     new_figure,
-    row_of,
     scale_of,
     step_labels,
     title_of,
-    values_of,
     width_over,
 )
+from recurray.plot.values import checked_row, row_of, steps_of, values_of
 from recurray.trace import Trace
 
 SORTS = ("peak", "mean", "alike")
@@ -75,9 +74,7 @@ def states(
     if sort is not None:
         checks.choice("sort", sort, SORTS)
     panels = _of_trace(values, row, name) if isinstance(values, Trace) else [("", _of_array(values, row, name))]
-    if any(not panel.size for _, panel in panels):
-        raise ValueError("there is nothing to draw: no steps or units")
-    steps = len(panels[0][1])
+    steps = steps_of([panel for _, panel in panels])
     labels = step_labels(labels, steps, row)
 
     heights = [min(6.0, max(0.9, 0.17 * min(panel.shape[1], MOST_UNITS))) for _, panel in panels]
@@ -99,11 +96,8 @@ def _of_trace(trace: Trace, row: int, name: str | None) -> list[tuple[str, Any]]
     panels = []
     for part in trace:
         chosen = part.states[0] if name is None else name
-        if chosen not in [*part]:
-            raise ValueError(f"the trace has no {shown(chosen)}, but {', '.join(map(repr, part))}")
-        panels.append(
-            (f"{chosen}, {title_of(part)}" if len(trace) > 1 else chosen, values_of(trace, part[chosen], row))
-        )
+        title = f"{chosen}, {title_of(part)}" if len(trace) > 1 else chosen
+        panels.append((title, values_of(trace, part, chosen, row)))
     return panels
 
 
@@ -112,15 +106,12 @@ def _of_array(values: Any, row: int, name: str | None) -> Any:
     if name is not None:
         raise ValueError(f"name is for a trace: an array has no {shown(name)}")
     values = to_numpy(values, "values")
-    row = checks.integer("row", row)
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiub":
         raise ValueError(
             "values must be a trace, or numbers of the shape (time, units) or (batch, time, units), "
             f"not {values.dtype} {in_words(values.shape)}"
         )
-    batch = len(values) if values.ndim == 3 else 1
-    if not -batch <= row < batch:
-        raise ValueError(f"row must be below {batch}, the size of the batch, not {shown(row)}")
+    row = checked_row(row, len(values) if values.ndim == 3 else 1)
     return (values[row] if values.ndim == 3 else values).astype("float64")
 
 

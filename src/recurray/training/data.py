@@ -13,8 +13,11 @@ import numpy as np
 
 from recurray.arrays import device_of, namespace_of, on_host, plain, to_numpy
 from recurray.messages import in_words, kind_of, shown
+from recurray.training.share import ALONE, Share, Whole
 
 Generator = np.random.Generator
+
+_ROWS_COMPARED, _BYTES_COMPARED = 64, 2**22  # between ranks, at most
 
 BY_STEP = ("mask", "resets")  # flags (batch, time)
 NAMES = ("x", "target", "lengths", *BY_STEP, "static", "target_mask")
@@ -37,6 +40,8 @@ class Batch(NamedTuple):
         As for `Layer.forward`.
     target_mask : numpy.ndarray or None
         Which elements of the loss count.
+    whole : Whole or None
+        The batch of which these are a rank's rows; None where they are all.
     """
 
     x: Any
@@ -46,13 +51,14 @@ class Batch(NamedTuple):
     resets: Any = None
     static: Any = None
     target_mask: Any = None
+    whole: Whole | None = None
 
 
 class Source(Protocol):
     """Where batches come from."""
 
     def epoch(self, rng: Generator) -> Iterator[Batch]:
-        """Return the batches of one epoch, in an order that ``rng`` decides."""
+        """Return the batches of one epoch, in an order that ``rng`` decides: of each this rank's rows."""
 
     @property
     def batches(self) -> int | None:
@@ -60,6 +66,9 @@ class Source(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What has to be as it was where a training goes on."""
+
+    def sample(self) -> dict[str, Any]:
+        """Some of the values, which have to be the same on all ranks."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,14 @@ class Form:
         Whether each epoch draws an order.
     batch_first : bool
         The model's layout.
+    share : Share
+        Which of a batch's rows are this rank's.
     """
 
     batch_size: int
     shuffle: bool
     batch_first: bool
+    share: Share = ALONE
 
 
 def source(name: str, data: Any, form: Form) -> Source:
@@ -89,7 +101,7 @@ def source(name: str, data: Any, form: Form) -> Source:
             return Ragged.of(name, arrays, form)
         return Rows.of(name, arrays, form)
     if callable(data) or isinstance(data, Iterable):
-        return Made(name, data)
+        return Made(name, data, form)
     raise TypeError(f"{FORMS.replace('data', name, 1)}, not {type(data).__name__}")
 
 
@@ -144,13 +156,24 @@ class Rows:
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return batches of rows, in a random order or in their own."""
         order = rng.permutation(self.count) if self.form.shuffle else None
-        taken = [
-            (part, _taking(value, axis_of_rows(part, value, self.arrays["x"], self.form.batch_first), order))
-            for part, value in self.arrays.items()
-        ]
-        for begin in range(0, self.count, self.form.batch_size):
-            rows = slice(begin, begin + self.form.batch_size)
-            yield Batch(**{part: take(rows) for part, take in taken})
+        taken = [(part, _taking(value, self._axis(part), order)) for part, value in self.arrays.items()]
+        share, size, lengths = self.form.share, self.form.batch_size, self.arrays.get("lengths")
+        for begin in range(0, self.count, size):
+            end = min(begin + size, self.count)
+            rows = share.of(begin, end)
+            batch = Batch(**{part: take(rows) for part, take in taken})
+            if share.size > 1:
+                of_all = slice(begin, end) if order is None else order[begin:end]
+                batch = batch._replace(whole=share.whole(end - begin, None if lengths is None else lengths[of_all]))
+            yield batch
+
+    def sample(self) -> dict[str, Any]:
+        """See `Source.sample`."""
+        rows = _spread(self.count, sum(getattr(value, "nbytes", 0) for value in self.arrays.values()))
+        return {part: _rows(value, rows, self._axis(part)) for part, value in self.arrays.items()}
+
+    def _axis(self, part: str) -> int:
+        return axis_of_rows(part, self.arrays[part], self.arrays["x"], self.form.batch_first)
 
 
 @dataclass(frozen=True)
@@ -224,30 +247,41 @@ class Ragged:
         for rows in batches:
             yield self._batch(rows)
 
+    def sample(self) -> dict[str, Any]:
+        """See `Source.sample`."""
+        size = sum(getattr(row, "nbytes", 0) for row in self.arrays["x"])
+        rows = _spread(len(self.lengths), size)
+        found = self._of(rows, rows)
+        return {"x": found.x, "target": found.target, "lengths": self.lengths}
+
     def _batch(self, rows: Any) -> Batch:
-        x, target = self.arrays["x"], self.arrays["target"]
-        static = self.arrays.get("static")
+        share = self.form.share
+        return self._of(rows[share.of(0, len(rows))], rows)._replace(whole=share.whole(len(rows), self.lengths[rows]))
+
+    def _of(self, own: Any, rows: Any) -> Batch:
+        """Some of the rows, as long as all of them."""
+        steps, target, static = int(self.lengths[rows].max()), self.arrays["target"], self.arrays.get("static")
         return Batch(
-            self._padded([x[row] for row in rows]),
-            self._padded([target[row] for row in rows]) if self.by_step else _rows(target, rows),
-            lengths=self.lengths[rows],
-            static=None if static is None else _rows(static, rows),
+            self._padded(self.arrays["x"], own, steps),
+            self._padded(target, own, steps) if self.by_step else _rows(target, own),
+            lengths=self.lengths[own],
+            static=None if static is None else _rows(static, own),
         )
 
-    def _padded(self, rows: Sequence[Any]) -> Any:
+    def _padded(self, arrays: Sequence[Any], rows: Any, steps: int) -> Any:
         """Rows as one array, zero past their ends, in the model's layout."""
-        arrays = [to_numpy(row) for row in rows]
-        out = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
-        for place, row in enumerate(arrays):
-            out[place, : len(row)] = row
+        first = to_numpy(arrays[0])
+        out = np.zeros((len(rows), steps, *first.shape[1:]), first.dtype)
+        for place, row in enumerate(rows):
+            out[place, : self.lengths[row]] = to_numpy(arrays[row])
         return out if self.form.batch_first else out.swapaxes(0, 1)
 
 
 class Made:
     """Batches that the caller makes: an iterable of them, or a function that returns one for each epoch."""
 
-    def __init__(self, name: str, data: Iterable[Any] | Callable[[Generator], Iterable[Any]]) -> None:
-        self._name, self._data = name, data
+    def __init__(self, name: str, data: Iterable[Any] | Callable[[Generator], Iterable[Any]], form: Form) -> None:
+        self._name, self._data, self._form = name, data, form
         self._begun = False
 
     @property
@@ -261,6 +295,10 @@ class Made:
     def facts(self) -> dict[str, Any]:
         """See `Source.facts`."""
         return {"batches": self.batches}
+
+    def sample(self) -> dict[str, Any]:
+        """Nothing, for there are no values yet: each epoch's first batch is compared when it comes."""
+        return {}
 
     def epoch(self, rng: Generator) -> Iterator[Batch]:
         """Return the batches as they come."""
@@ -276,7 +314,20 @@ class Made:
                 raise TypeError(
                     f"batch {place} of {self._name} must be (x, target) or a mapping, not {type(batch).__name__}"
                 )
-            yield Batch(**{part: _array(self._name, part, value) for part, value in _named(self._name, batch).items()})
+            named = {part: _array(self._name, part, value) for part, value in _named(self._name, batch).items()}
+            if place == 0:
+                self._form.share.check_same(
+                    {f"the first batch of {self._name}, in its {part}": value for part, value in named.items()}
+                )
+            yield Batch(**named) if self._form.share.size == 1 else self._own(named)
+
+    def _own(self, parts: Mapping[str, Any]) -> Batch:
+        """Take this rank's rows of a batch."""
+        x, batch_first = parts["x"], self._form.batch_first
+        count = x.shape[axis_of_rows("x", x, x, batch_first)]
+        own = self._form.share.of(0, count)
+        found = {part: _rows(value, own, axis_of_rows(part, value, x, batch_first)) for part, value in parts.items()}
+        return Batch(**found, whole=self._form.share.whole(count, parts.get("lengths")))
 
 
 def _named(name: str, data: Any) -> dict[str, Any]:
@@ -329,6 +380,12 @@ def _rows(value: Any, rows: Any, axis: int = 0) -> Any:
     if isinstance(rows, slice):
         return value[:, rows, ...] if axis else value[rows, ...]
     return xp.take(value, xp.asarray(np.asarray(rows)), axis=axis)
+
+
+def _spread(count: int, size: int) -> Any:
+    """The numbers of some rows out of ``count``, which are so many bytes: from the first to the last."""
+    some = max(1, min(_ROWS_COMPARED, count, _BYTES_COMPARED * count // max(1, size)))
+    return np.linspace(0, count - 1, some).astype(int)
 
 
 def _taking(value: Any, axis: int, order: Any) -> Callable[[slice], Any]:

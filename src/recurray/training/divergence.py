@@ -18,11 +18,8 @@ def diverged(
 ) -> TrainingError:
     """Return the error for an update whose loss or norm isn't finite; the first of ``arrays`` to blame is named."""
     what = f"the loss became {value}" if not math.isfinite(value) else f"the gradients' norm became {norm}"
-    own = setup.ranks.own(piece)
-    held = None
-    if own is not None:
-        batch = own.batch
-        held = data.not_finite(batch.x, batch.lengths, batch.mask, setup.cut.batch_first)
+    batch = piece.batch
+    held = None if piece.idle else data.not_finite(batch.x, batch.lengths, batch.mask, setup.cut.batch_first)
     held = setup.ranks.found(held)
     if held is not None:
         what += f": x holds {held} of the batch"

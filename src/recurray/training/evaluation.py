@@ -14,9 +14,8 @@ def evaluated(model: Model, source: Source, cut: Cut, rng: Generator, ranks: Ran
     """Return the means over all that counts, the loss's under "loss"."""
     totals: dict[str, Any] = dict.fromkeys(["loss", *model.metrics], 0.0)
     weight, state = 0.0, None
-    for whole in cut.pieces(source.epoch(rng)):
-        piece = ranks.own(whole)
-        if piece is None:
+    for piece in cut.pieces(source.epoch(rng)):
+        if piece.idle:
             continue
         state = None if piece.fresh else state
         if piece.warm_up:

@@ -82,7 +82,8 @@ def fit(
         of files that are mapped into memory. Where ``x`` is a list of arrays (steps, features), its rows are ragged;
         ``target`` is then an array, or a list with an array for each row; batches are of rows of similar lengths.
         Else an iterable of batches, each a tuple or mapping, or a function that makes one for each epoch, of a
-        `numpy.random.Generator`. NumPy's arrays are taken to the model's backend batch by batch.
+        `numpy.random.Generator`, which is ``seed``'s and the same where a training is gone on with: what an iterable
+        draws by one of its own isn't known here, and is another order then. NumPy's arrays are taken to the model's backend batch by batch.
     epochs, steps : int
         When it ends: after so many epochs, or so many updates; one of them, or both for what comes first.
     batch_size : int
@@ -205,14 +206,14 @@ def fit(
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[3])
         data, validation = sources.split(data, validation, rng, batch_first=batch_first)
     shuffle = checks.flag("shuffle", shuffle)
-    form = sources.Form(batch_size, shuffle, batch_first)
+    ranks = Ranks(communicator)
+    form = sources.Form(batch_size, shuffle, batch_first, ranks.share)
     source = sources.source("data", data, form)
     held = None if validation is None else sources.source("validation", validation, replace(form, shuffle=False))
     patience = _optional("patience", patience)
     restore = patience is not None if restore_best is None else checks.flag("restore_best", restore_best)
     best = Best(monitor or ("loss" if held is None else "validation_loss"), mode, patience, restore)
     wrapped = Model(model, _loss(loss), _metrics(metrics))
-    ranks = Ranks(communicator, batch_first=batch_first)
     show = displays.choose(checks.flag("progress", progress) and ranks.leads, plan.epochs)
     calls = [callbacks] if callable(callbacks) or not isinstance(callbacks, Sequence) else list(callbacks)
     every_update = _optional("checkpoint_every", checkpoint_every)

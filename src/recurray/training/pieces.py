@@ -35,6 +35,12 @@ class Piece(NamedTuple):
     fresh: bool
     warm_up: bool = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether another rank has all rows of it."""
+        whole = self.batch.whole
+        return whole is not None and not whole.own
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -89,6 +95,8 @@ class Cut:
             yield Piece(self._part(batch, 0, begin, by_step), number, fresh, warm_up=True)
             fresh = False
         longest = steps if batch.lengths is None else int(batch.lengths.max(initial=0))
+        if batch.whole is not None and batch.whole.steps is not None:
+            longest = batch.whole.steps  # as many pieces on each rank
         for start in range(begin, max(begin + 1, longest), self.chunk or max(1, steps)):
             yield Piece(self._part(batch, start, min(start + (self.chunk or steps), steps), by_step), number, fresh)
             fresh = False

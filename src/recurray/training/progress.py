@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from recurray.training.history import Row
 
 _DRAW_EVERY = 0.1  # seconds
 _NARROW = 60  # columns, under which there is no bar
+_BETWEEN = "  "  # figures
 
 
 class Progress:
@@ -74,7 +76,7 @@ class Bar(Progress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
         if self._figures:
-            self._live.console.print(self._words(self._figures), markup=False)
+            self._live.console.print(_text(_folded(self._words(self._figures), self._live.console.width)))
 
     def row(self, row: Row) -> None:
         """Keep the figures for the next time it is drawn."""
@@ -97,24 +99,43 @@ class Bar(Progress):
 
         share = done - (self._first or 0.0)
         left = (now - self._began) / share * (1.0 - done) if share > 0 else None
-        words = self._words(figures) + (f"  {_duration(left)} left" if left is not None else "")
-        width = self._live.console.width
+        all_words = [*self._words(figures), *([f"{_duration(left)} left"] if left is not None else [])]
+        words, width = _BETWEEN.join(all_words), self._live.console.width
         if width < _NARROW or width - len(words) < 12:
-            return _cut(words, width)
+            return _text(_fitting(all_words, width))
         grid = Table.grid(padding=(0, 1))
         grid.add_row(ProgressBar(total=1.0, completed=min(1.0, done), width=min(30, width - len(words) - 2)), words)
         return grid
 
-    def _words(self, figures: Row) -> str:
+    def _words(self, figures: Row) -> list[str]:
         of = f"/{self._epochs}" if self._epochs else ""
         words = [f"epoch {figures['epoch']}{of}"]
         for name, value in figures.items():
             if value is not None and name not in ("epoch", "step", "lr", "grad_norm", "seconds"):
                 words.append(f"{name.replace('validation_', 'val ').replace('_', ' ')} {value:.4g}")
-        return "  ".join(words)
+        return words
 
 
-def _cut(words: str, width: int) -> Any:
+def _fitting(words: Sequence[str], width: int) -> str:
+    """Those of the words that fit into a line, the first ones before others."""
+    line = words[0]
+    for word in words[1:]:
+        line = f"{line}{_BETWEEN}{word}" if len(line + _BETWEEN + word) <= width else line
+    return line
+
+
+def _folded(words: Sequence[str], width: int) -> str:
+    """All words, in lines that end between them."""
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1] + _BETWEEN + word) <= width:
+            lines[-1] += _BETWEEN + word
+        else:
+            lines.append(f"{_BETWEEN}{word}")
+    return "\n".join(lines)
+
+
+def _text(words: str) -> Any:
     from rich.text import Text
 
     return Text(words, no_wrap=True, overflow="ellipsis")

@@ -16,14 +16,13 @@ from recurray.arrays import to_numpy
 from recurray.parallel import Communicator, MPICommunicator, as_communicator
 from recurray.training import checkpoint
 from recurray.training.checkpoint import Arrays
-from recurray.training.data import BY_STEP, Generator, axis_of_rows
+from recurray.training.data import Generator
 from recurray.training.pieces import Piece
+from recurray.training.share import ALONE, Share
 from recurray.training.update import Learned
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_ROWS_OF = ("x", "target", "lengths", *BY_STEP, "static", "target_mask")
 
 
 class Ranks:
@@ -33,12 +32,10 @@ class Ranks:
     ----------
     communicator : Communicator
         Between them.
-    batch_first : bool
-        The model's layout.
     """
 
-    def __init__(self, communicator: Communicator, *, batch_first: bool) -> None:
-        self._communicator, self._batch_first = communicator, batch_first
+    def __init__(self, communicator: Communicator) -> None:
+        self._communicator = communicator
         self.alone = communicator.size == 1
         self.leads = communicator.rank == 0  # whether this one writes files, and draws the progress
 
@@ -47,24 +44,10 @@ class Ranks:
         """What asks to stop; mpiexec passes Ctrl-C on as one or the other."""
         return ("SIGINT",) if self.alone else ("SIGINT", "SIGTERM")
 
-    def own(self, piece: Piece) -> Piece | None:
-        """Return this rank's rows of a piece of the whole batch; None where it has none."""
-        if self.alone:
-            return piece
-        batch = piece.batch
-        axis = 0 if self._batch_first or batch.x.ndim < 2 else 1
-        count = batch.x.shape[axis]
-        rank, size = self._communicator.rank, self._communicator.size
-        which = slice(count * rank // size, count * (rank + 1) // size)
-        if which.start == which.stop:
-            return None
-        parts = {}
-        for name in _ROWS_OF:
-            value = getattr(batch, name)
-            if value is not None:
-                by_step = axis_of_rows(name, value, batch.x, self._batch_first)
-                parts[name] = value[:, which, ...] if by_step else value[which, ...]
-        return piece._replace(batch=batch._replace(**parts))
+    @property
+    def share(self) -> Share:
+        """Which rows of a batch are this rank's."""
+        return ALONE if self.alone else Share(self._communicator.rank, self._communicator.size, self.check_same)
 
     def draws(self, rng: Generator) -> Generator:
         """A generator of this rank's for one call; ``rng`` stays the same on all ranks."""
@@ -83,7 +66,7 @@ class Ranks:
         if self.alone:
             return learned
         value, grads, weight, metrics, _ = learned
-        rows = float(piece.batch.x.shape[0 if self._batch_first or piece.batch.x.ndim < 2 else 1])
+        rows = float(piece.batch.whole.rows if piece.batch.whole is not None else 0)
         means = [float(value), *map(float, metrics.values())]
         own = [number * weight if weight else 0.0 for number in means]
         total, all_rows, squares, ends, *sums = self._communicator.sums([weight, rows, rows * rows, float(last), *own])

@@ -43,11 +43,15 @@ class Run:
         Updates done.
     loss : float or None
         The loss of the last update that has been looked at: on a GPU, some updates ago.
+    grads : mapping of str to array
+        The gradients of the last update before they were clipped, while ``on_step`` of a callback is called; else
+        none.
     """
 
     def __init__(self, setup: Setup, callbacks: Sequence[Any] = (), progress: Progress | None = None) -> None:
         self.model, self.optimizer, self.history = setup.model.model, setup.optimizer, History()
         self.loss: float | None = None
+        self.grads: Mapping[str, Any] = {}
         self._setup, self._position, self._progress = setup, Position(setup.seed), progress or Progress()
         self._on_step = _methods(callbacks, "on_step")
         self._on_epoch = _methods(callbacks, "on_epoch")
@@ -175,11 +179,11 @@ class Run:
         for piece, last in _with_last(islice(setup.cut.pieces(batches), done, None)):
             done += 1
             state = None if piece.fresh else position.state
-            own, rng = ranks.own(piece), ranks.draws(position.dropout)
+            rng = ranks.draws(position.dropout)
             if piece.warm_up:
-                position.state = None if own is None else model.carried(own, state)
+                position.state = None if piece.idle else model.carried(piece, state)
                 continue
-            learned = model.nothing(state) if own is None else model.learned(own, state, rng)
+            learned = model.nothing(state) if piece.idle else model.learned(piece, state, rng)
             position.state = learned.state
             group.append(learned)
             if len(group) < accumulate and not last:
@@ -210,6 +214,8 @@ class Run:
             self.optimizer.lr = self._lr_at(self.step)
         self.optimizer.step(grads)
         self._position.step += 1
+        if self._on_step:
+            self.grads = learned.grads
         if not now:
             self._unseen.append((self.epoch, piece, value, norm, learned._replace(grads={}, state=None)))
             if len(self._unseen) >= _LOOK_EVERY:
@@ -235,6 +241,7 @@ class Run:
         plan, step = self._setup.plan, self.step
         for call in self._on_step:
             call(self)
+        self.grads = {}
         self._stopping = self._setup.ranks.any(self._stopping)
         if self._progress.shows:
             self._progress.step(self._share(), self.epoch, self.loss)

@@ -77,7 +77,7 @@ class Setup:
     ) -> None:
         self.model, self.optimizer, self.source, self.validation = model, optimizer, source, validation
         self.cut, self.plan, self.best, self.seed = cut, plan, best, seed
-        self.ranks = ranks or Ranks(Serial(), batch_first=cut.batch_first)
+        self.ranks = ranks or Ranks(Serial())
 
     def options(self) -> dict[str, Any]:
         """What has to be as it was where a training is gone on with: not when it ends, nor what looks on."""
@@ -109,6 +109,8 @@ class Setup:
             "metrics": self.model.metrics,
             "validation": None if self.validation is None else self.validation.facts(),
             **self.options(),
+            **_values("data", self.source),
+            **_values("validation", self.validation),
             **{f"the optimizer's {name}": value for name, value in self.optimizer.state_dict().items()},
             **self.params(),
         }
@@ -116,3 +118,7 @@ class Setup:
     def params(self) -> dict[str, Any]:
         """The params, by what errors call them."""
         return {f"the param {name!r}": value for name, value in self.model.model.params.items()}
+
+
+def _values(name: str, source: Source | None) -> dict[str, Any]:
+    return {} if source is None else {f"the values of {name}'s {part}": some for part, some in source.sample().items()}

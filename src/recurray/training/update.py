@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recurray import optim
+from recurray import losses, optim
 from recurray.arrays import Array, is_tracer, namespace_of, on_host, to_numpy
 from recurray.messages import in_words
 from recurray.training.data import BY_STEP, Batch
@@ -106,7 +106,7 @@ class Model:
         try:
             return self.loss(prediction, target) if mask is None else self.loss(prediction, target, mask=mask)
         except (TypeError, ValueError) as error:
-            hint = _one_hot(prediction, target)
+            hint = _hint(self.loss, prediction, target)
             raise type(error)(
                 f"the loss refuses a prediction {in_words(prediction.shape)} with a target {in_words(target.shape)} of "
                 f"{target.dtype}{hint}: {error}"
@@ -119,10 +119,15 @@ class Model:
         return {name: metric(prediction, target, **which) for name, metric in self.metrics.items()}
 
 
-def _one_hot(prediction: Array, target: Array) -> str:
-    if tuple(prediction.shape) == tuple(target.shape) and "int" in str(target.dtype):
-        return " (where it is one-hot, give the classes themselves, target.argmax(-1), or floats)"
-    return ""
+def _hint(loss: Loss, prediction: Array, target: Array) -> str:
+    """What may be meant by integers that a loss of recurray's refuses."""
+    name = getattr(loss, "__name__", "")
+    if "int" not in str(target.dtype) or loss is not getattr(losses, name, None):
+        return ""
+    if loss not in (losses.cross_entropy, losses.nll):
+        return f" ({name} wants numbers of the prediction's shape and dtype; classes are for cross_entropy)"
+    one_hot = tuple(prediction.shape) == tuple(target.shape)
+    return " (where it is one-hot, give the classes themselves, target.argmax(-1))" if one_hot else ""
 
 
 def accuracy(prediction: Array, target: Array, mask: Any = None) -> float:

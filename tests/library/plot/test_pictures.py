@@ -202,6 +202,8 @@ def test_norms_of_several(platform: str) -> None:
         last = np.nan if name == "bias_ih_l0" else 4.0
         np.testing.assert_allclose(line.get_ydata(), [norm, 2 * norm, 3 * norm, last], rtol=1e-13)
         assert line.get_label() == name
+    lines = rr.plot.gradient_norms([{"a": 1, "b": 2, "same as b": 2}] * 3).axes[0].get_lines()
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--"]
     many = gradients(num_layers=2, bidirectional=True)
     figure = rr.plot.gradient_norms([many, many])
     (image,) = figure.axes[0].images

@@ -430,8 +430,33 @@ def test_one_hot_integers_and_another_models_optimizer_are_refused() -> None:
     model = by_row()
     with pytest.raises(ValueError, match="argmax"):
         rr.fit(model, "cross_entropy", rr.optim.SGD(model.params), (X, np.eye(2, dtype=int)[[0] * N]), epochs=1)
+    for target in (np.eye(2, dtype=int)[[0] * N], np.zeros(N, int)):
+        with pytest.raises(
+            TypeError, match=r"int64 \(mse wants numbers of the prediction's shape and dtype; classes are"
+        ):
+            rr.fit(model, "mse", rr.optim.SGD(model.params), (X, target), epochs=1)
     with pytest.raises(ValueError, match=r"make it with model\.params"):
         rr.fit(model, "mse", rr.optim.SGD(by_row().params), (X, TARGET[:, 0]), epochs=1)
+
+
+def test_callbacks_see_the_gradients_of_an_update() -> None:
+    model, other, seen = by_row(), by_row(), []
+
+    class Keep:
+        def on_step(self, run) -> None:
+            seen.append(dict(run.grads))
+
+        def on_epoch(self, run) -> None:
+            assert not run.grads
+
+    given = {"epochs": 1, "batch_size": 5, "shuffle": False, "callbacks": Keep()}
+    history = rr.fit(model, "mse", rr.optim.SGD(model.params), (X, TARGET[:, 0]), clip_norm=1e-3, **given)
+    y, _, cache = other.forward(X[:5])
+    grads = other.backward(cache, rr.losses.mse(y, TARGET[:5, 0])[1])[2]
+    for name, grad in grads.items():
+        np.testing.assert_allclose(seen[0][name], grad, rtol=1e-12)
+    norms = [np.sqrt(sum((grad**2).sum() for grad in update.values())) for update in seen]
+    assert history["grad_norm"] == [pytest.approx(np.mean(norms))]
 
 
 def test_values_are_clipped_before_the_norm() -> None:

@@ -10,6 +10,8 @@ import pytest
 import recurray as rr
 from harness.ranks import in_threads
 from recurray.parallel.buckets import buckets_of
+from recurray.training import data as sources
+from recurray.training.share import Share
 
 N, T, F, H = 11, 7, 3, 5
 RNG = np.random.default_rng(0)
@@ -61,7 +63,7 @@ def trained(data, communicator=None, **options):
         data = {"x": data[0], "target": data[1], "target_mask": np.repeat(options.pop("target_mask")[:, None], T, 1)}
     options = {"epochs": 3, "batch_size": 4, "progress": False} | options
     optimizer = rr.optim.Adam(model.params, lr=0.02)
-    history = rr.fit(model, "mse", optimizer, data, communicator=communicator, **options)
+    history = rr.fit(model, options.pop("loss", "mse"), optimizer, data, communicator=communicator, **options)
     return history, model.state_dict()
 
 
@@ -82,18 +84,22 @@ def test_ranks_equal_one(case: str, size: int) -> None:
 
 
 def test_dropout_is_the_same_each_time_and_draws_on_each_rank_apart() -> None:
-    drawn = []
+    losses: list[list[float]] = [[], []]
 
-    def noted(rank):
-        return trained(
-            (np.repeat(X[:1], 4, 0), np.repeat(TARGET[:1], 4, 0)), rank, dropout=0.5, callbacks=[drawn.append]
-        )
+    def work(rank):
+        def loss(prediction, target):
+            value, dy = rr.losses.mse(prediction, target)
+            losses[rank.rank].append(float(value))
+            return value, dy
 
-    one, other = in_threads(2, noted), in_threads(2, noted)
+        rows = np.repeat(X[:1], 4, 0), np.repeat(TARGET[:1], 4, 0)  # all alike, but for what is dropped
+        return trained(rows, rank, loss=loss, dropout=0.5)
+
+    one, other = in_threads(2, work), in_threads(2, work)
     for name, value in one[0][1].items():
         np.testing.assert_array_equal(value, other[1][1][name])
-    alone = trained((np.repeat(X[:1], 2, 0), np.repeat(TARGET[:1], 2, 0)), dropout=0.5)
-    assert any((value != alone[1][name]).any() for name, value in one[0][1].items())
+    assert len(losses[0]) == len(losses[1]) == 6
+    assert not set(losses[0]) & set(losses[1])
 
 
 @pytest.mark.parametrize("case", ["lengths", "chunks", "streams"])
@@ -160,6 +166,69 @@ def test_batches_that_differ_are_refused(rows: list[int]) -> None:
     for error in in_threads(2, work):
         with pytest.raises(ValueError, match="the ranks' batches differ in their rows or in their number"):
             raise error
+
+
+OTHERS = X.copy()
+OTHERS[6, 0, 0] += 1e-3
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (lambda x: (x, TARGET), "the values of data's x"),
+        (lambda x: (X, x[..., :2]), "the values of data's target"),
+        (lambda x: ([*x], TARGET[:, 0]), "the values of data's x"),
+        (lambda x: ([*X], [*TARGET + x[6, 0, 0]]), "the values of data's target"),
+        (lambda x: [(x[4:8], TARGET[4:8])], "the first batch of data, in its x"),
+        (lambda x: lambda _: iter([(x[4:8], TARGET[4:8])]), "the first batch of data, in its x"),
+    ],
+)
+def test_values_that_differ_are_refused(data, what: str) -> None:
+    errors = in_threads(2, lambda rank: trained(data(X if rank.rank == 0 else OTHERS), rank))
+    for error in errors:
+        with pytest.raises(ValueError, match=f"the ranks differ in {what}: .* on rank 0; .* on rank 1"):
+            raise error
+
+
+def test_values_of_validation_that_differ_are_refused() -> None:
+    def work(rank):
+        return trained((X, TARGET), rank, validation=(X if rank.rank == 0 else OTHERS, TARGET))
+
+    for error in in_threads(2, work):
+        with pytest.raises(ValueError, match="the ranks differ in the values of validation's x"):
+            raise error
+
+
+@pytest.mark.parametrize("form", ["arrays", "ragged", "made"])
+def test_a_rank_takes_its_rows_alone(form: str) -> None:
+    data = {"arrays": (X, TARGET), "ragged": RAGGED, "made": [(X, TARGET)]}[form]
+    found = []
+    for rank in range(3):
+        source = sources.source("data", data, sources.Form(N, False, True, Share(rank, 3)))
+        (batch,) = source.epoch(np.random.default_rng(0))
+        assert batch.whole == (N, len(batch.x), 7 if form == "ragged" else None)
+        found.append(batch.x)
+    expected = sources.source("data", data, sources.Form(N, False, True))
+    (batch,) = expected.epoch(np.random.default_rng(0))
+    assert batch.whole is None
+    assert [len(x) for x in found] == [3, 4, 4]
+    np.testing.assert_array_equal(np.concatenate(found), batch.x)
+
+
+def test_tied_params_of_a_rank_without_rows() -> None:
+    def work(rank):
+        tie = {"1.weight_ih_l0": "0.weight_ih_l0"}
+        layers = [rr.LSTM(F, F, seed=seed, dtype="float64") for seed in (0, 1)]
+        model = rr.Sequential(*layers, rr.Linear(F, 2, seed=1, dtype="float64"), tie=tie)
+        options = {"epochs": 2, "batch_size": 2, "progress": False}
+        rr.fit(model, "mse", rr.optim.Adam(model.params, lr=0.02), (X, TARGET), communicator=rank, **options)
+        return model
+
+    whole = work(None).state_dict()
+    for model in in_threads(3, work):
+        assert model.layers[1].params["weight_ih_l0"] is model.params["0.weight_ih_l0"]
+        for name, value in whole.items():
+            np.testing.assert_allclose(model.state_dict()[name], value, rtol=1e-8, atol=1e-10)
 
 
 def test_nan_on_one_rank_ends_all_with_the_same_words() -> None:
