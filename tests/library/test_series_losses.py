@@ -48,6 +48,11 @@ def kge(x: Any, y: Any) -> float:
     return math.dist((np.corrcoef(x, y)[0, 1], x.std() / y.std(), x.mean() / y.mean()), (1, 1, 1))
 
 
+def kge_2012(x: Any, y: Any) -> float:
+    variation = (x.std() / x.mean()) / (y.std() / y.mean())
+    return math.dist((np.corrcoef(x, y)[0, 1], variation, x.mean() / y.mean()), (1, 1, 1))
+
+
 def esr(x: Any, y: Any, share: float = 0.85, dc: bool = False) -> float:
     e, s = (np.convolve(a, [1, -share])[: len(a)] for a in (x - y, y))
     ratio = np.sum(e**2) / (np.sum(s**2) + 1e-8)
@@ -66,6 +71,8 @@ SERIES: dict[str, tuple[Any, dict[str, Any], Callable[..., np.ndarray]]] = {
     "nse of deviations": (rr.losses.nse, DEVIATION, nse_star),
     "kge": (rr.losses.kge, {}, per_series(kge)),
     "kge of all": (rr.losses.kge, {"per_row": False}, per_series(kge, False)),
+    "kge of 2012": (rr.losses.kge, {"method": "2012"}, per_series(kge_2012)),
+    "kge of 2012 of all": (rr.losses.kge, {"method": "2012", "per_row": False}, per_series(kge_2012, False)),
     "esr": (rr.losses.esr, {}, per_series(esr)),
     "esr of all": (
         rr.losses.esr,
@@ -184,6 +191,20 @@ def test_constant_observations(loss: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert np.isnan(gradient).any(axis=1).tolist() == np.isnan(value).tolist()
 
 
+@pytest.mark.parametrize("dc", [False, True])
+def test_esr_is_auralosses(dc: bool) -> None:
+    """Its FIRFilter, whose taps run backwards, isn't the papers' filter: ratios of what isn't filtered."""
+    torch, auraloss = need("torch"), need("auraloss")
+    x, y = (a.transpose(0, 2, 1).reshape(-1, 1, SHAPE[1]) for a in (PREDICTION, TARGET))
+    theirs = torch.tensor(x, requires_grad=True)
+    ratios = [auraloss.time.ESRLoss(), *([auraloss.time.DCLoss()] if dc else [])]
+    expected = sum(ratio(theirs, torch.tensor(y)) for ratio in ratios)
+    expected.backward()
+    value, gradient = rr.losses.esr(x[:, 0], y[:, 0], pre_emphasis=0.0, dc=dc)
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
+    np.testing.assert_allclose(gradient, theirs.grad.numpy()[:, 0], rtol=1e-10)
+
+
 def test_a_mean_of_0_has_no_kge(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = np.array([[1.0, 2.0, 4.0]] * 2), np.array([[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]])
     with pytest.raises(ValueError, match="target of row 1 must not have the mean 0"):
@@ -197,8 +218,22 @@ def test_kge_of_equal_predictions_and_of_right_ones() -> None:
     value, gradient = rr.losses.kge(np.full((1, 3), 0.1), y)
     np.testing.assert_allclose(value, math.sqrt(1 + 1 + 0.95**2))
     np.testing.assert_allclose(gradient, np.full((1, 3), -0.95 / 2 / 3 / value))
-    value, gradient = rr.losses.kge(y, y)
-    assert value < 1e-15
+    for method in ("2009", "2012"):
+        value, gradient = rr.losses.kge(y, y, method=method)
+        assert value < 1e-15
+        assert np.isfinite(gradient).all()
+
+
+def test_kge_of_2012_of_equal_predictions_and_of_those_around_0() -> None:
+    y = np.array([[1.0, 2.0, 3.0]])
+    value, gradient = rr.losses.kge(np.full((1, 3), 0.1), y, method="2012")
+    np.testing.assert_allclose(value, math.sqrt(1 + 1 + 0.95**2))
+    np.testing.assert_allclose(gradient, np.full((1, 3), -0.95 / 2 / 3 / value))
+    value, gradient = rr.losses.kge(np.array([[-1.0, 0.0, 1.0]]), y, method="2012")  # r is 1
+    np.testing.assert_allclose(value, math.sqrt(1 + 1))
+    assert np.isfinite(gradient).all()
+    value, gradient = rr.losses.kge(np.zeros((1, 3)), y, method="2012")
+    np.testing.assert_allclose(value, math.sqrt(3))
     assert np.isfinite(gradient).all()
 
 
@@ -372,6 +407,7 @@ CLASSES = np.ones(2, np.int64)
         (lambda: rr.losses.nse(ONES, ONES, per_row=False, deviation=[1.0]), ValueError, "deviation must be None"),
         (lambda: rr.losses.nse(ONES, ONES, deviation=[1.0]), ValueError, r"deviation .*shape \(2,\), not \(1,\)"),
         (lambda: rr.losses.nse(ONES, ONES, deviation=[1.0, 1.0], eps=-1), ValueError, "eps must be at least 0"),
+        (lambda: rr.losses.kge(ONES, ONES, method=2012), ValueError, "method must be one of '2009', '2012', not 2012"),
         (lambda: rr.losses.esr(ONES, ONES, pre_emphasis=1.5), ValueError, "pre_emphasis must be from 0 to 1"),
         (lambda: rr.losses.esr(ONES, ONES, eps=0), ValueError, "eps must be above 0"),
         (lambda: rr.losses.esr(ONES, ONES, dc="yes"), TypeError, "dc must be True or False"),

@@ -1024,6 +1024,13 @@ ANEW = [
         SERIES,
     ),
     Mistake(
+        "kge of 2012: a gradient without the mean's share",
+        "src/recurray/losses/hydrology.py",
+        "by_alpha * of_alpha + by_beta / y_mean",
+        "by_alpha * of_alpha",
+        SERIES,
+    ),
+    Mistake(
         "kge: the number of all steps",
         "src/recurray/losses/series.py",
         "number = sum_over_rows(self.counts)",

@@ -669,6 +669,8 @@ class Fuzz:
             target = self.array(backend, (*shape[:-1], self.pick(1, 3)))
         if name in ("nse", "kge", "esr"):
             choices["per_row"] = (True, False)
+        if name == "kge":
+            choices["method"] = ("2009", "2012", 2012)
         if name == "nse":
             choices |= {"deviation": ([1.0, 2.0, 0.5, 1.0], 1.0), "eps": (0.0, 1.0)}
         if name == "esr":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of, sum_over_rows
 from recurray.losses.arguments import Reduction, weights
 from recurray.losses.series import series
+
+Method = Literal["2009", "2012"]
+METHODS = get_args(Method)
 
 CONSTANT = (
     "must have two different values among those that count, or its {measure} has no meaning: leave such rows out by "
@@ -109,14 +113,18 @@ def kge(
     reduction: Reduction = "mean",
     *,
     per_row: bool = True,
+    method: Method = "2009",
     mask: Array | None = None,
 ) -> tuple[Array, Array]:
     """One minus the Kling-Gupta efficiency, sqrt((r - 1)^2 + (alpha - 1)^2 + (beta - 1)^2) [1]_.
 
     r is the correlation of prediction and target, alpha the standard deviation of the prediction over that of the
     target, beta the mean of the prediction over that of the target. So the numbers must be in units that have a zero,
-    not standardized ones. Where all predictions of a row are equal r counts as 0, and it and alpha have the gradient 0.
-    Where the loss is 0 its gradient is 0.
+    not standardized ones. KGE' of [2]_ has gamma = alpha / beta, the coefficient of variation of the prediction over
+    that of the target, in the place of alpha: a bias in the mean doesn't count again as one in the spread.
+
+    Where all predictions of a row are equal r counts as 0, and it and alpha have the gradient 0; where their mean is 0
+    so does gamma. Where the loss is 0 its gradient is 0.
 
     Parameters
     ----------
@@ -128,6 +136,8 @@ def kge(
         See `recurray.losses`. There is a loss for each row, and each feature of it: "mean" is over these, not steps.
     per_row : bool
         Whether each row is a series by itself, as a basin's is; all rows are one series if False, with one loss.
+    method : {"2009", "2012"}
+        KGE of [1]_, or KGE' of [2]_.
     mask : boolean array, the prediction's shape or its first axes, optional
         Which steps count; all if omitted. A row without any doesn't count.
 
@@ -141,8 +151,8 @@ def kge(
     Raises
     ------
     ValueError
-        Shapes or devices differ, the reduction is unknown, or the observations of a row that counts are all equal or
-        their mean is 0 (checked on the host; on a GPU such a row becomes NaN).
+        Shapes or devices differ, the reduction or method is unknown, or the observations of a row that counts are all
+        equal or their mean is 0 (checked on the host; on a GPU such a row becomes NaN).
     TypeError
         Array libraries differ, or a dtype is of the wrong kind.
 
@@ -151,6 +161,8 @@ def kge(
     .. [1] H. V. Gupta, H. Kling, K. K. Yilmaz and G. F. Martinez, "Decomposition of the Mean Squared Error and NSE
        Performance Criteria: Implications for Improving Hydrological Modelling", Journal of Hydrology 377, 2009,
        equations 9 and 10.
+    .. [2] H. Kling, M. Fuchs and M. Paulin, "Runoff Conditions in the Upper Danube Basin under an Ensemble of Climate
+       Change Scenarios", Journal of Hydrology 424-425, 2012, equations 1 to 3.
 
     Examples
     --------
@@ -160,7 +172,11 @@ def kge(
     >>> value, gradient = rr.losses.kge(1.5 * observed, observed)  # alpha and beta are 1.5
     >>> print(value.round(4))
     0.7071
+    >>> value, gradient = rr.losses.kge(1.5 * observed, observed, method="2012")  # gamma is 1
+    >>> print(value.round(4))
+    0.5
     """
+    method = checks.choice("method", method, METHODS)
     rows = series(prediction, target, reduction, mask, per_row)
     xp, number = rows.xp, rows.number
     (x_mean, x), (y_mean, y) = rows.deviations(rows.x), rows.deviations(rows.y)
@@ -187,11 +203,17 @@ def kge(
     r = xp.where(flat, zero, sum_over_rows(x * y) / (number * x_spread * y_spread))
     alpha = xp.where(flat, zero, x_spread / y_spread)
     beta = x_mean / y_mean
-    loss = xp.sqrt((r - 1.0) ** 2 + (alpha - 1.0) ** 2 + (beta - 1.0) ** 2)
+    spread, by_alpha, by_beta = alpha, 1.0, 0.0
+    if method == "2012":
+        centred = beta == 0
+        per_beta = xp.where(centred, zero, 1.0 / safe(beta, centred))
+        spread, by_alpha, by_beta = alpha * per_beta, per_beta, -alpha * per_beta * per_beta
+    loss = xp.sqrt((r - 1.0) ** 2 + (spread - 1.0) ** 2 + (beta - 1.0) ** 2)
 
     of_r = xp.where(flat, xp.zeros_like(y), y / (x_spread * y_spread) - r * x / (x_spread * x_spread))
     of_alpha = x / (x_spread * y_spread)
-    slope = (r - 1.0) * of_r + (alpha - 1.0) * of_alpha + (beta - 1.0) / y_mean
+    of_spread = by_alpha * of_alpha + by_beta / y_mean
+    slope = (r - 1.0) * of_r + (spread - 1.0) * of_spread + (beta - 1.0) / y_mean
     return rows.reduced(loss, slope / (number * safe(loss, loss == 0)), reduction, wrong)
 
 
