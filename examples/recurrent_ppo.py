@@ -28,21 +28,13 @@ SEEN = [0, 2]  # the cart's place and the pole's angle, not their velocities
 
 def policy_loss(scores: np.ndarray, batch: dict[str, np.ndarray]) -> np.ndarray:
     """Return the gradient of PPO's loss with respect to the scores: of the two actions, and the value, (B, T, 3)."""
-    count = batch["actions"].size
-    logits, value = scores[..., :2], scores[..., 2]
-    log_p = logits - logits.max(axis=-1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
-    p = np.exp(log_p)
-    taken = np.eye(2, dtype=p.dtype)[batch["actions"]]
-    ratio = np.exp((log_p * taken).sum(axis=-1) - batch["log_p"])
-    advantage = batch["advantage"]
+    policy, actions, advantage = rr.policies.Categorical(scores[..., :2]), batch["actions"], batch["advantage"]
+    ratio = np.exp(policy.log_probability(actions) - batch["log_p"])
     # Beyond the bound, where the advantage would have it go farther, there is no gradient.
     follows = np.where(advantage > 0, ratio < 1 + CLIP, ratio > 1 - CLIP)
-    by_log_p = -(advantage * ratio * follows)[..., None]
-    entropy = -(p * log_p).sum(axis=-1, keepdims=True)
-    dlogits = by_log_p * (taken - p) + ENTROPY_WEIGHT * p * (log_p + entropy)
-    dvalue = 2 * VALUE_WEIGHT * (value - batch["returns"])
-    return np.concatenate([dlogits, dvalue[..., None]], axis=-1).astype(scores.dtype) / count
+    dlogits = policy.backward(actions, -advantage * ratio * follows, np.full_like(ratio, -ENTROPY_WEIGHT))
+    dvalue = 2 * VALUE_WEIGHT * (scores[..., 2] - batch["returns"])
+    return np.concatenate([dlogits, dvalue[..., None]], axis=-1) / actions.size
 
 
 def advantages(reward: np.ndarray, value: np.ndarray, ends: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -95,10 +87,10 @@ def main() -> None:
         for t in range(STEPS):
             x = observed[:, SEEN].astype("float32") * 3
             scores, state = call(x, state, begins)
-            log_p = scores[:, :2] - np.logaddexp(scores[:, 0], scores[:, 1])[:, None]
-            actions = (rng.random(ENVIRONMENTS) < np.exp(log_p[:, 1])).astype(int)
+            policy = rr.policies.Categorical(scores[:, :2])
+            actions = policy.sample(rng)
             rows["x"][:, t], rows["resets"][:, t], rows["actions"][:, t] = x, begins, actions
-            rows["value"][:, t], rows["log_p"][:, t] = scores[:, 2], log_p[np.arange(ENVIRONMENTS), actions]
+            rows["value"][:, t], rows["log_p"][:, t] = scores[:, 2], policy.log_probability(actions)
             observed, _, falls, out_of_time, info = environments.step(actions)
             begins = falls | out_of_time
             rows["reward"][:, t], rows["ends"][:, t] = np.where(falls, 0.0, 0.05), begins

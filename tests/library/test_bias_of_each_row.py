@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import here
 from harness.compare_scans import scan_arguments
 from recurray import scan
 from recurray.backend import Backend
@@ -67,10 +68,10 @@ def test_rows_are_as_each_alone(cell: Cell, backend: Backend, reverse: bool) -> 
     np.testing.assert_allclose(dinput, total, rtol=0, atol=1e-10)
 
 
+# Not on JAX, which would compile each of the steps.
+@pytest.mark.parametrize("backend", [name for name in here() if name != "jax"], indirect=True)
 def test_a_chunk_after_another_adds_to_each_rows_gradient(backend: Backend) -> None:
     """More steps than are computed together, kept and computed again: the same bits."""
-    if backend.name == "jax.numpy":
-        pytest.skip("it would compile each of the steps")
     rng = np.random.default_rng(2)
     weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=2, steps=70, bias="by row", ragged=False)
     weights = Weights(

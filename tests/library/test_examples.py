@@ -27,6 +27,8 @@ FINDS = {
     "recurrent_ppo": [(r"^the last 50: ([\d.]+) steps", 200, 500)],
 }
 
+PACKAGES = {"japanese_vowels": ["sklearn"], "recurrent_ppo": ["gymnasium"]}
+
 
 def test_every_example_is_run_here_and_told_of() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
@@ -42,8 +44,8 @@ def test_every_example_is_run_here_and_told_of() -> None:
 @pytest.mark.parametrize("name", FINDS)
 def test_an_example_finds_what_it_is_to(name: str, tmp_path: Path) -> None:
     need("matplotlib")
-    if name == "recurrent_ppo":
-        need("gymnasium")
+    for package in PACKAGES.get(name, ()):
+        need(package)
     figure = tmp_path / "figure.png"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), "--figure", str(figure)],

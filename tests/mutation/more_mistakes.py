@@ -26,6 +26,7 @@ CHECKPOINT = ("tests/library/language_model/test_checkpoint.py", "tests/library/
 TRAINING = "src/recurray/training/"
 FIT = ("tests/library/training",)
 PARALLEL = ("tests/library/training/test_parallel.py",)
+SKLEARN = ("tests/library/sklearn/test_estimators.py", "tests/library/sklearn/test_training.py")
 LANGUAGE = ("tests/library/language_model/test_language_model.py",)
 FILE = ("tests/library/test_files.py",)
 COMMANDS = ("tests/library/command_line/test_command_line.py",)
@@ -1621,9 +1622,9 @@ ANEW = [
     ),
     Mistake(
         "forecast: quantiles that cross",
-        "src/recurray/forecast/forecaster.py",
-        "said = np.sort(to_numpy(y)[:, windows.window :].astype(np.float64), axis=-1)",
-        "said = to_numpy(y)[:, windows.window :].astype(np.float64)",
+        "src/recurray/forecast/learning.py",
+        "return np.sort(to_numpy(y)[:, window:].astype(np.float64), axis=-1)",
+        "return to_numpy(y)[:, window:].astype(np.float64)",
         FORECAST,
     ),
     Mistake(
@@ -1660,5 +1661,124 @@ ANEW = [
         "apart = windows.season or 1",
         "apart = 1",
         FORECAST,
+    ),
+    Mistake(
+        "forecast: a line that has seen the windows for validation",
+        "src/recurray/forecast/ridge.py",
+        "return fits[best], cls.fit(",
+        "return cls.fit(np.concatenate([x, held]), np.concatenate([y, held_y]), ALPHAS[best]), cls.fit(",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: a line in other units than the target's",
+        "src/recurray/forecast/correction.py",
+        "(self.windows.target_spread / self.windows.spread)",
+        "1.0",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: a correction that isn't scaled back",
+        "src/recurray/forecast/correction.py",
+        "+ said * self.spread",
+        "+ said",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: the line of the windows before validation forecasts",
+        "src/recurray/forecast/forecaster.py",
+        "replace(correction, line=whole)",
+        "correction",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: an interval moved at one end",
+        "src/recurray/forecast/calibration.py",
+        "yield percent / 100, [(low, -1), (high, 1)]",
+        "yield percent / 100, [(high, 1)]",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: calibrated without the score to come",
+        "src/recurray/forecast/calibration.py",
+        "(len(scores) + 1) * share",
+        "len(scores) * share",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: a step calibrated by all others",
+        "src/recurray/forecast/calibration.py",
+        "max(0, step - reach) : step + reach + 1",
+        "::",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: calibrated by windows that were learned from",
+        "src/recurray/forecast/forecaster.py",
+        "for batch in validation]",
+        "for batch in training]",
+        FORECAST,
+    ),
+    Mistake(
+        "sklearn: outputs in the order of lengths",
+        "src/recurray/sklearn/estimator.py",
+        "found[row] = output",
+        "found[begin + place] = output",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: class weights in the place of the rows'",
+        "src/recurray/sklearn/classifier.py",
+        "own if weights is None else weights * own",
+        "own",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: weights that change the step",
+        "src/recurray/sklearn/estimator.py",
+        "weights / weights.mean()",
+        "weights",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: a mean of weighted losses over padding too",
+        "src/recurray/sklearn/estimator.py",
+        "            if mask is None\n            else",
+        "            if True\n            else",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: partial_fit begins anew",
+        "src/recurray/sklearn/estimator.py",
+        "        loss = self._loss()\n",
+        "        loss = self._loss()\n        once and [value.fill(0) for value in self.model_.params.values()]\n",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: scaling of the rows to be told",
+        "src/recurray/sklearn/estimator.py",
+        "self.scaler_._scaled(rows)",
+        "(rows - rows.mean(axis=-2, keepdims=True)) / self.scaler_.scale_",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: predictions in the units of training",
+        "src/recurray/sklearn/regressor.py",
+        "found = outputs * self.target_scale_ + self.target_mean_\n        return",
+        "found = outputs\n        return",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: a score that weighs rows as steps",
+        "src/recurray/sklearn/regressor.py",
+        "np.repeat(weights, sequences.lengths)",
+        "np.resize(weights, sum(sequences.lengths))",
+        SKLEARN,
+    ),
+    Mistake(
+        "sklearn: the rows for validation are learned from",
+        "src/recurray/sklearn/estimator.py",
+        "rows, own = train_test_split(",
+        "_, own = train_test_split(",
+        SKLEARN,
     ),
 ]

@@ -41,6 +41,12 @@ _MODEL = {
     "patience": (int, "epochs without a better validation after which training ends"),
     "seed": (int, "the same seed gives the same forecast"),
 }
+# Those that it can do without.
+_WITHOUT = {
+    "ridge": "a network that says all by itself, instead of one that corrects Ridge regression",
+    "calibrate": "quantiles as the network says them, not moved by what it said of windows for validation",
+}
+_OTHERS = ("layer", "quantiles", "scaler", "log", "relative_to", *_WITHOUT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--relative-to", choices=RELATIVE, help="what the target is told relative to (default: the season)"
     )
+    for name, text in _WITHOUT.items():
+        group.add_argument(f"--no-{name}", dest=name, action="store_false", default=None, help=text)
     options.add_backend(group)
     group = parser.add_argument_group("back-test")
     group.add_argument(
@@ -142,8 +150,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what doesn't go together, and files that are there, before any work."""
     if args.model:
         given = [
-            name
-            for name in (*_MODEL, "layer", "quantiles", "scaler", "log", "relative_to")
+            f"no-{name}" if name in _WITHOUT else name
+            for name in (*_MODEL, *_OTHERS)
             if getattr(args, name) is not None
         ]
         given += [
@@ -180,8 +188,7 @@ def _forecaster(args: argparse.Namespace) -> Forecaster:
     backend = options.backend(args.backend)
     if args.model:
         return Forecaster.load(args.model, backend)
-    names = (*_MODEL, "layer", "quantiles", "scaler", "log", "relative_to")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in (*_MODEL, *_OTHERS) if getattr(args, name) is not None}
     return Forecaster(args.horizon, backend=backend, **given)
 
 

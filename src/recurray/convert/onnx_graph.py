@@ -149,7 +149,7 @@ class Scope:
             return np.asarray(folding(self, node, *inputs))
         except FormatError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever NumPy raises of a file's arrays and attributes
             raise FormatError(f"the node {shown_node(node)} can't be computed: {error}") from error
 
     def _constant_node(self, node: Any) -> NDArray[Any] | None:

@@ -6,9 +6,12 @@
 ``times``        what times say: read, steps, how they go on, the calendar
 ``scaling``      columns scaled and back, by two numbers
 ``windows``      what a model is shown, and origins split in the order of time
+``ridge``        the regression that a model corrects, and is compared with
+``correction``   windows of which a regression says what comes, and a model by how much that is wrong
 ``learning``     the model and its training
+``calibration``  quantiles moved by what windows say that weren't learned from
+``fitted``       what is learned, and its file
 ``forecaster``   `Forecaster`
-``ridge``        the regression that it is compared with
 ``backtest``     the comparison
 ``result``       `Forecast`
 ===============  =======================================================================

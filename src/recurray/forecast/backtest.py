@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from recurray import checks
 from recurray.forecast import times
+from recurray.forecast.correction import flat
 from recurray.forecast.result import csv_of, intervals_of
-from recurray.forecast.ridge import Ridge
 from recurray.forecast.series import Series
-from recurray.forecast.windows import Scaled, Windows, naive, split
+from recurray.forecast.windows import naive
 
 Floats = NDArray[np.float64]
-
-MOST_WINDOWS = 5000  # that Ridge is fitted to, evenly taken from more
 
 
 @dataclass(frozen=True)
@@ -123,15 +121,15 @@ def _digits(values: Any) -> int:
 
 
 def _verdict(network: str, errors: dict[str, float]) -> str:
-    """Who wins, and by how much of the mean absolute error."""
+    """Who wins, and by how many per cent of the mean absolute error."""
     best = min((name for name in errors if name != network), key=lambda name: errors[name])
     own, other = errors[network], errors[best]
-    if own < other:
-        return f"{network} beats {best} by {100 * (1 - own / other):.0f} %"
-    if own == other:
+    percent = round(100 * abs(1 - own / other)) if other else None
+    if own == other or percent == 0:
         return f"{network} is as good as {best}"
-    by = f" by {100 * (own / other - 1):.0f} %" if other else ""
-    return f"{network} loses to {best}{by}: use {best}"
+    if own < other:
+        return f"{network} beats {best} by {percent} %"
+    return f"{network} loses to {best}{'' if percent is None else f' by {percent} %'}: use {best}"
 
 
 def measured(
@@ -159,14 +157,13 @@ def measured(
                 network.fit(before, progress=progress)
             except ValueError as error:
                 raise ValueError(f"before the first origin of the back-test {error}, or give fewer folds") from error
-            windows, scaled, back = network.scaled(before)
-            ridge = _ridge(windows, scaled, forecaster.validation)
+            ridge = network.regression(before)
         ahead = {name: series.columns[name][origin : origin + horizon] for name in series.known}
         forecast = network.predict(before, ahead or None)
         quantiles.append(forecast.values)
         windows, scaled, back = network.scaled(before, ahead or None, horizon)
         at = np.asarray([origin])
-        said = ridge(_flat(windows.inputs(scaled, at)))
+        said = ridge(flat(windows.inputs(scaled, at)))
         found = {forecaster.layer: forecast.median, "Ridge": back(windows.back(scaled, at, said))[0]}
         if windows.season is not None:
             found["seasonal naive"] = naive(before.columns[series.target], at, horizon, windows.season)[0]
@@ -188,16 +185,3 @@ def measured(
         windows.season,
         refit,
     )
-
-
-def _ridge(windows: Windows, scaled: Scaled, share: float) -> Ridge:
-    parts = split(windows, 0, len(scaled.target), share)
-    rows = []
-    for origins in parts:
-        some = origins[:: -(-len(origins) // MOST_WINDOWS) or 1]
-        rows += [_flat(windows.inputs(scaled, some)), windows.targets(scaled, some)]
-    return Ridge.chosen(*rows)
-
-
-def _flat(x: Floats) -> Floats:
-    return x.reshape(len(x), x.shape[1] * x.shape[2])

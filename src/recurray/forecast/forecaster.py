@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray import checks, saving, selector
-from recurray.arrays import to_numpy
-from recurray.files import FormatError
-from recurray.forecast import learning, scaling, times
+from recurray import checks, selector
+from recurray.forecast import calibration, fitted, learning, scaling, times
 from recurray.forecast.backtest import Backtest, measured
+from recurray.forecast.correction import Correction, regression
+from recurray.forecast.fitted import Fitted, quantile_levels
 from recurray.forecast.result import Forecast
+from recurray.forecast.ridge import Ridge
 from recurray.forecast.scaling import Scale
 from recurray.forecast.series import Series
 from recurray.forecast.windows import RELATIVE, Batches, Scaled, Windows, split
@@ -23,22 +24,7 @@ from recurray.messages import shown
 
 Floats = NDArray[np.float64]
 
-FORMAT = 1
 _PICTURED = 3  # horizons of the past in a forecast, at least
-
-
-@dataclass
-class Fitted:
-    """What is learned from a series, and what has to be known of it to go on."""
-
-    model: Any
-    windows: Windows
-    scales: dict[str, Scale]
-    target: str
-    past: tuple[str, ...]
-    known: tuple[str, ...]
-    calendar: tuple[str, ...]
-    step: str | None
 
 
 class Forecaster:
@@ -46,10 +32,16 @@ class Forecaster:
 
     The network reads a window of steps, and on through the steps of the horizon with what is known of these in
     advance: columns that are, and where in the day, week and year a step lies. At each step of the horizon it says each
-    quantile, relative to the naive forecast: the last value, or that of a season before. It is trained on the pinball
-    loss (Koenker and Bassett, Regression Quantiles, 1978) over all windows, and stops when the loss on later ones,
-    which it isn't trained on, gets no better. Quantiles that cross are sorted, which never makes them worse
-    (Chernozhukov, Fernández-Val and Galichon, Quantile and Probability Curves Without Crossing, 2010).
+    quantile, relative to the naive forecast, which is the last value or that of a season before, and to what Ridge
+    regression adds to that: the network corrects a line (Zhang, Time Series Forecasting Using a Hybrid ARIMA and Neural
+    Network Model, 2003). It is trained on the pinball loss (Koenker and Bassett, Regression Quantiles, 1978) over all
+    windows, and stops when the loss on later ones, which it isn't trained on, gets no better. Quantiles that cross are
+    sorted, which never makes them worse (Chernozhukov, Fernández-Val and Galichon, Quantile and Probability Curves
+    Without Crossing, 2010).
+
+    By these later windows the quantiles are calibrated (Romano, Patterson and Candès, Conformalized Quantile
+    Regression, 2019): at each step of the horizon an interval is made as much wider or narrower as it takes to hold its
+    share of them. It holds that share of what comes as far as this is like them.
 
     Parameters
     ----------
@@ -73,6 +65,12 @@ class Forecaster:
     relative_to : "auto", "season", "last" or "none"
         What the target is told relative to: the value of a season before, the last one, or the mean of all. "auto" is
         the season where there is one.
+    ridge : bool
+        Whether the network corrects Ridge regression on the same inputs, whose alpha the windows for validation choose;
+        else it says all by itself.
+    calibrate : bool
+        Whether quantiles are calibrated; the forecast itself, 0.5, stays as it is. Without windows for validation they
+        aren't.
     layer : "LSTM", "GRU", "RNN" or "DiagonalLSTM"
         The recurrent layer.
     hidden_size, num_layers, dropout : int, int, float
@@ -130,6 +128,8 @@ class Forecaster:
         scaler: Any = "standard",
         log: bool = False,
         relative_to: str = "auto",
+        ridge: bool = True,
+        calibrate: bool = True,
         layer: str = "LSTM",
         hidden_size: int = 32,
         num_layers: int = 1,
@@ -146,7 +146,7 @@ class Forecaster:
         self.horizon = checks.size("horizon", horizon)
         self.window = None if window is None else checks.size("window", window)
         self.season = None if season is None else checks.size("season", season, least=0)
-        self.levels = _levels(quantiles)
+        self.levels = quantile_levels(quantiles)
         if calendar != "auto":
             if isinstance(calendar, str):
                 raise TypeError(
@@ -158,6 +158,8 @@ class Forecaster:
         self.scaler = scaling.check(scaler)
         self.log = checks.flag("log", log)
         self.relative_to = checks.choice("relative_to", relative_to, ("auto", *RELATIVE))
+        self.ridge = checks.flag("ridge", ridge)
+        self.calibrate = checks.flag("calibrate", calibrate)
         self.layer = checks.choice("layer", layer, learning.LAYERS)
         self.hidden_size = checks.size("hidden_size", hidden_size)
         self.num_layers = checks.size("num_layers", num_layers)
@@ -223,10 +225,16 @@ class Forecaster:
             windows.relative_to,
             **windows.fitted(scaled.target, parts.training),
         )
-        features = 2 + scaled.past.shape[1] + scaled.known.shape[1]
-        model = learning.made(
+        correction = whole = None
+        if self.ridge:
+            early, whole = regression(windows, scaled, parts)
+            correction = Correction.fitted(windows, early, scaled, parts.training)
+        roles = series.target, series.past, series.known
+        step = None if series.step is None else str(series.step)
+        found = Fitted(None, self.levels, windows, correction, None, scales, *roles, calendar, step)
+        found.model = learning.made(
             self.layer,
-            features,
+            found.features,
             self.hidden_size,
             self.num_layers,
             self.dropout,
@@ -234,11 +242,12 @@ class Forecaster:
             self.backend,
             self.seed,
         )
-        batches = [Batches(windows, scaled, origins, self.batch_size) for origins in parts]
+        training, validation = (Batches(found.task, scaled, origins, self.batch_size) for origins in parts)
         self.history = learning.learn(
-            model,
+            found.model,
             self.levels,
-            *batches,
+            training,
+            validation,
             epochs=self.epochs,
             lr=self.lr,
             patience=self.patience,
@@ -246,8 +255,13 @@ class Forecaster:
             seed=self.seed,
             progress=progress,
         )
-        step = None if series.step is None else str(series.step)
-        self._fitted = Fitted(model, windows, scales, series.target, series.past, series.known, calendar, step)
+        if self.calibrate and len(validation):
+            came = found.task.targets(scaled, parts.validation)
+            said = [learning.say(found.model, batch["x"], windows.window) for batch in validation]
+            found.shifts = calibration.shifts(np.concatenate(said), came, self.levels)
+        if correction is not None and whole is not None:
+            found.correction = replace(correction, line=whole)
+        self._fitted = found
         return self
 
     def predict(self, series: Any, future: Any = None) -> Forecast:
@@ -272,21 +286,21 @@ class Forecaster:
             The series is too short, or has other columns or another step than the one that was learned from, or
             ``future`` isn't what is needed.
         """
-        fitted = self._ready()
+        learned = self._ready()
         series = _series(series)
-        _check_same(fitted, series)
-        windows = fitted.windows
+        _check_same(learned, series)
+        windows = learned.windows
         if len(series) < windows.window:
             raise ValueError(
                 f"the model reads {windows.window} rows, and there are {len(series)}: give at least as many"
             )
-        _check_log(series, fitted.scales[fitted.target].log)
+        _check_log(series, learned.scales[learned.target].log)
         _, scaled, back = self.scaled(series, _future(future, series.known, self.horizon), self.horizon)
         origins = np.asarray([len(series)])
-        x = windows.inputs(scaled, origins)
-        y, _ = fitted.model(fitted.model.backend.asarray(x, "float32"))
-        said = np.sort(to_numpy(y)[:, windows.window :].astype(np.float64), axis=-1)
-        values = back(windows.back(scaled, origins, said))[0]
+        said = learning.say(learned.model, learned.task.inputs(scaled, origins), windows.window)
+        if learned.shifts is not None:
+            said = calibration.moved(said, learned.shifts, self.levels)
+        values = back(learned.task.back(scaled, origins, said))[0]
         shown_rows = max(_PICTURED * self.horizon, windows.window)
         return Forecast(
             series.target,
@@ -363,25 +377,7 @@ class Forecaster:
         >>> bool((again.predict(series).values == forecaster.predict(series).values).all())
         True
         """
-        fitted = self._ready()
-        windows = fitted.windows
-        content = {
-            "format": FORMAT,
-            "horizon": self.horizon,
-            "levels": [float(level) for level in self.levels],
-            "window": windows.window,
-            "season": windows.season,
-            "relative_to": windows.relative_to,
-            "spread": windows.spread,
-            "target_spread": windows.target_spread,
-            "scales": {name: [scale.offset, scale.factor, scale.log] for name, scale in fitted.scales.items()},
-            "target": fitted.target,
-            "past": list(fitted.past),
-            "known": list(fitted.known),
-            "calendar": list(fitted.calendar),
-            "step": fitted.step,
-        }
-        saving.save(fitted.model, path, {"forecaster": content})
+        self._ready().save(path)
 
     @classmethod
     def load(cls, path: str | Path, backend: Any = None) -> Self:
@@ -394,52 +390,37 @@ class Forecaster:
         OSError
             It can't be read.
         """
-        content = saving.describe(path).metadata.get("forecaster")
-        if not isinstance(content, dict):
-            raise FormatError(f"{path} holds no forecaster, but another model: recurray inspect shows what")
-        if content.get("format") != FORMAT:
-            raise FormatError(f"{path} holds a forecaster in a form that this version doesn't know")
-        model = saving.load(path, backend)
-        try:
-            scales = {
-                str(name): Scale(float(offset), float(factor), log is True)
-                for name, (offset, factor, log) in content["scales"].items()
-            }
-            windows = Windows(
-                checks.size("window", content["window"]),
-                checks.size("horizon", content["horizon"]),
-                None if content["season"] is None else checks.size("season", content["season"]),
-                checks.choice("relative_to", content["relative_to"], RELATIVE),
-                checks.finite("spread", content["spread"]),
-                checks.finite("target_spread", content["target_spread"]),
-            )
-            _, past, known = (
-                (str(content["target"]),),
-                *(tuple(str(name) for name in content[role]) for role in ("past", "known")),
-            )
-            calendar = tuple(checks.choice("calendar", name, times.CALENDAR) for name in content["calendar"])
-            result = cls(windows.horizon, window=windows.window, quantiles=content["levels"], backend=model.backend)
-            if set(scales) != {content["target"], *past, *known}:
-                raise ValueError("its scales are not those of its columns")
-            if min(windows.spread, windows.target_spread) <= 0:
-                raise ValueError("a spread isn't above 0")
-            if windows.relative_to == "season" and (windows.season or windows.window + 1) > windows.window:
-                raise ValueError("the window holds no season")
-            features = 2 + len(past) + len(known) + 2 * len(calendar)
-            model(model.backend.asarray(np.zeros((1, 1, features)), "float32"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(f"{path} holds no forecaster that can be used: {error}") from error
-        result.season, result.relative_to = windows.season, windows.relative_to
-        result._fitted = Fitted(model, windows, scales, content["target"], past, known, calendar, content["step"])
+        found = fitted.load(path, backend)
+        windows = found.windows
+        result = cls(
+            windows.horizon,
+            window=windows.window,
+            season=windows.season or 0,
+            quantiles=found.levels,
+            calendar=found.calendar,
+            relative_to=windows.relative_to,
+            ridge=found.correction is not None,
+            calibrate=found.shifts is not None,
+            backend=found.model.backend,
+        )
+        result._fitted = found
         return result
+
+    def regression(self, series: Series) -> Ridge:
+        """Ridge of what the network reads, fitted to a series: the line that it corrects, if it does."""
+        learned = self._ready()
+        if learned.correction is not None:
+            return learned.correction.line
+        windows, scaled, _ = self.scaled(series)
+        return regression(windows, scaled, split(windows, 0, len(series), self.validation))[1]
 
     def scaled(
         self, series: Series, future: Mapping[str, Floats] | None = None, ahead: int = 0
     ) -> tuple[Windows, Scaled, Any]:
         """How a series is cut, the series in the units of training with steps ahead, and the way back."""
-        fitted = self._ready()
-        scaled = _scaled(series, fitted.scales, fitted.calendar, future, ahead)
-        return fitted.windows, scaled, fitted.scales[fitted.target].back
+        learned = self._ready()
+        scaled = _scaled(series, learned.scales, learned.calendar, future, ahead)
+        return learned.windows, scaled, learned.scales[learned.target].back
 
     def _ready(self) -> Fitted:
         if self._fitted is None:
@@ -486,17 +467,6 @@ class Forecaster:
         return tuple(self.calendar)
 
 
-def _levels(quantiles: Any) -> tuple[float, ...]:
-    try:
-        levels = {float(checks.finite("each of quantiles", level)) for level in quantiles} | {0.5}
-    except TypeError:
-        raise TypeError(f"quantiles must be a sequence of numbers between 0 and 1, not {shown(quantiles)}") from None
-    for level in levels:
-        if not 0 < level < 1:
-            raise ValueError(f"quantiles must be between 0 and 1, not {shown(level)}")
-    return tuple(sorted(levels))
-
-
 def _series(series: Any) -> Series:
     if isinstance(series, Series):
         return series
@@ -516,14 +486,14 @@ def _check_log(series: Series, log: bool) -> None:
         raise ValueError(f"log needs targets above 0, and row {row}{at} has {values[row]:g}: leave log out")
 
 
-def _check_same(fitted: Fitted, series: Series) -> None:
+def _check_same(learned: Fitted, series: Series) -> None:
     for role in ("target", "past", "known"):
-        had, has = getattr(fitted, role), getattr(series, role)
+        had, has = getattr(learned, role), getattr(series, role)
         if had != has:
             raise ValueError(f"the model was trained with {role} {shown(had)}, and the series has {shown(has)}")
     step = None if series.step is None else str(series.step)
-    if fitted.calendar and step != fitted.step:
-        raise ValueError(f"the model was trained with the step {fitted.step}, and the series has the step {step}")
+    if learned.calendar and step != learned.step:
+        raise ValueError(f"the model was trained with the step {learned.step}, and the series has the step {step}")
 
 
 def _scaled(

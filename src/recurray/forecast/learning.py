@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recurray import layers, losses, optim
+from recurray.arrays import to_numpy
 from recurray.backend import Backend
 from recurray.forecast.windows import Batches
 from recurray.training import History, fit
@@ -24,12 +28,13 @@ def made(
     backend: Backend,
     seed: int,
 ) -> Any:
-    """A recurrent layer over window and horizon, and a value for each quantile at every step."""
+    """A recurrent layer over window and horizon, and a value for each quantile at every step, 0 before training."""
     options: dict[str, Any] = {"backend": backend, "seed": seed}
     if layer != "DiagonalLSTM":
         options |= {"num_layers": num_layers, "dropout": dropout}
     recurrent = getattr(layers, layer)(features, hidden_size, **options)
-    return layers.Sequential(recurrent, layers.Linear(hidden_size, outputs, backend=backend, seed=seed + 1))
+    zeros = {"weight": np.zeros((outputs, hidden_size), "float32"), "bias": np.zeros(outputs, "float32")}
+    return layers.Sequential(recurrent, layers.Linear(hidden_size, outputs, backend=backend, params=zeros))
 
 
 def learn(
@@ -60,3 +65,9 @@ def learn(
         seed=seed,
         progress=progress,
     )
+
+
+def say(model: Any, x: NDArray[Any], window: int) -> NDArray[np.float64]:
+    """What the model says of the steps after the window: (rows, N, quantiles), none of them crossing."""
+    y, _ = model(model.backend.asarray(x, "float32"))
+    return np.sort(to_numpy(y)[:, window:].astype(np.float64), axis=-1)

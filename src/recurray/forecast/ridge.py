@@ -43,13 +43,13 @@ class Ridge:
         return cls(coef, mean_y - mean_x @ coef)
 
     @classmethod
-    def chosen(cls, x: Floats, y: Floats, held: Any, held_y: Any) -> Self:
-        """Fit with the best alpha of `ALPHAS` for held-out rows, which are then learned from too; 1 without any."""
+    def chosen(cls, x: Floats, y: Floats, held: Any, held_y: Any) -> tuple[Self, Self]:
+        """Fit with the best alpha of `ALPHAS` for held-out rows, 1 without any: to the others alone, and to all."""
         if not len(held):
-            return cls.fit(x, y, 1.0)
-        errors = [float(np.abs(cls.fit(x, y, alpha)(held) - held_y).mean()) for alpha in ALPHAS]
-        alpha = ALPHAS[int(np.argmin(errors))]
-        return cls.fit(np.concatenate([x, held]), np.concatenate([y, held_y]), alpha)
+            return (cls.fit(x, y, 1.0),) * 2
+        fits = [cls.fit(x, y, alpha) for alpha in ALPHAS]
+        best = int(np.argmin([float(np.abs(fit(held) - held_y).mean()) for fit in fits]))
+        return fits[best], cls.fit(np.concatenate([x, held]), np.concatenate([y, held_y]), ALPHAS[best])
 
     def __call__(self, x: Floats) -> Floats:
         """Predict the outputs of x (rows, features)."""

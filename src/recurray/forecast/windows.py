@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,23 @@ class Scaled(NamedTuple):
     target: Floats
     past: Floats
     known: Floats
+
+
+class Task(Protocol):
+    """What a network is shown of windows, what it is to say, and what that means: `Windows`, or a `Correction`."""
+
+    @property
+    def window(self) -> int:
+        """The steps of a window."""
+
+    def inputs(self, scaled: Scaled, origins: Origins) -> Floats:
+        """What it reads: (origins, W + N, features)."""
+
+    def targets(self, scaled: Scaled, origins: Origins) -> Floats:
+        """What it is to say of the steps to come: (origins, N)."""
+
+    def back(self, scaled: Scaled, origins: Origins, said: Any) -> Any:
+        """What it says, (origins, N, ...), as values of the scaled target."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +173,7 @@ class Batches:
 
     Attributes
     ----------
-    windows : Windows
+    task : Task
     scaled : Scaled
     origins : array of int
         In the order in which they are taken.
@@ -164,7 +181,7 @@ class Batches:
         Windows to a batch.
     """
 
-    windows: Windows
+    task: Task
     scaled: Scaled
     origins: Origins
     size: int
@@ -175,11 +192,11 @@ class Batches:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for begin in range(0, len(self.origins), self.size):
             origins = self.origins[begin : begin + self.size]
-            x = self.windows.inputs(self.scaled, origins).astype(np.float32)
+            x = self.task.inputs(self.scaled, origins).astype(np.float32)
             target = np.zeros(x.shape[:2], dtype=np.float32)
-            target[:, self.windows.window :] = self.windows.targets(self.scaled, origins)
+            target[:, self.task.window :] = self.task.targets(self.scaled, origins)
             yield {"x": x, "target": target, "target_mask": np.broadcast_to(x[..., -1] > 0, x.shape[:2])}
 
     def shuffled(self, rng: np.random.Generator) -> Batches:
         """The same windows in another order."""
-        return Batches(self.windows, self.scaled, rng.permutation(self.origins), self.size)
+        return Batches(self.task, self.scaled, rng.permutation(self.origins), self.size)

@@ -176,7 +176,7 @@ def kge(
     >>> print(value.round(4))
     0.5
     """
-    method = checks.choice("method", method, METHODS)
+    checks.choice("method", method, METHODS)
     rows = series(prediction, target, reduction, mask, per_row)
     xp, number = rows.xp, rows.number
     (x_mean, x), (y_mean, y) = rows.deviations(rows.x), rows.deviations(rows.y)

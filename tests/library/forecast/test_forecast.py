@@ -10,7 +10,9 @@ import pytest
 
 import recurray as rr
 from harness.needs import need
-from recurray.forecast import Forecaster, Series, learning
+from recurray import saving, sealed
+from recurray.forecast import Forecaster, Series, fitted, learning
+from recurray.forecast.correction import Correction, regression
 from recurray.forecast.ridge import ALPHAS, Ridge
 from recurray.forecast.scaling import Scale
 from recurray.forecast.windows import Batches, Scaled, Windows, naive, split
@@ -111,8 +113,47 @@ def test_ridge_chooses_its_alpha_on_held_out_rows() -> None:
     held, held_y = RNG.standard_normal((10, 12)), RNG.standard_normal((10, 2))
     errors = [np.abs(linear_model.Ridge(alpha=a).fit(x, y).predict(held) - held_y).mean() for a in ALPHAS]
     best = linear_model.Ridge(alpha=ALPHAS[int(np.argmin(errors))])
+    early, whole = Ridge.chosen(x, y, held, held_y)
+    np.testing.assert_allclose(early(held), best.fit(x, y).predict(held), rtol=1e-6)
     best.fit(np.concatenate([x, held]), np.concatenate([y, held_y]))
-    np.testing.assert_allclose(Ridge.chosen(x, y, held, held_y)(held), best.predict(held), rtol=1e-6)
+    np.testing.assert_allclose(whole(held), best.predict(held), rtol=1e-6)
+
+
+@pytest.mark.parametrize("relative_to", ["season", "last", "none"])
+def test_a_correction_is_of_what_ridge_leaves(relative_to: str) -> None:
+    windows = Windows(5, 4, 3, relative_to, spread=0.7, target_spread=1.3)
+    scaled = Scaled(RNG.standard_normal(60), RNG.standard_normal((60, 2)), RNG.standard_normal((60, 1)))
+    parts = split(windows, 0, 60, 0.25)
+    lines = regression(windows, scaled, parts)
+    x, y = (function(scaled, np.concatenate(parts)) for function in (windows.inputs, windows.targets))
+    learned, rows = len(parts.training), x.reshape(len(x), -1)
+    for found, expected in zip(
+        lines, Ridge.chosen(rows[:learned], y[:learned], rows[learned:], y[learned:]), strict=True
+    ):
+        np.testing.assert_array_equal(found.coef, expected.coef)
+    correction = Correction.fitted(windows, lines[0], scaled, parts.training)
+    left = y - lines[0](rows)
+    np.testing.assert_allclose(correction.spread, np.sqrt((left[:learned] ** 2).mean()))
+    origins = parts.validation
+    said = correction.targets(scaled, origins)
+    np.testing.assert_allclose(said, left[learned:] / correction.spread)
+    came = scaled.target[origins[:, None] + np.arange(4)]
+    np.testing.assert_allclose(correction.back(scaled, origins, said), came)
+    np.testing.assert_allclose(correction.back(scaled, origins, said[..., None])[..., 0], came)
+    shown = correction.inputs(scaled, origins)
+    np.testing.assert_array_equal(shown[:, :5], x[learned:, :5])
+    np.testing.assert_array_equal(shown[..., 1:], x[learned:, :, 1:])
+    level = 0.0 if relative_to == "none" else scaled.target[origins - 1][:, None]
+    line = windows.back(scaled, origins, lines[0](rows[learned:]))
+    np.testing.assert_allclose(shown[:, 5:, 0], (line - level) / 0.7)
+
+
+def test_a_network_that_has_learned_nothing_says_what_ridge_says() -> None:
+    found = small(epochs=1, lr=1e-12, calibrate=False).backtest(series(), folds=3)
+    np.testing.assert_allclose(found.forecasts["LSTM"], found.forecasts["Ridge"], rtol=1e-6)
+    alone = small(epochs=1, lr=1e-12, ridge=False).backtest(series(), folds=3)
+    np.testing.assert_allclose(alone.forecasts["LSTM"], alone.forecasts["seasonal naive"], rtol=1e-6)
+    np.testing.assert_array_equal(alone.forecasts["Ridge"], found.forecasts["Ridge"])
 
 
 @pytest.mark.parametrize("name", ["standard", "minmax", "maxabs", "robust"])
@@ -240,22 +281,24 @@ def test_nothing_after_an_origin_is_read() -> None:
 
 
 def test_an_lstm_that_loses_is_told() -> None:
-    rows = "\n".join(str(small(epochs=1, lr=1e-6).backtest(series(), folds=2)).splitlines())
+    rows = "\n".join(str(small(epochs=1, lr=1e-6, ridge=False).backtest(series(), folds=2)).splitlines())
     assert "LSTM loses to" in rows
     line = 2 * np.arange(60.0)
-    told = str(Forecaster(3, season=0, window=6, epochs=1).backtest(line, folds=2))
+    told = str(Forecaster(3, season=0, window=6, epochs=1, ridge=False).backtest(line, folds=2))
     assert "loses to Ridge" in told
     assert "use Ridge" in told
 
 
 @pytest.mark.parametrize("layer", learning.LAYERS)
 def test_a_saved_forecaster_goes_on(layer: str, tmp_path: Path) -> None:
-    forecaster = small(layer=layer, log=True).fit(series(110))
+    options = {"ridge": layer != "GRU", "calibrate": layer != "RNN"}
+    forecaster = small(layer=layer, log=True, **options).fit(series(110))
     forecaster.save(tmp_path / "model")
     again = Forecaster.load(tmp_path / "model")
     future = {"plan": PLAN[:4]}
     np.testing.assert_array_equal(again.predict(series(), future).values, forecaster.predict(series(), future).values)
     assert again.fitted_to.past == ("price",)
+    assert {name: getattr(again, name) for name in options} == options
     metadata = rr.saving.describe(tmp_path / "model").metadata["forecaster"]
     np.testing.assert_allclose(metadata["scales"]["price"][:2], [PRICE[:110].mean(), PRICE[:110].std()])
 
@@ -263,13 +306,15 @@ def test_a_saved_forecaster_goes_on(layer: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "a form that this version"),
+        ({"format": 1}, "a form that this version"),
         ({"horizon": 0}, "horizon must be at least 1"),
         ({"scales": {}}, "its scales"),
         ({"levels": "x"}, "quantiles"),
         ({"relative_to": None}, "relative_to"),
         ({"past": ["other"]}, "scales"),
         ({"spread": 0}, "spread"),
+        ({"correction_spread": 0}, "spread"),
+        ({"levels": [0.5]}, "shifts"),
         ({"calendar": []}, "shape"),
         ({"calendar": ["moon"]}, "calendar"),
         ({"window": 3}, "window"),
@@ -278,12 +323,30 @@ def test_a_saved_forecaster_goes_on(layer: str, tmp_path: Path) -> None:
 def test_a_file_that_isnt_a_forecaster(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     forecaster = small(epochs=1).fit(series())
     forecaster.save(tmp_path / "model")
-    content = rr.saving.describe(tmp_path / "model").metadata["forecaster"]
-    rr.save(forecaster.model, tmp_path / "model", {"forecaster": content | changes})
+    arrays, content = sealed.load(tmp_path / "model", saving.KIND)
+    content["metadata"]["forecaster"] |= changes
+    (tmp_path / "model").write_bytes(sealed.serialized(arrays, content, saving.KIND))
     with pytest.raises(rr.FormatError, match=message):
         Forecaster.load(tmp_path / "model")
     rr.save(forecaster.model, tmp_path / "model")
     with pytest.raises(rr.FormatError, match="another model"):
+        Forecaster.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", fitted.ARRAYS)
+@pytest.mark.parametrize("change", ["missing", "shape", "NaN", "float32"])
+def test_a_file_with_other_arrays(name: str, change: str, tmp_path: Path) -> None:
+    forecaster = small(epochs=1).fit(series())
+    forecaster.save(tmp_path / "model")
+    arrays, content = sealed.load(tmp_path / "model", saving.KIND)
+    given = arrays.pop(name)
+    if change != "missing":
+        arrays[name] = {"shape": given[1:], "NaN": given * np.nan, "float32": given.astype("float32")}[change]
+    (tmp_path / "model").write_bytes(sealed.serialized(arrays, content, saving.KIND))
+    if name == fitted.SHIFTS and change == "missing":
+        assert not Forecaster.load(tmp_path / "model").calibrate
+        return
+    with pytest.raises(rr.FormatError, match=name):
         Forecaster.load(tmp_path / "model")
 
 
