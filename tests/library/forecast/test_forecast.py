@@ -207,6 +207,14 @@ def test_the_same_seed_gives_the_same_forecast_and_quantiles_never_cross() -> No
     assert [str(time)[:7] for time in first.times] == ["2020-01", "2020-02", "2020-03", "2020-04"]
 
 
+def test_quantiles_that_would_cross_are_sorted() -> None:
+    model = learning.made("LSTM", 3, 4, 1, 0.0, 3, rr.get_backend("numpy"), 0)
+    (bias,) = (name for name, value in model.params.items() if value.shape == (3,))
+    model.params[bias] = np.asarray([3, 1, 2], "float32")
+    said = learning.say(model, RNG.standard_normal((2, 5, 3)), 2)
+    np.testing.assert_array_equal(said, np.broadcast_to([1, 2, 3], (2, 3, 3)))
+
+
 def test_what_is_read() -> None:
     """The window's values and columns, what is known in advance, and nothing else."""
     forecaster = small().fit(series())
