@@ -5,6 +5,7 @@ T time, B batch, N valid rows of all steps, I input, H hidden units, R size of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from ctypes import byref
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from recurray_native.arguments import FLOATS
 from recurray_native.compiled import Compiled, compiled
 from recurray_native.rows import Rows, in_order, rows
 from recurray_native.structures import CTask, Listing, address, tables
+from recurray_numpy.buffers import empty
 
 ENOUGH = 200_000  # multiplications of a call below which a second thread costs more than it saves
 ENOUGH_A_STEP = (
@@ -26,6 +28,7 @@ ENOUGH_A_STEP = (
 )
 NO_MEMORY = "the engine couldn't get the memory that it works in"
 LEAST_ROWS = 512  # rows that the engine has room for at least
+LARGE = 16 << 20  # bytes; blocks somewhat larger are given back to the system and cleared anew each time
 LANES = 64  # more than a vector has
 BOUNDARY = 64  # bytes, on which the engine's arrays are
 ROWS_EACH = 12  # rows from which a thread has some of its own, on all levels
@@ -89,7 +92,7 @@ def forward(
 
     means = drawn if drawn and isinstance(drawn[0], float) else []
     program = ready.forward(training=keep, means=bool(means))
-    packed = np.empty((len(program.packed), count, padded), dtype)  # in one: large blocks come in large pages
+    packed = _empty((len(program.packed), count, padded), dtype)  # in one: large blocks come in large pages
     if not means:
         for k, value in enumerate(drawn):  # which come first
             packed[k, :, :size] = valid.over_time(value)
@@ -98,8 +101,8 @@ def forward(
     bias = valid.sorted(weights.input_bias) if by_row else weights.input_bias
     x_rows = valid.over_time(x)
     y = np.empty((count, outputs), dtype)
-    h_before = np.empty((count, outputs), dtype) if keep and ready.has_recurrent_product else None
-    output = np.empty((count, padded), dtype) if keep and weights.projection is not None else None
+    h_before = _empty((count, outputs), dtype) if keep and ready.has_recurrent_product else None
+    output = _empty((count, padded), dtype) if keep and weights.projection is not None else None
     mask = None if output_mask is None else valid.sorted(output_mask)
     first = [valid.sorted(value) for value in start]
     last = [value.copy() for value in first]
@@ -180,6 +183,11 @@ def _check_cache(ready: Compiled, cache: Cache) -> None:
     sizes = arguments.check_weights(ready, cache.weights, cache.x.shape[1], cache.rows.shape[1], cache.x.dtype)
     if sizes != cache.sizes:
         raise ValueError(f"the weights must be as forward had them, of {cache.sizes} units and outputs, not {sizes}")
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array that may hold anything, in memory of former calls where the system would have to clear much of it."""
+    return (empty if math.prod(shape) * dtype.itemsize >= LARGE else np.empty)(shape, dtype)
 
 
 def _padded(level: str, size: int, dtype: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import recurray as rr
 from harness import obtain, why_absent
 from harness.cells import CELLS
 from harness.compare_scans import Centred, Normalised, Squared, both_ways, run, scan_arguments
@@ -114,3 +115,29 @@ def test_numbers_that_are_not_finite_spread_as_in_the_reference(engine, cell, va
         if right is not None:
             scale = np.abs(right[np.isfinite(right)]).max(initial=1)
             np.testing.assert_allclose(found[name], right, rtol=0, atol=1e-10 * scale, err_msg=name)
+
+
+def test_large_arrays_of_a_cache_lie_in_memory_that_is_used_again(monkeypatch):
+    backend = obtain("native")
+    from recurray_native import scan as of_engine
+    from recurray_numpy.buffers import BUFFERS
+
+    monkeypatch.setattr(of_engine, "LARGE", 1 << 16)
+    layer, rng = rr.LSTM(7, 40, seed=0, backend=backend), np.random.default_rng(0)
+    x, other, dy = (rng.standard_normal((20, 30, size), dtype=np.float32) for size in (7, 7, 40))
+
+    def gradients(cache):
+        dx, _, grads = layer.backward(cache, dy)
+        return [dx, *grads.values()]
+
+    backend.release_memory()
+    expected = gradients(layer.forward(x)[2])
+    assert BUFFERS.kept > 0  # as nobody has that cache any more
+    cache = layer.forward(x)[2]
+    assert BUFFERS.kept == 0
+    layer.forward(other)  # with a block of its own, as that one is in use
+    for found, value in zip(gradients(cache), expected, strict=True):
+        np.testing.assert_array_equal(found, value)
+    del cache
+    backend.release_memory()
+    assert BUFFERS.kept == 0
