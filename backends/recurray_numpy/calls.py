@@ -6,7 +6,7 @@ A function is ordinary Python, one call a line: ``multiply(z_f, before_c, t0)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ def mean_over_units(a: Any, out: Any) -> None:
     np.matmul(_averaging(a.shape[-2], a.dtype), a, out)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _averaging(size: int, dtype: Any) -> Any:
     return np.full((1, size), 1 / size, dtype)
 

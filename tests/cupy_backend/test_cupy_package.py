@@ -468,6 +468,11 @@ def test_steps_are_graphs_whatever_the_arrays_and_the_length(cupy: Any, backend:
     with cupy.cuda.Stream(non_blocking=True):  # which has a table, and graphs, of its own
         np.testing.assert_allclose(backend.to_numpy(layer(backend.asarray(x))[0]), right(x)[0], rtol=0, atol=1e-11)
     assert len(replayed) == 22
+    first = layer(backend.asarray(x))[0]
+    backend.release_memory()
+    assert not graphs._known
+    assert not graphs._tables
+    np.testing.assert_array_equal(backend.to_numpy(layer(backend.asarray(x))[0]), backend.to_numpy(first))
 
 
 @pytest.mark.parametrize("rounded_to", ["float16", "bfloat16"])

@@ -759,6 +759,9 @@ def test_work_that_comes_again_is_captured_and_replayed():
     assert len(graphs._known) == MOST
     graphs.run("a", lambda: done.append("a anew"))
     assert done[-1] == "a anew"
+    graphs.release()
+    graphs.run("a", lambda: done.append("a once more"))
+    assert done[-1] == "a once more"
 
 
 def test_work_that_cannot_be_captured_is_done_all_the_same():

@@ -137,7 +137,61 @@ SURVIVORS = [
     ),
 ]
 
+KEPT = "tests/library/test_kept.py::"
+
 ANEW = [
+    Mistake(
+        "kept: what has gone goes on being counted",
+        "src/recurray/kept.py",
+        "        _total.count(-self.nbytes)\n",
+        "        pass\n",
+        (f"{KEPT}test_the_count_is_of_what_there_is",),
+    ),
+    Mistake(
+        "kept: what was used last goes first",
+        "src/recurray/kept.py",
+        "(each[2].nbytes <= MOST, each[0])",
+        "(each[2].nbytes <= MOST, -each[0])",
+        (f"{KEPT}test_what_was_used_longest_ago_goes_first",),
+    ),
+    Mistake(
+        "kept: what is too large drives the others out",
+        "src/recurray/kept.py",
+        "(each[2].nbytes <= MOST, each[0])",
+        "each[0]",
+        (f"{KEPT}test_what_is_larger_than_all_is_not_kept_and_drives_nothing_out",),
+    ),
+    Mistake(
+        "kept: release lets go of nothing",
+        "src/recurray/kept.py",
+        "        kept._free.clear()\n",
+        "        pass\n",
+        (f"{KEPT}test_what_is_kept_is_bounded_and_goes_back",),
+        "numpy",
+    ),
+    Mistake(
+        "kept: a forked child waits for a lock that a thread of its parent held",
+        "src/recurray/kept.py",
+        "    os.register_at_fork(after_in_child=_total.begin)\n",
+        "    pass\n",
+        (f"{KEPT}test_a_fork_amid_a_count",),
+    ),
+    Mistake(
+        "the engine: batches that are kept count nothing",
+        f"{NATIVE}rows.py",
+        "_kept.put(key, found, found._together.nbytes)",
+        "_kept.put(key, found, 0)",
+        (f"{KEPT}test_what_is_kept_is_bounded_and_goes_back",),
+        "native",
+    ),
+    Mistake(
+        "NumPy: what a plan's directions hold isn't counted",
+        f"{NUMPY}plan.py",
+        "memory_of([vars(self), *map(vars, self.scans)], weights)",
+        "memory_of([vars(self)], weights)",
+        (f"{KEPT}test_what_is_kept_is_bounded_and_goes_back",),
+        "numpy",
+    ),
     Mistake(
         "gaps: zero is read from a piece that has no padding",
         f"{LAYERS}pieces.py",
