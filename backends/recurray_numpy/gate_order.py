@@ -15,8 +15,8 @@ of its gates have their sign changed, which is exact.
 
 For a single row gates keep the order of the weights' rows as far as they can: bringing them into another, there and
 back, takes as long as a hundred steps. There the logistic block goes from the first logistic gate to the last, and
-if there is a tanh gate in between, its result goes elsewhere before. Fewer steps of a single row than
-`recurray_numpy.scan.PREPARE_FROM` use the weights as they lie, and exp(a) / (1 + exp(a)).
+if there is a tanh gate in between, its result goes elsewhere before. A few steps of a single row use the weights as
+they lie, and exp(a) / (1 + exp(a)): see `recurray_numpy.prepared.as_they_lie_for`.
 """
 
 from __future__ import annotations

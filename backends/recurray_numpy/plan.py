@@ -19,9 +19,8 @@ from recurray_numpy.calls import Bound, carry_out, quietly
 from recurray_numpy.forward import lay_out, places_to_fill, products_ahead, work_space
 from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import order_of
-from recurray_numpy.prepared import Prepared, in_order, pointwise
+from recurray_numpy.prepared import Prepared, as_they_lie_for, in_order, pointwise
 from recurray_numpy.runs import cut
-from recurray_numpy.scan import PREPARE_FROM
 
 
 class StackPlan:
@@ -103,7 +102,7 @@ class _Scan:
     def __init__(self, cell: Cell, weights: Weights, steps: int, batch: int, *, reverse: bool) -> None:
         self.hand_on: list[Bound] = []
         self._vector = batch == 1
-        order, as_they_lie = order_of(cell), self._vector and steps < PREPARE_FROM
+        order, as_they_lie = order_of(cell), self._vector and as_they_lie_for(steps, weights)
         options = {"vector": self._vector, "projected": weights.projection is not None}
         self._code = forward_loop(order, training=False, as_they_lie=as_they_lie, masked=False, **options)
         self._prepared = Prepared(cell, order.gates_for(vector=self._vector), weights, as_they_lie)

@@ -19,6 +19,15 @@ from recurray_numpy.calls import Bound, carry_out, negation
 from recurray_numpy.gate_order import Gates
 from recurray_numpy.names import param_name
 
+PREPARE_FROM = 24  # steps of a single row, at least, for which its recurrent weights are prepared, and
+PER_STEP = 256  # numbers that they have, at most, for each of the steps
+
+
+def as_they_lie_for(steps: int, weights: Weights) -> bool:
+    """Whether a single row uses the recurrent weights as they lie: a prepared copy would save less than it takes."""
+    count = 0 if weights.recurrent is None else weights.recurrent.size
+    return steps < max(PREPARE_FROM, count / PER_STEP)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -27,7 +36,7 @@ class Prepared:
     cell: Cell
     gates: Gates
     weights: Weights
-    as_they_lie: bool = False  # whether the recurrent weights are used so: for fewer than PREPARE_FROM steps of a row
+    as_they_lie: bool = False  # whether the recurrent weights are used so: see `as_they_lie_for`
 
     @property
     def size(self) -> int:

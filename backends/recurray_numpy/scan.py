@@ -19,13 +19,9 @@ from recurray_numpy.backward_loops import backward_loops
 from recurray_numpy.forward import TOGETHER, by_length, by_row, chunk_of, run_forward
 from recurray_numpy.forward_loop import Forward, forward_loop
 from recurray_numpy.gate_order import order_of
-from recurray_numpy.prepared import Prepared, in_order
+from recurray_numpy.prepared import Prepared, as_they_lie_for, in_order
 from recurray_numpy.products import Products
 from recurray_numpy.runs import Run, Runs, cut
-
-PREPARE_FROM = (
-    128  # steps of a single row from which on a prepared copy of the recurrent weights saves more than it takes
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def forward(
     if recompute is not None:
         recompute = -(-recompute // TOGETHER) * TOGETHER if keep else None
     runs = cut(steps, batch, lengths, reverse, every=recompute)
-    as_they_lie = runs.vector and steps < PREPARE_FROM
+    as_they_lie = runs.vector and as_they_lie_for(steps, weights)
     order, keep_all = order_of(cell), keep and not recompute
     options = {"vector": runs.vector, "projected": weights.projection is not None, "masked": output_mask is not None}
     prepared = Prepared(cell, order.gates_for(vector=runs.vector), weights, as_they_lie)

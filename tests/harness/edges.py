@@ -17,8 +17,8 @@ import recurray_cupy.kernel
 import recurray_cupy.persistent.layout
 import recurray_numpy.buffers
 import recurray_numpy.forward
+import recurray_numpy.prepared
 import recurray_numpy.products
-import recurray_numpy.scan
 from recurray.backend import Backend
 from recurray.cells import Cell, DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
 from recurray_cupy.backend import CupyBackend
@@ -88,7 +88,7 @@ def of_steps_and_rows(edge: int, batch: int, **sizes: int) -> tuple[Sizes, ...]:
 
 COLUMNS = recurray_numpy.products.COLUMNS
 ROW_STEPS = recurray_numpy.forward.TOGETHER
-MANY = recurray_numpy.scan.PREPARE_FROM
+MANY = recurray_numpy.prepared.PREPARE_FROM
 PARTS = in_python("TOGETHER")
 SMALL, PLAIN, DEEP = RNNCell(), LSTMCell(), LSTMCell(layer_norm=True)
 DIAGONAL, INNER = DiagonalLSTMCell(shared=True), GRUCell(reset_after=False)

@@ -31,7 +31,7 @@ from recurray_numpy.backward_loops import backward_loops
 from recurray_numpy.forward_loop import forward_loop
 from recurray_numpy.gate_order import order_of
 from recurray_numpy.names import Word
-from recurray_numpy.prepared import InOrder, Prepared, for_backward
+from recurray_numpy.prepared import InOrder, Prepared, as_they_lie_for, for_backward
 from recurray_numpy.runs import Run, cut
 
 FAST = NumpyBackend(engine="numpy")
@@ -132,6 +132,12 @@ def test_runs_cover_every_valid_step_once():
             np.testing.assert_array_equal(seen, np.arange(steps)[:, None] < np.array(lengths, int)[None, :])
 
 
+@pytest.mark.parametrize(("steps", "size", "lie"), [(23, 2, True), (24, 2, False), (63, 64, True), (64, 64, False)])
+def test_a_single_rows_weights_are_prepared_where_that_pays(steps, size, lie):
+    weights, *_ = scan_arguments(LSTMCell(), np.random.default_rng(0), batch=1, steps=1, size=size)
+    assert as_they_lie_for(steps, weights) == lie
+
+
 def test_full_rows_are_one_run():
     assert cut(5, 2, [5, 5], reverse=False).runs == (Run(0, 5, 2),)
     assert cut(5, 2, [5, 5], reverse=False).order is None
@@ -149,7 +155,7 @@ def test_sigmoid_gates_of_the_lstm_share_one_activation():
 
 @pytest.mark.parametrize("many", [0, 9])
 def test_a_single_row_with_weights_prepared_or_as_they_lie(many, monkeypatch):
-    monkeypatch.setattr("recurray_numpy.scan.PREPARE_FROM", many)
+    monkeypatch.setattr("recurray_numpy.prepared.PREPARE_FROM", many)
     rng = np.random.default_rng(13)
     for seed in range(12):
         cell = RandomCell(seed)
