@@ -512,13 +512,21 @@ MISTAKES = [
         differences("recurrent that learns its start"),
     ),
     # Gaps and cuts
-    Mistake("a cut comes after its step", PIECES, "part = cuts[row, time]", "part = (cuts - resets)[row, time]", LOOP),
-    Mistake("gaps hide cuts", PIECES, "np.cumsum(resets, axis=1)", "np.cumsum(resets & steps.valid, axis=1)", LOOP),
+    Mistake(
+        "a cut comes after its step",
+        PIECES,
+        "part = cuts.reshape(-1)[at]",
+        "part = (cuts - steps.resets).reshape(-1)[at]",
+        LOOP,
+    ),
+    Mistake(
+        "gaps hide cuts", PIECES, "np.cumsum(steps.resets, axis=1)", "np.cumsum(steps.resets & valid, axis=1)", LOOP
+    ),
     Mistake(
         "cuts after the last valid step are forgotten",
         PIECES,
-        "back_joined[~empty] = part[last] == all_cuts[~empty]",
-        "back_joined[~empty] = True",
+        "back_joined[some] = part[first_of_row + counts[some] - 1] == all_cuts[some]",
+        "back_joined[some] = True",
         LOOP,
     ),
     Mistake(

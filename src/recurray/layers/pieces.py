@@ -115,10 +115,10 @@ class Pieces:
         order, groups = _grouped(plan.lengths, most=MOST_PADDING * steps.batch * steps.steps)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        piece, step = rank[plan.piece], plan.place  # of each valid step: its piece, and where it stands there
-        at = plan.row_of_step * steps.steps + plan.time
-        lies = at if batch_first else plan.time * steps.batch + plan.row_of_step
-        whole = len(groups) == 1 and len(order) == steps.batch and bool((step == plan.time).all())
+        together = len(groups) == 1  # in their own order
+        piece, step = plan.piece if together else rank[plan.piece], plan.place  # of each valid step, and where in it
+        lies = plan.at if batch_first else plan.time * steps.batch + plan.row_of_step
+        whole = together and len(order) == steps.batch and bool((step == plan.time).all())
         row = plan.row[order]
 
         zero = _past_an_end(plan.lengths[order], groups)
@@ -128,7 +128,7 @@ class Pieces:
             lengths = plan.lengths[order[first:stop]]
             longest, count = steps.steps if whole else max(1, int(lengths.max())), stop - first
             source = np.zeros(longest * count, dtype=np.int64)
-            here = (piece >= first) & (piece < stop)
+            here = slice(None) if together else (piece >= first) & (piece < stop)
             within = step[here] * count + piece[here] - first
             source[within] = lies[here]
             place[lies[here]] = taken + within
@@ -143,8 +143,7 @@ class Pieces:
             )
         front, back = rank[plan.front], rank[plan.back]
         numbers = np.arange(len(order))
-        valid = np.zeros((steps.batch * steps.steps, 1), dtype=bool)
-        valid[lies] = True
+        valid = (steps.valid if batch_first else steps.valid.T).flatten()[:, None]  # no view of the caller's mask
         on = backend.asarray
         return cls(
             groups=made,
@@ -295,6 +294,7 @@ def _sums(first: tuple[Array, ...], second: tuple[Array, ...]) -> tuple[Array, .
 class _Plan:
     """Pieces in the order of rows and time: S valid steps, one row after the other."""
 
+    at: Any  # (S,): where each lies among the rows' steps, row after row
     row_of_step: Any  # (S,)
     time: Any  # (S,)
     piece: Any  # (S,)
@@ -309,32 +309,40 @@ class _Plan:
 
 def _plan(steps: Steps) -> _Plan:
     """Cut the rows: between two valid steps if there is a reset at the second, or between them."""
-    batch, total = steps.batch, steps.steps
-    row, time = np.nonzero(steps.valid)
-    resets = np.zeros((batch, total), dtype=bool) if steps.resets is None else steps.resets
-    cuts = np.cumsum(resets, axis=1)  # up to each step
-    part = cuts[row, time]
-    begins = np.ones(len(row), dtype=bool)
-    begins[1:] = (row[1:] != row[:-1]) | (part[1:] != part[:-1])
+    batch, total, valid = steps.batch, steps.steps, steps.valid
+    at, counts = np.flatnonzero(valid), np.count_nonzero(valid, axis=1)
+    row = np.repeat(np.arange(batch), counts)
+    some = counts > 0
+    first_of_row = (np.cumsum(counts) - counts)[some]
+    begins, front_joined, back_joined = first_of_row, np.ones(batch, dtype=bool), np.ones(batch, dtype=bool)
+    if steps.resets is not None:
+        cuts = np.cumsum(steps.resets, axis=1)  # up to each step
+        part = cuts.reshape(-1)[at]
+        begins = np.flatnonzero(np.diff(part + row * (total + 1), prepend=-1))
+        all_cuts = cuts[:, -1]
+        front_joined, back_joined = all_cuts == 0, all_cuts == 0
+        front_joined[some] = part[first_of_row] == 0
+        back_joined[some] = part[first_of_row + counts[some] - 1] == all_cuts[some]
 
-    pieces = np.bincount(row[begins], minlength=batch)
-    empty = pieces == 0
-    pieces = np.maximum(pieces, 1)
+    lengths_of_some = np.diff(begins, append=len(at))
+    pieces = np.maximum(np.bincount(row[begins], minlength=batch), 1)
     front = np.cumsum(pieces) - pieces
-    piece = np.cumsum(begins) - 1 + np.cumsum(empty)[row]
-    lengths = np.bincount(piece, minlength=int(pieces.sum()))
-    place = np.arange(len(row)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
-
-    all_cuts = cuts[:, -1]
-    first = np.flatnonzero(np.diff(row, prepend=-1))  # of each row's valid steps, for rows that have some
-    last = np.flatnonzero(np.diff(row, append=batch))
-    front_joined, back_joined = all_cuts == 0, all_cuts == 0
-    front_joined[~empty] = part[first] == 0
-    back_joined[~empty] = part[last] == all_cuts[~empty]
+    numbers = np.arange(len(begins)) + np.cumsum(~some)[row[begins]]  # of the pieces that have steps
+    lengths = np.zeros(int(pieces.sum()), dtype=np.int64)
+    lengths[numbers] = lengths_of_some
     return _Plan(
-        row, time, piece, place, np.repeat(np.arange(batch), pieces), lengths, front, front + pieces - 1,
-        front_joined, back_joined,
-    )  # fmt: skip
+        at=at,
+        row_of_step=row,
+        time=at - row * total,
+        piece=np.repeat(numbers, lengths_of_some),
+        place=np.arange(len(at)) - np.repeat(begins, lengths_of_some),
+        row=np.repeat(np.arange(batch), pieces),
+        lengths=lengths,
+        front=front,
+        back=front + pieces - 1,
+        front_joined=front_joined,
+        back_joined=back_joined,
+    )
 
 
 def _past_an_end(lengths: Any, groups: list[tuple[int, int]]) -> int | None:

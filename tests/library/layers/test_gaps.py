@@ -298,6 +298,16 @@ def test_states_may_be_computed_again(recompute: Any, backend: Backend) -> None:
     assert_all_close(backend, found[1], host(backend, found[0]), tolerance=1e-12)
 
 
+def test_the_mask_may_be_written_to_after_the_call() -> None:
+    layer, rng = rr.LSTM(3, 4, backend="numpy", dtype="float64", seed=0), np.random.default_rng(0)
+    mask = np.ones((2, 5), dtype=bool)
+    mask[:, 2] = False
+    y, _, cache = layer.forward(rng.standard_normal((2, 5, 3)), mask=mask)
+    expected = layer.backward(cache, np.ones_like(y))[0]
+    mask[...] = True
+    np.testing.assert_array_equal(layer.backward(cache, np.ones_like(y))[0], expected)
+
+
 def test_weights_are_dropped_once_a_call() -> None:
     """Where pieces are run in several groups, all have the same weights."""
     resets = np.zeros((1, 100), dtype=bool)
