@@ -13,7 +13,10 @@ import pytest
 def pytest_configure() -> None:
     import cupy
 
+    from recurray_cupy.parts import Memory
+
     cupy.cuda.set_allocator(None)
+    Memory.apart = True
 
 
 @pytest.hookimpl(wrapper=True)

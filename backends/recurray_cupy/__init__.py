@@ -17,7 +17,8 @@ Or one kernel makes the recurrent product too, for one step or for all: `persist
 taken when. `products` are the library's, of operands as they are or rounded; a `launcher` launches a kernel step after
 step.
 
-`library` is all that is CuPy's own, so that the tests can also run the rest with NumPy and a C++ compiler in its place.
+`library` is all that is CuPy's own, with `parts` of its memory, so that the tests can also run the rest with NumPy and
+a C++ compiler in its place.
 
 It has run with the real CuPy on an emulated device, not yet on a GPU.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from recurray import chunks, install
 from recurray.backend import Backend, BackendUnavailableError
@@ -37,7 +36,7 @@ Result = TypeVar("Result")
 
 SMALL = ("float16", "bfloat16")  # what operands may be rounded to
 EXAMPLES = ((1, 128), (16, 512), (64, 1024), (1, 2048))  # of rows and units, for which a strategy is told
-MOST_COMPILED = 1024
+MOST_KNOWN = 1024
 SLOWLY = "slowly, by the reference path"
 INSTALL = f"install CuPy for your CUDA driver: {install.with_extra('cupy13')}, or with cupy12 for CUDA 12"
 
@@ -123,7 +122,7 @@ class CupyBackend(Backend):
                     f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
                     f"{self.device} has {self.device.compute_capability}"
                 )
-        self._compiled: dict[Any, None] = {}  # what needn't be looked at again: strategies and calls
+        self._known: dict[Any, Alike] = {}
         self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a strategy whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
 
@@ -141,6 +140,20 @@ class CupyBackend(Backend):
     def owns(self, a: Any) -> bool:
         """Tell whether ``a`` is a CuPy array (on whatever device)."""
         return isinstance(a, self._cupy.ndarray)
+
+    def on_device(self, a: Any) -> bool:
+        """Tell whether the CuPy array ``a`` lives on this backend's device."""
+        return bool(a.device == self.device)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Return zeros to which nobody writes: the same array each time."""
+        with self.device:
+            return self.library.kept_zeros(getattr(self.xp, dtype), shape)
+
+    def stacked(self, values: Sequence[Any]) -> Any:
+        """Return arrays of one shape and dtype along a new first axis."""
+        with self.device:
+            return self.library.stacked(values)
 
     def to_numpy(self, a: Any) -> Any:
         """Return a NumPy copy of ``a``."""
@@ -167,11 +180,12 @@ class CupyBackend(Backend):
             )
 
     def release_memory(self) -> None:
-        """Give back the memory that is kept for later calls: graphs of steps, and what CuPy's memory pool keeps."""
+        """Give back the memory that is kept for later calls: graphs of steps, zeros, and CuPy's memory pool's."""
         super().release_memory()
         with self.device:
             self.device.synchronize()  # as another thread's may be running
             graphs_of(self.library).release()
+            self.library.release()
             self._cupy.get_default_memory_pool().free_all_blocks()
 
     def scan_forward(
@@ -186,21 +200,24 @@ class CupyBackend(Backend):
     ) -> tuple[Any, tuple[Any, ...], Cache | None]:
         """Run a cell over time; see `recurray.scan.forward`."""
         self.check_fault()
-        dtype, projected = dtype_name(x.dtype), weights.projection is not None
-        way, rounded_to = Way.TRAINING if options.get("keep", True) else Way.INFERENCE, self._rounded_to(dtype)
-        call = Call(cell, dtype, x.shape[:2], start[0].shape[1], projected, way, rounded_to)
-
-        def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
-            if strategy == REFERENCE:
-                return super(CupyBackend, self).scan_forward(cell, weights, x, start, recompute=recompute, **options)
-            self._compile(call, strategy)
-            scan = partial(self._run_kernels, strategy, rounded_to)
-            if recompute is None:
-                return scan(cell, weights, x, start, **options)
-            return chunks.forward(scan, self.steps_together, cell, weights, x, start, recompute=recompute, **options)
-
         with self.device:
-            y, end, cache = self._by_strategies(call, self._strategies(call), run)
+            way = Way.TRAINING if options.get("keep", True) else Way.INFERENCE
+            alike = self._alike(cell, x, start[0].shape[1], weights.projection is not None, way)
+
+            def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
+                if strategy == REFERENCE:
+                    scan = super(CupyBackend, self).scan_forward
+                    y, end, cache = scan(cell, weights, x, start, recompute=recompute, **options)
+                    return y, tuple(a.copy() for a in end), cache
+                self._compile(alike, strategy)
+                scan = partial(self._run_kernels, strategy, alike.call.rounded_to)
+                if recompute is None:
+                    return scan(cell, weights, x, start, **options)
+                return chunks.forward(
+                    scan, self.steps_together, cell, weights, x, start, recompute=recompute, **options
+                )
+
+            y, end, cache = self._by_strategies(alike, alike.strategies, run)
         return y, end, None if cache is None else DeviceCache(self, cache)
 
     def _run_kernels(
@@ -221,15 +238,15 @@ class CupyBackend(Backend):
 
     def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
-        dtype, projected = dtype_name(dy.dtype), cache.weights.projection is not None
-        call = Call(cell, dtype, dy.shape[:2], dy.shape[2], projected, Way.BACKWARD, self._rounded_to(dtype))
+        projected = cache.prepared.projection is not None
+        alike = self._alike(cell, dy, dy.shape[2], projected, Way.BACKWARD)
 
         def run(strategy: str) -> Gradients:
-            self._compile(call, strategy)
+            self._compile(alike, strategy)
             return backward(self.library, cell, cache, dy, dend, strategy=strategy)
 
-        strategies = tuple(strategy for strategy in self._strategies(call) if strategy != REFERENCE)
-        return self._by_strategies(call, strategies, run)
+        strategies = tuple([strategy for strategy in alike.strategies if strategy != REFERENCE])
+        return self._by_strategies(alike, strategies, run)
 
     def strategy_of(self, cell: Cell, batch: int, units: int, dtype: str = "float32", *, backward: bool = False) -> str:
         """Return the strategy by which a recurrence of these sizes would run, if nothing stands in its way."""
@@ -260,6 +277,19 @@ class CupyBackend(Backend):
             where = self.library.describe()
         return f"{where}; strategy {self.strategy!r} (for an LSTM of 64 rows, by its units: {examples})"
 
+    def _alike(self, cell: Cell, x: Any, units: int, projected: bool, way: Way) -> Alike:
+        """What is known of calls that are like one with an input or an output's gradient of the shape of ``x``."""
+        steps, batch, _ = x.shape
+        key = id(cell), x.dtype, steps > 0, batch, units, projected, way, self.strategy, self.compute_dtype
+        found = self._known.get(key)
+        if found is None:
+            dtype = dtype_name(x.dtype)
+            call = Call(cell, dtype, (min(steps, 1), batch), units, projected, way, self._rounded_to(dtype))
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            found = self._known[key] = Alike(call, self._strategies(call), set())
+        return found
+
     def _strategies(self, call: Call) -> tuple[str, ...]:
         """The strategies to try for a call."""
         if self.strategy == REFERENCE:
@@ -279,9 +309,9 @@ class CupyBackend(Backend):
         """What the operands of products of arrays are rounded to; empty if they aren't."""
         return (self.compute_dtype or "") if dtype == "float32" else ""
 
-    def _by_strategies(self, call: Call, strategies: tuple[str, ...], run: Callable[[str], Result]) -> Result:
+    def _by_strategies(self, alike: Alike, strategies: tuple[str, ...], run: Callable[[str], Result]) -> Result:
         """Run by the first of the strategies that can."""
-        refusals: list[KernelError] = []
+        call, refusals = alike.call, list[KernelError]()
         for strategy in strategies:
             try:
                 result = run(strategy)
@@ -289,24 +319,25 @@ class CupyBackend(Backend):
                 refusals.append(error)
                 if isinstance(error, CompilationError):
                     self._refused.add((call.cell, call.dtype, strategy))
+                    self._known.clear()
                 continue
             if refusals:
                 self._warn(call, SLOWLY if strategy == REFERENCE else f"by the strategy {strategy!r}", refusals[0])
             return result
         raise refusals[-1]
 
-    def _compile(self, call: Call, strategy: str) -> None:
+    def _compile(self, alike: Alike, strategy: str) -> None:
         """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
-        key = strategy, call.of_any_length
-        if key in self._compiled:
+        if strategy in alike.ready:
             return
+        call = alike.call
         prepare(self.library, strategy, call)
         if call.way is not Way.BACKWARD:
-            for kernel in compiled(call.cell).kernels(keep=call.way is Way.TRAINING, projected=call.projected):
+            keep = call.way is Way.TRAINING
+            kernels = compiled(call.cell).kernels(keep=keep, projected=call.projected, rounded_to=call.rounded_to)
+            for kernel in kernels:
                 self.library.function(kernel, call.dtype)
-        self._compiled[key] = None
-        if len(self._compiled) > MOST_COMPILED:
-            self._compiled.clear()
+        alike.ready.add(strategy)
 
     def _warn(self, call: Call, how: str, why: Any) -> None:
         text = f"{type(call.cell).__name__} runs {how}: {why}"
@@ -332,8 +363,15 @@ class CupyBackend(Backend):
             return super().sum_rows(values, index, count)
 
 
-@dataclass(frozen=True)
-class KernelCache:
+class Alike(NamedTuple):
+    """What is known of calls that are alike but for how many steps they have, if there are any."""
+
+    call: Call
+    strategies: tuple[str, ...]  # to try
+    ready: set[str]  # those of them for which all is compiled
+
+
+class KernelCache(NamedTuple):
     """What kernels have kept, and the backend whose kernels go backward from there."""
 
     backend: CupyBackend
@@ -345,8 +383,7 @@ class KernelCache:
         return self.backend.kernels_backward(self.cell, self.scan, dy, dend)
 
 
-@dataclass(frozen=True)
-class DeviceCache:
+class DeviceCache(NamedTuple):
     """A scan's cache, and the backend whose device is the current one while it goes backward."""
 
     backend: CupyBackend
@@ -365,7 +402,7 @@ def expected(batch: int, units: int, rounded_to: str, device: Device) -> str:
     Examples
     --------
     >>> expected(16, 512, "", H200)
-    'float32: step 8.2, auto persistent 2.3'
+    'float32: fused 7.6, auto persistent 2.3'
     """
     call, said = Call(LSTMCell(), "float32", (1, batch), units, False, Way.TRAINING, rounded_to), []
     for strategy in (DEFAULT, AUTO):

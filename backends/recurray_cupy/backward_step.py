@@ -9,6 +9,7 @@ T time, B batch, H hidden units. The arrays, besides those that forward has fill
     doutput        (B, H)            the gradient of the cell's h, where the layer's output is its projection
     dx_gates       (T, B, gates, H)  the gradients of the gates' parts: from the input,
     dh_gates       (T, B, gates, H)  from the output before, where they aren't the same,
+    dh_bits        (T, B, gates, H)  the same, rounded to operands of products,
     dinner_gates   (T, B, gates, H)  and from what the product amid the step is with
     dinner         (B, H)            the gradient of that
     dparams        (rows, B, H)      the gradients of the cell's own params, added up over the steps
@@ -43,7 +44,9 @@ from recurray_cupy.step import (
 DY, PRODUCT = Array("dy"), Array("product")
 
 
-def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool, whole: bool = False) -> Step:
+def backward_step(
+    cell: Cell, program: Program, saved: Saved, *, projected: bool, whole: bool = False, rounded_to: str = ""
+) -> Step:
     """Describe the backward step.
 
     Parameters
@@ -57,6 +60,8 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
         Whether the layer's output is a projection of the cell's h.
     whole : bool
         Whether the kernel makes the product with the recurrent weights as well; see `recurray_cupy.persistent`.
+    rounded_to : str
+        What the kernel rounds the gradients of ``dh_gates`` to as well, for products; empty if it doesn't.
     """
     outputs = program.outputs
     inputs = Inputs(program)
@@ -76,6 +81,12 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
     if not shares_gradients(cell, program):
         goals += [
             Goal(outputs[f"h.{gate}"], gate_gradient("dh_gates", k, len(cell.outer_gates)))
+            for k, gate in enumerate(cell.outer_gates)
+        ]
+    if rounded_to:
+        count, bits = len(cell.outer_gates), "unsigned short"
+        goals += [
+            Goal(outputs[f"h.{gate}"], gate_gradient("dh_bits", k, count, bits), rounded_to=rounded_to)
             for k, gate in enumerate(cell.outer_gates)
         ]
     for k, value in enumerate(program.values):
@@ -104,7 +115,7 @@ def backward_step(cell: Cell, program: Program, saved: Saved, *, projected: bool
             sums.append(Sum(outputs[f"params.{row}"], Array("dparams").of_elements(k)))
     row_names = {f"saved.{name}" for name in saved.by_row}
     return Step(
-        name=f"{identifier(type(cell).__name__)}_backward",
+        name=f"{identifier(type(cell).__name__)}_backward{rounded_to and '_' + rounded_to}",
         program=program,
         inputs=inputs.found,
         row_inputs=frozenset(k for k, value in enumerate(program.values) if value.name in row_names),
@@ -125,9 +136,9 @@ def params_of(cell: Cell) -> list[str]:
     return [f"{param}.{row}" for param, rows in cell.pointwise.items() for row in rows]
 
 
-def gate_gradient(array: str, k: int, count: int) -> Place:
+def gate_gradient(array: str, k: int, count: int, kind: str = "real") -> Place:
     """Return the place of a gate's gradient."""
-    return Place(Array(array), f"(((long long)t * batch + b) * {count} + {k}) * units + u", "tbu")
+    return Place(Array(array, kind), f"(((long long)t * batch + b) * {count} + {k}) * units + u", "tbu")
 
 
 def _gradient(state: str) -> Array:

@@ -83,6 +83,18 @@ BARRIER = _number(
     "assumed: a fence, the count, a poll, the reading, each a latency or two of 260 clocks (H100; Luo et al. 2024)",
 )
 NO_BARRIER = _number("what one block waits for itself", 200, "clocks", "assumed")
+EARLY = _number(
+    "from when a number is asked of memory until it is there",
+    520,
+    "clocks",
+    "assumed: two latencies of the second-level cache, 260 clocks each (H100; Luo et al. 2024)",
+)
+TILE = _number(
+    "a tile of 16 x 8 x 16 by a tensor core",
+    8,
+    "clocks",
+    "published: 312 TFLOP/s of 108 x 4 at 1.41 GHz (NVIDIA's data sheet of the A100); assumed on an H200",
+)
 # Launches.
 LAUNCHED = _number(
     "from a launch's begin to the next one's",
@@ -102,12 +114,15 @@ LIBRARY = _number(
 # The host.
 HOST_LAUNCH = _number(
     "Python and CuPy, a launch",
-    1.0,
+    0.5,
     "us",
-    "measured on the host: `python tests/gpu/host_cost.py`, 0.3 to 1.5",
+    "measured on the host: `python tests/gpu/host_cost.py`, 0.4 to 0.5 for a step without a graph",
 )
 HOST_PRODUCT = _number(
-    "Python and CuPy, a product", 1.5, "us", "measured on the host: likewise, within 0.7 to 3.6 for a step of fused"
+    "Python and CuPy, a product",
+    0.6,
+    "us",
+    "measured on the host: likewise, 1.0 to 1.1 for a step of fused, launch and all",
 )
 DRIVER = _number(
     "the driver, a launch",
@@ -124,18 +139,27 @@ REPLAYED = _number(
 def step_by_library(work: Work, device: Device) -> float:
     """Estimate the microseconds of a step whose product is the library's, with a kernel for the cell after it.
 
-    The host queues both, and with rounded operands a launch that rounds; meanwhile the product is made, as fast as it
-    can be or as the weights come. Whichever takes longer is what a step takes.
+    The host queues both; meanwhile the product is made, as fast as it can be or as the weights come. Whichever takes
+    longer is what a step takes. Where operands are rounded, the kernel for the cell rounds the output as well.
     """
-    launches = 2 if work.rounded else 1
-    host = launches * (HOST_LAUNCH + DRIVER) + HOST_PRODUCT + CUBLAS
+    host = HOST_LAUNCH + DRIVER + HOST_PRODUCT + CUBLAS
     fetch = work.units * work.parts * work.depth * (2 if work.rounded else work.itemsize) / STREAM
     rate = RATE * (2048 if work.rounded else 128)  # of a multiprocessor
     multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / rate
     numbers = 2 * work.parts + work.early + 2 * work.carried  # the product goes to memory and comes from there
     cell = numbers * work.batch * work.units * work.itemsize / STREAM
-    clocks = launches * LAUNCHED + LIBRARY + (max(multiply, fetch) + cell) / device.multiprocessors
+    clocks = LAUNCHED + LIBRARY + (max(multiply, fetch) + cell) / device.multiprocessors
     return max(host, microseconds(clocks, device))
+
+
+def early(work: Work, elements: int, waiting: bool) -> float:
+    """Estimate the clocks for which a block waits for what is read ahead of the product, having waited for the others.
+
+    That is asked for when the step begins, so it comes while other blocks are waited for. If it were asked for a step
+    ahead, there would be nothing left to wait for.
+    """
+    coming = EARLY + elements * work.early * work.itemsize / STREAM
+    return max(0.0, coming - (BARRIER if waiting else NO_BARRIER))
 
 
 def step_by_launch(clocks: float, device: Device) -> float:

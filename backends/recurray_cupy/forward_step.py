@@ -14,6 +14,7 @@ T time, B batch, H hidden units; S steps of a part of the sequence. The arrays, 
     saved        (T, slots, B, H)  what else backward reads
     saved_rows   (T, row_slots, B) the like, where it is the same for all units of a row
     mask, h_masked  (B, H)         what the output is multiplied by on its way into the product, or null; the result
+    h_bits          (B, H)         the output, so multiplied, rounded to an operand of the product
     lengths      (B,)              of the rows, or null
 """
 
@@ -102,7 +103,14 @@ def save(cell: Cell, step: Program, *, projected: bool) -> Saved:
 
 
 def forward_step(
-    cell: Cell, program: Program, saved: Saved, *, keep: bool, projected: bool, whole: bool = False
+    cell: Cell,
+    program: Program,
+    saved: Saved,
+    *,
+    keep: bool,
+    projected: bool,
+    whole: bool = False,
+    rounded_to: str = "",
 ) -> Step:
     """Describe the forward step.
 
@@ -119,6 +127,8 @@ def forward_step(
         Whether the layer's output is a projection of the cell's h.
     whole : bool
         Whether the kernel makes the product with the output before as well; see `recurray_cupy.persistent`.
+    rounded_to : str
+        What the kernel rounds the output to, for the product of the step after; empty if it doesn't.
     """
     outputs = program.outputs
     inputs = Inputs(program)
@@ -152,12 +162,13 @@ def forward_step(
             carried.append(Carried(name, result, Load(now), then, each_step))
     if not projected and cell.outer_gates and not whole:
         # Of a row past its length it stays what it is.
-        goals.append(Goal(outputs["after.h"], Array("h_masked").element(), padded=False, masked=True))
+        handed = Array("h_bits", "unsigned short") if rounded_to else Array("h_masked")
+        goals.append(Goal(outputs["after.h"], handed.element(), padded=False, masked=True, rounded_to=rounded_to))
     if cell.inner_gates:
         place = INNER_OPERAND.timed() if keep else INNER_OPERAND.element()
         goals.append(Goal(outputs["inner"], place, for_product=True))
     return Step(
-        name=f"{identifier(type(cell).__name__)}_{'forward' if keep else 'inference'}",
+        name=f"{identifier(type(cell).__name__)}_{'forward' if keep else 'inference'}{rounded_to and '_' + rounded_to}",
         program=program,
         inputs=inputs.found,
         goals=(*goals, *(saved.goals if keep else ())),

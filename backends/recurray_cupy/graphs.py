@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, proxy
 import numpy as np
 
 from recurray_cupy.kernel import INTEGERS, Kernel
-from recurray_cupy.launcher import Launcher, packed, values_of
+from recurray_cupy.launcher import Launcher, packed
 from recurray_cupy.library import TABLE, DoesNotFitError, Library
 
 Work = Callable[[], None]
@@ -137,7 +137,8 @@ def launch_steps(library: Library, kernel: Kernel, arrays: Mapping[str, Any], st
             one(k * starts.step)
 
     def write(start: int) -> None:
-        library.write(table, packed(library, kernel, options["dtype"], values_of(kernel, given | {"start": start})))
+        values = [start if name == "start" else given[name] for name in kernel.given]
+        library.write(table, packed(library, kernel, options["dtype"], values))
 
     key = order, kernel, options["dtype"], options["shape"], starts.step
     for begin, count in pieces(len(starts)):

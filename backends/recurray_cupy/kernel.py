@@ -100,9 +100,14 @@ class Kernel:
     ahead: str = ""
 
     @cached_property
-    def given(self) -> tuple[tuple[str, bool], ...]:
-        """The names of the arguments but for the last, ``steps``, and whether they are arrays."""
-        return tuple((each.name, each.is_array) for each in self.arguments[:-1])
+    def given(self) -> tuple[str, ...]:
+        """The names of the arguments but for the last, ``steps``."""
+        return tuple(each.name for each in self.arguments[:-1])
+
+    @cached_property
+    def arrays(self) -> int:
+        """How many of them are arrays: these come first."""
+        return sum(each.is_array for each in self.arguments)
 
     @cached_property
     def _packings(self) -> dict[str, Struct]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recurray_cupy.kernel import ELEMENT_OF_GRID, LENGTHS, Body, Kernel, variable
+from recurray_cupy.rounding import rounding_text
 from recurray_cupy.segments import Segments
 from recurray_cupy.step import Load
 
@@ -45,7 +46,7 @@ def element_kernel(name: str, segments: Segments, s: int) -> Kernel:
     ]
     unit = ["const int u = (int)(e - (long long)b * units);"] if "u" in body.needs else []
     lines = [*ELEMENT_OF_GRID, "const int b = (int)(e / units);", *unit, *lines]
-    return Kernel(name, tuple(lines), body.arguments())
+    return Kernel(name, tuple(lines), body.arguments(), ahead=rounding_text(step.rounded_to))
 
 
 def row_kernel(name: str, segments: Segments, launch: range) -> Kernel:
@@ -94,7 +95,7 @@ def row_kernel(name: str, segments: Segments, launch: range) -> Kernel:
     ]
     if "n" in body.needs:
         lines = ["const long long n = (long long)batch * units;", *lines]
-    return Kernel(name, tuple(lines), body.arguments(), by_row=True)
+    return Kernel(name, tuple(lines), body.arguments(), by_row=True, ahead=rounding_text(step.rounded_to))
 
 
 def _for_each_unit(body: Body, write: Callable[[], list[str]]) -> list[str]:

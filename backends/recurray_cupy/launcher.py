@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recurray_cupy.kernel import Kernel, grid_of
 from recurray_cupy.library import Library
+from recurray_cupy.parts import Part
 
 
 class Launcher:
@@ -19,7 +20,7 @@ class Launcher:
     ----------
     library : Library
     kernel : Kernel
-    arrays : mapping of str to array, address, number or None
+    arrays : mapping of str to array, part, address, number or None
         By the names of the arguments; None for a null pointer.
     dtype : str
         "float32" or "float64".
@@ -29,10 +30,8 @@ class Launcher:
         Whether time runs from the end.
     first : int
         See `recurray_cupy.kernel.INTEGERS`.
-    shape : optional
+    shape, function : optional
         Of the launch, where it isn't a thread for each element or a block for each row; see `Library.shaped`.
-    cooperative : bool
-        Whether its blocks wait for each other.
     integers : mapping of str to int, optional
         Further arguments.
 
@@ -54,18 +53,18 @@ class Launcher:
         reverse: bool,
         first: int = 0,
         shape: Any = None,
-        cooperative: bool = False,
+        function: Any = None,
         integers: Mapping[str, int] | None = None,
     ) -> None:
-        given: dict[str, Any]
-        given = {"batch": batch, "units": units, "reverse": reverse, "first": first, "start": 0, **(integers or {})}
+        given = {**arrays, "batch": batch, "units": units, "reverse": reverse, "first": first, "start": 0}
+        if integers is not None:
+            given.update(integers)
         if shape is None:
             function = library.function(kernel, dtype)
             blocks, threads = grid_of(kernel.by_row, batch, units)
         else:
-            function = library.shaped(kernel, dtype, shape, cooperative=cooperative)
             blocks, threads = shape.blocks, shape.threads
-        values = values_of(kernel, {**arrays, **given})
+        values = [given[name] for name in kernel.given]
         self._launch = library.bound(function, blocks, threads, packed(library, kernel, dtype, values), values)
 
     def __call__(self, start: int, steps: int = 1) -> None:
@@ -73,26 +72,25 @@ class Launcher:
         self._launch(start, steps)
 
 
-def values_of(kernel: Kernel, given: Mapping[str, Any]) -> list[Any]:
-    """Return a kernel's arguments but for the last, the number of steps, in their order.
+def packed(library: Library, kernel: Kernel, dtype: str, values: Sequence[Any]) -> bytes:
+    """Pack a kernel's arguments but for the last, the number of steps, into 8 bytes each; see `Kernel.packing`.
 
     Raises
     ------
     ValueError
         An array isn't contiguous.
     """
-    values = [given[name] for name, _ in kernel.given]
-    for (name, is_array), value in zip(kernel.given, values, strict=True):
-        if is_array and not (value is None or isinstance(value, int) or value.flags.c_contiguous):
-            raise ValueError(f"{name} isn't contiguous")
-    return values
-
-
-def packed(library: Library, kernel: Kernel, dtype: str, values: list[Any]) -> bytes:
-    """Pack a kernel's arguments, each into 8 bytes; see `Kernel.packing`."""
-    address = library.address
-    numbers = [
-        (0 if value is None else value if isinstance(value, int) else address(value)) if is_array else value
-        for (_, is_array), value in zip(kernel.given, values, strict=True)
-    ]
-    return kernel.packing(dtype).pack(*numbers)
+    count = kernel.arrays
+    numbers = []
+    for k, value in enumerate(values[:count]):
+        if type(value) is Part:
+            numbers.append(value.address)
+        elif value is None:
+            numbers.append(0)
+        elif type(value) is int:
+            numbers.append(value)
+        elif value.flags.c_contiguous:
+            numbers.append(library.address(value))
+        else:
+            raise ValueError(f"{kernel.given[k]} isn't contiguous")
+    return kernel.packing(dtype).pack(*numbers, *values[count:])

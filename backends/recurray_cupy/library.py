@@ -8,20 +8,22 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recurray_cupy.kernel import Kernel
+from recurray_cupy.parts import Memory
 
 # What the driver says of a launch for which there is no room: out of resources, too many blocks that are to wait for
 # each other.
 REFUSED = (701, 720)
 
 CUDA_R_16BF = 14  # CuPy 13 has no name for it
+MOST_KEPT = 1024  # of what is decided once
 
 ONE, ZERO = ({kind: np.array(number, kind) for kind in ("float32", "float64")} for number in (1, 0))
 TABLE = (
@@ -46,6 +48,8 @@ class Function:
     ----------
     raw : Any
         CuPy's.
+    pointer : int
+        The driver's.
     name : str
     shared : int
         Bytes of shared memory of a block that the launch asks for.
@@ -54,6 +58,7 @@ class Function:
     """
 
     raw: Any
+    pointer: int
     name: str
     shared: int = 0
     cooperative: bool = False
@@ -102,7 +107,7 @@ class DoesNotFitError(KernelError):
     """A layout needs more than the GPU has."""
 
 
-class Library:
+class Library(Memory):
     """CuPy, which compiles by NVRTC, when a kernel is first wanted, and keeps the result on disk.
 
     A launch goes to CuPy's current stream and returns at once.
@@ -123,11 +128,13 @@ class Library:
     def __init__(self) -> None:
         import cupy
 
+        super().__init__(cupy)
         self.xp = cupy
         self._functions: dict[tuple[Kernel, str, int], Function] = {}  # by kernel, type of its elements and device
         self._writers: dict[tuple[int, int], tuple[Any, int]] = {}  # what writes so many arguments, by device
         self._tf32 = bool(int(os.environ.get("CUPY_TF32", "0")))  # noqa: TID251 - as in CuPy's own products
-        self._known = threading.local()  # the devices that a thread has begun to work with
+        self._kept: dict[Hashable, tuple[Any, Any]] = {}
+        self._multiplying: dict[tuple[Any, str], tuple[Any, ...]] = {}
         self._shaped: dict[tuple[Kernel, str, int, Any, bool], Function] = {}
         self._devices: dict[int, Device] = {}
         # Memory of the host that all devices can write to, so that nothing has to wait to read it.
@@ -138,21 +145,17 @@ class Library:
 
     def describe(self) -> str:
         """What the current device is, and by which versions it is used."""
-        import cupy
-
-        runtime = cupy.cuda.runtime
+        runtime = self._cupy.cuda.runtime
         properties = runtime.getDeviceProperties(runtime.getDevice())
         version, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
         cuda = f"CUDA {version // 1000}.{version % 1000 // 10}, driver's {driver // 1000}.{driver % 1000 // 10}"
-        return f"{properties['name'].decode()} ({cuda}, CuPy {cupy.__version__})"
+        return f"{properties['name'].decode()} ({cuda}, CuPy {self._cupy.__version__})"
 
     def device(self) -> Device:
         """What a launch depends on of the current device."""
-        import cupy
-
-        number = cupy.cuda.runtime.getDevice()
+        number = self._cupy.cuda.runtime.getDevice()
         if number not in self._devices:
-            device = cupy.cuda.Device(number)
+            device = self._cupy.cuda.Device(number)
             attributes = device.attributes
             self._devices[number] = Device(
                 multiprocessors=attributes["MultiProcessorCount"],
@@ -164,17 +167,15 @@ class Library:
 
     def function(self, kernel: Kernel, dtype: str) -> Function:
         """Return the compiled kernel, for elements of ``dtype`` and the current device, or a `CompilationError`."""
-        import cupy
-
-        key = kernel, dtype, cupy.cuda.runtime.getDevice()
+        key = kernel, dtype, self._cupy.cuda.runtime.getDevice()
         found = self._functions.get(key)
         if found is None:
-            raw = cupy.RawKernel(kernel.source(dtype), kernel.name)
+            raw = self._cupy.RawKernel(kernel.source(dtype), kernel.name)
             try:
                 raw.compile()
-            except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
+            except (self._cupy.cuda.compiler.CompileException, self._cupy.cuda.driver.CUDADriverError) as error:
                 raise CompilationError(f"the kernel {kernel.name} doesn't compile: {error}") from error
-            found = self._functions[key] = Function(raw, kernel.name)
+            found = self._functions[key] = Function(raw, raw.kernel.ptr, kernel.name)
         return found
 
     def shaped(self, kernel: Kernel, dtype: str, shape: Any, *, cooperative: bool) -> Function:
@@ -183,12 +184,10 @@ class Library:
         The driver is asked whether the blocks fit, all at once if they are ``cooperative``; it may be a
         `DoesNotFitError`. Otherwise a launch that is too large would be refused, or wait for ever.
         """
-        import cupy
-
-        key = kernel, dtype, cupy.cuda.runtime.getDevice(), shape, cooperative
+        key = kernel, dtype, self._cupy.cuda.runtime.getDevice(), shape, cooperative
         if key in self._shaped:
             return self._shaped[key]
-        raw, driver = self.function(kernel, dtype).raw, cupy.cuda.driver
+        raw, driver = self.function(kernel, dtype).raw, self._cupy.cuda.driver
         try:
             raw.max_dynamic_shared_size_bytes = self.device().shared  # other launches of the kernel may need more
             here = driver.occupancyMaxActiveBlocksPerMultiprocessor(raw.kernel.ptr, shape.threads, shape.shared)
@@ -198,7 +197,7 @@ class Library:
         wanted = shape.blocks if cooperative else 1
         if room < wanted:
             raise DoesNotFitError(f"{kernel.name} needs {wanted} blocks on the GPU at once, but {room} fit")
-        found = self._shaped[key] = Function(raw, kernel.name, shape.shared, cooperative)
+        found = self._shaped[key] = Function(raw, raw.kernel.ptr, kernel.name, shape.shared, cooperative)
         return found
 
     def bound(
@@ -217,20 +216,15 @@ class Library:
         values
             What mustn't go away while it may be launched.
         """
-        import cupy
-
-        driver, (pointer, stream) = cupy.cuda.driver, (function.raw.kernel.ptr, self._stream())
-        given, pointers = in_memory(packed + bytes(8))
-        start = ctypes.c_int.from_buffer(given, len(packed) - 8)
-        count = ctypes.c_int.from_buffer(given, len(packed))
+        driver, given = self._cupy.cuda.driver, Arguments(packed)
         launch = driver.launchCooperativeKernel if function.cooperative else driver.launchKernel
         more = () if function.cooperative else (0,)  # no other way of handing arguments over
-        shape = pointer, blocks, 1, 1, threads, 1, 1, function.shared, stream, ctypes.addressof(pointers), *more
+        shape = blocks, 1, 1, threads, 1, 1, function.shared, self.stream(), given.address, *more
 
-        def run(step: int, steps: int = 1, keep: Any = (values, pointers)) -> None:
-            start.value, count.value = step, steps
+        def run(step: int, steps: int = 1, keep: Any = values) -> None:
+            given.start.value, given.count.value = step, steps
             try:
-                launch(*shape)
+                launch(function.pointer, *shape)
             except driver.CUDADriverError as error:
                 if error.status not in REFUSED:
                     raise
@@ -238,46 +232,26 @@ class Library:
 
         return run
 
-    def _stream(self) -> int:
-        """The current stream's address, in a thread that has a context of the current device."""
-        import cupy
-
-        number = cupy.cuda.runtime.getDevice()
-        if number not in self._known.__dict__.setdefault("devices", set()):
-            cupy.cuda.runtime.memGetInfo()  # makes it, as CuPy does before a launch
-            self._known.devices.add(number)
-        return cupy.cuda.get_current_stream().ptr  # type: ignore[no-any-return]
-
-    def address(self, array: Any) -> int:
-        """Where an array begins on the device."""
-        return array.data.ptr  # type: ignore[no-any-return]
-
     def order(self) -> tuple[int, int, int]:
         """Return what names an order of work: what has the same is done one after another, as it was given."""
-        import cupy
-
-        return cupy.cuda.runtime.getDevice(), self._stream(), threading.get_ident()
+        return self._cupy.cuda.runtime.getDevice(), self.stream(), threading.get_ident()
 
     def write(self, table: Any, packed: bytes) -> None:
         """Write arguments to a table, on the current stream; they are handed over at once."""
-        import cupy
-
         count = 32 * -(-len(packed) // 256)
-        key = count, cupy.cuda.runtime.getDevice()
+        key = count, self._cupy.cuda.runtime.getDevice()
         if key not in self._writers:
-            raw = cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
+            raw = self._cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
             self._writers[key] = raw, raw.kernel.ptr
         whole = ctypes.create_string_buffer(packed, 8 * count)
         place = ctypes.c_uint64(table.data.ptr)
         pointers = (ctypes.c_uint64 * 2)(ctypes.addressof(place), ctypes.addressof(whole))
-        shape = 1, 1, 1, 1, 1, 1, 0, self._stream(), ctypes.addressof(pointers), 0
-        cupy.cuda.driver.launchKernel(self._writers[key][1], *shape)
+        shape = 1, 1, 1, 1, 1, 1, 0, self.stream(), ctypes.addressof(pointers), 0
+        self._cupy.cuda.driver.launchKernel(self._writers[key][1], *shape)
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what launches at once, as a CUDA graph, all that ``work`` launches, which does nothing else."""
-        import cupy
-
-        stream = cupy.cuda.Stream(non_blocking=True)  # the default stream can't be captured
+        stream = self._cupy.cuda.Stream(non_blocking=True)  # the default stream can't be captured
         with stream:
             stream.begin_capture()
             try:
@@ -286,64 +260,107 @@ class Library:
                 graph = stream.end_capture()
 
         def replay() -> None:
-            graph.launch(cupy.cuda.get_current_stream())
+            graph.launch(self._cupy.cuda.get_current_stream())
 
         return replay
 
-    def product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> None:
-        """Write the product of two matrices to ``out``, by cuBLAS on the current stream.
+    def product(
+        self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "", add: bool = False
+    ) -> None:
+        """Write the product of two matrices to ``out``, or ``add`` it, by cuBLAS on the current stream.
 
         All are contiguous; "a", "b" or neither is ``transposed``. With ``rounded_to`` the operands are the bits of
         numbers of that type, and ``out`` is float32.
         """
-        self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed)(0, 0)
+        self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed, add=add)(0, 0)
 
     def bound_product(
-        self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = ""
+        self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "", add: bool = False
     ) -> Callable[[int, int], None]:
         """Return what makes such a product of the i-th of the matrices ``a`` and writes it to the j-th of ``out``.
 
         What isn't an array of three axes is one matrix, and its number is 0.
         """
-        import cupy
-
         (*_, rows, columns), (*_, height, width) = out.shape, a.shape
         depth = height if transposed == "a" else width
-        if not rows * columns:
+        if not rows * columns or (add and not depth):
             return lambda i, j: None
-        if not depth:
-            return lambda i, j: (out[j] if out.ndim > 2 else out).fill(0)
-        # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
-        cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        kind = dtype_name(out.dtype)
-        types = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}
-        types |= {"float32": runtime.CUDA_R_32F, "float64": runtime.CUDA_R_64F}
-        given, made = types[rounded_to or kind], types[kind]
-        if kind == "float64":
-            compute = cublas.CUBLAS_COMPUTE_64F
-        elif not rounded_to and self._tf32:
-            compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
-        else:
-            compute = cublas.CUBLAS_COMPUTE_32F
-        multiply, handle = cublas.gemmEx, cupy.cuda.device.get_cublas_handle()
-        one, zero = ONE[kind].ctypes.data, ZERO[kind].ctypes.data
-        from_b, to_out = int(transposed == "b"), int(transposed == "a")
+        apart = height * width * a.dtype.itemsize if a.ndim > 2 else 0
+        then = rows * columns * out.dtype.itemsize if out.ndim > 2 else 0
         first, second, third = self.address(b), self.address(a), self.address(out)
-        apart = height * width * a.itemsize if a.ndim > 2 else 0
-        then = rows * columns * out.itemsize if out.ndim > 2 else 0
+        if not depth:
+            size = rows * columns * out.dtype.itemsize
+            return lambda i, j: self._cupy.cuda.runtime.memsetAsync(third + j * then, 0, size, self.stream())
+        # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
+        key = out.dtype, rounded_to
+        if key not in self._multiplying:
+            self._multiplying[key] = self._how_to_multiply(dtype_name(out.dtype), rounded_to)
+        multiply, given, made, compute, how, one, zero = self._multiplying[key]
+        handle = self._cupy.cuda.device.get_cublas_handle()
+        from_b, to_out = transposed == "b", transposed == "a"
         sizes = handle, from_b, to_out, columns, rows, depth, one, first, given, b.shape[-1]
-        rest, last = (given, width, zero), (made, columns, compute, cublas.CUBLAS_GEMM_DEFAULT)
+        rest, last = (given, width, one if add else zero), (made, columns, compute, how)
 
         def run(i: int, j: int, keep: Any = (a, b, out)) -> None:
             multiply(*sizes, second + i * apart, *rest, third + j * then, *last)
 
         return run
 
+    def _how_to_multiply(self, kind: str, rounded_to: str) -> tuple[Any, ...]:
+        """Return cuBLAS's function, and what it is told of the types."""
+        cublas, runtime = self._cupy.cuda.cublas, self._cupy.cuda.runtime
+        types = {"float16": runtime.CUDA_R_16F, "bfloat16": CUDA_R_16BF}
+        types |= {"float32": runtime.CUDA_R_32F, "float64": runtime.CUDA_R_64F}
+        if kind == "float64":
+            compute = cublas.CUBLAS_COMPUTE_64F
+        elif not rounded_to and self._tf32:
+            compute = cublas.CUBLAS_COMPUTE_32F_FAST_TF32
+        else:
+            compute = cublas.CUBLAS_COMPUTE_32F
+        one, zero = ONE[kind].ctypes.data, ZERO[kind].ctypes.data
+        return cublas.gemmEx, types[rounded_to or kind], types[kind], compute, cublas.CUBLAS_GEMM_DEFAULT, one, zero
+
+    def kept(self, key: Hashable, make: Callable[[], Any], holding: Any) -> Any:
+        """Return what ``make`` returns, which is asked once for the key on this device.
+
+        ``holding`` are the objects that stand in the key by their identity: to hash a cell takes longer than a launch.
+        """
+        key = key, self._cupy.cuda.runtime.getDevice()
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            found = self._kept[key] = make(), holding
+        return found[0]
+
     def found_fault(self) -> bool:
         """Tell whether a kernel has waited in vain since this was asked the last time."""
         found = bool(self._fault[0])
         self._fault[0] = 0
         return found
+
+
+class Arguments:
+    """A launch's arguments in the host's memory, which another launch gets when nobody has them any more.
+
+    They are as `Kernel.packing` puts them, and behind them is how many steps there are.
+    """
+
+    _spare: ClassVar[dict[int, list[Any]]] = {}  # by their bytes
+
+    def __init__(self, packed: bytes) -> None:
+        size = len(packed)
+        try:
+            self._own = self._spare[size].pop()
+        except (KeyError, IndexError):
+            memory, pointers = in_memory(packed + bytes(8))
+            start, count = (ctypes.c_int.from_buffer(memory, size + place) for place in (-8, 0))
+            self._own = memory, pointers, start, count, ctypes.addressof(pointers)
+        memory, _, self.start, self.count, self.address = self._own
+        memory[:size] = packed
+
+    def __del__(self) -> None:
+        self._spare.setdefault(len(self._own[0]) - 8, []).append(self._own)
 
 
 @cache  # NumPy takes microseconds to say it

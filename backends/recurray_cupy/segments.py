@@ -21,6 +21,7 @@ from recurray.program import (
     latest_segments,
 )
 from recurray_cupy.kernel import Body, operation, variable
+from recurray_cupy.rounding import rounded_bits
 from recurray_cupy.step import (
     MASK,
     Array,
@@ -150,7 +151,7 @@ class Segments:
     def _home(self, k: int) -> Place:
         """Where an earlier segment leaves a value: where it is stored anyway, else in the work array."""
         for goal in self.step.goals:
-            if goal.value == k and not goal.masked:
+            if goal.value == k and not (goal.masked or goal.rounded_to):
                 return goal.place
         return self.work.setdefault(k, Array("work").of_elements(len(self.work)))
 
@@ -170,6 +171,10 @@ class Segments:
 
     def store(self, goal: Goal, body: Body, text: str) -> str:
         """Write what stores a number for a goal."""
+        if goal.rounded_to:
+            if goal.masked:
+                text = f"{MASK.array.name} ? {text} * {body.load(MASK)} : {text}"
+            return f"{body.store(goal.place)} = {rounded_bits(goal.rounded_to, text)};"
         if goal.masked:
             place = body.store(goal.place)
             return f"if ({MASK.array.name}) {place} = {text} * {body.load(MASK)};"

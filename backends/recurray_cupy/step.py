@@ -142,6 +142,9 @@ class Goal:
         Whether the place is one for each row, not one for each element.
     for_product : bool
         Whether the product amid the step reads it.
+    rounded_to : str
+        The type to whose nearest it is rounded, to be an operand, if it is: then the bits are stored, and where there
+        is no mask those of the value itself.
     """
 
     value: Operand
@@ -150,6 +153,7 @@ class Goal:
     masked: bool = False
     by_row: bool = False
     for_product: bool = False
+    rounded_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,11 @@ class Step:
     def stride(self) -> str:
         """What the time step changes by, in C++."""
         return "2 * reverse - 1" if self.backward else "1 - 2 * reverse"
+
+    @property
+    def rounded_to(self) -> str:
+        """The type that some of the goals are rounded to, if any is."""
+        return next((goal.rounded_to for goal in self.goals if goal.rounded_to), "")
 
     def results(self) -> list[Operand]:
         """The values that are wanted, but for those that only the product reads."""

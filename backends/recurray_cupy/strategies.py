@@ -15,7 +15,6 @@ estimates what a step takes by each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from recurray.cells.cell import Cell
 from recurray_cupy.compiled import Way
@@ -42,12 +41,6 @@ class Call:
     projected: bool
     way: Way
     rounded_to: str  # what the products' operands are rounded to; empty if they aren't
-
-    @property
-    def of_any_length(self) -> tuple[Any, ...]:
-        """What stands for all calls that are alike but for how many steps they have, if there are any."""
-        some, rows = bool(self.shape[0]), self.shape[1]
-        return self.cell, self.dtype, some, rows, self.units, self.projected, self.way, self.rounded_to
 
     @property
     def recurrence(self) -> Recurrence | None:

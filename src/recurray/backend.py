@@ -235,6 +235,17 @@ class Backend:
         """
         return None
 
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return zeros to which nobody writes, for a state or its gradient."""
+        return self.xp.zeros(shape, dtype=getattr(self.xp, dtype), device=self.device)
+
+    def stacked(self, values: Sequence[Array]) -> Array:
+        """Return arrays of one shape and dtype along a new first axis: final states, or start states' gradients.
+
+        It may be a view of a single one if a scan of this backend returns new arrays as such.
+        """
+        return self.xp.concat([value[None, ...] for value in values])  # NumPy's is much faster than its stack
+
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""
         xp = self.xp

@@ -201,6 +201,12 @@ class Full:
             raise MemoryError(f"Out of memory allocating {np.prod(shape)} numbers")
         return np.empty(shape, dtype)
 
+    def part(self, dtype, shape):
+        return self.empty(shape, dtype)
+
+    def parts(self, dtype, shapes):
+        return {name: None if shape is None else self.part(dtype, shape) for name, shape in shapes.items()}
+
 
 def train(layer, x):
     y, _, cache = layer.forward(x)

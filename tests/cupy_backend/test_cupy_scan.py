@@ -20,7 +20,7 @@ from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
-from recurray_cupy.products import sum_rows
+from recurray_cupy.products import FEW, add_up_rows, sum_rows
 
 SEEDS = range(40)
 SIZES = [(3, 6), (2, 5), (1, 7), (4, 1), (0, 3), (3, 0)]
@@ -221,3 +221,20 @@ def test_cupy_has_the_functions_that_the_scan_uses(library):
         assert hasattr(cupy, name), name
     assert cupy.cuda.compiler.CompileException
     assert cupy.cuda.driver.CUDADriverError
+
+
+@needs_compiler
+def test_rows_are_added_up_whatever_their_number(library):
+    rng = np.random.default_rng(15)
+    for count in (0, 1, 2, FEW, FEW + 1, 70, 4999):
+        rows = rng.standard_normal((count, 3)).astype("float32")
+        found = add_up_rows(library, rows)
+        np.testing.assert_allclose(found, rows.astype("float64").sum(axis=0), rtol=1e-6, atol=1e-5)
+    library.xp.check_guards()
+
+
+@needs_compiler
+def test_sums_of_many_equal_rows_are_exact_to_rounding(library):
+    """One after the other, 100,000 of 0.1 add up to a sum in float32 that is off by a tenth of a percent."""
+    found = add_up_rows(library, np.full((100_000, 2), 0.1, "float32"))
+    np.testing.assert_allclose(found, 100_000 * float(np.float32(0.1)), rtol=2e-7)

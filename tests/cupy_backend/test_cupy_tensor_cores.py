@@ -128,12 +128,29 @@ def test_kernels_and_library_round_alike(library, monkeypatch, rounded_to):
 def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, rounded_to):
     rng = np.random.default_rng(3)
     close_to_float32(monkeypatch, library, "fused", cell, rounded_to, units=6, batch=3, rng=rng)
+    monkeypatch.setattr("recurray_cupy.forward.INPUT_PRODUCT_BYTES", 600)  # 2 steps or 4
+    close_to_float32(monkeypatch, library, "fused", cell, rounded_to, units=6, batch=3, rng=rng, reverse=True)
     if cell == LSTMCell():
         monkeypatch.setitem(compare_scans.TOLERANCE, "float32", SMALL[rounded_to])
         weights, *rest = scan_arguments(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
         weights = replace(weights, recurrent=weights.recurrent / 3)
         by_kernels = scan_by(partial(forward, library, rounded_to=rounded_to), partial(backward, library))
         both_ways(by_kernels, cell, weights, *rest, rng=rng)
+
+
+@needs_compiler
+def test_the_cells_kernel_rounds_what_the_next_product_takes(library):
+    """A launch that rounds is for weights, inputs and gradients over all steps, not one for each step."""
+    rng, launches = np.random.default_rng(6), []
+    for steps in (3, 6):
+        weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=steps, ragged=False, dtype="float32")
+        library.launched.clear()
+        y, end, cache = forward(library, LSTMCell(), weights, x, start, rounded_to="bfloat16")
+        backward(library, LSTMCell(), cache, y, end)
+        each_step = [name for name in library.launched if name.startswith("LSTMCell")]
+        assert each_step == [f"LSTMCell_{way}_bfloat16" for way in ("forward", "backward") for _ in range(steps)]
+        launches.append(len(library.launched) - len(each_step))
+    assert launches[0] == launches[1]
 
 
 MISTAKES = {

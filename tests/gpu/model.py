@@ -24,7 +24,7 @@ from harness.compare_scans import TwoStates
 from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
 from recurray_cupy import persistent
 from recurray_cupy.compiled import Way, compiled
-from recurray_cupy.costs import NUMBERS, Work, microseconds, step_by_launch, step_by_library
+from recurray_cupy.costs import NUMBERS, Work, step_by_library
 from recurray_cupy.library import H200
 from recurray_cupy.persistent.layout import FOUR, Layout, layout_for
 from recurray_cupy.step import Given, Load, parts_of
@@ -157,9 +157,9 @@ def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:
     numbers = work.batch * work.units
     products = numbers * work.parts * work.depth
     itemsize = 2 if work.rounded else 4
-    rounded = work.batch * work.depth * 6 if work.rounded else 0  # the operand, read and written rounded
+    rounded = work.batch * work.depth * 2 if work.rounded else 0  # the operand, written rounded
     return Counts(
-        launches=3 if work.rounded else 2,
+        launches=2,
         barriers=0,
         memory=4 * numbers * streams_of(recurrence),
         operand=itemsize * work.batch * work.depth
@@ -214,16 +214,17 @@ def modelled(strategy: str, dtype: str, batch: int, units: int, *, backward: boo
         counts = counts_of_fused(recurrence, work)
         seconds = bound(counts, H200.multiprocessors, counts.launches, graph=False)
         return Modelled(counts, 1e6 * seconds, step_by_library(work, H200))
-    persistent = strategy == "persistent"
-    layout = layout_for(work, H200, resident=persistent)
+    resident = strategy == "persistent"
+    layout = layout_for(work, H200, resident=resident)
     if layout is None:
         return Modelled(None, float("nan"), float("nan"))
-    counts = counts_of(recurrence, work, layout, persistent=persistent)
+    counts = counts_of(recurrence, work, layout, persistent=resident)
     depth = -(-work.depth // (16 if work.rounded else FOUR))
     chunks = -(-depth // (layout.chunk * layout.buffers))
     seconds = bound(counts, layout.blocks, chunks, together=layout.buffers > 1)
-    estimate = microseconds(layout.clocks, H200) if persistent else step_by_launch(layout.clocks, H200)
-    return Modelled(counts, 1e6 * seconds, estimate)
+    estimated = persistent.estimate(recurrence, batch, units, "float32", H200, resident=resident)
+    assert estimated is not None
+    return Modelled(counts, 1e6 * seconds, estimated[0])
 
 
 STRATEGIES = ("persistent", "step", "fused")

@@ -22,8 +22,9 @@ if __name__ == "__main__":  # a checkout that needn't be installed
     sys.path[:0] = [str(ROOT / folder) for folder in ("src", "backends", "tests")]
 
 from gpu import banks, model
+from harness.compare_scans import TwoStates
 from harness.cuda import nvrtc
-from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell
+from recurray.cells import DiagonalLSTMCell, GRUCell, LSTMCell, RNNCell
 from recurray.cells.cell import Cell
 from recurray_cupy import persistent
 from recurray_cupy.compiled import Way, compiled
@@ -82,8 +83,9 @@ class Plan:
         if self.laid_out is None:
             code = compiled(self.cell)
             if self.way is Way.BACKWARD:
-                return code.backward(projected=False).kernels[0].source("float32")
-            return code.forward(keep=self.way is Way.TRAINING, projected=False).kernels[0].source("float32")
+                return code.backward(projected=False, rounded_to=self.rounded_to).kernels[0].source("float32")
+            keep = self.way is Way.TRAINING
+            return code.forward(keep=keep, projected=False, rounded_to=self.rounded_to).kernels[0].source("float32")
         recurrence, (_, layout) = recurrence_of(self.cell, self.way, self.rounded_to), self.laid_out
         plan = persistent.Plan(self.batch, self.units, layout) if self.for_the_plan else None
         return recurrence.kernel(layout.tile, layout.threads, plan).source("float32")
@@ -108,8 +110,18 @@ PLANS = (
     Plan(LSTM, FORWARD, "bfloat16", 16, 768, for_the_plan=False),
     Plan(GRUCell(), FORWARD, "bfloat16", 16, 768),
     Plan(GRUCell(), BACKWARD, "bfloat16", 16, 768),
+    *(
+        Plan(cell, way, dtype, 16, 768)
+        for cell, dtypes in ((GRUCell(), ("",)), (RNNCell(), ("", "bfloat16")), (TwoStates(), ("", "bfloat16")))
+        for dtype in dtypes
+        for way in (FORWARD, BACKWARD)
+    ),
     Plan(LSTM, FORWARD, "", 16, 768, "fused"),
+    Plan(LSTM, FORWARD, "bfloat16", 16, 768, "fused"),
+    Plan(LSTM, BACKWARD, "bfloat16", 16, 768, "fused"),
+    Plan(TwoStates(), FORWARD, "", 16, 768, "fused"),
     Plan(DiagonalLSTMCell(True), FORWARD, "", 16, 768, "fused"),
+    Plan(DiagonalLSTMCell(True), BACKWARD, "", 16, 768, "fused"),
 )
 
 

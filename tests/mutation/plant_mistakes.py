@@ -185,7 +185,7 @@ MISTAKES = [
     Mistake(
         "rows are taken for time",
         RECURRENT,
-        "return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a",
+        "return self.backend.xp.permute_dims(a, (1, 0, 2)) if self.batch_first else a",
         "return a",
         listed("rows_are_taken_for_time"),
     ),

@@ -15,13 +15,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recurray.cells.cell import Cell
-from recurray_cupy.compiled import Way
-from recurray_cupy.costs import Work, microseconds, step_by_launch
+from recurray_cupy.compiled import Compiled, Way
+from recurray_cupy.costs import Work, early, microseconds, step_by_launch
 from recurray_cupy.graphs import launch_steps
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.launcher import Launcher
@@ -30,7 +30,9 @@ from recurray_cupy.persistent.layout import Layout, layout_for
 from recurray_cupy.persistent.of_cell import recurrence_of, why_not
 from recurray_cupy.persistent.plan import INTEGERS, Plan
 from recurray_cupy.persistent.recurrence import Recurrence
-from recurray_cupy.products import rounded
+from recurray_cupy.products import BITS, round_rows
+
+WORD = np.dtype(np.uint32)
 
 __all__ = ["Plan", "Recurrence", "Whole", "estimate", "recurrence_of", "why_not"]
 
@@ -73,7 +75,7 @@ class Whole:
     def run(
         self,
         library: Library,
-        cell: Cell,
+        code: Compiled,
         arrays: dict[str, Any],
         *,
         way: Way,
@@ -88,7 +90,7 @@ class Whole:
         Parameters
         ----------
         library : Library
-        cell : Cell
+        code : Compiled
         arrays : dict
             By the names of the kernel's arguments.
         way, rounded_to
@@ -98,23 +100,46 @@ class Whole:
         options
             See `Launcher`.
         """
-        recurrence = recurrence_of(cell, way, rounded_to)
-        sizes = {name: options[name] for name in ("dtype", "batch", "units")}
-        layout, kernel = self.ready(library, recurrence, **sizes)
-        waiting = self._waits(layout) and steps > 1
-        arrivals = library.xp.zeros((32 * layout.row_groups,), dtype=np.uint32) if waiting else None
+        alone = steps == 1 or not self.resident
+        sizes = options["dtype"], options["batch"], options["units"]
+
+        def make() -> _Made:
+            return self._made(library, code.cell, way, rounded_to, *sizes, alone=alone)
+
+        key = id(code), self.resident, way, rounded_to, alone, *sizes
+        made: _Made = library.kept(key, make, code)
+        arrivals = library.zeros(WORD, (32 * made.layout.row_groups,)) if made.waits else None
         arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
         if rounded_to:
-            arrays["weight"] = _rounded_weights(library, recurrence, arrays["weight"])
-            alone = steps == 1 or not self.resident
-            arrays["handed"] = _handed(library, recurrence, arrays, start + options["reverse"], alone=alone)
-        integers = {name: skip if name == "skip" else getattr(layout, name) for name in INTEGERS}
-        options |= {"shape": layout, "cooperative": waiting, "integers": integers}
+            arrays["weight"] = _rounded_weights(library, made.recurrence, arrays["weight"])
+            arrays["handed"] = _handed(library, made.recurrence, arrays, start + options["reverse"], alone=alone)
+        options |= {"shape": made.layout, "function": made.function, "integers": made.integers | {"skip": skip}}
         if self.resident:
-            Launcher(library, kernel, arrays, **options)(start, steps)
+            Launcher(library, made.kernel, arrays, **options)(start, steps)
             return
-        stride = -1 if recurrence.step.backward != options["reverse"] else 1
-        launch_steps(library, kernel, arrays, range(start, start + stride * steps, stride), **options)
+        stride = -1 if made.recurrence.step.backward != options["reverse"] else 1
+        launch_steps(library, made.kernel, arrays, range(start, start + stride * steps, stride), **options)
+
+    def _made(
+        self,
+        library: Library,
+        cell: Cell,
+        way: Way,
+        rounded_to: str,
+        dtype: str,
+        batch: int,
+        units: int,
+        *,
+        alone: bool,
+    ) -> _Made:
+        """What all calls of these sizes have in common, ``alone``: each step is a launch."""
+        recurrence = recurrence_of(cell, way, rounded_to)
+        layout, kernel = self.ready(library, recurrence, dtype=dtype, batch=batch, units=units)
+        waits = self._waits(layout) and not alone
+        launched = kernel if self.resident else kernel.by_table
+        function = library.shaped(launched, dtype, layout, cooperative=waits)
+        integers = {name: getattr(layout, name) for name in INTEGERS if name != "skip"}
+        return _Made(recurrence, layout, kernel, function, waits, integers)
 
     def _layout(self, work: Work, library: Library, *, holding: bool) -> Layout:
         layout = layout_for(work, library.device(), resident=self.resident, holding=holding)
@@ -129,15 +154,23 @@ class Whole:
         return self.resident and layout.unit_groups > 1
 
 
+class _Made(NamedTuple):
+    """What launches of one size have in common."""
+
+    recurrence: Recurrence
+    layout: Layout
+    kernel: Kernel
+    function: Any  # by `Library.shaped`
+    waits: bool  # whether blocks wait for each other
+    integers: dict[str, int]  # arguments of the kernel
+
+
 def _rounded_weights(library: Library, recurrence: Recurrence, weight: Any) -> Any:
     """Round the weights to what the kernel reads: (parts * H, depth), with zeros up to a depth of sixteens."""
-    a = library.xp.ascontiguousarray(weight.T) if recurrence.step.backward else weight
-    bits = rounded(library, a, recurrence.rounded_to)
-    rows, depth = bits.shape
-    if depth % 16 == 0:
-        return bits
-    result = library.xp.zeros((rows, 16 * -(-depth // 16)), dtype=np.uint16)
-    result[:, :depth] = bits
+    backward = recurrence.step.backward
+    rows, depth = weight.shape[:: -1 if backward else 1]
+    result = library.part(BITS, (rows, sixteens(depth)))
+    round_rows(library, weight, result, recurrence.rounded_to, turned=backward)
     return result
 
 
@@ -147,13 +180,18 @@ def _handed(library: Library, recurrence: Recurrence, arrays: dict[str, Any], fi
     With several steps in a launch the kernel rounds that state.
     """
     product, (_, batch, units) = recurrence.product, arrays["state_h"].shape
-    depth = product.gates * units
-    handed = library.xp.zeros((2, batch, 16 * -(-depth // 16)), dtype=np.uint16)
+    handed = library.zeros(BITS, (2, batch, sixteens(product.gates * units)))
     if alone and not recurrence.step.backward:
         before, mask = arrays["state_h"][first], arrays["mask"]
-        before = before if mask is None else before * mask
-        handed[first % 2, :, :depth] = rounded(library, before, recurrence.rounded_to)
+        if mask is not None:
+            before = library.array(before) * mask
+        round_rows(library, before, handed[first % 2], recurrence.rounded_to)
     return handed
+
+
+def sixteens(depth: int) -> int:
+    """A depth up to a multiple of what a tensor core takes at a time."""
+    return 16 * -(-depth // 16)
 
 
 def estimate(
@@ -163,9 +201,10 @@ def estimate(
 
     With it comes whether blocks wait for each other; None where there is no layout.
     """
-    layout = layout_for(recurrence.work(batch, units, np.dtype(dtype).itemsize), device, resident=resident)
+    work = recurrence.work(batch, units, np.dtype(dtype).itemsize)
+    layout = layout_for(work, device, resident=resident)
     if layout is None:
         return None
-    if resident:
-        return microseconds(layout.clocks, device), layout.unit_groups > 1
-    return step_by_launch(layout.clocks, device), False
+    waits = resident and layout.unit_groups > 1
+    clocks = layout.clocks + early(work, layout.block_units * layout.block_rows, waits)
+    return (microseconds if resident else step_by_launch)(clocks, device), waits

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, MEETING, NO_BARRIER, STREAM, Work
+from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, MEETING, NO_BARRIER, STREAM, TILE, Work
 from recurray_cupy.library import Device
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
@@ -116,7 +116,7 @@ def layout_for(work: Work, device: Device, *, resident: bool, holding: bool = Tr
 
     >>> layout = layout_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
     >>> layout.blocks, 4 * layout.resident, layout.tile  # resident: of 2048
-    (128, 512, (4, 1))
+    (128, 768, (4, 1))
     """
     if work.rounded and not device.tensor_cores:
         return None
@@ -185,8 +185,8 @@ def _laid_out(
         words, warps, chunks = work.itemsize / 4, device.threads / 32, -(-depth // chunk)
         rounds = -(-chunk // slices) * chunks
         itemsize = 2 if work.rounded else work.itemsize
-        if work.rounded:  # a tile of 16 by 8 by 16 every 8 clocks of a multiprocessor's quarter
-            multiply = rounds * tile[0] / 16 * tile[1] / 8 * 8 * warps / 4
+        if work.rounded:  # by a tensor core in each quarter of a multiprocessor
+            multiply = rounds * tile[0] / 16 * tile[1] / 8 * TILE * warps / 4
             read = ((rounds - held) * tile[0] + rounds * tile[1]) / 4 * warps
         else:
             multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time

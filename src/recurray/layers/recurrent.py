@@ -14,7 +14,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from recurray import checks, stack
-from recurray.arrays import Array, dropped, namespace_of, sum_over_rows
+from recurray.arrays import Array, dropped, sum_over_rows
 from recurray.backend import Backend
 from recurray.cells.cell import Cell, Weights
 from recurray.cells.recurrent_dropout import with_recurrent_dropout
@@ -695,7 +695,7 @@ class Recurrent(Layer):
 
     def _time_major(self, a: Array) -> Array:
         """Between the caller's layout and (T, B, features), either way."""
-        return namespace_of(a).permute_dims(a, (1, 0, 2)) if self.batch_first else a
+        return self.backend.xp.permute_dims(a, (1, 0, 2)) if self.batch_first else a
 
     def argument(self, name: str) -> Any:
         """What the constructor was given as ``name``; the attribute ``cell`` is that cell as it is run."""

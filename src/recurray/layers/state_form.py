@@ -45,7 +45,7 @@ class StateForm:
         """
         kind = self.kind
         if state is None and optional:
-            return [tuple([self._zeros(batch, size) for size in self.sizes.values()]) for _ in range(self.count)]
+            return [tuple([self.backend.zeros((batch, size), self.dtype) for size in self.sizes.values()])] * self.count
         if not isinstance(state, kind):
             expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
             way_out = f"; this layer's is State({', '.join(self.sizes)})" if type(state) in (tuple, list) else ""
@@ -61,17 +61,13 @@ class StateForm:
             if value is None and not optional:
                 raise TypeError(f"{label} must be an array, not None: this layer carries {', '.join(self.sizes)}")
             if value is None:
-                arrays.append([self._zeros(batch, size) for _ in range(self.count)])
+                arrays.append([self.backend.zeros((batch, size), self.dtype)] * self.count)
             else:
                 value = array_checks.floats(self.backend, self.dtype, label, value, (self.count, batch, size))
                 arrays.append([value[place, ...] for place in range(self.count)])
         return list(zip(*arrays, strict=True))
 
-    def _zeros(self, batch: int, size: int) -> Array:
-        xp = self.backend.xp
-        return xp.zeros((batch, size), dtype=getattr(xp, self.dtype), device=self.backend.device)
-
     def join(self, places: list[tuple[Array, ...]]) -> Any:
         """The inverse of `split`."""
-        concat = self.backend.xp.concat  # NumPy's is much faster than its stack
-        return self.kind(*[concat([value[None, ...] for value in values]) for values in zip(*places, strict=True)])
+        stacked = self.backend.stacked
+        return self.kind(*[stacked(values) for values in zip(*places, strict=True)])

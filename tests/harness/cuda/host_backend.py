@@ -19,7 +19,7 @@ def backend_on(library):
     backend.xp = np
     backend.device, backend.name = HostDevice("cpu"), "cupy"
     backend.library, backend.strategy, backend.compute_dtype = library, "auto", None
-    backend._compiled, backend._refused, backend._warned = {}, set(), set()
+    backend._known, backend._refused, backend._warned = {}, set(), set()
     return backend
 
 

@@ -274,7 +274,7 @@ class HostLibrary:
     Attributes
     ----------
     launched : list of str
-        The names of the kernels launched.
+        The names of the kernels launched, but for what adds up a bias's gradient.
     layouts : list of Layout
         Of those of them that have one.
     """
@@ -374,6 +374,49 @@ class HostLibrary:
         """Where an array begins."""
         return int(array.ctypes.data)
 
+    def part(self, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """An array."""
+        return self.xp.empty(shape, dtype)
+
+    def parts(self, dtype: Any, shapes: dict[str, tuple[int, ...] | None]) -> dict[str, Any]:
+        """Arrays, each with memory of its own."""
+        return {name: None if shape is None else self.part(dtype, shape) for name, shape in shapes.items()}
+
+    def zeros(self, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """An array of zeros."""
+        return self.xp.zeros(shape, dtype)
+
+    def kept_zeros(self, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """Zeros to which nobody writes."""
+        zeros = np.zeros(shape, dtype)
+        zeros.flags.writeable = False
+        return zeros
+
+    def fill_zero(self, a: Any) -> None:
+        """Make an array's numbers zero."""
+        a.fill(0)
+
+    def array(self, part: Any) -> Any:
+        """A part as an array, which it is."""
+        return part
+
+    def copy(self, to: Any, a: Any) -> None:
+        """Copy an array to another one of the same shape."""
+        assert to.shape == a.shape
+        to[...] = a
+
+    def copied(self, a: Any) -> Any:
+        """A copy."""
+        return a.copy()
+
+    def stacked(self, values: Any) -> Any:
+        """Arrays along a new first axis, of a single one a view."""
+        return values[0][None] if len(values) == 1 else np.stack(values)
+
+    def kept(self, key: Any, make: Any, holding: Any) -> Any:
+        """What is decided for a call, each time anew: tests force it to be something else."""
+        return make()
+
     def order(self) -> str:
         """The name of the only order of work there is."""
         return "one after another"
@@ -385,9 +428,16 @@ class HostLibrary:
     def captured(self, work: Any) -> Any:
         return work
 
-    def product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> None:
+    def product(
+        self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "", add: bool = False
+    ) -> None:
         """The product of two matrices."""
-        self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed)(0, 0)
+        if add:
+            product = np.empty_like(out)
+            self.bound_product(a, b, product, rounded_to=rounded_to, transposed=transposed)(0, 0)
+            out += product
+        else:
+            self.bound_product(a, b, out, rounded_to=rounded_to, transposed=transposed)(0, 0)
 
     def bound_product(self, a: Any, b: Any, out: Any, *, rounded_to: str = "", transposed: str = "") -> Any:
         """What makes a product of one of several matrices."""
@@ -416,7 +466,8 @@ class HostLibrary:
         types["unsigned long long"] = np.dtype(np.uint64)
 
         def launch(blocks: int, threads: int, pointers: Any, values: list[Any], shared: int = 0) -> None:
-            self.launched.append(kernel.name)
+            if kernel.name != "add_up_rows":
+                self.launched.append(kernel.name)
             assert len(values) == len(kernel.arguments) - 1
             for argument, value in zip(kernel.arguments, values, strict=False):
                 if isinstance(value, np.ndarray):
