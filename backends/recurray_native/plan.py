@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from ctypes import addressof
+from ctypes import addressof, c_int64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,11 @@ class StackPlan:
         self.starts_from(zeros=True)
         tasks = array(POINTER_CODE, [addressof(scan.task) for scan in self.scans])
         self.held = tasks
-        self.call = library.library().recurray_forward_each
-        self.given = library.number(level), self.dtype == FLOATS[1], len(tasks), tasks.buffer_info()[0]
+        numbers = map(c_int64, (library.number(level), self.dtype == FLOATS[1], len(tasks)))
+        self.given = *numbers, c_void_p(tasks.buffer_info()[0])
+        self.call = library.library()[
+            "recurray_forward_each"
+        ]  # anew, without types that would be looked at in each call
         self.shared = [scan for scan in self.scans if may_share(scan.operations, scan.valid)]
         self.bind(weights)
         held = [vars(scan.held[0]) for scan in self.scans]
@@ -97,18 +100,23 @@ class StackPlan:
             scan.take(own)
         self.copied = [scan for scan in self.scans if scan.copied]
 
-    def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]]:
-        """Run layer after layer."""
-        np.copyto(self.x, x)
-        if before is not None:
-            for own, value in zip(self.before, before, strict=True):
-                np.copyto(own, value)
-        if self.from_zeros is not (before is None):
-            self.starts_from(zeros=before is None)
+    def renew(self) -> None:
+        """Bring up to date what another call may find changed: weights that were copied, how many threads there are."""
         for scan in self.copied:
-            scan.take(scan.weights)  # which may have been written to
+            scan.take(scan.weights)
         for scan in self.shared:
             scan.task.threads = thread_count(scan.operations, scan.valid)
+
+    def __call__(self, x: Any, before: tuple[Any, ...] | None) -> tuple[Any, tuple[Any, ...]]:
+        """Run layer after layer."""
+        self.x[...] = x
+        if before is not None:
+            for own, value in zip(self.before, before, strict=True):
+                own[...] = value
+        if self.from_zeros is not (before is None):
+            self.starts_from(zeros=before is None)
+        if self.copied or self.shared:
+            self.renew()
         if self.call(*self.given):
             raise MemoryError(NO_MEMORY)
         return self.y.copy(), tuple([value.copy() for value in self.after])

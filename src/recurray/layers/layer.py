@@ -427,6 +427,22 @@ class Layer(ABC):
 class StatelessLayer(Layer):
     """A layer that carries nothing from call to call: subclasses say what it does to an array, and backward."""
 
+    def __call__(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, None]:
+        """Inference: the output, and None for a state; see `Layer.__call__`."""
+        if type(self).run is StatelessLayer.run and state is None and resets is None and static is None:
+            return self.apply(x, lengths, False, None)[0], None
+        y, _ = super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
+        return y, None
+
     def run(
         self,
         x: Array,
@@ -510,9 +526,9 @@ class Frozen(Layer):
         self.recurrent, self.static_size = layer.recurrent, layer.static_size
         self._unsaid = layer._unsaid
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, x: Any, state: Any = None, *args: Any, **options: Any) -> Any:
         """Run the layer; see `Layer.__call__`."""
-        return self._layer(*args, **options)
+        return self._layer(x, state, *args, **options)
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Refuse: it keeps nothing for backward."""
