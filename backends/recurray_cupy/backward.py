@@ -42,7 +42,7 @@ def backward(
     dx_operand = dh if code.shares_gradients else products.operand(dx_gates)
 
     dx = library.xp.empty(cache.x.shape, dtype=cache.x.dtype)
-    products.plain(dx_operand, products.operand(cache.prepared.input), out=dx.reshape(steps * batch, features))
+    products.plain(dx_operand, products.weight(cache.prepared, "input"), out=dx.reshape(steps * batch, features))
     dstart = tuple([library.array(arrays[place]) for place in code.gradients.values()])
     return dx, dstart, _weight_gradients(scan, cache, dx_operand, dh)
 
@@ -95,6 +95,7 @@ def _whole(scan: Scan, steps: int, options: dict[str, Any]) -> None:
         scan.arrays | {"weight": scan.prepared.outer},
         way=Way.BACKWARD,
         rounded_to=scan.products.rounded_to,
+        once=scan.prepared.once,
         units=scan.prepared.size,
         start=0 if scan.reverse else last,
         steps=steps,

@@ -45,8 +45,7 @@ class Scan(NamedTuple):
 
     def operands(self) -> list[Any]:
         """The weights of the products at each step, as operands: the outer, the inner gates' and the projection."""
-        weights = self.prepared.outer, self.prepared.inner, self.prepared.projection
-        return [None if a is None else self.products.operand(a) for a in weights]
+        return [self.products.weight(self.prepared, name) for name in ("outer", "inner", "projection")]
 
 
 def forward(
@@ -171,6 +170,7 @@ def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
         scan.arrays | {"weight": scan.prepared.outer},
         way=Way.TRAINING if scan.keep else Way.INFERENCE,
         rounded_to=scan.products.rounded_to,
+        once=scan.prepared.once,
         units=scan.prepared.size,
         first=low,
         start=high - 1 if scan.reverse else low,
@@ -246,7 +246,7 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
     width = len(scan.code.cell.input_gates) * scan.prepared.size
     chunk = max(1, INPUT_PRODUCT_BYTES // (batch * width * x.dtype.itemsize))
     x_gates = scan.library.part(x.dtype, (min(chunk, steps) * batch, width))
-    rows, weight = x.reshape(steps * batch, features), products.operand(scan.prepared.input)
+    rows, weight = x.reshape(steps * batch, features), products.weight(scan.prepared, "input")
     firsts = range(0, steps, chunk)
     for low in reversed(firsts) if scan.reverse else firsts:
         high = min(steps, low + chunk)

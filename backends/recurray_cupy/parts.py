@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 ALIGNED = 256  # bytes, as what a GPU allocates
+PER_THREAD = 2  # the address of the default stream that each thread has of its own
 MOST_ZEROS, MOST_BYTES = 16, 2**20  # arrays of zeros that are kept, and how large each is at most
 
 
@@ -95,6 +96,12 @@ class Memory:
             self._known.devices.add(number)
         return int(self._current().ptr)
 
+    def queue(self) -> tuple[int, int, int]:
+        """Return what names a stream: what was queued on it is done when what is queued there later begins."""
+        stream = int(self._current().ptr)
+        thread = threading.get_ident() if stream == PER_THREAD else 0
+        return self._cupy.cuda.runtime.getDevice(), stream, thread
+
     def address(self, array: Any) -> int:
         """Where an array or a part begins on the device."""
         return array.address if type(array) is Part else array.data.ptr
@@ -128,7 +135,7 @@ class Memory:
 
     def kept_zeros(self, dtype: Any, shape: tuple[int, ...]) -> Any:
         """Return an array of zeros to which nobody writes, the same one each time on a stream unless it is large."""
-        key = dtype, shape, self._cupy.cuda.runtime.getDevice(), self._current().ptr
+        key = dtype, shape, *self.queue()
         found = self._zeros.get(key)
         if found is None:
             found = self._cupy.zeros(shape, dtype)

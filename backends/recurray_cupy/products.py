@@ -38,6 +38,7 @@ class Prepared(NamedTuple):
     projection: Any  # (R, H), or None
     arrays: dict[str, Any]  # the biases and the cell's own params by the kernels' names
     size: int  # H
+    once: Callable[[Any, Callable[[], Any]], Any]  # of the weights; see `recurray.cells.Weights.once`
 
 
 def prepare(xp: Any, code: Compiled, weights: Weights) -> Prepared:
@@ -60,6 +61,7 @@ def prepare(xp: Any, code: Compiled, weights: Weights) -> Prepared:
         projection=None if weights.projection is None else xp.ascontiguousarray(weights.projection),
         arrays=arrays,
         size=weights.input.shape[0] // len(code.input_gates),
+        once=weights.once,
     )
 
 
@@ -93,6 +95,13 @@ class Products(NamedTuple):
     def operand(self, a: Any) -> Any:
         """Return what is made of a contiguous matrix to be an operand; worth while for one that comes again."""
         return rounded(self.library, a, self.rounded_to) if self.rounded_to else a
+
+    def weight(self, prepared: Prepared, name: str) -> Any:
+        """Return one of the weights as an operand, or None: of a frozen layer made once for a stream."""
+        a = getattr(prepared, name)
+        if a is None or not self.rounded_to:
+            return a
+        return prepared.once((name, self.rounded_to, self.library.queue()), lambda: self.operand(a))
 
     def with_transposed(self, a: Any, b: Any, out: Any) -> None:
         """Write to ``out`` (m, n) the product of the operands ``a`` (m, k) and ``b`` (n, k) transposed."""

@@ -186,6 +186,24 @@ def test_a_launch_that_is_refused_is_left_to_another_strategy_and_a_broken_one_i
             launch(0)
 
 
+@needs_compiler
+@pytest.mark.parametrize("strategy", ["persistent", "fused"])
+def test_a_frozen_layers_weights_are_rounded_once(tmp_path, strategy):
+    library = HostLibrary(tmp_path, gpu=Device(multiprocessors=2, shared=40_000, threads=64))
+    backend = backend_on(library)
+    backend.strategy, backend.compute_dtype = strategy, "bfloat16"
+    layer = rr.LSTM(3, 8, backend=backend, seed=0)
+    x, launched = np.ones((2, 5, 3), np.float32), []
+    frozen = layer.frozen()
+    for own in (layer, layer, frozen, frozen):
+        library.launched.clear()
+        y, _ = own(x)
+        launched.append(sum("to_bfloat16" in name for name in library.launched))
+        np.testing.assert_array_equal(y, layer(x)[0])
+    assert launched[0] == launched[1]
+    assert launched[3] < launched[0]
+
+
 class Full:
     """A library whose GPU has no memory left after some arrays."""
 

@@ -1465,6 +1465,13 @@ ANEW = [
         ("tests/cupy_backend/test_cupy_scan.py::test_rows_are_added_up_whatever_their_number",),
     ),
     Mistake(
+        "cupy: a frozen layer's weights are kept under one name",
+        f"{CUPY}products.py",
+        "prepared.once((name, self.rounded_to",
+        "prepared.once((self.rounded_to",
+        ("tests/cupy_backend/test_cupy_backend.py::test_a_frozen_layers_weights_are_rounded_once",),
+    ),
+    Mistake(
         "cupy: rounded output without its mask",
         f"{CUPY}segments.py",
         'text = f"{MASK.array.name} ? {text} * {body.load(MASK)} : {text}"',

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,6 +81,7 @@ class Whole:
         *,
         way: Way,
         rounded_to: str,
+        once: Callable[[Any, Callable[[], Any]], Any],
         start: int,
         steps: int,
         skip: int = -1,
@@ -95,6 +97,8 @@ class Whole:
             By the names of the kernel's arguments.
         way, rounded_to
             See `recurrence_of`.
+        once : callable
+            Keeps what is made of a frozen layer's weights; see `recurray.cells.Weights.once`.
         skip : int
             The step that has no product, -1 if there is none.
         options
@@ -111,7 +115,9 @@ class Whole:
         arrivals = library.zeros(WORD, (32 * made.layout.row_groups,)) if made.waits else None
         arrays = arrays | {"fault": library.fault, "arrivals": arrivals}
         if rounded_to:
-            arrays["weight"] = _rounded_weights(library, made.recurrence, arrays["weight"])
+            kept = "whole", way, rounded_to, library.queue()
+            weight = arrays["weight"]
+            arrays["weight"] = once(kept, lambda: _rounded_weights(library, made.recurrence, weight))
             arrays["handed"] = _handed(library, made.recurrence, arrays, start + options["reverse"], alone=alone)
         options |= {"shape": made.layout, "function": made.function, "integers": made.integers | {"skip": skip}}
         if self.resident:

@@ -421,6 +421,10 @@ class HostLibrary:
         """The name of the only order of work there is."""
         return "one after another"
 
+    def queue(self) -> str:
+        """The name of the only stream."""
+        return "host"
+
     def write(self, table: Any, packed: bytes) -> None:
         """Write a kernel's arguments to a table."""
         table[: len(packed) // 8] = np.frombuffer(packed, np.uint64)
