@@ -11,10 +11,12 @@ from recurray import chunks, install
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.cells import LSTMCell
 from recurray.cells.cell import Cell, Weights
+from recurray.elementwise import Elementwise, Formula
 from recurray.program import RecordingError
 from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way, compiled
+from recurray_cupy.elementwise import KernelElementwise
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.graphs import graphs_of
 from recurray_cupy.kernel import REALS
@@ -354,6 +356,10 @@ class CupyBackend(Backend):
                 "since the last synchronisation is wrong, and NaN where it comes from that kernel. "
                 "From now on this backend uses the strategy 'step'."
             )
+
+    def elementwise(self, formula: Formula, arrays: Sequence[str], numbers: Sequence[str]) -> Elementwise:
+        """Return what runs a formula number by number; see `recurray.backend.Backend.elementwise`."""
+        return KernelElementwise(self.library, self.xp, self.device, formula, arrays, numbers)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` by ``index``, without atomic additions: equal calls give equal bits."""

@@ -10,12 +10,14 @@ from typing import Any
 from recurray import chunks
 from recurray.backend import Plan
 from recurray.cells.cell import Cell, Weights
+from recurray.elementwise import Elementwise, Formula
 from recurray.lazy import cached_property
 from recurray.program import RecordingError
 from recurray.scan import Cache
 from recurray_native import library, scan, threads
 from recurray_native.arguments import FLOATS, PROJECTED
 from recurray_native.compiled import compiled
+from recurray_native.elementwise import NativeElementwise
 from recurray_native.plan import StackPlan
 from recurray_numpy import NumpyBackend
 
@@ -85,6 +87,10 @@ class Engine(NumpyBackend):
             return super().scan_forward(cell, weights, x, start, **options)
         run = partial(scan.forward, self.level)
         return chunks.forward(run, TOGETHER, cell, weights, x, start, **options)
+
+    def elementwise(self, formula: Formula, arrays: Sequence[str], numbers: Sequence[str]) -> Elementwise:
+        """Return what runs a formula number by number; see `recurray.backend.Backend.elementwise`."""
+        return NativeElementwise(self.level, formula, arrays, numbers)
 
     def plan(
         self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool

@@ -10,7 +10,7 @@ from typing import Any
 
 from recurray import environment
 from recurray_native import limits
-from recurray_native.structures import CTask
+from recurray_native.structures import CElementwise, CInstruction, CTask
 
 NAMES = ("librecurray_native.so", "librecurray_native.dylib", "librecurray_native.dll")
 MOST = 64 * 1024 * 1024  # bytes of the block that is kept, as in c/memory.c
@@ -39,24 +39,23 @@ def library() -> Any:
 
 
 def _declared(found: Any) -> Any:
+    found.recurray_task_size.restype = c_size_t
+    size = found.recurray_task_size()
+    wanted = sum(map(ctypes.sizeof, (CTask, CElementwise, CInstruction)))
+    if size != wanted:
+        raise UnavailableError(f"the library is another version's: its structures have {size} bytes, not {wanted}")
     found.recurray_level.restype = c_char_p
     found.recurray_level.argtypes = [c_int64]
     found.recurray_runs_here.restype = c_int
     found.recurray_runs_here.argtypes = [c_int64]
     found.recurray_lanes.restype = c_int64
     found.recurray_lanes.argtypes = [c_int64, c_int64]
-    for name in ("recurray_forward", "recurray_backward"):
+    for name, result in (("recurray_forward", c_int), ("recurray_backward", c_int), ("recurray_elementwise", None)):
         function = getattr(found, name)
-        function.restype = c_int
+        function.restype = result
         function.argtypes = [c_int64, c_int64, c_void_p]
     found.recurray_apply.restype = None
-    found.recurray_apply.argtypes = [c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p]
-    found.recurray_task_size.restype = c_size_t
-    size = found.recurray_task_size()
-    if size != ctypes.sizeof(CTask):
-        raise UnavailableError(
-            f"the library is another version's: its task has {size} bytes, not {ctypes.sizeof(CTask)}"
-        )
+    found.recurray_apply.argtypes = [c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     found.recurray_forward_each.restype = c_int
     found.recurray_forward_each.argtypes = [c_int64, c_int64, c_int64, c_void_p]
     found.recurray_pack.restype = c_size_t

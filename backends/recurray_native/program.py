@@ -45,7 +45,8 @@ OPERATIONS = (
     *("copy", "negative", "abs", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "logistic"),
     *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
     *("greater", "greater_equal", "less", "less_equal", "logical_and", "where"),
-    *("multiply_add", "subtract_product", "multiply_three", "add_up", "spread"),
+    *("multiply_add", "subtract_product", "multiply_three", "add_products", "subtract_ratio", "add_root"),
+    *("add_up", "spread"),
 )
 # An operation, and what it is where one operand is a product: a b + c, c - a b, a b c.
 FUSED = {"add": "multiply_add", "subtract": "subtract_product", "multiply": "multiply_three"}
@@ -67,6 +68,7 @@ class Instruction(NamedTuple):
     a: int
     b: int
     c: int
+    d: int
 
 
 @dataclass
@@ -99,13 +101,16 @@ class Code:
 
 
 def fused(program: Program, results: Iterable[Operand]) -> Program:
-    """Join a product with the one operation that reads it, in one segment: a b + c, c - a b, a b c."""
+    """Join what one operation alone reads with that, in one segment.
+
+    That is products, a b + c, c - a b, a b c, a b + c d; ratios of them, d - a b / c; and roots, sqrt(a) + b.
+    """
     kept = program.needed(results)
     uses = Counter([*(operand for k in kept for operand in program.values[k].operands), *results])
     segment, values = earliest_segments(program), list(program.values)
 
-    def product(operand: Operand, reader: int) -> tuple[Operand, ...] | None:
-        if isinstance(operand, Constant) or values[operand].operation != "multiply":
+    def joined(operand: Operand, reader: int, operation: str = "multiply") -> tuple[Operand, ...] | None:
+        if isinstance(operand, Constant) or values[operand].operation != operation:
             return None
         return values[operand].operands if uses[operand] == 1 and segment[operand] == segment[reader] else None
 
@@ -114,10 +119,18 @@ def fused(program: Program, results: Iterable[Operand]) -> Program:
         if value.operation not in FUSED:
             continue
         first, second = value.operands
-        if (factors := product(second, k)) is not None:
-            values[k] = Value(FUSED[value.operation], (*factors, first))
-        elif value.operation != "subtract" and (factors := product(first, k)) is not None:
+        if (factors := joined(second, k)) is not None:
+            others = joined(first, k) if value.operation == "add" else None
+            values[k] = Value(
+                *(("add_products", factors + others) if others else (FUSED[value.operation], (*factors, first)))
+            )
+        elif value.operation != "subtract" and (factors := joined(first, k)) is not None:
             values[k] = Value(FUSED[value.operation], (*factors, second))
+        elif value.operation == "subtract" and (ratio := joined(second, k, "divide")) is not None:
+            if (factors := joined(ratio[0], k)) is not None:
+                values[k] = Value("subtract_ratio", (*factors, ratio[1], first))
+        elif value.operation == "add" and (root := joined(first, k, "sqrt")) is not None:
+            values[k] = Value("add_root", (*root, second))
     return Program(tuple(values), program.outputs)
 
 
@@ -270,8 +283,8 @@ class Translation:
 
     def _emit(self, operation: str, to: Slot, operands: list[Slot]) -> None:
         """Write an instruction."""
-        a, b, c = ([self._number(slot) for slot in operands] + [0, 0, 0])[:3]
-        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self._number(to), a, b, c))
+        a, b, c, d = ([self._number(slot) for slot in operands] + [0, 0, 0, 0])[:4]
+        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self._number(to), a, b, c, d))
 
     def _number(self, slot: Slot) -> int:
         """The number of a slot."""

@@ -24,7 +24,7 @@ class CSlot(Structure):
 class CInstruction(Structure):
     """`Instruction`."""
 
-    _fields_ = tuple((name, c_int32) for name in ("operation", "to", "a", "b", "c"))
+    _fields_ = tuple((name, c_int32) for name in ("operation", "to", "a", "b", "c", "d"))
 
 
 class CProgram(Structure):
@@ -65,6 +65,16 @@ class CTask(Structure):
         ("sums_by_row", c_void_p),
         ("y_row", c_int64),
         ("ready", c_void_p),
+    )
+
+
+class CElementwise(Structure):
+    """`Elementwise`."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("sets", "arrays", "given", "numbers", "threads")),
+        *((name, c_void_p) for name in ("size", "array", "number")),
+        ("program", CProgram),
     )
 
 
@@ -119,6 +129,19 @@ def tables(task: CTask, **addresses: Sequence[int]) -> Any:
     return found
 
 
+def program_of(code: Code) -> tuple[CProgram, tuple[Any, ...]]:
+    """Bring a program into the engine's form; also return what its pointers point to."""
+    slots = (CSlot * len(code.slots))(*(CSlot(slot.kind, slot.index) for slot in code.slots))
+    instructions = (CInstruction * len(code.instructions))(*(CInstruction(*line) for line in code.instructions))
+    ends = numbers(code.segment_ends)
+    program = CProgram(
+        *(len(slots), len(ends), code.tiles, code.wides, code.sums),
+        *(slots, instructions, ends),
+        *(code.inner_segment, code.inner_slot),
+    )
+    return program, (slots, instructions, ends)
+
+
 def listing_of(
     code: Code, *, input_gates: Sequence[int], recurrent_gates: Sequence[int], params: int, states: int, terms: int
 ) -> Listing:
@@ -126,15 +149,9 @@ def listing_of(
 
     ``input_gates`` and ``recurrent_gates`` are which gates of the weights make each block of the products, -1 for none.
     """
-    slots = (CSlot * len(code.slots))(*(CSlot(slot.kind, slot.index) for slot in code.slots))
-    instructions = (CInstruction * len(code.instructions))(*(CInstruction(*line) for line in code.instructions))
-    ends, of_input, of_recurrent = numbers(code.segment_ends), numbers(input_gates), numbers(recurrent_gates)
+    program, kept = program_of(code)
+    of_input, of_recurrent = numbers(input_gates), numbers(recurrent_gates)
     constants = (c_double * len(code.constants))(*code.constants)
-    program = CProgram(
-        *(len(slots), len(ends), code.tiles, code.wides, code.sums),
-        *(slots, instructions, ends),
-        *(code.inner_segment, code.inner_slot),
-    )
     task = CTask(
         blocks=len(of_input),
         inner_blocks=len(of_recurrent) - len(of_input),
@@ -147,4 +164,4 @@ def listing_of(
         states=states,
         program=program,
     )
-    return Listing(program, constants, task, (slots, instructions, ends, of_input, of_recurrent))
+    return Listing(program, constants, task, (*kept, of_input, of_recurrent))

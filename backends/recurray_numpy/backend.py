@@ -11,14 +11,18 @@ import numpy as np
 from recurray.arrays import AT_A_TIME
 from recurray.backend import Backend, Plan
 from recurray.cells.cell import Cell, Weights
+from recurray.elementwise import Elementwise, Formula
 from recurray.messages import shown
 from recurray.program import RecordingError
 from recurray_numpy.buffers import BUFFERS, trim
+from recurray_numpy.elementwise import NumpyElementwise
 from recurray_numpy.engines import engine_class
 from recurray_numpy.gate_order import order_of
 from recurray_numpy.plan import StackPlan
 from recurray_numpy.scan import forward
 from recurray_numpy.step import StackStep
+
+SQUARED = 1024  # numbers of a row whose squares are added up at a time
 
 
 class NumpyBackend(Backend):
@@ -48,6 +52,7 @@ class NumpyBackend(Backend):
     """
 
     engine = "numpy"
+    in_place = True
 
     def __new__(cls, device: Any = None, engine: str | None = None, **own: Any) -> Self:
         """Make a backend of the class that is the engine asked for."""
@@ -102,11 +107,26 @@ class NumpyBackend(Backend):
         except RecordingError:
             return None
 
+    def elementwise(self, formula: Formula, arrays: Sequence[str], numbers: Sequence[str]) -> Elementwise:
+        """Return what runs a formula number by number; see `recurray.backend.Backend.elementwise`."""
+        return NumpyElementwise(formula, arrays, numbers)
+
     def release_memory(self) -> None:
         """Give back to the system the memory that is kept for later calls, here and in the C library."""
         super().release_memory()
         BUFFERS.release()
         trim()
+
+    def norm(self, arrays: Sequence[Any]) -> Any:
+        """Return the root of the sum of all squares; see `recurray.backend.Backend.norm`."""
+        with np.errstate(all="ignore"):
+            total = sum(map(_sum_of_squares, arrays))
+        dtype = np.result_type(*arrays)
+        limits = np.finfo(min(array.dtype for array in arrays))
+        lost = limits.tiny / limits.eps * sum(array.size for array in arrays)  # what squares that vanish may be of
+        if lost <= total <= limits.max:
+            return np.asarray(total**0.5, dtype)
+        return super().norm(arrays)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,)."""
@@ -122,3 +142,13 @@ class NumpyBackend(Backend):
                 _, first, lengths = np.unique(index, return_index=True, return_counts=True)
             result[present] = np.add.reduceat(values, first, axis=0)
         return result
+
+
+def _sum_of_squares(a: Any) -> float:
+    """Add up the squares of an array's numbers, along rows by BLAS: so no sum is of many, and none is shared out."""
+    flat = a.ravel("K")
+    if flat.size < 2 * SQUARED:
+        return float(flat.dot(flat))
+    whole = flat.size // SQUARED * SQUARED
+    rows, rest = flat[:whole].reshape(-1, SQUARED), flat[whole:]
+    return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest.dot(rest))

@@ -14,9 +14,11 @@ from recurray.arrays import (
     on_one_device,
     plain,
     product_over_rows,
+    sum_of_all,
     to_numpy,
 )
 from recurray.cells.cell import Cell, Draws, Weights
+from recurray.elementwise import Elementwise, Formula, reference
 from recurray.messages import shown
 
 DTYPES = (
@@ -77,6 +79,8 @@ class Backend:
         Where its arrays live.
     steps_together : int
         How many steps of a scan are computed together; longer ones are cut into such chunks.
+    in_place : bool
+        Whether what `elementwise` returns writes results where it is told to.
 
     Examples
     --------
@@ -91,6 +95,7 @@ class Backend:
     xp: Namespace
     device: Any
     steps_together = 64
+    in_place = False
     origin: tuple[Callable[..., Backend], tuple[Any, ...]] | None = (
         None  # a function, and with what it makes this again
     )
@@ -245,6 +250,36 @@ class Backend:
         It may be a view of a single one if a scan of this backend returns new arrays as such.
         """
         return self.xp.concat([value[None, ...] for value in values])  # NumPy's is much faster than its stack
+
+    def elementwise(self, formula: Formula, arrays: Sequence[str], numbers: Sequence[str]) -> Elementwise:
+        """Return what runs a formula on arrays, each number of them by itself: an optimizer's step.
+
+        Parameters
+        ----------
+        formula : callable
+            ``formula(arrays, numbers)`` with the arrays by name and the numbers, that may be others at each call, as
+            attributes; it returns its results by name. The formula's own arithmetic is the reference, which
+            any other way of running it equals to rounding.
+        arrays, numbers : sequence of str
+            The names that it is given.
+        """
+        return reference(formula, arrays, numbers)
+
+    def norm(self, arrays: Sequence[Array]) -> Array:
+        """Return the root of the sum of the squares of all numbers in arrays, 0-d, however large or small they are.
+
+        None of the arrays is empty.
+        """
+        xp = self.xp
+        largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(array))) for array in arrays]))
+        limit = float(xp.finfo(largest.dtype).max)
+        scale = xp.minimum(largest, xp.full_like(largest, limit))  # finite even where a number isn't; NaN stays NaN
+        scale = xp.where(scale == 0, xp.ones_like(scale), scale)
+        total = xp.zeros_like(scale)
+        for array in arrays:
+            part = array / scale
+            total = total + sum_of_all(part * part)
+        return xp.asarray(scale * xp.sqrt(total))
 
     def sum_rows(self, values: Array, index: Array, count: int) -> Array:
         """Add up the rows of ``values`` (N, n) by ``index`` (N,): result[k] = sum of values[index == k], (count, n)."""

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recurray import environment
+from recurray.arrays import Array, device_of, namespace_of
 from recurray.backend import Backend, BackendUnavailableError
 from recurray.messages import shown
 
@@ -94,6 +95,13 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
         "backend must be a name, a Backend, an array-API namespace or None, "
         f"not {type(backend).__name__} {shown(backend)}"
     )
+
+
+def backend_of(array: Array) -> Backend:
+    """Return the backend of an array's library, on its device."""
+    xp = namespace_of(array)
+    library = xp.__name__.rpartition(".")[2]
+    return get_backend(library if library in _announced() else xp, device_of(array))
 
 
 def _hashable(device: Any) -> Any:

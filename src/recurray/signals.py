@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # the module signal's own functions take 8 us, to make enums
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -49,3 +51,22 @@ class StopRequest:
         if self.received:
             raise KeyboardInterrupt
         self.received = True
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is left.
+
+    Only in the main thread is it noticed at all, so elsewhere there is nothing to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[tuple[int, FrameType | None]] = []
+    former = _signal.signal(signal.SIGINT, lambda number, frame: noted.append((number, frame)))
+    try:
+        yield
+    finally:
+        _signal.signal(signal.SIGINT, former)
+        if noted and callable(former):
+            former(*noted[0])

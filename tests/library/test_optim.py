@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, ClassVar
 
@@ -11,9 +12,11 @@ import array_api_strict
 import numpy as np
 import pytest
 
+from harness import here, obtain
 from harness.needs import need
 from harness.optimizers import RICHEST
 from recurray import optim
+from recurray.optim.flat import Flat
 
 Arrays = dict[str, np.ndarray]
 
@@ -95,13 +98,15 @@ def assert_same_bits(one: Any, other: Any) -> None:
 
 
 @every_configuration
-def test_equals_pytorch(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("platform", here("numpy", "native"))
+def test_equals_pytorch(platform: str, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     torch = need("torch")
     if name == "NAdam":  # which keeps the product of its momenta in the default dtype, float32
         torch.set_default_dtype(torch.float64)
     try:
         params = frozen(draw(0))
         theirs = {key: torch.tensor(value, requires_grad=True) for key, value in params.items()}
+        monkeypatch.setattr("recurray.optim.elementwise.backend_of", lambda param: obtain(platform))
         ours = make(name, params, options)
         oracle = getattr(torch.optim, name)(theirs.values(), **options)
         assert ours.lr == oracle.param_groups[0]["lr"]  # the default
@@ -136,6 +141,7 @@ class TestArrays:
 
         params, same = put(draw(0)), draw(0)
         optimizer, reference = make(name, params, options), make(name, same, options)
+        reference._backend_of = lambda param: obtain("numpy")  # type: ignore[attr-defined]
         for step in range(1, 4):
             optimizer.step(put(draw(step)))
             reference.step(draw(step))
@@ -639,28 +645,63 @@ class TestSettings:
     def test_a_step_is_taken_whole_or_not_at_all(
         self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("recurray.optim.flat.SMALL", 6)  # so there are three calls
         params = draw(0)
-        optimizer = make(name, params, options)
+        optimizer = make(name, params, options, groups={"w*": {"lr_factor": 0.1}})  # so it has two parts
         train(optimizer, range(1, 3))
-        before, state, update, calls = dict(params), optimizer.state_dict(), optimizer._update, iter(range(3))
+        before, state, prepared, calls = dict(params), optimizer.state_dict(), Flat.prepared, iter(range(2))
 
         def stopped(*arguments: Any) -> Any:
-            if next(calls) == 2:
+            if next(calls) == 1:
                 raise KeyboardInterrupt
-            return update(*arguments)
+            return prepared(*arguments)
 
-        monkeypatch.setattr(optimizer, "_update", stopped)
+        monkeypatch.setattr(Flat, "prepared", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(optimizer, range(3, 4))
         assert_same_bits(params, before)
         assert_same_bits(optimizer.state_dict(), state)
 
-    @pytest.mark.parametrize("elementwise", [False, True])
-    def test_an_update_of_another_precision_is_refused(self, elementwise: bool) -> None:
-        class Careless(optim.SGD):
-            _elementwise = elementwise
+    @every_optimizer
+    @pytest.mark.usefixtures("signals_arrive")
+    def test_ctrl_c_waits_for_the_end_of_a_step(
+        self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        params, same = draw(0), draw(0)
+        optimizer, reference = make(name, params, options), make(name, same, options)
+        train(optimizer, range(1, 2))
+        train(reference, range(1, 3))
+        (part,) = next(iter(optimizer._made.values()))
+        run = part._run
 
+        def interrupted(*arguments: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            run(*arguments)
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(part, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(optimizer, range(2, 3))
+        assert_same_bits(params, same)
+        assert_same_bits(optimizer.state_dict(), reference.state_dict())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_an_update_of_ones_own_that_fails_changes_nothing(self) -> None:
+        class Failing(optim.SGD):
+            def _update(self, param: Any, grad: Any, moments: Any) -> Any:
+                if param.shape == ():
+                    raise ZeroDivisionError
+                return super()._update(param, grad, moments)
+
+        params = draw(0)
+        optimizer, before = Failing(params, momentum=0.5), dict(params)
+        state = optimizer.state_dict()
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(draw(1))
+        assert all(params[key] is value for key, value in before.items())
+        assert_same_bits(optimizer.state_dict(), state)
+
+    def test_an_update_of_another_precision_is_refused(self) -> None:
+        class Careless(optim.SGD):
             def _update(self, param: Any, grad: Any, moments: Any) -> Any:
                 return param - np.float64(0.5) * grad, {}
 
@@ -783,19 +824,17 @@ class TestGroups:
 
 
 class TestFlat:
-    """NumPy's small arrays, stepped as one."""
+    """NumPy's arrays, stepped in place, small ones as one."""
 
     @every_configuration
     def test_the_bits_are_those_of_each_array_by_itself(
         self, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         found = []
-        for small, elementwise in ((8192, True), (8, True), (0, True), (8192, False)):
+        for small in (8192, 8, 0):
             monkeypatch.setattr("recurray.optim.flat.SMALL", small)
             params = draw(0)
-            optimizer = make(name, params, options)
-            optimizer._elementwise = elementwise  # type: ignore[misc]
-            train(optimizer, range(1, 5))
+            train(make(name, params, options), range(1, 5))
             found.append(params)
         for other in found[1:]:
             assert_same_bits(found[0], other)

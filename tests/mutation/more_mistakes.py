@@ -16,6 +16,7 @@ NATIVE = "backends/recurray_native/"
 C = f"{NATIVE}c/"
 CUPY = "backends/recurray_cupy/"
 BY_TORCH = ("tests/library/test_optim.py",)
+FORMULAS = ("tests/library/test_elementwise.py",)
 LOSSES = ("tests/library/test_losses.py",)
 SERIES = ("tests/library/test_series_losses.py",)
 SCHEDULES = ("tests/library/test_schedules.py",)
@@ -1138,8 +1139,8 @@ ANEW = [
     Mistake(
         "adam: eps under the correction",
         f"{OPTIM}adam.py",
-        "xp.sqrt(second) / correction2**0.5 + self.eps",
-        "(xp.sqrt(second) + self.eps) / correction2**0.5",
+        '"eps": self.eps * root,',
+        '"eps": self.eps,',
         BY_TORCH,
     ),
     Mistake(
@@ -1152,8 +1153,8 @@ ANEW = [
     Mistake(
         "adamw: its decay after the step",
         f"{OPTIM}adam.py",
-        "(1.0 - self.lr * self.weight_decay) * param",
-        "(1.0 - self.weight_decay) * param",
+        "1.0 - self.lr * self.weight_decay",
+        "1.0 - self.weight_decay",
         BY_TORCH,
     ),
     Mistake(
@@ -1187,7 +1188,7 @@ ANEW = [
     ),
     Mistake(
         "clipping: each gradient alone",
-        f"{OPTIM}clipping.py",
+        "src/recurray/backend.py",
         "total = total + sum_of_all(part * part)",
         "total = sum_of_all(part * part)",
         ("tests/library/test_optim.py",),
@@ -1230,9 +1231,56 @@ ANEW = [
     Mistake(
         "small arrays: moments that were loaded are passed over",
         f"{OPTIM}flat.py",
-        "self._places[0][moment][self._slices[name][0]] = value.reshape(-1)",
+        "self._moments[moment][self._places[name][0]] = value.reshape(-1)",
         "pass",
         BY_TORCH,
+    ),
+    Mistake(
+        "steps in place: Ctrl-C breaks in",
+        "src/recurray/signals.py",
+        "lambda number, frame: noted.append((number, frame))",
+        "former",
+        BY_TORCH,
+    ),
+    Mistake(
+        "norm of gradients: squares that vanish",
+        f"{NUMPY}backend.py",
+        "if lost <= total <= limits.max:",
+        "if total <= limits.max:",
+        BY_TORCH,
+        "numpy",
+    ),
+    Mistake(
+        "formulas by NumPy: without the last block",
+        f"{NUMPY}elementwise.py",
+        "(whole, size, size - whole)",
+        "(whole, whole, size - whole)",
+        FORMULAS,
+        "numpy",
+    ),
+    Mistake(
+        "formulas by the engine: the last tile isn't brought back",
+        f"{C}elementwise.h",
+        "for (i64 a = task->given; a < task->arrays; a++) memcpy(array[a]",
+        "for (i64 a = task->given; a < task->given; a++) memcpy(array[a]",
+        FORMULAS,
+        "native",
+    ),
+    Mistake(
+        "formulas by the engine: two threads take the same tiles",
+        f"{C}elementwise.h",
+        "t < least(own.last - first, count)",
+        "t < least(own.last - first + 1, count)",
+        ("tests/native_engine/test_native_elementwise.py",),
+        "native",
+    ),
+    Mistake(
+        "engine's program: a product joined with a ratio upside down",
+        f"{NATIVE}program.py",
+        'Value("subtract_ratio", (*factors, ratio[1], first))',
+        'Value("subtract_ratio", (factors[0], ratio[1], factors[1], first))',
+        FORMULAS,
+        "native",
     ),
     Mistake("clip by value: one side", f"{OPTIM}clipping.py", "-most, most", "None, most", BY_TORCH),
     Mistake(

@@ -86,6 +86,26 @@ def test_nothing_beyond_the_arrays_is_touched(monkeypatch, at_end, dtype):
                 np.testing.assert_allclose(dx, dx2, rtol=0, atol=1e-3 * max(1, abs(dx2).max()))
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_formula_touches_nothing_beyond_its_arrays(at_end, dtype):
+    obtain("native")
+    from recurray_native import Engine, library
+
+    def formula(arrays, n):
+        return {"a": arrays["a"] * n.x + arrays["b"], "c": arrays["b"] / n.x}
+
+    rng = np.random.default_rng(7)
+    for level in library.levels():
+        run = Engine(level=level).elementwise(formula, ("a", "b"), ("x",))
+        for size in (1, 255, 257, 1024, 1537):
+            a, b, c = (fenced(rng.standard_normal(size).astype(dtype), at_end=at_end) for _ in range(3))
+            expected = a * 0.5 + b
+            run({"x": 0.5}, [{"a": a, "b": b}], [{"a": a, "c": c}])
+            np.testing.assert_allclose(a, expected, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(c, 2 * b, rtol=1e-6)
+
+
 NO_MEMORY = """
 import resource
 import numpy as np

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctypes import c_void_p
+
 import numpy as np
 import pytest
 
@@ -39,9 +41,9 @@ def apply(level, name, *operands):
     """One operation of the vector machine on arrays."""
     dtype = operands[0].dtype
     to = np.empty_like(operands[0])
-    given = [a.ctypes.data for a in operands] + [None] * (3 - len(operands))
+    given = (c_void_p * 4)(*(a.ctypes.data for a in operands))
     library.library().recurray_apply(
-        library.number(level), dtype == "float64", OPERATIONS.index(name), to.size, *given, to.ctypes.data
+        library.number(level), dtype == "float64", OPERATIONS.index(name), to.size, given, to.ctypes.data
     )
     return to
 
@@ -97,8 +99,13 @@ def test_operations_equal_numpys(level, dtype):
             np.testing.assert_array_equal(found, np.where(getattr(np, name)(a, b) & (a < c), a, b), name)
         np.testing.assert_array_equal(apply(level, "abs", a), np.abs(a))
         np.testing.assert_array_equal(apply(level, "negative", a), -a)
-        a, b, c = (rng.standard_normal(1001).astype(dtype) for _ in range(3))
+        a, b, c, d = (rng.standard_normal(1001).astype(dtype) for _ in range(4))
         near = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps}
         np.testing.assert_allclose(apply(level, "multiply_add", a, b, c), a * b + c, **near)
         np.testing.assert_allclose(apply(level, "subtract_product", a, b, c), c - a * b, **near)
         np.testing.assert_allclose(apply(level, "multiply_three", a, b, c), a * b * c, **near)
+        np.testing.assert_allclose(apply(level, "add_products", a, b, c, d), a * b + c * d, **near)
+        np.testing.assert_allclose(
+            apply(level, "subtract_ratio", a, b, 2 + abs(c), d), d - a * b / (2 + abs(c)), **near
+        )
+        np.testing.assert_allclose(apply(level, "add_root", abs(a), b), np.sqrt(abs(a)) + b, **near)

@@ -63,11 +63,16 @@ EXPORT size_t recurray_pack(i64 level, i64 is_double, const Task *task, void *to
 
 EXPORT int recurray_backward(i64 level, i64 is_double, const Task *task) { return levels[level].kernels[is_double]->backward(task); }
 
-EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, const void *a, const void *b, const void *c, void *to) {
-    levels[level].kernels[is_double]->apply(operation, count, a, b, c, to);
+EXPORT void recurray_elementwise(i64 level, i64 is_double, const Elementwise *task) {
+    levels[level].kernels[is_double]->elementwise(task);
 }
 
-EXPORT size_t recurray_task_size(void) { return sizeof(Task); } /* checked against the mirror in Python */
+EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, const void *const *operands, void *to) {
+    levels[level].kernels[is_double]->apply(operation, count, operands, to);
+}
+
+/* Checked against the mirrors in Python. */
+EXPORT size_t recurray_task_size(void) { return sizeof(Task) + sizeof(Elementwise) + sizeof(Instruction); }
 
 EXPORT void recurray_release_memory(void) { memory_released(); }
 

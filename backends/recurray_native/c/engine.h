@@ -34,13 +34,16 @@ enum Operation {
     MULTIPLY_ADD,     /* a * b + c */
     SUBTRACT_PRODUCT, /* c - a * b */
     MULTIPLY_THREE,   /* a * b * c */
+    ADD_PRODUCTS,     /* a * b + c * d */
+    SUBTRACT_RATIO,   /* d - a * b / c */
+    ADD_ROOT,         /* sqrt(a) + b */
     ADD_UP, /* into a SUM */
     SPREAD, /* a SUM over H, the mean, to all units */
     OPERATIONS
 };
 
 typedef struct { int32_t kind, index; } Slot;
-typedef struct { int32_t operation, to, a, b, c; } Instruction; /* numbers of slots */
+typedef struct { int32_t operation, to, a, b, c, d; } Instruction; /* numbers of slots */
 
 /* A straight line of instructions in segments, each of which runs for all rows and units before the next. */
 typedef struct {
@@ -99,6 +102,16 @@ typedef struct {
     const void *ready;           /* forward: what `pack` made of the weights, where they are a frozen layer's; else null */
 } Task;
 
+/* A program on flat arrays of one type, each number by itself. Its slots are TILE, UNIT, an index among the numbers, and
+   otherwise an index among a set's arrays: STATE where it is written over in place, else PACKED. */
+typedef struct {
+    i64 sets, arrays, given, numbers, threads; /* given: the arrays that are only read come first */
+    const i64 *size;       /* (sets) */
+    void *const *array;    /* (sets, arrays) */
+    const double *number;  /* (numbers) */
+    Program program;
+} Elementwise;
+
 enum Result { DONE = 0, NO_MEMORY = 1 };
 
 /* What is compiled for one instruction set and one type. */
@@ -107,7 +120,8 @@ typedef struct {
     int (*forward)(const Task *);
     int (*backward)(const Task *);
     size_t (*pack)(const Task *, void *to);
-    void (*apply)(i64 operation, i64 count, const void *a, const void *b, const void *c, void *to);
+    void (*elementwise)(const Elementwise *);
+    void (*apply)(i64 operation, i64 count, const void *const *operands, void *to);
 } Kernels;
 
 /* Memory is laid out twice: first to find its size, with `base` null, then in earnest. */

@@ -82,6 +82,21 @@ typedef void (*Operator)(const Machine *m, const Instruction *i);
             }                                                                                          \
     }
 
+#define QUATERNARY(name, result)                                                                       \
+    static void name##_each(const Machine *m, const Instruction *i) {                                  \
+        real *const to = m->at[i->to];                                                                 \
+        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b];                           \
+        const real *const from_c = m->at[i->c], *const from_d = m->at[i->d];                           \
+        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b];                  \
+        const i64 c_row = m->row[i->c], d_row = m->row[i->d], rows = m->rows, width = m->width;        \
+        for (i64 r = 0; r < rows; r++)                                                                 \
+            for (i64 k = 0; k < width; k += LANES) {                                                   \
+                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
+                Vector c = load(from_c + r * c_row + k), d = load(from_d + r * d_row + k);             \
+                store(to + r * to_row + k, result);                                                    \
+            }                                                                                          \
+    }
+
 UNARY(copy, a)
 UNARY(negative, -a)
 UNARY(absolute, magnitude(a))
@@ -107,6 +122,9 @@ TERNARY(where, chosen(bits(a), b, c))
 TERNARY(multiply_add, a * b + c)
 TERNARY(subtract_product, c - a * b)
 TERNARY(multiply_three, a * b * c)
+QUATERNARY(add_products, a * b + c * d)
+QUATERNARY(subtract_ratio, d - a * b / c)
+BINARY(add_root, sqrt_of(a) + b)
 
 /* Sums of each BLOCK of units by itself, so that they don't depend on how the units are cut into tiles. A SUM holds
    (blocks, rows of the batch). */
@@ -142,7 +160,7 @@ static const Operator operators[OPERATIONS] = {
     copy_each, negative_each, absolute_each, sqrt_each, exp_each, expm1_each, log_each, log1p_each, tanh_each, logistic_each,
     add_each, subtract_each, multiply_each, divide_each, maximum_each, minimum_each,
     greater_each, greater_equal_each, less_each, less_equal_each, logical_and_each, where_each,
-    multiply_add_each, subtract_product_each, multiply_three_each,
+    multiply_add_each, subtract_product_each, multiply_three_each, add_products_each, subtract_ratio_each, add_root_each,
     add_up_each,
     spread_each,
 };

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "\n"
         "bench loop measures what recurray.fit adds to forward, backward and step; that takes half a minute.\n"
         "\n"
+        "bench optimizers times the optimizers' steps and clip_grad_norm on an LSTM's params beside PyTorch's;\n"
+        "that takes about a minute.\n"
+        "\n"
         "bench import measures what importing recurray costs beside NumPy; that takes about a minute."
     )
     parser.epilog = "sizes, as B x T x I x H (batch, steps, input, hidden):\n" + "".join(
@@ -40,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["layers", "cells", "memory", "loop", "import"],
+        choices=["layers", "cells", "memory", "loop", "optimizers", "import"],
         default="layers",
         help="layers: a layer against other libraries' (default); cells: recurray's cells against its plain LSTM; "
         "memory: what training takes of it, and of time, as sequences grow; loop: recurray.fit against a bare loop; "
+        "optimizers: their steps against PyTorch's; "
         "import: the time that importing takes",
     )
     parser.add_argument(
@@ -52,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help=f"names or numbers from the list below, {', '.join(GROUPS)}, or B,T,I,H (default: all, on a GPU gpu; "
         f"for cells {cells.SIZES[0]}; for memory {', '.join(memory.SIZES)}; for loop "
-        f"{' and '.join(loop.SIZES)})",
+        f"and optimizers {' and '.join(loop.SIZES)})",
     )
     parser.add_argument("--mode", choices=[*MODES, "both"], help="what to time (default: both)")
     parser.add_argument(

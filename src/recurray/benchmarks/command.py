@@ -9,7 +9,19 @@ from importlib.util import find_spec
 
 import recurray as rr
 from recurray import blas, files, install, processors
-from recurray.benchmarks import busy, cells, compare, imports, loop, machine, memory, record, summary, tables
+from recurray.benchmarks import (
+    busy,
+    cells,
+    compare,
+    imports,
+    loop,
+    machine,
+    memory,
+    optimizers,
+    record,
+    summary,
+    tables,
+)
 from recurray.benchmarks.arguments import AGAINST, STRATEGIES, add_arguments
 from recurray.benchmarks.contenders import Contender, LiteRT, OnnxRuntime, Own, PyTorch, Reference, on_device
 from recurray.benchmarks.measure import measure
@@ -28,6 +40,7 @@ _UNFIT = {  # options that make no sense, by what is measured
     "cells": ("against", "json", "plot", "compare", "layer", "recompute", "frozen"),
     "memory": ("against", "json", "plot", "compare", "mode", "strategy", "frozen"),
     "loop": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "dtype", "frozen"),
+    "optimizers": ("against", "json", "plot", "compare", "mode", "layer", "recompute", "dtype", "strategy", "frozen"),
     "import": (
         "against",
         "json",
@@ -67,12 +80,8 @@ def run(args: argparse.Namespace) -> int:
     backend = options.backend(args.backend, engine=args.engine, strategy=args.strategy)
     own = Own(backend, frozen=bool(args.frozen))
     on_gpu = own.backend.name == "cupy"
-    sizes = (
-        args.sizes
-        or {"layers": ["gpu" if on_gpu else "all"], "cells": cells.SIZES, "memory": memory.SIZES, "loop": loop.SIZES}[
-            args.what
-        ]
-    )
+    own_sizes = {"cells": cells.SIZES, "memory": memory.SIZES, "loop": loop.SIZES, "optimizers": optimizers.SIZES}
+    sizes = args.sizes or own_sizes.get(args.what, ["gpu" if on_gpu else "all"])
     try:
         problems = select(sizes, "lstm" if args.what == "cells" else args.layer, args.dtype)
     except ValueError as error:
@@ -85,7 +94,13 @@ def run(args: argparse.Namespace) -> int:
     options.need("threadpoolctl", "bench", "fixing the number of threads")
     repeats, pause = args.repeats or Budget().repeats, 0.0 if on_gpu else Budget().pause  # only hosts' threads spin
     budget = Budget(repeats=repeats, seconds=args.seconds, pause=pause, clock=args.clock)
-    what = {"layers": _run_layers, "cells": _run_cells, "memory": _run_memory, "loop": _run_loop}
+    what = {
+        "layers": _run_layers,
+        "cells": _run_cells,
+        "memory": _run_memory,
+        "loop": _run_loop,
+        "optimizers": _run_optimizers,
+    }
     with busy.processes(args.busy or 0):
         return what[args.what](args, own, problems, budget)
 
@@ -175,6 +190,24 @@ def _run_loop(args: argparse.Namespace, own: Own, problems: Sequence[Problem], b
     finally:
         sys.stdout.write(f"{loop.table(results)}\n{loop.NOTES}" if results else "")
     return _INTERRUPTED if interrupted else 0
+
+
+def _run_optimizers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
+    """Measure the steps of optimizers, and print the table."""
+    cases = _cases(args, problems, own.backend, modes=("training",), default_threads=[1])
+    _head(args, own)
+    results: list[optimizers.Measured] = []
+    interrupted = False
+    try:
+        for case in cases:
+            results += optimizers.measure(case, own, budget, _progress)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.stdout.write(f"{optimizers.table(results)}\n{optimizers.NOTES}" if results else "")
+    if interrupted:
+        return _INTERRUPTED
+    return 1 if any(result.differs for result in results) else 0
 
 
 def _run_import(args: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ def measure(case: Case, own: Own, budget: Budget) -> Measured:
         (backend.asarray(x[i : i + problem.batch]), backend.asarray(target[i : i + problem.batch]))
         for i in range(0, rows, problem.batch)
     ]
-    bare_model, fit_model = _model(problem, backend), _model(problem, backend)
+    bare_model, fit_model = model(problem, backend), model(problem, backend)
     bare_optimizer, fit_optimizer = (rr.optim.Adam(model.params) for model in (bare_model, fit_model))
 
     def bare() -> None:
@@ -73,7 +73,8 @@ def table(results: Sequence[Measured]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _model(problem: Problem, backend: rr.Backend) -> rr.Sequential:
+def model(problem: Problem, backend: rr.Backend) -> rr.Sequential:
+    """An LSTM of a problem's size with a Linear on top."""
     return rr.Sequential(
         rr.LSTM(problem.inputs, problem.hidden, backend=backend, seed=0),
         rr.Linear(problem.hidden, 1, backend=backend, seed=1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 
 from recurray.arrays import Array
+from recurray.backend import Backend
 from recurray.layers.layer import Layer
 from recurray.messages import in_words, shown
 
@@ -28,6 +29,11 @@ class JoinedParams(MutableMapping[str, Array]):
             self._tied.setdefault(source, []).append(tied)
         for source in self._tied:
             self[source] = self[source]
+
+    @property
+    def backend(self) -> Backend:
+        """The layers' backend."""
+        return next(iter(self._parts.values())).backend
 
     def _find(self, name: str) -> tuple[MutableMapping[str, Array], str]:
         part, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")

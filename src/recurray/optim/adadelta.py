@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class Adadelta(Optimizer):
+class Adadelta(ElementwiseOptimizer):
     """Adadelta [1]_: steps in the params' own units, from the sizes of past steps and past gradients.
 
     v = rho v + (1 - rho) grad^2, step = grad sqrt(d + eps) / sqrt(v + eps), d = rho d + (1 - rho) step^2,
@@ -54,7 +54,6 @@ class Adadelta(Optimizer):
     array([0.998, 2.002])
     """
 
-    _elementwise = True
     _options = ("rho", "eps", "weight_decay")
     rho = Setting(hyperparameters.decay)
     eps = Setting(hyperparameters.not_negative)
@@ -76,10 +75,14 @@ class Adadelta(Optimizer):
         xp = namespace_of(param)
         return {"mean_square": xp.zeros_like(param), "mean_squared_step": xp.zeros_like(param)}
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+    def _numbers(self) -> dict[str, float]:
+        numbers = {"lr": self.lr, "rho": self.rho, "rest": 1.0 - self.rho, "eps": self.eps}
+        return numbers | {"weight_decay": self.weight_decay}
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
         xp = namespace_of(param)
-        grad = self._with_weight_decay(grad, param)
-        square = self.rho * moments["mean_square"] + (1.0 - self.rho) * (grad * grad)
-        step = xp.sqrt(moments["mean_squared_step"] + self.eps) / xp.sqrt(square + self.eps) * grad
-        squared_step = self.rho * moments["mean_squared_step"] + (1.0 - self.rho) * (step * step)
-        return param - self.lr * step, {"mean_square": square, "mean_squared_step": squared_step}
+        grad = self._with_weight_decay(grad, param, n.weight_decay)
+        square = n.rho * moments["mean_square"] + n.rest * (grad * grad)
+        step = xp.sqrt(moments["mean_squared_step"] + n.eps) / xp.sqrt(square + n.eps) * grad
+        squared_step = n.rho * moments["mean_squared_step"] + n.rest * (step * step)
+        return param - n.lr * step, {"mean_square": square, "mean_squared_step": squared_step}

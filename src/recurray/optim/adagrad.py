@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class Adagrad(Optimizer):
+class Adagrad(ElementwiseOptimizer):
     """Adagrad [1]_: each gradient divided by the root of the sum of all its squares so far.
 
     s = s + grad^2 and param = param - lr_t grad / (sqrt(s) + eps), with lr_t = lr / (1 + (t - 1) lr_decay).
@@ -56,7 +56,6 @@ class Adagrad(Optimizer):
     array([0.875, 2.125])
     """
 
-    _elementwise = True
     _options = ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
     lr_decay = Setting(hyperparameters.not_negative)
     initial_accumulator_value = Setting(hyperparameters.not_negative)
@@ -80,8 +79,11 @@ class Adagrad(Optimizer):
     def _start(self, param: Array) -> Moments:
         return {"sum_of_squares": namespace_of(param).full_like(param, self.initial_accumulator_value)}
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
-        grad = self._with_weight_decay(grad, param)
-        total = moments["sum_of_squares"] + grad * grad
+    def _numbers(self) -> dict[str, float]:
         lr = self.lr / (1.0 + (self.step_count - 1) * self.lr_decay)
-        return param - lr * grad / (namespace_of(param).sqrt(total) + self.eps), {"sum_of_squares": total}
+        return {"lr": lr, "weight_decay": self.weight_decay, "eps": self.eps}
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
+        grad = self._with_weight_decay(grad, param, n.weight_decay)
+        total = moments["sum_of_squares"] + grad * grad
+        return param - n.lr * grad / (namespace_of(param).sqrt(total) + n.eps), {"sum_of_squares": total}

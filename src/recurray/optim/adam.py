@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class Adam(Optimizer):
+class Adam(ElementwiseOptimizer):
     """Adam [1]_: steps of about the learning rate, whatever the scale of the gradients.
 
     It keeps running means of each gradient and of its square, m = beta1 m + (1 - beta1) grad and
@@ -59,7 +59,6 @@ class Adam(Optimizer):
     array([0.875, 2.125])
     """
 
-    _elementwise = True
     _options = ("betas", "eps", "weight_decay", "amsgrad")
     betas = Setting(hyperparameters.decays)
     eps = Setting(hyperparameters.not_negative)
@@ -84,22 +83,34 @@ class Adam(Optimizer):
         names = ("first_moment", "second_moment", *(("largest_second_moment",) if self.amsgrad else ()))
         return {name: namespace_of(param).zeros_like(param) for name in names}
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
-        return self._adam(param, self._with_weight_decay(grad, param), moments)
+    def _numbers(self) -> dict[str, float]:
+        (beta1, beta2), steps = self.betas, self.step_count
+        root = (1.0 - beta2**steps) ** 0.5  # by which numerator and divisor are multiplied: that saves a division
+        return {
+            "beta1": beta1,
+            "rest1": 1.0 - beta1,
+            "beta2": beta2,
+            "rest2": 1.0 - beta2,
+            "rate": self.lr * root / (1.0 - beta1**steps),
+            "eps": self.eps * root,
+            "decay": self._decay(),
+        }
 
-    def _adam(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+    def _decay(self) -> float:
+        return self.weight_decay
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
+        return self._adam(param, self._with_weight_decay(grad, param, n.decay), moments, n)
+
+    def _adam(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
         xp = namespace_of(param)
-        beta1, beta2 = self.betas
-        first = beta1 * moments["first_moment"] + (1.0 - beta1) * grad
-        second = beta2 * moments["second_moment"] + (1.0 - beta2) * (grad * grad)
+        first = n.beta1 * moments["first_moment"] + n.rest1 * grad
+        second = n.beta2 * moments["second_moment"] + n.rest2 * (grad * grad)
         new = {"first_moment": first, "second_moment": second}
         if self.amsgrad:
             second = xp.maximum(moments["largest_second_moment"], second)
             new["largest_second_moment"] = second
-        correction1 = 1.0 - beta1**self.step_count
-        correction2 = 1.0 - beta2**self.step_count
-        divisor = xp.sqrt(second) / correction2**0.5 + self.eps
-        return param - (self.lr / correction1) * first / divisor, new
+        return param - n.rate * first / (xp.sqrt(second) + n.eps), new
 
 
 class AdamW(Adam):
@@ -143,8 +154,6 @@ class AdamW(Adam):
     array([0.75, 1.5 ])
     """
 
-    _elementwise = True
-
     def __init__(
         self,
         params: MutableMapping[str, Array],
@@ -157,5 +166,8 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, groups)
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
-        return self._adam((1.0 - self.lr * self.weight_decay) * param, grad, moments)
+    def _decay(self) -> float:
+        return 1.0 - self.lr * self.weight_decay
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
+        return self._adam(n.decay * param, grad, moments, n)

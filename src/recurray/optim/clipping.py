@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 
 from recurray import checks
-from recurray.arrays import Array, clamp, device_of, namespace_of, on_one_device, sum_of_all
+from recurray.arrays import Array, clamp, device_of, namespace_of, on_one_device
 from recurray.messages import kind_of, shown
 from recurray.optim.optimizer import float_array
+from recurray.selector import backend_of
 
 
 def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[str, Array], Array]:
@@ -41,8 +42,8 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
 
     Notes
     -----
-    The gradients are divided by the largest of them before they are squared, so the norm is right however large or
-    small they are; it is inf only where it is beyond the dtype's largest number.
+    The norm is right however large or small the gradients are; it is inf only where it is beyond the dtype's largest
+    number.
 
     Gradients that aren't finite are PyTorch's business as usual: if one holds NaN, the norm is NaN and so is every
     clipped gradient; if one holds infinity, the norm is inf, the infinities become NaN and all else 0. Look at
@@ -78,20 +79,11 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
                 f"{kind_of(grad)} on {device_of(grad)}, another {kind_of(filled[0])} on "
                 f"{device_of(filled[0])}"
             )
-    largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(grad))) for grad in filled]))
-    limit = float(xp.finfo(largest.dtype).max)
-    scale = xp.minimum(largest, xp.full_like(largest, limit))  # finite even where a gradient isn't; NaN stays NaN
-    scale = xp.where(scale == 0, xp.ones_like(scale), scale)
-    total = xp.zeros_like(scale)
-    for grad in filled:
-        part = grad / scale
-        total = total + sum_of_all(part * part)
-    norm = scale * xp.sqrt(total)
-
-    max_norm = min(max_norm, limit)
+    norm = backend_of(filled[0]).norm(filled)
+    max_norm = min(max_norm, float(xp.finfo(norm.dtype).max))
     factor = xp.asarray(max_norm / xp.maximum(norm + 1e-6, xp.full_like(norm, max_norm)))  # at most 1
-    clipped = {name: xp.asarray(grad * xp.astype(factor, grad.dtype)) for name, grad in grads.items()}
-    return clipped, xp.asarray(norm)
+    factors = {dtype: xp.astype(factor, dtype) for dtype in {grad.dtype for grad in grads.values()}}
+    return {name: xp.asarray(grad * factors[grad.dtype]) for name, grad in grads.items()}, norm
 
 
 def clip_grad_value(grads: Mapping[str, Array], limit: float) -> dict[str, Array]:

@@ -1,80 +1,104 @@
-"""Steps of small arrays of NumPy's that lie side by side in memory, as one: many calls become few."""
+"""Steps of NumPy's arrays in place: small ones side by side in memory, as one."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from recurray.arrays import Array, namespace_of
+from recurray.elementwise import Elementwise
+from recurray.optim.optimizer import Moments, Updated
 
-Moments = dict[str, Array]
-Update = Callable[[Array, Array, Moments], tuple[Array, Moments]]
-
-SMALL = 8192  # numbers: an array of fewer is stepped together with others
+SMALL = 8192  # numbers: arrays of fewer are stepped together
 
 
 class Flat:
-    """Params and their moments, all of one dtype, each kind in an array of its own.
-
-    What the moments were before a step is as it was until the next: they have two places each, by turns. The params
-    of a step are new arrays, views of one; its memory is that of the last but one, if nobody holds any of these.
+    """Params and their moments, all of one dtype, that are stepped in one call.
 
     Parameters
     ----------
+    run : Elementwise
+        The step of a backend that is `in_place`.
     params : mapping of str to array
         NumPy's.
     moments : sequence of str
         What moments each has.
     """
 
+    def __init__(self, run: Elementwise, params: Mapping[str, Array], moments: Sequence[str]) -> None:
+        self._run = run
+        small = {name: param for name, param in params.items() if param.size < SMALL}
+        alone = [{name: param} for name, param in params.items() if name not in small]
+        self._sets = [_Set(own, moments) for own in ([small] if small else []) + alone]
+
+    def prepared(
+        self,
+        numbers: Mapping[str, float],
+        params: Mapping[str, Array],
+        grads: Mapping[str, Array],
+        moments: Mapping[str, Moments],
+    ) -> Callable[[], Updated]:
+        """Return what takes a step and returns params and moments by name. Until then nothing of theirs is changed."""
+        ready = [each.prepared(params, grads, moments) for each in self._sets]
+
+        def take() -> Updated:
+            self._run(numbers, [given for given, _ in ready], [out for _, out in ready])
+            found: Updated = {}
+            for each, (_, out) in zip(self._sets, ready, strict=True):
+                found |= each.stepped(out["stepped"])
+            return found
+
+        return take
+
+
+class _Set:
+    """Params that are stepped as one array, and their moments: each kind lies in an array of its own.
+
+    A step writes the moments over those before. The params of a step are new arrays, views of one; its memory is that
+    of the last but one, if nobody holds any of these.
+    """
+
     def __init__(self, params: Mapping[str, Array], moments: Sequence[str]) -> None:
         first = next(iter(params.values()))
         self._xp, self._dtype, self._size = namespace_of(first), first.dtype, 0
-        self._slices: dict[str, tuple[slice, tuple[int, ...]]] = {}
+        self._places: dict[str, tuple[slice, tuple[int, ...]]] = {}
         for name, param in params.items():
-            self._slices[name] = slice(self._size, self._size + param.size), param.shape
+            self._places[name] = slice(self._size, self._size + param.size), param.shape
             self._size += param.size
-        self._places = [{name: self._empty() for name in moments} for _ in range(2)]
-        self._views: list[dict[str, Moments]] = [
-            {name: {moment: self._view(place[moment], name) for moment in moments} for name in params}
-            for place in self._places
-        ]
+        self._moments = {moment: self._empty() for moment in moments}
+        self._views: dict[str, Moments] = {
+            name: {moment: self._view(memory, name) for moment, memory in self._moments.items()} for name in params
+        }
         self._memory: list[Array] = []  # of params: the last step's and the one's before
         self._last: dict[str, Array] = {}
 
-    def step(
-        self, update: Update, params: Mapping[str, Array], grads: Mapping[str, Array], moments: Mapping[str, Moments]
-    ) -> tuple[dict[str, Array], dict[str, Moments]]:
-        """Return the params and the moments after a step; nothing that was given is written to."""
-        now = self._place_of(moments)
-        old, new = self._places[now], self._places[1 - now]
+    def prepared(
+        self, params: Mapping[str, Array], grads: Mapping[str, Array], moments: Mapping[str, Moments]
+    ) -> tuple[Moments, Moments]:
+        """Return what a step is given, and where it writes to."""
+        for name, own in self._views.items():
+            if moments[name] is not own:  # somebody else has made them
+                for moment, value in moments[name].items():
+                    self._moments[moment][self._places[name][0]] = value.reshape(-1)
         lie_here = bool(self._last) and all(params[name] is view for name, view in self._last.items())
-        param, changed = update(self._memory[-1] if lie_here else self._joined(params), self._joined(grads), dict(old))
-        for what, value in {"param": param, **changed}.items():
-            if value.dtype != self._dtype:
-                names = ", ".join(map(repr, self._slices))
-                raise TypeError(f"a step made the {what} of {names} {value.dtype}, which was {self._dtype}")
-        memory = self._unused()
-        memory[...] = param
-        for name, place in new.items():
-            place[...] = changed[name]
-        self._memory = [*self._memory[-1:], memory]
-        self._last = {name: self._view(memory, name) for name in self._slices}
-        return dict(self._last), self._views[1 - now]
+        param = self._memory[-1] if lie_here else self._joined(params)
+        return {"param": param, "grad": self._joined(grads), **self._moments}, {
+            "stepped": self._unused(),
+            **self._moments,
+        }
 
-    def _place_of(self, moments: Mapping[str, Moments]) -> int:
-        """In which place the moments lie; where somebody else has made them, they are brought there."""
-        for number, views in enumerate(self._views):
-            if all(moments[name] is own for name, own in views.items()):
-                return number
-        for name, own in moments.items():
-            for moment, value in own.items():
-                self._places[0][moment][self._slices[name][0]] = value.reshape(-1)
-        return 0
+    def stepped(self, memory: Array) -> Updated:
+        """Return the params, which lie in ``memory`` by now, and their moments."""
+        self._memory = [*self._memory[-1:], memory]
+        self._last = {name: self._view(memory, name) for name in self._places}
+        return {name: (view, self._views[name]) for name, view in self._last.items()}
 
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
-        return self._xp.concat([arrays[name].reshape(-1) for name in self._slices])
+        """Arrays one after the other; a single one that lies so in memory as it is."""
+        flat = [arrays[name].reshape(-1) for name in self._places]
+        if len(flat) > 1:
+            return self._xp.concat(flat)
+        return flat[0] if flat[0].flags.c_contiguous and flat[0].flags.aligned else flat[0].copy()
 
     def _unused(self) -> Array:
         """Memory for params: what nobody holds, or new."""
@@ -87,16 +111,5 @@ class Flat:
         return self._xp.empty(self._size, dtype=self._dtype)
 
     def _view(self, memory: Array, name: str) -> Array:
-        place, shape = self._slices[name]
+        place, shape = self._places[name]
         return memory[place].reshape(shape)
-
-
-def are_small(params: Mapping[str, Any]) -> list[str]:
-    """Return the names of small arrays of NumPy's that can be stepped as one: all of the dtype of the first of them."""
-    found: list[str] = []
-    dtype = None
-    for name, param in params.items():
-        if type(param).__module__ == "numpy" and param.size < SMALL and dtype in (None, param.dtype):
-            dtype = param.dtype
-            found.append(name)
-    return found

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class NAdam(Optimizer):
+class NAdam(ElementwiseOptimizer):
     """NAdam [1]_: Adam that looks ahead, with the momentum that it will have at the next step.
 
     The momentum of step t is mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), and M_t the product of the first t of
@@ -57,7 +57,6 @@ class NAdam(Optimizer):
     array([0.868, 2.132])
     """
 
-    _elementwise = True
     _options = ("betas", "eps", "weight_decay", "momentum_decay")
     _counters = ("step_count", "momentum_product")
     betas = Setting(hyperparameters.decays)
@@ -92,16 +91,25 @@ class NAdam(Optimizer):
     def _momentum(self, step: int) -> float:
         return float(self.betas[0] * (1.0 - 0.5 * 0.96 ** (step * self.momentum_decay)))
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
-        grad = self._with_weight_decay(grad, param)
+    def _numbers(self) -> dict[str, float]:
         beta1, beta2 = self.betas
-        first = beta1 * moments["first_moment"] + (1.0 - beta1) * grad
-        second = beta2 * moments["second_moment"] + (1.0 - beta2) * (grad * grad)
-
         now, ahead = self._momentum(self.step_count), self._momentum(self.step_count + 1)
-        of_grad = self.lr * (1.0 - now) / (1.0 - self.momentum_product)
-        of_first = self.lr * ahead / (1.0 - self.momentum_product * ahead)
-        correction2 = 1.0 - beta2**self.step_count
-        divisor = namespace_of(param).sqrt(second / correction2) + self.eps
+        return {
+            "beta1": beta1,
+            "rest1": 1.0 - beta1,
+            "beta2": beta2,
+            "rest2": 1.0 - beta2,
+            "of_grad": self.lr * (1.0 - now) / (1.0 - self.momentum_product),
+            "of_first": self.lr * ahead / (1.0 - self.momentum_product * ahead),
+            "correction": 1.0 / (1.0 - beta2**self.step_count),
+            "weight_decay": self.weight_decay,
+            "eps": self.eps,
+        }
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
+        grad = self._with_weight_decay(grad, param, n.weight_decay)
+        first = n.beta1 * moments["first_moment"] + n.rest1 * grad
+        second = n.beta2 * moments["second_moment"] + n.rest2 * (grad * grad)
+        divisor = namespace_of(param).sqrt(second * n.correction) + n.eps
         new = {"first_moment": first, "second_moment": second}
-        return param - (of_grad * grad + of_first * first) / divisor, new
+        return param - (n.of_grad * grad + n.of_first * first) / divisor, new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Self
 
 from recurray import checks
@@ -13,9 +13,12 @@ from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain
 from recurray.messages import in_words, shown
 from recurray.optim import hyperparameters
 from recurray.optim.copies import check_owner, owner
-from recurray.optim.flat import Flat, Moments, are_small
 from recurray.optim.groups import checked_groups, group_of_each
 from recurray.optim.hyperparameters import Setting
+from recurray.signals import held_back
+
+Moments = dict[str, Array]
+Updated = dict[str, tuple[Array, Moments]]  # params and their moments, by name
 
 
 class Optimizer(ABC):
@@ -23,9 +26,7 @@ class Optimizer(ABC):
 
     To write one of your own, say how the moments of a param start (`_start`), and what a step makes of a param, its
     gradient and its moments (`_update`). The constructor takes the params, ``lr``, and by keyword the names listed in
-    ``_options``, each of which becomes an attribute before ``super().__init__`` is called. Where each number of a param
-    goes its own way, as in all of recurray's, the class says so, ``_elementwise = True``: then `_update` may be given
-    several params as one array.
+    ``_options``, each of which becomes an attribute before ``super().__init__`` is called.
 
     Parameters
     ----------
@@ -69,7 +70,6 @@ class Optimizer(ABC):
 
     _options: ClassVar[tuple[str, ...]] = ("weight_decay",)  # the constructor's arguments after params and lr
     _counters: ClassVar[tuple[str, ...]] = ("step_count",)  # numbers that change with every step
-    _elementwise: ClassVar[bool] = False  # whether `_update` treats each number by itself
     lr = Setting(hyperparameters.not_negative)
     weight_decay = Setting(hyperparameters.not_negative)
     step_count = Setting(hyperparameters.count)
@@ -85,18 +85,12 @@ class Optimizer(ABC):
         self.step_count = 0
         self._moments: dict[str, Moments] = {name: {} for name in checked}
         self._counted: dict[str, tuple[Any, ...]] = {}  # the counters of params that have been frozen at a step
-        self._flats: dict[tuple[str, ...], Flat] = {}
+        self._made: dict[Any, Any] = {}  # what `_prepared` keeps for the next step
         self._kinds: set[tuple[type, Any]] = set()  # types and dtypes of arrays that have been checked
         self.groups = groups
         self._check_settings()
         self._started_for: Any = None
         self._complete_moments()
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Whoever writes another `_update` says anew whether it treats each number by itself."""
-        super().__init_subclass__(**options)
-        if "_update" in vars(cls) and "_elementwise" not in vars(cls):
-            cls._elementwise = False
 
     @property
     def groups(self) -> dict[str, dict[str, Any]]:
@@ -113,7 +107,7 @@ class Optimizer(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: the layer in place of a reference to it, nothing that a step makes again."""
-        return vars(self) | {"_flats": {}, "_owner": self._owner and self._owner()}
+        return vars(self) | {"_made": {}, "_owner": self._owner and self._owner()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -145,7 +139,8 @@ class Optimizer(ABC):
 
         Notes
         -----
-        Whatever is raised on the way, nothing has been changed then, nor has the step been counted.
+        Whatever is raised on the way, nothing has been changed then, nor has the step been counted. Only Ctrl-C, where
+        it comes while numbers are written over, waits for the end of the step, which has been taken then.
         """
         if self._owner is not None:
             check_owner(self._owner(), self.params)
@@ -153,17 +148,29 @@ class Optimizer(ABC):
         self._check_settings()
         self._complete_moments()
         before = self._counters_now()
-        updated: dict[str, tuple[Array, Moments]] = {}
-        counted: dict[str, tuple[Any, ...]] = {}
+        is_taken = False
         try:
             self._count_step()
-            for names, rule in self._rules(grads, before):
-                updated |= rule._updated(names, params, grads, self._moments, self._flats)
-                if rule is not self:
-                    counted |= {name: rule._counters_now() for name in names if name in self._counted}
-        except BaseException:
-            self._set_counters(before)
-            raise
+            parts = [
+                (rule, rule._prepared(names, params, grads, self._moments, self._made))
+                for names, rule in self._rules(grads, before)
+            ]
+            with held_back():
+                self._take(parts, before)
+                is_taken = True
+        finally:
+            if not is_taken:
+                self._set_counters(before)
+
+    def _take(self, parts: Sequence[tuple[Self, Callable[[], Updated]]], before: tuple[Any, ...]) -> None:
+        """Take a step that has been prepared: nothing may be raised any more."""
+        updated: Updated = {}
+        counted: dict[str, tuple[Any, ...]] = {}
+        for rule, take in parts:
+            own = take()
+            updated |= own
+            if rule is not self:
+                counted |= {name: rule._counters_now() for name in own if name in self._counted}
         for name, (param, moments) in updated.items():
             self.params[name], self._moments[name] = param, moments
         self._counted |= {name: before for name in self._moments if name not in updated and name not in self._counted}
@@ -194,37 +201,24 @@ class Optimizer(ABC):
         for name, value in zip(self._counters, values, strict=True):
             setattr(self, name, value)
 
-    def _updated(
+    def _prepared(
         self,
-        names: tuple[str, ...],
+        names: Sequence[str],
         params: Mapping[str, Array],
         grads: Mapping[str, Array],
         moments: Mapping[str, Moments],
-        flats: dict[tuple[str, ...], Flat],
-    ) -> dict[str, tuple[Array, Moments]]:
-        """The params of these names and their moments after a step."""
-        small = are_small({name: params[name] for name in names}) if self._elementwise else []
-        found = {
-            name: self._updated_by_itself(name, params[name], grads[name], moments[name])
-            for name in names
-            if name not in small
-        }
-        if small:
-            key = tuple(small)
-            if key not in flats:
-                flats[key] = Flat({name: params[name] for name in small}, tuple(moments[small[0]]))
-            own = {name: moments[name] for name in small}
-            after, new_moments = flats[key].step(self._update, params, grads, own)
-            found |= {name: (after[name], new_moments[name]) for name in small}
-        return found
+        made: dict[Any, Any],
+    ) -> Callable[[], Updated]:
+        """Prepare a step of the params of these names as far as anything can be raised; return what takes it.
 
-    def _updated_by_itself(self, name: str, before: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+        ``made`` keeps what is made for it until a setting changes.
+        """
+        found = {name: self._updated(name, params[name], grads[name], moments[name]) for name in names}
+        return lambda: found
+
+    def _updated(self, name: str, before: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
         """A param and its moments after a step, of the same dtypes as before."""
-        param, moments = self._update(before, grad, moments)
-        for what, value in {"param": param, **moments}.items():
-            if value.dtype != before.dtype:
-                raise TypeError(f"a step made the {what} of {name!r} {value.dtype}, which was {before.dtype}")
-        return namespace_of(before).asarray(param), _as_arrays(moments)  # NumPy makes scalars of 0-d arrays
+        return checked(name, before, *self._update(before, grad, moments))
 
     def _count_step(self) -> None:
         self.step_count += 1
@@ -243,7 +237,7 @@ class Optimizer(ABC):
                 started = rule._start(float_array(f"the param {name!r}", self.params[name]))
                 self._moments[name] = {moment: have.get(moment, value) for moment, value in started.items()}
             self._started_for = self._values()
-            self._flats = {}
+            self._made.clear()
 
     @abstractmethod
     def _start(self, param: Array) -> Moments:
@@ -253,8 +247,9 @@ class Optimizer(ABC):
     def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
         """Return the new param and its new moments; ``step_count`` counts this step already."""
 
-    def _with_weight_decay(self, grad: Array, param: Array) -> Array:
-        return grad + self.weight_decay * param if self.weight_decay else grad
+    def _with_weight_decay(self, grad: Array, param: Array, number: Any = None) -> Array:
+        """The gradient and the weight decay; ``number`` stands for that where the formula is recorded."""
+        return grad + (self.weight_decay if number is None else number) * param if self.weight_decay else grad
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on as if there had been no interruption, bit for bit.
@@ -338,7 +333,7 @@ class Optimizer(ABC):
             setattr(self, name, getattr(fresh, name))
         self._set_counters(counters)
         self._groups, self._group_of, self._counted = fresh._groups, fresh._group_of, counted
-        self._moments, self._started_for, self._flats = moments, self._values(), {}
+        self._moments, self._started_for, self._made = moments, self._values(), {}
 
     def _checked_counters(self, values: Any) -> tuple[Any, ...]:
         if not isinstance(values, (list, tuple)) or len(values) != len(self._counters):
@@ -449,9 +444,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _as_arrays(moments: Moments) -> Moments:
-    """Turn the scalars that NumPy makes of 0-d arrays back into arrays."""
-    return {name: namespace_of(value).asarray(value) for name, value in moments.items()}
+def checked(name: str, before: Array, param: Array, moments: Moments) -> tuple[Array, Moments]:
+    """Check a step's results; return them as arrays, as NumPy makes scalars of 0-d ones."""
+    for what, value in {"param": param, **moments}.items():
+        if value.dtype != before.dtype:
+            raise TypeError(f"a step made the {what} of {name!r} {value.dtype}, which was {before.dtype}")
+    asarray = namespace_of(before).asarray
+    return asarray(param), {moment: asarray(value) for moment, value in moments.items()}
 
 
 def float_array(name: str, value: Any) -> Array:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class RMSprop(Optimizer):
+class RMSprop(ElementwiseOptimizer):
     """RMSprop [1]_: each gradient divided by a running root mean square of itself.
 
     v = alpha v + (1 - alpha) grad^2 and param = param - lr grad / (sqrt(v) + eps). Centered [2]_, the square of a
@@ -65,7 +65,6 @@ class RMSprop(Optimizer):
     array([0.75, 2.25])
     """
 
-    _elementwise = True
     _options = ("alpha", "eps", "weight_decay", "momentum", "centered")
     alpha = Setting(hyperparameters.decay)
     eps = Setting(hyperparameters.not_negative)
@@ -97,17 +96,27 @@ class RMSprop(Optimizer):
             names.append("velocity")
         return {name: namespace_of(param).zeros_like(param) for name in names}
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
+    def _numbers(self) -> dict[str, float]:
+        return {
+            "lr": self.lr,
+            "alpha": self.alpha,
+            "rest": 1.0 - self.alpha,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "eps": self.eps,
+        }
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
         xp = namespace_of(param)
-        grad = self._with_weight_decay(grad, param)
-        square = self.alpha * moments["mean_square"] + (1.0 - self.alpha) * (grad * grad)
+        grad = self._with_weight_decay(grad, param, n.weight_decay)
+        square = n.alpha * moments["mean_square"] + n.rest * (grad * grad)
         new = {"mean_square": square}
         if self.centered:
-            mean = self.alpha * moments["mean_gradient"] + (1.0 - self.alpha) * grad
+            mean = n.alpha * moments["mean_gradient"] + n.rest * grad
             new["mean_gradient"] = mean
             square = xp.maximum(square - mean * mean, xp.zeros_like(square))
-        direction = grad / (xp.sqrt(square) + self.eps)
+        direction = grad / (xp.sqrt(square) + n.eps)
         if self.momentum:
-            direction = self.momentum * moments["velocity"] + direction
+            direction = n.momentum * moments["velocity"] + direction
             new["velocity"] = direction
-        return param - self.lr * direction, new
+        return param - n.lr * direction, new

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
-from recurray.optim.flat import Moments
+from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Optimizer
+from recurray.optim.optimizer import Moments
 
 
-class SGD(Optimizer):
+class SGD(ElementwiseOptimizer):
     """Stochastic gradient descent.
 
     With momentum [1]_ the velocity v = momentum v + (1 - dampening) grad takes the gradient's place, at the first
@@ -59,7 +59,6 @@ class SGD(Optimizer):
     array([-0.25,  2.  ])
     """
 
-    _elementwise = True
     _options = ("momentum", "dampening", "weight_decay", "nesterov")
     momentum = Setting(hyperparameters.not_negative)
     dampening = Setting(hyperparameters.not_negative)
@@ -90,11 +89,14 @@ class SGD(Optimizer):
     def _start(self, param: Array) -> Moments:
         return {"velocity": namespace_of(param).zeros_like(param)} if self.momentum else {}
 
-    def _update(self, param: Array, grad: Array, moments: Moments) -> tuple[Array, Moments]:
-        grad = self._with_weight_decay(grad, param)
-        if not self.momentum:
-            return param - self.lr * grad, {}
+    def _numbers(self) -> dict[str, float]:
         share = 1.0 if self.step_count == 1 else 1.0 - self.dampening
-        velocity = self.momentum * moments["velocity"] + share * grad
-        direction = grad + self.momentum * velocity if self.nesterov else velocity
-        return param - self.lr * direction, {"velocity": velocity}
+        return {"lr": self.lr, "momentum": self.momentum, "share": share, "weight_decay": self.weight_decay}
+
+    def _formula(self, param: Array, grad: Array, moments: Mapping[str, Array], n: Any) -> tuple[Array, Moments]:
+        grad = self._with_weight_decay(grad, param, n.weight_decay)
+        if not self.momentum:
+            return param - n.lr * grad, {}
+        velocity = n.momentum * moments["velocity"] + n.share * grad
+        direction = grad + n.momentum * velocity if self.nesterov else velocity
+        return param - n.lr * direction, {"velocity": velocity}

@@ -23,7 +23,7 @@ from recurray.program.ir import (
 )
 from recurray.program.liveness import Registers, parallel_copy
 from recurray.program.merge import Gates, gates_of, has_one_gradient, merged_gates, with_sums
-from recurray.program.record import Recording, RecordingError, record
+from recurray.program.record import Recording, RecordingError, record, record_formula
 from recurray.program.segments import earliest_segments, latest_segments
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "merged_gates",
     "parallel_copy",
     "record",
+    "record_formula",
     "values_of",
     "with_sums",
 ]

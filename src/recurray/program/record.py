@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -96,6 +96,26 @@ def record(cell: Cell) -> Recording:
     outputs = {"x": grads.x, "h": grads.h, "before": grads.before}
     outputs |= {f"params.{name}": rows for name, rows in grads.params.items()}
     return Recording(step, tape.program(outputs))
+
+
+def record_formula(
+    formula: Callable[[Mapping[str, Any], Any], Mapping[str, Any]], arrays: Sequence[str], numbers: Sequence[str]
+) -> Program:
+    """Record a formula of arrays by name and of numbers, see `recurray.elementwise`.
+
+    Returns
+    -------
+    program : Program
+        Inputs "arrays.<name>" and "numbers.<name>"; outputs by the formula's own names.
+
+    Raises
+    ------
+    RecordingError
+        The formula isn't elementwise.
+    """
+    tape = Tape()
+    given = tape.inputs("arrays", tuple(arrays))._asdict()
+    return tape.program({"": formula(given, tape.inputs("numbers", tuple(numbers)))})
 
 
 def _params(tape: Tape, cell: Cell) -> Any:
