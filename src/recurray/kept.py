@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
-from itertools import count
 from threading import RLock  # noqa: TID251 - taken anew in a child
 from typing import Any, Generic, TypeVar
 from weakref import ref
@@ -16,15 +15,14 @@ LEAST = 4096  # bytes that an entry counts at least: what stands around its arra
 
 Value = TypeVar("Value")
 
-_clock = count(1)
 _everywhere: dict[int, ref[Kept[Any]]] = {}
 
 
 class _Total:
-    """The bytes of all entries that there are, those in use among them."""
+    """The bytes of all entries that there are, those in use among them, and how many have been made."""
 
     def __init__(self) -> None:
-        self.nbytes = 0
+        self.nbytes = self.made = 0
         self.begin()
 
     def begin(self) -> None:
@@ -35,99 +33,98 @@ class _Total:
         """Add to it."""
         with self._lock:
             self.nbytes += nbytes
+            self.made += nbytes > 0
 
 
-_total = _Total()
+total = _Total()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_total.begin)
+    os.register_at_fork(after_in_child=total.begin)
 
 
 class Entry(Generic[Value]):
-    """A value that is kept by a key, and how many bytes it holds."""
+    """A value that is kept by a key, and how many bytes it holds.
+
+    Attributes
+    ----------
+    used : int
+        How many entries had been made when it was used last.
+    """
 
     __slots__ = ("key", "nbytes", "used", "value")
 
     def __init__(self, key: Hashable, value: Value, nbytes: int) -> None:
-        self.key, self.value, self.used, self.nbytes = key, value, 0, 0
-        _total.count(nbytes + LEAST)
-        self.nbytes = nbytes + LEAST
+        self.key, self.value, self.nbytes = key, value, 0
+        total.count(nbytes + LEAST)
+        self.nbytes, self.used = nbytes + LEAST, total.made
 
     def __del__(self) -> None:
-        _total.count(-self.nbytes)
+        total.count(-self.nbytes)
 
 
 class Kept(Generic[Value]):
     """Values by key. All of this class together keep at most `MOST` bytes: what was used longest ago goes first.
 
-    May be used by several threads: what one has taken is its own until it is given back.
+    May be used by several threads. A value that one thread alone may use it takes out of the list, and puts back.
+
+    Attributes
+    ----------
+    lists : dict of list of Entry
+        By key.
 
     Examples
     --------
     >>> kept = Kept()
-    >>> kept.take("a") is None
-    True
-    >>> kept.give(Entry("a", "work space", nbytes=10))
-    >>> kept.take("a").value, kept.take("a")
-    ('work space', None)
-    >>> kept.put("b", 3, nbytes=0)
-    >>> kept.get("b"), kept.get("b")
-    (3, 3)
+    >>> kept.put("a", 3, nbytes=0)
+    >>> kept.get("a"), kept.get("b")
+    (3, None)
     """
 
     def __init__(self) -> None:
-        self._free: dict[Hashable, list[Entry[Value]]] = {}
+        self.lists: dict[Hashable, list[Entry[Value]]] = {}
         number = id(self)
         _everywhere[number] = ref(self, lambda _: _everywhere.pop(number, None))
 
     def __len__(self) -> int:
-        return sum(map(len, list(self._free.values())))
+        return sum(map(len, list(self.lists.values())))
 
     def __reduce__(self) -> Any:  # for copies too
         return type(self), ()
 
-    def take(self, key: Hashable) -> Entry[Value] | None:
-        """Return what is kept by a key, which is kept no longer; None if there is nothing."""
-        try:
-            return self._free[key].pop()
-        except (KeyError, IndexError):
-            return None
-
-    def give(self, entry: Entry[Value]) -> None:
-        """Keep an entry."""
-        entry.used = next(_clock)
-        try:
-            self._free[entry.key].append(entry)
-        except KeyError:
-            self._free.setdefault(entry.key, []).append(entry)
-        if _total.nbytes > MOST:
+    def list_for(self, entry: Entry[Value]) -> list[Entry[Value]]:
+        """Make room for an entry and return the list to put it in; one that nobody keeps where it is too large."""
+        if entry.nbytes > MOST:
+            return []
+        if total.nbytes > MOST:
             make_room()
-
-    def get(self, key: Hashable) -> Value | None:
-        """Return what is kept by a key, and goes on being so; None if there is nothing."""
-        try:
-            entry = self._free[key][-1]
-        except (KeyError, IndexError):
-            return None
-        entry.used = next(_clock)
-        return entry.value
+        return self.lists.setdefault(entry.key, [])
 
     def put(self, key: Hashable, value: Value, nbytes: int) -> None:
         """Keep a value."""
-        self.give(Entry(key, value, nbytes))
+        entry = Entry(key, value, nbytes)
+        self.list_for(entry).append(entry)
+
+    def get(self, key: Hashable) -> Value | None:
+        """Return what is kept by a key; None if there is nothing."""
+        try:
+            entry = self.lists[key][-1]
+        except (KeyError, IndexError):
+            return None
+        entry.used = total.made
+        return entry.value
 
 
 def make_room() -> None:
-    """Let go of what is too large, then of what was used longest ago: a quarter, so that it is done now and then."""
+    """Let go of what was used longest ago: so much that there is room for some time."""
     found = [
         (entry.used, entries, entry)
         for kept in _all()
-        for entries in list(kept._free.values())
+        for entries in list(kept.lists.values())
         for entry in tuple(entries)
     ]
-    found.sort(key=lambda each: (each[2].nbytes <= MOST, each[0]))
-    excess = _total.nbytes - MOST
-    for used, entries, entry in found:
-        if excess <= (0 if used == found[-1][0] else -MOST // 4):
+    found.sort(key=lambda each: each[0])
+    excess = total.nbytes - MOST * 3 // 4
+    for _, entries, entry in found:
+        if excess <= 0:
             break
         try:
             entries.remove(entry)
@@ -135,14 +132,14 @@ def make_room() -> None:
             continue
         excess -= entry.nbytes
     for kept in _all():
-        for key in [key for key, entries in list(kept._free.items()) if not entries]:
-            kept._free.pop(key, None)
+        for key in [key for key, entries in list(kept.lists.items()) if not entries]:
+            kept.lists.pop(key, None)
 
 
 def release() -> None:
     """Let go of all that isn't in use."""
     for kept in _all():
-        kept._free.clear()
+        kept.lists.clear()
 
 
 def _all() -> list[Kept[Any]]:

@@ -19,7 +19,7 @@ from harness import here, obtain
 from harness.needs import needs
 from harness.processes import in_child
 from recurray import kept
-from recurray.kept import Entry, Kept
+from recurray.kept import Kept
 from recurray_numpy.buffers import BUFFERS, memory_of
 
 MIB = 2**20
@@ -35,20 +35,20 @@ def nothing_kept() -> None:
 
 @pytest.mark.usefixtures("nothing_kept")
 def test_what_was_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST", kept._total.nbytes + 8 * (1000 + AROUND))
+    monkeypatch.setattr(kept, "MOST", kept.total.nbytes + 8 * (1000 + AROUND))
     first, second = Kept[int](), Kept[int]()
     for key in range(8):
         (first, second)[key % 2].put(key, key, 1000)
     assert first.get(0) == 0  # so it has been used since
     second.put("more", -1, 1000)
     gone = {key for key in range(8) if (first, second)[key % 2].get(key) is None}
-    assert gone == {1, 2, 3}  # a quarter, and what came
+    assert gone == {1, 2, 3}  # in the place of one, so that there is a quarter of the room
     assert second.get("more") == -1
 
 
 @pytest.mark.usefixtures("nothing_kept")
 def test_what_is_larger_than_all_is_not_kept_and_drives_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST", kept._total.nbytes + 5000 + 4 * AROUND)
+    monkeypatch.setattr(kept, "MOST", kept.total.nbytes + 5000 + 4 * AROUND)
     own = Kept[int]()
     own.put("a", 1, 100)
     own.put("b", 2, 10**6)
@@ -60,21 +60,20 @@ def test_what_is_larger_than_all_is_not_kept_and_drives_nothing_out(monkeypatch:
 
 @pytest.mark.usefixtures("nothing_kept")
 def test_the_count_is_of_what_there_is() -> None:
-    before = kept._total.nbytes
+    before = kept.total.nbytes
     own = Kept[int]()
     own.put("a", 1, 1000)
-    own.give(Entry("b", 2, 2000))
-    taken = own.take("b")
-    assert own.take("b") is None
+    own.put("b", 2, 2000)
+    taken = own.lists["b"].pop()
+    assert own.get("b") is None
     kept.release()
     assert own.get("a") is None
-    assert kept._total.nbytes == before + 2000 + AROUND  # what is in use is counted
-    assert taken is not None
-    own.give(taken)
-    assert len(own) == 1
+    assert kept.total.nbytes == before + 2000 + AROUND  # what is in use is counted
+    own.list_for(taken).append(taken)
+    assert own.get("b") == 2
     del own, taken
     gc.collect()
-    assert kept._total.nbytes == before
+    assert kept.total.nbytes == before
 
 
 def layers(engine: str) -> dict[str, Callable[[], Any]]:
@@ -109,7 +108,7 @@ def test_what_is_kept_is_bounded_and_goes_back(engine: str, what: str, monkeypat
         call()
     backend.release_memory()
     gc.collect()
-    monkeypatch.setattr(kept, "MOST", kept._total.nbytes + MIB)
+    monkeypatch.setattr(kept, "MOST", kept.total.nbytes + MIB)
     tracemalloc.start()
     try:
         held = []
@@ -150,7 +149,7 @@ def test_a_fork_amid_a_count() -> None:
     def work() -> None:
         Kept[int]().put("a", 1, 10)
 
-    with ThreadPoolExecutor(1) as thread, kept._total._lock:
+    with ThreadPoolExecutor(1) as thread, kept.total._lock:
         thread.submit(os.getpid).result()
         pid = thread.submit(lambda: in_child(work, seconds=10))
         pid.result()
@@ -177,7 +176,7 @@ for _ in range(2):
     layer.forward(x)
     layer(x[:1])
 gc.collect()
-assert bool(BUFFERS.kept) is bool(kept._total.nbytes) is (kept.MOST > 0)
+assert bool(BUFFERS.kept) is bool(kept.total.nbytes) is (kept.MOST > 0)
 """
     given = os.environ | {"RECURRAY_KEPT_MIB": text}
     result = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=False)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from operator import is_
 from typing import Any, Protocol
 
+from recurray import kept
 from recurray.arrays import Array
 from recurray.backend import Backend, Plan
 from recurray.cells.cell import Cell, Weights
@@ -53,15 +54,18 @@ class Plans:
         if self._none_for is layer.backend:
             return None
         try:
-            entry = self._kept.take(x.shape)
-        except (AttributeError, TypeError):  # it isn't an array
+            free = self._kept.lists[x.shape]
+            entry = free.pop()
+        except (AttributeError, IndexError, KeyError, TypeError):
             entry = None
         if entry is None or entry.value.backend is not layer.backend or entry.value.cells is not layer.cells:
             entry = self._made(layer, x)
             if entry is None:
                 return None
+            free = self._kept.list_for(entry)
         found = entry.value.run(layer, x, state)
-        self._kept.give(entry)
+        entry.used = kept.total.made
+        free.append(entry)
         return found
 
     def _made(self, layer: Planned, x: Array) -> Entry[_OfShape] | None:
