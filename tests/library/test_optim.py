@@ -97,8 +97,14 @@ def assert_same_bits(one: Any, other: Any) -> None:
             np.testing.assert_array_equal(array, other[name], strict=True)
 
 
-@every_configuration
-@pytest.mark.parametrize("platform", here("numpy", "native"))
+@pytest.mark.parametrize(
+    ("platform", "name", "options"),
+    [
+        *(("numpy", name, options) for name, options in CONFIGURATIONS),
+        *((platform, name, options) for platform in here("native") for name, options in RICHEST.items()),
+    ],
+    ids=str,
+)
 def test_equals_pytorch(platform: str, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     torch = need("torch")
     if name == "NAdam":  # which keeps the product of its momenta in the default dtype, float32
