@@ -250,7 +250,7 @@ def _input_products(scan: Scan, x: Any) -> Iterator[tuple[int, int]]:
     firsts = range(0, steps, chunk)
     for low in reversed(firsts) if scan.reverse else firsts:
         high = min(steps, low + chunk)
-        scan.arrays["x_gates"] = x_gates[: (high - low) * batch]
+        scan.arrays["x_gates"] = x_gates if chunk >= steps else x_gates[: (high - low) * batch]
         here = products.operand(rows if chunk >= steps else rows[low * batch : high * batch])
         products.with_transposed(here, weight, out=scan.arrays["x_gates"])
         if scan.prepared.bias_by_row is not None:

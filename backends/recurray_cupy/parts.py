@@ -116,6 +116,8 @@ class Memory:
             if shape is not None:
                 places.append((name, shape, end))
                 end += -(-prod(shape) * size // ALIGNED) * ALIGNED
+        if not places:
+            return found
         memory = self._cupy.cuda.alloc(end)
         begin = memory.ptr
         for name, shape, place in places:
