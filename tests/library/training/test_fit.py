@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,36 @@ def test_ragged_rows_equal_padded_ones(with_target: str) -> None:
     padded = {"x": x, "target": target if each else target[:, 0], "lengths": lengths}
     rr.fit(other, "mse", rr.optim.Adam(other.params, lr=1e-2), padded, **given)
     assert_same(model, other)
+
+
+@pytest.mark.parametrize("form", ["arrays", "time first", "mapped", "ragged"])
+def test_each_epoch_has_each_row_once_in_an_order_of_its_own(form: str, tmp_path: Path) -> None:
+    numbers = np.arange(1.0, N + 1)
+    x = np.repeat(numbers[:, None, None], T, 1)
+    if form == "mapped":
+        np.save(tmp_path / "x.npy", x)
+        x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    given = {
+        "arrays": x,
+        "time first": x.swapaxes(0, 1),
+        "mapped": x,
+        "ragged": [row[: 1 + k % 3] for k, row in enumerate(x)],
+    }
+    model = rr.Sequential(rr.Last(batch_first=form != "time first"), rr.Linear(1, 1, dtype="float64"))
+    model.load_state_dict({"1.weight": np.ones((1, 1)), "1.bias": np.zeros(1)})
+    seen = []
+
+    def look(prediction, target):
+        np.testing.assert_array_equal(prediction[:, 0], target[:, 0])
+        seen.extend(target[:, 0])
+        return rr.losses.mse(prediction, target)
+
+    options = {"epochs": 2, "batch_size": 5}
+    rr.fit(model, look, rr.optim.SGD(model.params, lr=0.0), (given[form], numbers[:, None]), **options)
+    first, second = seen[:N], seen[N:]
+    assert sorted(first) == sorted(second) == [*numbers]
+    assert first != second
+    assert [*numbers] not in (first, second)
 
 
 def test_ragged_batches_hold_rows_of_similar_lengths() -> None:
