@@ -1668,7 +1668,7 @@ ANEW = [
     ),
     Mistake(
         "training: rows are taken in their own order",
-        f"{TRAINING}data.py",
+        f"{TRAINING}rows.py",
         "return lambda places: take(order[places], axis)",
         "return lambda places: take(np.sort(order)[places], axis)",
         FIT,
@@ -1724,7 +1724,7 @@ ANEW = [
     ),
     Mistake(
         "parallel: the first batch isn't compared",
-        f"{TRAINING}data.py",
+        f"{TRAINING}made.py",
         "            if place == 0:\n                self._form.share.check_same(",
         "            if place < 0:\n                self._form.share.check_same(",
         PARALLEL,
@@ -1745,7 +1745,7 @@ ANEW = [
     ),
     Mistake(
         "training: ragged rows are batched by chance",
-        f"{TRAINING}data.py",
+        f"{TRAINING}ragged.py",
         '            order = order[np.argsort(self.lengths[order], kind="stable")]\n',
         "",
         FIT,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recurray import files
 from recurray.language_model.errors import TextError
-from recurray.training.data import Batch
+from recurray.training.batch import Batch
 
 Tokens = NDArray[np.int64]
 
@@ -320,15 +320,15 @@ class Streams:
 
     @property
     def batches(self) -> int:
-        """Chunks of an epoch; see `recurray.training.data.Source`."""
+        """Chunks of an epoch; see `recurray.training.batch.Source`."""
         return self.chunks
 
     def facts(self) -> dict[str, Any]:
-        """Nothing that the settings don't say; see `recurray.training.data.Source`."""
+        """Nothing that the settings don't say; see `recurray.training.batch.Source`."""
         return {}
 
     def sample(self) -> dict[str, Any]:
-        """Nothing, for no ranks train on them; see `recurray.training.data.Source`."""
+        """Nothing, for no ranks train on them; see `recurray.training.batch.Source`."""
         return {}
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:

@@ -2,7 +2,11 @@
 
 ==============  ================================================================================
 ``fitting``     the call: its arguments, checked before work starts
-``data``        what a batch is; rows in arrays, ragged rows, batches made elsewhere
+``batch``       what a batch is, and what batches come from
+``data``        which form data have: ``rows`` in arrays, ``ragged`` rows, batches ``made`` elsewhere
+``parts``       the parts of data by their names
+``finite``      NaN and infinity in them
+``share``       which rows of a batch a rank has
 ``pieces``      a batch cut in time: chunks with the state carried on, steps that warm it up
 ``update``      forward, loss, backward, clipping, and the optimizer's step
 ``ranks``       what several processes that train one model do together

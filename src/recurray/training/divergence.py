@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from recurray.arrays import Array
-from recurray.training import data
 from recurray.training.errors import TrainingError
+from recurray.training.finite import not_finite as not_finite_in
 from recurray.training.pieces import Piece
 from recurray.training.setup import Setup
 from recurray.training.update import not_finite
@@ -19,7 +19,7 @@ def diverged(
     """Return the error for an update whose loss or norm isn't finite; the first of ``arrays`` to blame is named."""
     what = f"the loss became {value}" if not math.isfinite(value) else f"the gradients' norm became {norm}"
     batch = piece.batch
-    held = None if piece.idle else data.not_finite(batch.x, batch.lengths, batch.mask, setup.cut.batch_first)
+    held = None if piece.idle else not_finite_in(batch.x, batch.lengths, batch.mask, setup.cut.batch_first)
     held = setup.ranks.found(held)
     if held is not None:
         what += f": x holds {held} of the batch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recurray.training.data import Generator, Source
+from recurray.training.batch import Generator, Source
 from recurray.training.pieces import Cut
 from recurray.training.ranks import Ranks
 from recurray.training.update import Model

@@ -13,10 +13,12 @@ import numpy as np
 from recurray import checks, losses
 from recurray.layers import Layer
 from recurray.messages import shown
-from recurray.training import data as sources
 from recurray.training import progress as displays
+from recurray.training.batch import Form
 from recurray.training.best import Best
 from recurray.training.checkpoint import Files
+from recurray.training.data import source as source_of
+from recurray.training.data import split
 from recurray.training.history import History
 from recurray.training.pieces import Cut
 from recurray.training.ranks import Ranks, together
@@ -83,7 +85,8 @@ def fit(
         ``target`` is then an array, or a list with an array for each row; batches are of rows of similar lengths.
         Else an iterable of batches, each a tuple or mapping, or a function that makes one for each epoch, of a
         `numpy.random.Generator`, which is ``seed``'s and the same where a training is gone on with: what an iterable
-        draws by one of its own isn't known here, and is another order then. NumPy's arrays are taken to the model's backend batch by batch.
+        draws by one of its own isn't known here, and is another order then. NumPy's arrays are taken to the model's
+        backend batch by batch.
     epochs, steps : int
         When it ends: after so many epochs, or so many updates; one of them, or both for what comes first.
     batch_size : int
@@ -204,12 +207,12 @@ def fit(
         if not 0 < validation < 1:
             raise ValueError(f"validation must be data, or a share between 0 and 1, not {validation!r}")
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[3])
-        data, validation = sources.split(data, validation, rng, batch_first=batch_first)
+        data, validation = split(data, validation, rng, batch_first=batch_first)
     shuffle = checks.flag("shuffle", shuffle)
     ranks = Ranks(communicator)
-    form = sources.Form(batch_size, shuffle, batch_first, ranks.share)
-    source = sources.source("data", data, form)
-    held = None if validation is None else sources.source("validation", validation, replace(form, shuffle=False))
+    form = Form(batch_size, shuffle, batch_first, ranks.share)
+    source = source_of("data", data, form)
+    held = None if validation is None else source_of("validation", validation, replace(form, shuffle=False))
     patience = _optional("patience", patience)
     restore = patience is not None if restore_best is None else checks.flag("restore_best", restore_best)
     best = Best(monitor or ("loss" if held is None else "validation_loss"), mode, patience, restore)

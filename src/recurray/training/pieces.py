@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recurray.messages import in_words
-from recurray.training.data import BY_STEP, Batch
+from recurray.training.batch import BY_STEP, Batch
 
 
 class Piece(NamedTuple):

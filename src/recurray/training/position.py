@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from recurray.training.batch import Generator
 from recurray.training.checkpoint import Arrays, as_json, from_json, generator_state
-from recurray.training.data import Generator
 from recurray.training.ranks import Ranks
 from recurray.training.sums import Sums
 

@@ -15,8 +15,8 @@ import numpy as np
 from recurray.arrays import to_numpy
 from recurray.parallel import Communicator, MPICommunicator, as_communicator
 from recurray.training import checkpoint
+from recurray.training.batch import Generator
 from recurray.training.checkpoint import Arrays
-from recurray.training.data import Generator
 from recurray.training.pieces import Piece
 from recurray.training.share import ALONE, Share
 from recurray.training.update import Learned

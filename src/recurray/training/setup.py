@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurray.parallel import Serial
+from recurray.training.batch import Source
 from recurray.training.best import Best
-from recurray.training.data import Source
 from recurray.training.pieces import Cut
 from recurray.training.ranks import Ranks
 from recurray.training.update import Model

@@ -14,7 +14,7 @@ import numpy as np
 from recurray import losses, optim
 from recurray.arrays import Array, is_tracer, namespace_of, on_host, to_numpy
 from recurray.messages import in_words
-from recurray.training.data import BY_STEP, Batch
+from recurray.training.batch import BY_STEP, Batch
 from recurray.training.pieces import Piece
 
 Loss = Callable[..., tuple[Any, Any]]

@@ -10,7 +10,8 @@ import pytest
 import recurray as rr
 from harness.ranks import in_threads
 from recurray.parallel.buckets import buckets_of
-from recurray.training import data as sources
+from recurray.training.batch import Form
+from recurray.training.data import source as source_of
 from recurray.training.share import Share
 
 N, T, F, H = 11, 7, 3, 5
@@ -204,11 +205,11 @@ def test_a_rank_takes_its_rows_alone(form: str) -> None:
     data = {"arrays": (X, TARGET), "ragged": RAGGED, "made": [(X, TARGET)]}[form]
     found = []
     for rank in range(3):
-        source = sources.source("data", data, sources.Form(N, False, True, Share(rank, 3)))
+        source = source_of("data", data, Form(N, False, True, Share(rank, 3)))
         (batch,) = source.epoch(np.random.default_rng(0))
         assert batch.whole == (N, len(batch.x), 7 if form == "ragged" else None)
         found.append(batch.x)
-    expected = sources.source("data", data, sources.Form(N, False, True))
+    expected = source_of("data", data, Form(N, False, True))
     (batch,) = expected.epoch(np.random.default_rng(0))
     assert batch.whole is None
     assert [len(x) for x in found] == [3, 4, 4]
