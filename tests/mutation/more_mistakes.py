@@ -1802,8 +1802,8 @@ ANEW = [
     Mistake(
         "forecast: filled-in values are measured by",
         "src/recurray/forecast/backtest.py",
-        "actual = np.where(series.observed[series.target], target, np.nan)[ahead_of]",
-        "actual = target[ahead_of]",
+        "actual = np.where(series.observed[series.target], target, np.nan)[steps]",
+        "actual = target[steps]",
         FORECAST,
     ),
     Mistake(

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 import recurray as rr
-from recurray import activations, cells, convert, layouts, losses, optim, plot, schedules
+from recurray import activations, cells, convert, layouts, losses, optim, plot, schedules, sklearn
 from recurray.activations import by_name
 from recurray.arrays import tanh
 
@@ -39,10 +39,10 @@ KERAS_MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "mod
 LIMIT = 20.0  # seconds that a call may take
 KEPT = 12  # objects of a kind, of which calls are made
 MORE_LOSSES = ("quantile", "gaussian_nll", "nse", "kge", "esr")
-OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy")
+OWN = ("recurray", "recurray_numpy", "recurray_native", "recurray_cupy", "sklearn")  # its checks are ours
 TYPES = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError),
-    rr.BackendUnavailableError,
+    *(RuntimeError, rr.BackendUnavailableError),  # a TrainingError is a RuntimeError
 )
 
 
@@ -73,6 +73,8 @@ def fault_of(error: BaseException) -> str:
         return "has no traceback"
     innermost = frames[-1]
     path = Path(innermost.filename)
+    if path.name == "_pprint.py":  # scikit-learn shows an estimator, one of whose params can't be shown
+        return ""
     if not set(path.parts) & set(OWN) or not path.is_file():
         return f"comes from {path.name}"
     line = innermost.lineno or 0
@@ -791,12 +793,159 @@ class Fuzz:
             self.pick(name, (name, odd()), {"name": name, "alpha": odd()}, {odd.__name__: 1}, odd())
         )
 
+    # Forecasts and estimators
+
+    def numbers(self, rows: int) -> Any:
+        """A series, or something like it."""
+        values = self.rng.standard_normal(rows) + self.pick(0, 5)
+        odd = (values * self.pick(0, 1e300, np.nan), values.tolist(), values[:, None], values.astype(str), self.odd())
+        return self.pick(*odd) if self.chance(0.1) else values
+
+    def series(self) -> Any:
+        rows = self.pick(30, 40, 12, 3)
+        if self.chance(0.3):
+            return self.numbers(rows)
+        days = np.arange("2010-01-01", 4000, dtype="datetime64[D]")[:: self.pick(1, 7)][:rows]
+        data = {"t": self.maybe(days, np.arange(rows), days[::-1], wrong=0.05)}
+        data |= {name: self.numbers(rows) for name in ("y", "a", "b")}
+        options = self.options(
+            past=(["a"], [], "a", ["y"]),
+            known=(["b"], ["c"], ["a"]),
+            time=("t", False, None, "a"),
+            missing=("error", "interpolate", "drop"),
+            duplicates=("error", "mean", "first"),
+            sort=(True, False),
+        )
+        return rr.forecast.Series.of(data, target=self.maybe("y", "y", "y", "b", wrong=0.05), **options)
+
+    def new_forecaster(self) -> Any:
+        options = self.options(
+            5,
+            window=(3, 5, 8, None),
+            season=(0, 4, None),
+            quantiles=((0.1, 0.9), (0.25,), (), (1.5,)),
+            calendar=("auto", (), ("week",)),
+            scaler=("standard", "minmax", "none"),
+            log=(True, False),
+            relative_to=("auto", "last", "season", "none"),
+            ridge=(True, False),
+            calibrate=(True, False),
+            layer=("LSTM", "GRU", "RNN", "DiagonalLSTM"),
+            num_layers=(1, 2),
+            dropout=(0.0, 0.3),
+            lr=(1e-2, 1e3, 0),
+            clip_norm=(1.0, None),
+            validation=(0.15, 0.0, 0.5),
+            patience=(1, None),
+            seed=(0, 1),
+        )
+        return self.keep(
+            "forecaster",
+            rr.forecast.Forecaster(
+                self.maybe(1, 2, 4, wrong=0.05),
+                hidden_size=self.maybe(1, 3, wrong=0.03),
+                epochs=self.pick(1, 2),
+                batch_size=self.maybe(4, 64, wrong=0.03),
+                backend=self.maybe(*self.backends, "numpy", None, wrong=0.03),
+                **options,
+            ),
+        )
+
+    def do_forecast(self) -> Any:
+        forecaster = self.some("forecaster", self.new_forecaster)
+        series = self.some("series", lambda: self.keep("series", self.series()))
+        if self.chance(0.3):
+            forecaster.fit(series)
+        if self.chance(0.2):
+            found = forecaster.backtest(series, **self.options(folds=(1, 2, 3), every=(1, None), refit=(True, False)))
+            return str(found), found.to_csv()
+        if self.chance(0.2):
+            with tempfile.TemporaryDirectory() as folder:
+                forecaster.save(f"{folder}/model")
+                forecaster = rr.forecast.Forecaster.load(
+                    f"{folder}/model", self.maybe(*self.backends, None, wrong=0.03)
+                )
+        future = self.maybe(None, {"b": self.numbers(4)}, wrong=0.03)
+        forecast = forecaster.predict(series, future)
+        return forecast.to_csv(), forecast.intervals, rr.plot.forecast(forecast, actual=self.maybe(None, [1.0]))
+
+    def sequences(self, rows: int) -> Any:
+        if self.chance(0.5):
+            return self.array(self.backends[1], (rows, self.pick(4, 6), 2), wrong=0.1)
+        found = [self.array(self.backends[1], (self.random.randint(1, 5), 2), wrong=0.02) for _ in range(rows)]
+        return self.maybe(found, found, tuple(found), wrong=0.05)
+
+    def new_estimator(self) -> Any:
+        kind = self.pick("LSTMClassifier", "LSTMRegressor")
+        own = {"class_weight": ("balanced", None, {0: 1.0})} if kind == "LSTMClassifier" else {"loss": ("mae", "huber")}
+        options = self.options(
+            5,
+            num_layers=(1, 2),
+            bidirectional=(True, False),
+            dropout=(0.0, 0.3),
+            pooling=("final", "last", "mean", "max"),
+            layer_options=({"layer_norm": True}, {"peephole": True}, {}),
+            scale=(True, False),
+            lr=(1e-2, 0.0),
+            weight_decay=(0.1, 0.0),
+            clip_norm=(1.0, None),
+            validation=(0.25, 0.5, 1.0),
+            patience=(1, None),
+            dtype=("float32", "float64"),
+            **own,
+        )
+        layer = self.maybe("LSTM", "GRU", "RNN", "DiagonalLSTM", "IndRNN", "MGU", "SLSTM", cells.GRUCell(), wrong=0.03)
+        backend = self.maybe(*self.backends, None, wrong=0.03)
+        made = getattr(sklearn, kind)(
+            layer, self.maybe(1, 3, wrong=0.03), epochs=1, batch_size=4, random_state=self.maybe(0, None, wrong=0.03),
+            backend=backend, **options,
+        )  # fmt: skip
+        return self.keep("estimator", made)
+
+    def do_estimator(self) -> Any:
+        estimator = self.some("estimator", self.new_estimator)
+        rows = self.pick(8, 8, 8, 3)
+        X = self.sequences(rows)
+        y = self.pick(
+            self.integers(self.backends[1], (rows,), 2),
+            self.array(self.backends[1], (rows,)),
+            self.array(self.backends[1], (rows, 2)),
+            [row[..., :1] for row in X]
+            if isinstance(X, list) and all(isinstance(row, np.ndarray) and row.ndim == 2 for row in X)
+            else None,
+        )
+        weight = self.maybe(None, np.ones(rows), np.zeros(rows), wrong=0.05)
+        action = self.pick("fit", "fit", "partial_fit", "predict", "score", "clone", "set")
+        if action == "fit":
+            return estimator.fit(X, y, sample_weight=weight)
+        if action == "partial_fit":
+            named = self.options(classes=([0, 1], [0], None)) if hasattr(estimator, "predict_proba") else {}
+            return estimator.partial_fit(X, y, sample_weight=weight, **named)
+        if action == "score":
+            return estimator.score(X, y, sample_weight=weight)
+        if action == "clone":
+            estimator.predict(X)
+            return pickle.loads(pickle.dumps(estimator)).predict(X)
+        if action == "set":
+            return estimator.set_params(**{self.pick("lr", "epochs", "hidden_size", "other"): self.maybe(1, 2)})
+        return estimator.predict(X)
+
+    def do_ranks(self) -> Any:
+        """A communicator of one rank, and training with it."""
+        serial = rr.parallel.Serial()
+        serial.sums(self.pick([1.0, 2.0], []))
+        serial.check_same({"a": "b"})
+        serial.total({"a": self.backend().asarray(np.ones((2, 3)))}, self.maybe(1.0, 0.0, 0.5))
+        given = self.maybe(serial, None, "mpi")
+        return rr.parallel.as_communicator(given)
+
     # Running
 
     def run(self, calls: int, seconds: float = float("inf")) -> int:
         """Make calls until there are so many, or the time is over; return how many there were."""
         end, names = time.monotonic() + seconds, sorted(self.actions)
-        weights = [6 if name in ("call", "forward", "backward") else 2 for name in names]
+        often, seldom = ("call", "forward", "backward"), ("forecast", "estimator")  # which train
+        weights = [6 if name in often else 1 if name in seldom else 2 for name in names]
         done = 0
         for done in range(1, calls + 1):
             (name,) = self.random.choices(names, weights)

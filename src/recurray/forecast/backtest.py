@@ -124,6 +124,8 @@ def _verdict(network: str, errors: dict[str, float]) -> str:
     """Who wins, and by how many per cent of the mean absolute error."""
     best = min((name for name in errors if name != network), key=lambda name: errors[name])
     own, other = errors[network], errors[best]
+    if not (np.isfinite(own) and np.isfinite(other)):
+        return f"{network} and {best} can't be compared"
     percent = round(100 * abs(1 - own / other)) if other else None
     if own == other or percent == 0:
         return f"{network} is as good as {best}"
@@ -146,10 +148,17 @@ def measured(
             f"there are {len(series)} rows, too few for {folds} folds of a horizon of {horizon}, {every} apart: give "
             "fewer folds"
         )
+    target = series.columns[series.target]
+    steps = origins[:, None] + np.arange(horizon)
+    actual = np.where(series.observed[series.target], target, np.nan)[steps]
+    if np.isnan(actual).all():
+        raise ValueError(
+            "all values that would be compared were missing and have been filled in: give more folds, or forecast a "
+            "series that ends with values"
+        )
     network = copy.copy(forecaster)
     forecasts: dict[str, list[Floats]] = {}
     quantiles = []
-    target = series.columns[series.target]
     for k, origin in enumerate(origins):
         before = series.before(int(origin))
         if refit or k == 0:
@@ -170,8 +179,6 @@ def measured(
         found["naive"] = naive(before.columns[series.target], at, horizon)[0]
         for name, values in found.items():
             forecasts.setdefault(name, []).append(values)
-    ahead_of = origins[:, None] + np.arange(horizon)
-    actual = np.where(series.observed[series.target], target, np.nan)[ahead_of]
     apart = windows.season or 1
     first = target[: origins[0]]
     return Backtest(

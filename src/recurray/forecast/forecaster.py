@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -147,8 +147,8 @@ class Forecaster:
         self.window = None if window is None else checks.size("window", window)
         self.season = None if season is None else checks.size("season", season, least=0)
         self.levels = quantile_levels(quantiles)
-        if calendar != "auto":
-            if isinstance(calendar, str):
+        if not (isinstance(calendar, str) and calendar == "auto"):
+            if isinstance(calendar, str) or not isinstance(calendar, Iterable):
                 raise TypeError(
                     f'calendar must be "auto" or a sequence of {", ".join(map(repr, times.CALENDAR))}, not '
                     f"{shown(calendar)}"
@@ -529,11 +529,19 @@ def _future(future: Any, known: Sequence[str], horizon: int) -> dict[str, Floats
         raise ValueError(
             f"future must hold the columns that are known in advance, {', '.join(known)}, for {horizon} steps"
         )
+    if not (isinstance(future, Mapping) or hasattr(future, "columns")):
+        raise TypeError(
+            f"future must be a mapping of the columns {', '.join(known)} to their values, or a data frame, not "
+            f"{shown(future)}"
+        )
     result = {}
     for name in known:
         if name not in (future.columns if hasattr(future, "columns") else future):
             raise ValueError(f"future has no column {shown(name)}")
-        values = np.asarray(future[name], dtype=np.float64)
+        try:
+            values = np.asarray(future[name], dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"future must have numbers as {name!r}, not {shown(future[name])}") from None
         if values.ndim != 1 or len(values) < horizon:
             raise ValueError(
                 f"future must have {horizon} values of {name!r}, one for each step, not {shown(values.shape)}"

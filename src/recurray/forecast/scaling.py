@@ -85,8 +85,25 @@ def check(scaler: Any) -> Any:
 
 
 def scales(scaler: Any, columns: Mapping[str, Floats], target: str, log: bool) -> dict[str, Scale]:
-    """A scale for each column; the logarithm is the target's alone."""
-    return {name: Scale.of(scaler, values, log=log and name == target) for name, values in columns.items()}
+    """A scale for each column; the logarithm is the target's alone.
+
+    Raises
+    ------
+    ValueError
+        Numbers are too large to be scaled, or too large for float32 when they are.
+    """
+    found = {}
+    for name, values in columns.items():
+        with np.errstate(over="ignore", invalid="ignore"):  # which is told below
+            scale = Scale.of(scaler, values, log=log and name == target)
+            largest = float(np.abs(scale.scaled(values)).max())
+        if not (np.isfinite([scale.offset, scale.factor]).all() and largest <= checks.FLOAT32_MAX):
+            raise ValueError(
+                f"the column {shown(name)} has numbers up to {np.abs(values).max():g}, which are too large to compute "
+                f"with as they are, scaled by scaler={shown(scaler)}: give it in larger units"
+            )
+        found[name] = scale
+    return found
 
 
 def _made(scaler: Any) -> Any:

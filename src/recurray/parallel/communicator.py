@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from recurray import checks
 from recurray.arrays import Array
 
 
@@ -106,6 +107,7 @@ class Serial(Communicator):
 
     def total(self, arrays: Mapping[str, Array], share: float) -> dict[str, Array]:
         """Return the arrays times the share: themselves where that is 1."""
+        share = checks.finite("share", share)
         return dict(arrays) if share == 1 else {name: value * share for name, value in arrays.items()}
 
     def gather(self, text: bytes) -> list[bytes]:

@@ -188,6 +188,7 @@ class LSTMClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if first:
             if classes is None:
                 raise ValueError("the first call of partial_fit needs classes, all labels there will ever be")
+            shape_of(classes)  # which says where it is no array
             self.classes_ = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes must be those of the first call, {shown(self.classes_.tolist())}")
@@ -209,6 +210,8 @@ class LSTMClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
                 "y.argmax(axis=1) gives the labels"
             )
         labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind == "V":
+            raise TypeError(f"y must be labels, numbers or texts, not {labels.dtype}")
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         check_rows(sequences, "y", len(labels))

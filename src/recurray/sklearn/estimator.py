@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from recurray import checks, optim
 from recurray.arrays import Array, namespace_of
 from recurray.messages import in_words
+from recurray.selector import get_backend
 from recurray.sklearn import network
 from recurray.sklearn.scaler import SequenceScaler
-from recurray.sklearn.sequences import Sequences, check_rows, read, shape_of
+from recurray.sklearn.sequences import Sequences, check_rows, numbers, read, shape_of
 from recurray.training import fit
 
 Loss = Callable[..., tuple[Array, Array]]
@@ -68,7 +70,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         model = network.make(self, sequences.features, outputs, by_step=by_step, seeds=seeds[:3])
         optimizer = optim.AdamW(model.params, lr=self.lr, weight_decay=self.weight_decay)
         self.scaler_ = SequenceScaler().fit(sequences.rows) if self.scale else None
-        self._by_step = by_step
+        self._by_step, self._reads = by_step, sequences.features
         self._split_seed = seeds[3]
         self._orders = np.random.default_rng(seeds[4])  # a seed for each call of fit
         self.model_, self.optimizer_ = model, optimizer
@@ -97,7 +99,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             share = checks.number("validation", self.validation)
             if not 0 < share < 1:
                 raise ValueError(f"validation must be None or a share of the rows between 0 and 1, not {share!r}")
-            rows, own = train_test_split(rows, test_size=share, random_state=self._split_seed, stratify=classes)
+            try:
+                rows, own = train_test_split(rows, test_size=share, random_state=self._split_seed, stratify=classes)
+            except ValueError as error:
+                raise ValueError(f"validation={share!r} can't be held out of {len(rows)} rows: {error}") from error
             held = self._data(sequences, target, own)
         self.history_ = fit(
             self.model_,
@@ -120,6 +125,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _input(self, sequences: Sequences) -> Any:
         """What the network takes: scaled, in its precision."""
+        if sequences.features != self._reads:  # noted by a call of fit that failed
+            raise ValueError(
+                f"X has {sequences.features} features a step, but the network was trained with {self._reads}: call fit"
+            )
         if sequences.ragged:
             return [self._converted(row) for row in sequences.rows]
         return self._converted(sequences.rows)
@@ -134,7 +143,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Any:
         """What the network gives: (N, K), or with an output for each step (N, T, K) or a list of (T, K); float64."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         sequences = read(self, X, reset=False)
         size = max(self.batch_size, ROWS_AT_ONCE)
         order = np.argsort(sequences.lengths, kind="stable")  # so that little is padded
@@ -158,6 +167,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             else np.stack(found).astype("float64")
         )
 
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        if isinstance(state["backend"], ModuleType):  # an array library, which can't be pickled
+            return state | {"backend": get_backend(state["backend"])}
+        return state
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -169,8 +184,9 @@ def check_weights(sample_weight: Any, sequences: Sequences) -> Any:
     if sample_weight is None:
         return None
     if not shape_of(sample_weight):
-        return np.full(len(sequences), float(sample_weight))
-    weights = check_array(sample_weight, ensure_2d=False, dtype="float64", input_name="sample_weight", copy=True)
+        return np.full(len(sequences), checks.finite("sample_weight", sample_weight))
+    with numbers():
+        weights = check_array(sample_weight, ensure_2d=False, dtype="float64", input_name="sample_weight", copy=True)
     if weights.ndim != 1:
         raise ValueError(
             f"sample_weight must be 1D array or scalar, a weight for each row, not {in_words(weights.shape)}"

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from recurray import checks, losses
 from recurray.sklearn.estimator import Estimator, Loss, check_weights, parameters
-from recurray.sklearn.sequences import Sequences, read
+from recurray.sklearn.sequences import Sequences, numbers, read
 from recurray.sklearn.targets import Targets, read_targets
 
 LOSSES = ("mse", "mae", "huber")
@@ -192,7 +192,8 @@ class LSTMRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         """
         outputs = self._outputs(X)
         if not self._by_step:
-            return float(r2_score(y, self._restored(outputs), sample_weight=sample_weight))
+            with numbers():
+                return float(r2_score(y, self._restored(outputs), sample_weight=sample_weight))
         sequences = read(self, X, reset=False)
         target = read_targets(sequences, y)
         weights = check_weights(sample_weight, sequences)

@@ -5,7 +5,8 @@ N rows, T steps, F features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,21 @@ def read(estimator: Any, X: Any, *, reset: bool) -> Sequences:
 
 def shape_of(given: Any) -> tuple[int, ...]:
     """The shape of an array, or of what is one once NumPy has seen it."""
-    return tuple(given.shape) if hasattr(given, "shape") else np.asarray(given).shape
+    if _is_array(given):
+        return tuple(given.shape)
+    try:
+        return np.asarray(given).shape
+    except ValueError as error:
+        raise ValueError(f"an array, or what is one, is expected: {error}") from None
+
+
+@contextmanager
+def numbers() -> Iterator[None]:
+    """Within this NumPy makes numbers of what was given: what can't be such is refused in its own words."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(str(error)) from error
 
 
 def check_rows(sequences: Sequences, name: str, count: int) -> None:
@@ -99,9 +114,13 @@ def is_ragged(X: Any) -> bool:
         return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
     if not isinstance(X, (list, tuple)) or not X:
         return False
-    if all(hasattr(row, "shape") for row in X):
-        return any(len(row.shape) for row in X)
+    if all(_is_array(row) for row in X):
+        return any(row.shape for row in X)
     return all(isinstance(row, (list, tuple)) for row in X) and len({len(row) for row in X}) > 1
+
+
+def _is_array(given: Any) -> bool:
+    return isinstance(getattr(given, "shape", None), tuple)
 
 
 def _ragged(X: Sequence[Any]) -> Sequences:
@@ -138,15 +157,17 @@ def _array(estimator: Any, X: Any, *, reset: bool) -> Sequences:
         raise ValueError(f"X must be {FORMS}: {error}") from None
     if shape == (0,):
         raise ValueError(f"X has no rows: it must be {FORMS}")
-    if len(shape) > 2:
-        if len(shape) > 3 or 0 in shape:
-            raise ValueError(f"X must be {FORMS}, of at least one row, step and feature, not {in_words(shape)}")
-        return Sequences(check_array(X, allow_nd=True, input_name="X", estimator=estimator, **options), columns=False)
-    if reset or getattr(estimator, "_columns", False):
-        X = validate_data(estimator, X, reset=reset, **options)  # which notes or compares the number of columns
-    else:
-        X = check_array(X, input_name="X", estimator=estimator, **options)
-    return Sequences(X[:, :, None], columns=True)
+    if len(shape) > 3 or (len(shape) == 3 and 0 in shape):
+        raise ValueError(f"X must be {FORMS}, of at least one row, step and feature, not {in_words(shape)}")
+    with numbers():
+        if len(shape) == 3:
+            rows = check_array(X, allow_nd=True, input_name="X", estimator=estimator, **options)
+            return Sequences(rows, columns=False)
+        if reset or getattr(estimator, "_columns", False):
+            X = validate_data(estimator, X, reset=reset, **options)  # which notes or compares the number of columns
+        else:
+            X = check_array(X, input_name="X", estimator=estimator, **options)
+        return Sequences(X[:, :, None], columns=True)
 
 
 def _check_finite(found: Sequences) -> None:

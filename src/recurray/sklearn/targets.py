@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from recurray.messages import in_words
-from recurray.sklearn.sequences import Sequences, check_rows, is_ragged
+from recurray.sklearn.sequences import Sequences, check_rows, is_ragged, numbers
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ def read_targets(sequences: Sequences, y: Any) -> Targets:
 def _numbers(name: str, given: Any) -> Any:
     if given is None:
         raise ValueError("LSTMRegressor requires y to be passed, but the target y is None")
-    rows = check_array(given, ensure_2d=False, allow_nd=True, dtype="float64", ensure_all_finite=False, input_name=name)
+    with numbers():
+        rows = check_array(
+            given, ensure_2d=False, allow_nd=True, dtype="float64", ensure_all_finite=False, input_name=name
+        )
     if not np.isfinite(rows).all():
         place = np.argwhere(~np.isfinite(rows))[0]
         value = "NaN" if np.isnan(rows[tuple(place)]) else "infinity"

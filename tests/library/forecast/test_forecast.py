@@ -288,6 +288,15 @@ def test_nothing_after_an_origin_is_read() -> None:
     assert found.forecasts["naive"][1, 0] == SOLD[108]
 
 
+def test_nothing_to_compare_is_told() -> None:
+    values = SOLD.copy()
+    values[112:] = np.nan
+    data = Series.of(values, missing="interpolate")
+    with pytest.raises(ValueError, match="all values that would be compared were missing"):
+        small(epochs=1).backtest(data, folds=2)
+    assert "% within" in str(small(epochs=1).backtest(data, folds=3))
+
+
 def test_an_lstm_that_loses_is_told() -> None:
     rows = "\n".join(str(small(epochs=1, lr=1e-6, ridge=False).backtest(series(), folds=2)).splitlines())
     assert "LSTM loses to" in rows
@@ -403,6 +412,10 @@ def test_bad_arguments() -> None:
         forecaster.predict(data)
     with pytest.raises(ValueError, match="4 values of 'plan'"):
         forecaster.predict(data, {"plan": [1.0]})
+    with pytest.raises(TypeError, match="future must be a mapping of the columns plan to their values"):
+        forecaster.predict(data, 4)
+    with pytest.raises(TypeError, match="future must have numbers as 'plan', not"):
+        forecaster.predict(data, {"plan": ["a"] * 4})
     with pytest.raises(ValueError, match="step 2"):
         forecaster.predict(data, {"plan": [1.0, np.nan, 1.0, 1.0]})
     with pytest.raises(ValueError, match="trained with target 'sold'"):
@@ -429,8 +442,16 @@ def test_bad_arguments() -> None:
             small(**options)
     with pytest.raises(TypeError, match="quantiles"):
         small(quantiles=0.5)
-    with pytest.raises(TypeError, match="calendar"):
-        small(calendar="year")
+    for calendar in ("year", 3):
+        with pytest.raises(TypeError, match="calendar"):
+            small(calendar=calendar)
+    for large in (1e39, 1e300):
+        with pytest.raises(
+            ValueError, match=rf"'y' has numbers up to {large:g}, which are too large".replace("+", r"\+")
+        ):
+            small(scaler="none" if large < 1e100 else "standard").fit(
+                Series.of({"y": large * SOLD / SOLD.max()}, target="y")
+            )
 
 
 def test_a_forecast_as_csv(tmp_path: Path) -> None:

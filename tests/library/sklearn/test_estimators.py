@@ -17,6 +17,7 @@ need("sklearn")
 
 from sklearn.base import clone  # noqa: E402 - where it is here
 from sklearn.compose import TransformedTargetRegressor  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -25,6 +26,7 @@ from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
 from recurray import cells, layers  # noqa: E402
 from recurray.backend import Backend  # noqa: E402
 from recurray.sklearn import LSTMClassifier, LSTMRegressor, SequenceScaler, network  # noqa: E402
+from recurray.sklearn.estimator import _weighted, _with_weights  # noqa: E402
 
 N, F = 24, 3
 rng = np.random.default_rng(0)
@@ -501,3 +503,79 @@ def test_where_scikit_learn_is_missing_it_is_said_what_installs_it() -> None:
     said = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert "recurray.sklearn needs scikit-learn, which is missing: " in said
     assert '".[sklearn]"' in said
+
+
+@pytest.mark.parametrize("kind", ["rows", "steps"])
+def test_a_weighted_loss_is_the_mean_of_what_counts(kind: str) -> None:
+    shape = (4, 2) if kind == "rows" else (4, 5, 2)
+    prediction, target = np.random.default_rng(0).standard_normal((2, *shape))
+    weights = np.array([0.5, 2.0, 1.0, 0.5])
+    mask = None if kind == "rows" else np.arange(5) < np.array([5, 2, 3, 1])[:, None]
+    counts = np.ones(shape) if mask is None else np.repeat(mask[..., None], 2, axis=2)
+    each = weights.reshape((4,) + (1,) * (len(shape) - 1)) * counts
+
+    def mean(prediction: Any) -> float:
+        return float((each * (prediction - target) ** 2).sum() / counts.sum())
+
+    given = _with_weights(target, weights)
+    value, gradient = _weighted(rr.losses.mse)(prediction, given, mask=mask)
+    np.testing.assert_allclose(value, mean(prediction))
+    step = 1e-6
+    for place in np.ndindex(shape):
+        moved = np.zeros(shape)
+        moved[place] = step
+        slope = (mean(prediction + moved) - mean(prediction - moved)) / (2 * step)
+        np.testing.assert_allclose(gradient[place], slope, rtol=1e-6, atol=1e-9)
+
+
+def test_a_fit_that_fails_leaves_an_estimator_that_says_so() -> None:
+    """It has noted other features than those of the network that it still has."""
+    fitted = LSTMRegressor(**SMALL).fit(RAGGED, SUMS)
+    wide = [np.concatenate([row, row], axis=1) for row in RAGGED]
+    with pytest.raises(ValueError, match="inconsistent"):
+        fitted.fit(wide, SUMS[:-1])
+    with pytest.raises(ValueError, match="X has 6 features a step, but the network was trained with 3: call fit"):
+        fitted.predict(wide)
+
+
+def test_a_pickle_of_an_estimator_on_an_array_library() -> None:
+    fitted = LSTMRegressor(**SMALL, backend=np).fit(RAGGED, SUMS)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(RAGGED), fitted.predict(RAGGED))
+    assert fitted.backend is np
+
+
+def test_rows_that_cant_be_held_out() -> None:
+    with pytest.raises(ValueError, match=r"validation=0\.5 can't be held out of 24 rows: .*only 1 member"):
+        LSTMClassifier(**SMALL, validation=0.5).fit(RAGGED, ["one", *["other"] * (N - 1)])
+
+
+def test_what_isnt_an_array() -> None:
+    fitted = LSTMRegressor(**SMALL).fit(RAGGED, SUMS)
+    for wrong in (np, [np.shape], b"x", 10**400):
+        with pytest.raises((TypeError, ValueError)):
+            fitted.predict(wrong)
+    with pytest.raises(ValueError, match="an array, or what is one, is expected"):
+        LSTMClassifier(**SMALL).fit(RAGGED, [[1], [1, 2]])
+    with pytest.raises(TypeError, match="sample_weight must be"):
+        LSTMClassifier(**SMALL).fit(RAGGED, LABELS, "auto")
+
+
+def test_a_score_of_steps_weighs_each_with_its_row() -> None:
+    weights = np.random.default_rng(0).uniform(0.1, 3, N)
+    target = [row[:, :1] + 1 for row in RAGGED]
+    fitted = LSTMRegressor(**SMALL).fit(RAGGED, target)
+    said, came = np.concatenate(fitted.predict(RAGGED)), np.concatenate(target)
+    each = np.concatenate([np.full((len(row), 1), weight) for row, weight in zip(RAGGED, weights, strict=True)])
+    mean = (each * came).sum() / each.sum()
+    expected = 1 - (each * (came - said) ** 2).sum() / (each * (came - mean) ** 2).sum()
+    np.testing.assert_allclose(fitted.score(RAGGED, target, weights), expected)
+
+
+def test_an_estimator_whose_first_fit_failed_isnt_fitted() -> None:
+    classifier = LSTMClassifier(**SMALL | {"hidden_size": 0})
+    with pytest.raises(ValueError, match="hidden_size"):
+        classifier.fit(RAGGED, LABELS)
+    with pytest.raises(NotFittedError):
+        classifier.predict(RAGGED)
+    with pytest.raises(TypeError, match="y must be labels"):
+        classifier.fit(RAGGED, np.zeros(N, dtype=[("a", "f4")]))
