@@ -98,7 +98,7 @@ class Linear(StatelessLayer):
         return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
 
     def _fits(self, x: Any, weight: Array) -> bool:
-        """Whether an input is of the library, dtype and device of a weight that nobody changes, and has its features."""
+        """Whether an input is of the library, dtype and device of a weight that nobody changes, with its features."""
         same = type(x) is type(weight) and x.dtype == weight.dtype and x.shape[-1:] == weight.shape[1:]
         return same and hasattr(x, "reshape") and self.backend.on_device(x)
 

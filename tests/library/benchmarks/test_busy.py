@@ -16,7 +16,6 @@ from recurray.benchmarks import busy, command, record
 from recurray.benchmarks.timing import Budget
 from recurray.command_line import main
 
-
 pytestmark = pytest.mark.usefixtures("signals_arrive")
 
 
