@@ -550,7 +550,7 @@ ANEW = [
         f"{NATIVE}plan.py",
         "        if self.from_zeros is not (before is None):\n",
         "        if False:\n",
-        ("tests/library/layers/test_frozen.py::test_calls_of_all_sizes",),
+        ("tests/numpy_backend/test_plans.py::test_options_over_steps_and_rows",),
         "native",
     ),
     Mistake(
