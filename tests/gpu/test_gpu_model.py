@@ -116,7 +116,7 @@ def counting(text):
     ("batch", "units", "multiprocessors", "shared", "fits"),
     [  # where all weights stay on the multiprocessors
         (3, 64, 6, 232_448, ("float32", "bfloat16")),
-        (5, 80, 3, 24_000, ("float32", "bfloat16")),
+        (5, 80, 3, 24_000, ("bfloat16",)),
         (2, 36, 2, 8_000, ("float32", "bfloat16")),
         (2, 160, 2, 40_000, ()),
     ],

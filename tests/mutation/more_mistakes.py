@@ -1417,7 +1417,7 @@ ANEW = [
         f"{CUPY}persistent/tensor_cores.cuh",
         "units - 1);\n        const unsigned short* from",
         "units - 2);\n        const unsigned short* from",
-        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_every_size_class_is_close_to_float32",),
+        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_kernels_for_one_layout_are_close_to_float32",),
     ),
     *(
         Mistake(
