@@ -56,8 +56,10 @@ def native_level(known: Sequence[str]) -> str | None:
 def kept_bytes(most: int) -> int:
     """How many bytes may be kept for later calls, of a kind of which it is ``most`` unless ``RECURRAY_KEPT_MIB`` says
     less.
+
+    This is read as recurray is imported; of the names that nothing reads what is read later tells.
     """
-    text = _text(KEPT_MIB)
+    text = os.environ.get(KEPT_MIB, "").strip()
     if not text:
         return most
     if not (text.isdecimal() and len(text) < 20):

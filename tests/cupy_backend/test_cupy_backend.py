@@ -155,7 +155,7 @@ def test_a_launch_has_the_shared_memory_of_its_layout(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = Library()
     assert library.device() == TEN
-    layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True)
+    layout = layout_for(recurrence_of(LSTMCell(), Way.TRAINING).work(3, 80, 4), TEN, resident=True, holding=False)
     assert 5 < layout.blocks <= 10
     function = laid_out(library, layout)
     assert laid_out(library, layout) is function
