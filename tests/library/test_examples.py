@@ -23,7 +23,7 @@ FINDS = {
     "japanese_vowels": [(r"others ([\d.]+)% told", 94, 100)],
     "number_sequence": [(r"\[40, 41, 42\] +([\d.]+)", 42.5, 43.5), (r"\[237, 238, 239\] +([\d.]+)", 60, 200)],
     "number_words": [(r"new ([\d.]+)% are right", 90, 100)],
-    "reber_grammar": [(r"^LSTM: ([\d.]+)% right", 95, 100)],
+    "reber_grammar": [(r"^LSTM: ([\d.]+)% right", 80, 100)],
     "recurrent_ppo": [(r"^the last 50: ([\d.]+) steps", 200, 500)],
 }
 

@@ -90,6 +90,8 @@ static void forget(void) {
     pool.begin = pool.end = (Condition)NEW_CONDITION;
     pool.claims = 0;
     pool.unfinished = pool.workers_sleep = pool.caller_sleeps = pool.made = 0;
+    pool.rests = 0;
+    pool.factor = REST;
 }
 
 __attribute__((constructor)) static void when_loaded(void) { in_forked_child(forget); }
