@@ -99,7 +99,7 @@ def source(kernel, dtype):
 
 Kernel.source = source
 backend = rr.get_backend("cupy", strategy="persistent", compute_dtype=rounded_to or None)
-layer = rr.LSTM(3, 64 if rounded_to else 128, backend=backend, seed=0)  # several blocks share the units
+layer = rr.LSTM(3, 64 if rounded_to else 192, backend=backend, seed=0)  # several blocks share the units
 x = backend.asarray(np.random.default_rng(0).standard_normal((1, 5, 3)), "float32")
 y, _, cache = layer.forward(x)
 layer.backward(cache, y)

@@ -1440,13 +1440,6 @@ ANEW = [
                 "int k = slice + slices * begin; k < count",
                 "int k = slice; k < count",
             ),
-            ("what is read a step ahead is of this step", "recurrence.py", 'COMING), "next")', "COMING))"),
-            (
-                "what was read a step ahead isn't taken",
-                "recurrence.py",
-                "early[k] = coming[k];",
-                "early[k] = early[k];",
-            ),
             ("weights in registers of another slice", "recurrence.py", "4 * (slice + slices * j)", "4 * (slice + j)"),
             (
                 "resident weights a place too far",

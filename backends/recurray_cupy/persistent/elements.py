@@ -10,10 +10,8 @@ from recurray_cupy.kernels import indented
 from recurray_cupy.persistent.plan import Plan
 from recurray_cupy.step import Array
 
-# Numbers of an element: read ahead of the product, for this step or the next, carried from step to step, stored when
-# nobody waits.
-EARLY, COMING = Array("early", own=True), Array("coming", own=True)
-KEPT, LATE = Array("kept", own=True), Array("late", own=True)
+# Numbers of an element: read ahead of the product, carried from step to step, stored when nobody waits.
+EARLY, KEPT, LATE = Array("early", own=True), Array("kept", own=True), Array("late", own=True)
 
 REGISTERS = 48  # of a thread for its elements' numbers, at most
 

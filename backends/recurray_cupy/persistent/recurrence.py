@@ -4,7 +4,7 @@ The blocks of a launch divide the units and the rows of the batch among them; se
 block reads the weights that lead to its units into shared memory, or as many as there is room for. Then, step after
 step:
 
-    early     what doesn't depend on the step before is read, for the next step where there are registers for it
+    early     what doesn't depend on the step before is read
     wait      until the other blocks with the same rows have written what the product is with
     product   each thread adds up some sums over a slice of the depth, chunk by chunk, reading the weights that aren't
               there yet; the slices' sums are added up
@@ -33,19 +33,15 @@ from recurray_cupy.costs import Work
 from recurray_cupy.forward_step import SUMS
 from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
 from recurray_cupy.kernels import LENGTH, either, indented
-from recurray_cupy.persistent.elements import COMING, EARLY, KEPT, LATE, REGISTERS, Elements
-from recurray_cupy.persistent.layout import Layout
+from recurray_cupy.persistent.elements import EARLY, KEPT, LATE, REGISTERS, Elements
 from recurray_cupy.persistent.plan import INTEGERS, Plan
 from recurray_cupy.persistent.product import Product
 from recurray_cupy.persistent.waiting import say, wait
 from recurray_cupy.segments import Segments
-from recurray_cupy.step import MASK, Array, Carried, CarriedValue, Expression, Goal, Load, Masked, Place, Step, Total
+from recurray_cupy.step import MASK, Carried, CarriedValue, Expression, Goal, Load, Masked, Place, Step, Total
 
 MOST_PLANS = 16  # for which a recurrence has kernels of their own: each takes a second or two to compile
 _NAN = literal(float("nan"))
-_TAKE_NEXT = """\
-#pragma unroll
-for (int k = 0; k < {} * each; ++k) early[k] = coming[k];"""
 _OF_ROW = [
     "const int u = first_unit + r % block_units, p = r / block_units;",
     "const bool inside = u < units && r < rows;",
@@ -114,12 +110,6 @@ class Recurrence:
         own = (tile, threads, plan) in self._kernels or known < MOST_PLANS
         return self.kernel(tile, threads, plan) if own else None
 
-    def looks_ahead(self, layout: Layout) -> bool:
-        """Whether the kernel for a layout reads what is early a step ahead: where there are registers for it twice."""
-        each = -(-layout.block_units * layout.block_rows // layout.threads)
-        numbers = 2 * len(self.early) + len(self.step.carried) + len(self._late())
-        return bool(self.early) and each * numbers <= REGISTERS
-
     def _ahead(self, threads: int) -> str:
         """The fixed text that the kernel calls."""
         return f"constexpr int THREADS = {threads};\n{fixed_text('recurrence.cuh', __package__)}"
@@ -134,7 +124,6 @@ class Recurrence:
             elements = Elements(plan, in_registers=each * (sum(numbers.values()) + len(late)) <= REGISTERS)
         if not elements.in_registers:
             late = []
-        looks_ahead = plan is not None and self.looks_ahead(plan.layout)
         carried = [
             (each, Place(KEPT, f"{k} * each + own", "")) for k, each in enumerate(self.step.carried)
         ]  # and where it is kept
@@ -153,19 +142,17 @@ class Recurrence:
             *self._read_weights(body, tile, plan),
             *elements.write(body, keep, "start"),
             *self._begin(body, elements),
-            *(elements.write(body, lambda: self._read_early(body, EARLY), "start") if looks_ahead else []),
             "bool failed = false;",
             "int t = start;",
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
             *indented(
                 [
-                    *self._early(body, elements, looks_ahead=looks_ahead),
+                    *elements.write(body, lambda: self._read_early(body)),
                     *wait(body, self._counted_ahead),
                     *self._multiply(body, tile, plan),
                     *elements.write(body, lambda: self._cell(body, carried, late)),
                     *say(body, "unit_groups > 1 && step + 1 < steps"),
                     *elements.write(body, lambda: self._store_late(body, late)),
-                    *(_TAKE_NEXT.format(len(self.early)).splitlines() if looks_ahead else []),
                 ]
             ),
             "}",
@@ -303,25 +290,10 @@ class Recurrence:
         place = f"const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
         return [f"    {line}" for line in (place, *_OF_ROW)]
 
-    def _early(self, body: Body, elements: Elements, *, looks_ahead: bool) -> list[str]:
-        """Read what doesn't depend on the step before: for this step, or for the next one."""
-        if not looks_ahead:
-            return elements.write(body, lambda: self._read_early(body, EARLY))
-        return [
-            f"const int next = t + {self.step.stride};",
-            f"real coming[{len(self.early)} * each] = {{}};",
-            "if (step + 1 < steps) {",
-            *indented(elements.write(body, lambda: self._read_early(body, COMING), "next")),
-            "}",
-        ]
-
-    def _read_early(self, body: Body, to: Array) -> list[str]:
+    def _read_early(self, body: Body) -> list[str]:
         return [
             f"if ({body.array(LENGTHS)} && t >= lengths[b]) continue;",
-            *(
-                f"{body.store(replace(place, array=to))} = {body.text(expression)};"
-                for expression, place in self.early.items()
-            ),
+            *(f"{body.store(place)} = {body.text(expression)};" for expression, place in self.early.items()),
         ]
 
     def _multiply(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
