@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,16 @@ def test_the_engines_threads_leave_signals_to_pythons() -> None:
     backend = obtain("native")
     import recurray_native
 
-    def blocked() -> dict[str, int]:
-        lines = {task.name: (task / "status").read_text() for task in Path("/proc/self/task").iterdir()}
-        return {name: int(text.partition("SigBlk:")[2].split()[0], 16) for name, text in lines.items()}
+    def threads() -> dict[str, str]:
+        return {task.name: (task / "status").read_text() for task in Path("/proc/self/task").iterdir()}
+
+    def resting() -> dict[str, str]:
+        """Threads, when all but this one sleep: one that hasn't begun yet blocks whatever it will do later."""
+        own, deadline = str(threading.get_native_id()), time.monotonic() + 60
+        while any("\nState:\tS" not in text for name, text in threads().items() if name != own):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return threads()
 
     recurray_native.set_num_threads(3)
     try:
@@ -92,10 +100,11 @@ def test_the_engines_threads_leave_signals_to_pythons() -> None:
         layer.forward(np.zeros((1, 40, 20), "float32"))
     finally:
         recurray_native.set_num_threads(None)
+    blocked = {name: int(text.partition("SigBlk:")[2].split()[0], 16) for name, text in resting().items()}
     wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD}
     mask = sum(1 << (number - 1) for number in wanted)
-    assert sum(found & mask == mask for found in blocked().values()) >= 2
-    assert not blocked()[str(threading.get_native_id())] & mask
+    assert sum(found & mask == mask for found in blocked.values()) >= 2
+    assert not blocked[str(threading.get_native_id())] & mask
 
 
 def test_a_header_longer_than_any_is_not_read(tmp_path: Path) -> None:
