@@ -71,7 +71,7 @@ LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
 CONTAINER = "src/recurray/layers/container.py"
 JOINED_PARAMS = "src/recurray/layers/joined_params.py"
-LAYER = "src/recurray/layers/layer.py"
+PARAMS = "src/recurray/layers/params_on_backend.py"
 JOINING = "src/recurray/layers/joining.py"
 CHECKS = "src/recurray/layers/array_checks.py"
 NORM = "src/recurray/layers/layer_norm.py"
@@ -806,14 +806,14 @@ MISTAKES = [
     ),
     Mistake(
         "a moved layer keeps the precision",
-        LAYER,
+        PARAMS,
         "self.dtype if dtype is None else checks.float_dtype(dtype),",
         "self.dtype,",
         (f"{MOVING}test_a_layer_in_another_precision",),
     ),
     Mistake(
         "a moved layer shares its generator",
-        LAYER,
+        PARAMS,
         "        other._own_generators()\n",
         "",
         (f"{MOVING}test_dropout_goes_on_from_where_it_was",),
@@ -848,7 +848,7 @@ MISTAKES = [
     ),
     Mistake(
         "a moved layer counts as one that nobody gave a backend",
-        LAYER,
+        PARAMS,
         "other._unsaid = self._unsaid - said",
         "other._unsaid = self._unsaid",
         (f"{MOVING}test_what_contradicts_itself_is_refused",),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from recurray.layers.embedding import Embedding
     from recurray.layers.gru import GRU
     from recurray.layers.last import Final, Last
-    from recurray.layers.layer import Layer, StatelessLayer
+    from recurray.layers.layer import Layer
     from recurray.layers.layer_norm import LayerNorm
     from recurray.layers.linear import Linear
     from recurray.layers.lstm import LSTM
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recurray.layers.recurrent import Recurrent
     from recurray.layers.rnn import RNN
     from recurray.layers.sequential import Sequential
+    from recurray.layers.stateless import StatelessLayer
 
 __all__ = [
     "GRU",
@@ -66,6 +67,6 @@ if not TYPE_CHECKING:
             "RNN": "rnn",
             "Recurrent": "recurrent",
             "Sequential": "sequential",
-            "StatelessLayer": "layer",
+            "StatelessLayer": "stateless",
         },
     )

@@ -8,7 +8,8 @@ from typing import Any
 from recurray.activations.by_name import ELEMENTWISE, function
 from recurray.arrays import Array
 from recurray.layers.draws import Generator
-from recurray.layers.layer import Directions, StatelessLayer
+from recurray.layers.layer import Directions
+from recurray.layers.stateless import StatelessLayer
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from recurray import checks
 from recurray.arrays import Array, dropped
 from recurray.layers import draws
 from recurray.layers.draws import Generator
-from recurray.layers.layer import Directions, StatelessLayer
+from recurray.layers.layer import Directions
+from recurray.layers.stateless import StatelessLayer
 
 
 @dataclass(frozen=True)

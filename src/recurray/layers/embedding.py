@@ -10,7 +10,7 @@ from recurray import checks
 from recurray.arrays import Array, is_tracer, rows
 from recurray.layers import array_checks, draws
 from recurray.layers.draws import Generator
-from recurray.layers.layer import StatelessLayer
+from recurray.layers.stateless import StatelessLayer
 
 
 @dataclass(frozen=True)

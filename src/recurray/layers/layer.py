@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from types import EllipsisType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from recurray import checks
 from recurray.arrays import Array
 from recurray.backend import Backend
-from recurray.layers import array_checks, draws, moving
+from recurray.layers import array_checks, draws
 from recurray.layers.draws import Generator
-from recurray.layers.fixed_params import FixedParams, read_only
+from recurray.layers.frozen import InferenceAlone
+from recurray.layers.params_on_backend import ParamsOnBackend
 from recurray.messages import kind_of
-from recurray.selector import get_backend
 
 Directions = tuple[bool, ...]  # of the equal parts of an output's features: whether each runs from the end
 
@@ -33,7 +31,7 @@ def living_layers() -> list[Layer]:
             continue
 
 
-class Layer(ABC):
+class Layer(ParamsOnBackend, ABC):
     """Params, a backend, and a forward with its backward.
 
     A layer keeps nothing from call to call: what backward needs is in the cache that forward returns, and the
@@ -58,25 +56,12 @@ class Layer(ABC):
     params: MutableMapping[str, Array]
     recurrent: bool = False  # whether it takes resets: where its rows are cut
     static_size: int = 0
-    _declared: array_checks.Shapes | None = None  # of all params; None in a user's layer that doesn't tell
-    _unsaid: frozenset[str] | None = None  # which of backend and dtype nobody has said; None: nobody knows
-    _fixed: dict[str, Array] | None = None  # the params of a layer in a `Frozen`, which nobody changes
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a layer, a copy too, and count it among `living_layers`."""
         layer = super().__new__(cls)
         _LIVING[id(layer)] = layer
         return layer
-
-    def runs_on(self, backend: Any, dtype: Any) -> None:
-        """Take ``backend`` and ``dtype`` as they were given to the constructor.
-
-        None is for the default, which gives way where a `Sequential` knows better.
-        """
-        self.dtype = checks.float_dtype("float32" if dtype is None else dtype)
-        self.backend = get_backend(backend)
-        given = {"backend": backend, "dtype": dtype}
-        self._unsaid = frozenset(name for name, value in given.items() if value is None)
 
     def __call__(
         self,
@@ -222,127 +207,6 @@ class Layer(ABC):
         """Which way in time the parts of its output run, given those of its input; none where that can't be said."""
         return ()
 
-    def param_count(self) -> int:
-        """How many numbers the params hold."""
-        return sum(math.prod(shape) for shape in self._param_shapes.values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of the params as NumPy arrays, in C order."""
-        return {name: self.backend.to_numpy(value) for name, value in self.checked_params().items()}
-
-    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Replace every param by the array of the same name in ``mapping`` (of any library or device).
-
-        Raises
-        ------
-        ValueError
-            A name is missing or unknown, or a shape differs; then no param is changed.
-        TypeError
-            A value isn't a floating-point array.
-        """
-        loaded = array_checks.params_to_load(self.backend, self.dtype, self._param_shapes, mapping)
-        if isinstance(self.params, MutableMapping):
-            self.params.update(loaded)
-        else:
-            self.params = loaded
-
-    @property
-    def _param_shapes(self) -> array_checks.Shapes:
-        """The shapes of all params, whatever `params` holds by now."""
-        if self._declared is not None:
-            return self._declared
-        return {name: tuple(value.shape) for name, value in self.params.items()}
-
-    def start_params(
-        self,
-        shapes: array_checks.Shapes,
-        drawn: Callable[[], Mapping[str, Any]],
-        given: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Set the params to those that are given, or else to what is drawn, NumPy arrays of these shapes.
-
-        Whether they can be held, and those given fit, is seen before any memory is taken.
-        """
-        array_checks.memory(shapes)
-        self._declared = dict(shapes)
-        if given is not None:
-            self.params = array_checks.params_to_load(self.backend, self.dtype, shapes, given)
-            return
-        self.params = {name: self.backend.asarray(value, self.dtype) for name, value in drawn().items()}
-
-    def checked_params(self) -> dict[str, Array]:
-        """The params, which anyone may have replaced: whatever reads them does so by this."""
-        if self._fixed is not None:
-            return self._fixed
-        return array_checks.params(self.backend, self.dtype, self._param_shapes, self.params)
-
-    def to(self, backend: Any = None, dtype: Any = None) -> Self:
-        """Return the same layer on another backend, or in another precision.
-
-        It has the same options, copies of the params, and copies of the generators in the state that they are in: the
-        two layers share no array that anyone writes to. An optimizer goes along by `recurray.optim.Optimizer.to`, a
-        state by `as_state`. Where arrays come from a device, the host waits for it.
-
-        Parameters
-        ----------
-        backend : str, Backend, namespace or None
-            See `recurray.get_backend`; the layer's own if omitted.
-        dtype : {"float32", "float64"}, optional
-            The precision; the layer's own if omitted.
-
-        Raises
-        ------
-        BackendUnavailableError
-            The backend can't run on this machine.
-        ValueError, TypeError
-            There is no such backend or dtype, or a param holds a finite number that is too large for float32.
-
-        Examples
-        --------
-        >>> import array_api_strict
-        >>> import recurray as rr
-        >>> lstm = rr.LSTM(3, 5, seed=0)
-        >>> lstm.to(array_api_strict, "float64")
-        LSTM(3, 5, backend='array_api_strict', dtype='float64')  # 200 params
-        """
-        other = self.copy_on(
-            self.backend if backend is None else get_backend(backend),
-            self.dtype if dtype is None else checks.float_dtype(dtype),
-        )
-        other._own_generators()
-        if self._unsaid is not None:
-            said = {name for name, value in (("backend", backend), ("dtype", dtype)) if value is not None}
-            other._unsaid = self._unsaid - said
-        return other
-
-    def astype(self, dtype: str) -> Self:
-        """Return the same layer in the precision ``dtype`` ("float32" or "float64"): `to`, with a dtype alone."""
-        return self.to(dtype=dtype)
-
-    def as_state(self, state: Any) -> Any:
-        """Return a copy of a state, of any backend and precision, as one that this layer takes.
-
-        Parameters
-        ----------
-        state : State or tuple or None
-            What a layer of the same form returned: the one that this is a copy of, say.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Something in it isn't a floating-point array, or holds a finite number that is too large for float32.
-
-        Examples
-        --------
-        >>> import array_api_strict, numpy as np
-        >>> import recurray as rr
-        >>> lstm = rr.LSTM(3, 5, backend="numpy", seed=0)
-        >>> y, state = lstm(np.ones((1, 4, 3)))
-        >>> type(lstm.to(array_api_strict).as_state(state).h)
-        <class 'array_api_strict._array_object.Array'>
-        """
-        return moving.state(self.backend, self.backend, self.dtype, "state", state)
-
     def frozen(self) -> Frozen:
         """Return the layer as it is now, for inference alone: it holds copies of the params, which nobody changes.
 
@@ -373,29 +237,6 @@ class Layer(ABC):
         """
         return Frozen(self.to())
 
-    def _fix(self) -> None:
-        """Have the params stay as they are: for a `Frozen`, which alone holds the layer."""
-        self._fixed = read_only(self.checked_params())
-        self.params = FixedParams(self._fixed)
-
-    def copy_on(self, backend: Backend, dtype: str) -> Self:
-        """A copy on a backend and in a dtype, that has params of its own and shares the rest.
-
-        A layer that holds other arrays, or layers, brings these along here.
-        """
-        other = copy.copy(self)
-        other._fixed = None
-        other.backend, other.dtype = backend, dtype
-        other.params = {
-            name: moving.array(self.backend, backend, dtype, f"the param {name!r}", value)
-            for name, value in self.checked_params().items()
-        }
-        return other
-
-    def _own_generators(self) -> None:
-        """Give the layer its own copies of its generators."""
-        vars(self).update(draws.copy_of_each(vars(self)))
-
     def __repr__(self) -> str:
         options = self.options()
         count = self.param_count()
@@ -424,64 +265,7 @@ class Layer(ABC):
         return found
 
 
-class StatelessLayer(Layer):
-    """A layer that carries nothing from call to call: subclasses say what it does to an array, and backward."""
-
-    def __call__(
-        self,
-        x: Array,
-        state: Any = None,
-        lengths: Any = None,
-        *,
-        mask: Any = None,
-        resets: Any = None,
-        static: Any = None,
-    ) -> tuple[Array, None]:
-        """Inference: the output, and None for a state; see `Layer.__call__`."""
-        if type(self).run is StatelessLayer.run and state is None and resets is None and static is None:
-            return self.apply(x, lengths, False, None)[0], None
-        y, _ = super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
-        return y, None
-
-    def run(
-        self,
-        x: Array,
-        state: Any,
-        lengths: Any,
-        *,
-        training: bool,
-        rng: Any,
-        keep: bool,
-        mask: Any = None,
-        resets: Any = None,
-        static: Any = None,
-    ) -> tuple[Array, None, Any]:
-        """Run `apply`, and refuse what is for layers with a state; see `Layer.run`."""
-        self._refuse("state", state)
-        array_checks.not_recurrent(type(self).__name__, resets=resets, static=static)
-        y, cache = self.apply(x, lengths, training, rng)
-        return y, None, cache if keep else None
-
-    def backward(self, cache: Any, dy: Array, dstate: Any = None) -> tuple[Array, None, dict[str, Array]]:
-        """Gradients of the input and the params; see `Layer.backward`."""
-        self._refuse("dstate", dstate)
-        dx, grads = self.apply_backward(cache, dy)
-        return dx, None, grads
-
-    @abstractmethod
-    def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, Any]:
-        """Check x, and ``lengths`` if they matter, and return (y, cache)."""
-
-    @abstractmethod
-    def apply_backward(self, cache: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
-        """Check dy and return (dx, grads)."""
-
-    def _refuse(self, name: str, value: Any) -> None:
-        if value is not None:
-            raise ValueError(f"{name} must be None: {type(self).__name__} carries no state, got {type(value).__name__}")
-
-
-class Frozen(Layer):
+class Frozen(InferenceAlone, Layer):
     """A layer for inference alone, whose params stay as they are; `Layer.frozen` returns one.
 
     It is called as the layer that it was made of is, gives the same bits, and has its attributes, but its params are
@@ -518,102 +302,3 @@ class Frozen(Layer):
     Traceback (most recent call last):
     TypeError: a frozen Sequential is for inference alone: call it; its trainable() returns one that can be trained
     """
-
-    def __init__(self, layer: Layer) -> None:
-        layer._fix()
-        self._layer = layer
-        self.backend, self.dtype = layer.backend, layer.dtype
-        self.recurrent, self.static_size = layer.recurrent, layer.static_size
-        self._unsaid = layer._unsaid
-
-    def __call__(self, x: Any, state: Any = None, *args: Any, **options: Any) -> Any:
-        """Run the layer; see `Layer.__call__`."""
-        return self._layer(x, state, *args, **options)
-
-    def forward(self, *args: Any, **options: Any) -> Any:
-        """Refuse: it keeps nothing for backward."""
-        self._refuse()
-
-    def run(
-        self,
-        x: Array,
-        state: Any,
-        lengths: Any,
-        *,
-        training: bool,
-        rng: Any,
-        keep: bool,
-        mask: Any = None,
-        resets: Any = None,
-        static: Any = None,
-    ) -> tuple[Array, Any, None]:
-        """Run the layer, in inference alone; see `Layer.run`."""
-        if training or keep:
-            self._refuse()
-        return (*self._layer(x, state, lengths, mask=mask, resets=resets, static=static), None)
-
-    def backward(self, cache: Any, dy: Array, dstate: Any = None) -> NoReturn:
-        """Refuse: there is nothing to be trained."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise TypeError(
-            f"a frozen {type(self._layer).__name__} is for inference alone: call it; "
-            "its trainable() returns one that can be trained"
-        )
-
-    def trainable(self) -> Layer:
-        """Return a layer of the same kind, with copies of the params, that can be trained."""
-        return self._layer.to()
-
-    def frozen(self) -> Self:
-        """Return itself: it stays as it is."""
-        return self
-
-    def copy_on(self, backend: Backend, dtype: str) -> Self:
-        """Also frozen; see `Layer.copy_on`."""
-        return type(self)(self._layer.copy_on(backend, dtype))
-
-    def __reduce__(self) -> Any:  # for copies too: what backends have made of the params isn't copied
-        return type(self), (self._layer.copy_on(self.backend, self.dtype),)
-
-    @property
-    def params(self) -> Any:
-        """The layer's params, read-only; of arrays that can't be protected, copies."""
-        return self._layer.params
-
-    @params.setter
-    def params(self, given: Any) -> None:
-        array_checks.names_of_params(self._param_shapes, given)
-        self._layer.params.update(given)  # which refuses
-
-    def checked_params(self) -> dict[str, Array]:
-        """The params, which nobody has changed."""
-        return self._layer.checked_params()
-
-    @property
-    def _param_shapes(self) -> array_checks.Shapes:
-        return self._layer._param_shapes
-
-    @property
-    def streamable(self) -> bool:
-        """Whether input may come in chunks."""
-        return self._layer.streamable
-
-    def directions_after(self, before: Directions) -> Directions:
-        """Those of the layer; see `Layer.directions_after`."""
-        return self._layer.directions_after(before)
-
-    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
-        """Return a random input, a NumPy array, that the layer takes."""
-        return self._layer.random_input(rng, batch, steps)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what else the layer has: its sizes, options and methods."""
-        if name.startswith("_"):
-            raise AttributeError(f"a frozen layer has no {name!r}")
-        return getattr(self._layer, name)
-
-    def __repr__(self) -> str:
-        text, mark, count = repr(self._layer).rpartition("  # ")
-        return f"{text}.frozen(){mark}{count}"

@@ -10,7 +10,8 @@ from recurray import checks
 from recurray.arrays import Array, in_order, rows, sum_over_rows
 from recurray.layers import array_checks, initial
 from recurray.layers.draws import Generator
-from recurray.layers.layer import Directions, StatelessLayer
+from recurray.layers.layer import Directions
+from recurray.layers.stateless import StatelessLayer
 
 
 @dataclass(frozen=True)

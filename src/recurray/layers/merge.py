@@ -8,7 +8,7 @@ from typing import Any
 from recurray import checks
 from recurray.arrays import Array
 from recurray.layers.draws import Generator
-from recurray.layers.layer import StatelessLayer
+from recurray.layers.stateless import StatelessLayer
 
 MODES = ("sum", "ave", "mul")
 

@@ -26,7 +26,7 @@ from harness.cases import CASES, OPTIONS
 from harness.needs import need
 from recurray.backend import Backend
 from recurray.cells import LSTMCell, SLSTMCell
-from recurray.layers.layer import Layer, StatelessLayer
+from recurray.layers import Layer, StatelessLayer
 
 B, T, I, H = 3, 6, 2, 4  # noqa: E741 - what the input's size is called everywhere
 PAIRS = [(a, b) for a, b in itertools.permutations(here(), 2) if "numpy" in (a, b) or "device1" in (a, b)]
@@ -533,7 +533,7 @@ def test_a_backend_that_is_not_available(monkeypatch: pytest.MonkeyPatch) -> Non
         raise rr.BackendUnavailableError("no CUDA device answers")
 
     layer = rr.LSTM(I, H)
-    for home in ("layer", "joining"):
+    for home in ("params_on_backend", "joining"):
         monkeypatch.setattr(f"recurray.layers.{home}.get_backend", refuse)
     with pytest.raises(rr.BackendUnavailableError, match="no CUDA device answers"):
         layer.to("cupy")
