@@ -31,7 +31,6 @@ from recurray_cupy.products import rounded
 pytestmark = pytest.mark.gpu
 
 STRATEGIES = ("persistent", "step", "fused", "reference")
-BY_NAME = {str(case): case for case in CASES}
 
 
 @pytest.fixture

@@ -143,6 +143,3 @@ def test_the_table_of_layouts_has_them_all() -> None:
     libraries = {row.name.partition(".")[0] for row in ROWS}
     lines = [line for line in page.splitlines() if line.startswith("| `") and line[3:].partition(".")[0] in libraries]
     assert lines == [row_of_table(row) for row in ROWS]
-
-
-OF = {row.name.partition(".")[0] for row in ROWS}

@@ -38,7 +38,6 @@ OF_NUMBERS = ("tests/library/test_activations.py::test_value_and_slope",)
 EXACT = ("tests/library/test_precision.py",)
 BIASES = ("tests/library/test_bias_of_each_row.py",)
 STEPS = ("tests/cupy_backend/test_cupy_strategies.py::test_steps_in_several_graphs",)
-KERNELS = ("tests/cupy_backend/test_cupy_kernels.py",)
 
 
 def numpy_edge(*names: str) -> tuple[str, ...]:

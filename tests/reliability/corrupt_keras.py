@@ -13,13 +13,9 @@ import copy
 import io
 import json
 import random
-import resource
 import sys
 import tempfile
-import time
 import zipfile
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +27,8 @@ if __name__ == "__main__":
 import recurray as rr
 from harness import keras_files
 from recurray import convert
+from reliability.damage import Figures, damaged, megabytes
 
-MOST_MEGABYTES = 256  # of memory, beyond what reading one that is in order takes
-MOST_SECONDS = 10.0
 MODEL = Path(__file__).resolve().parents[1] / "library" / "convert" / "model.keras"
 PARTS = ("metadata.json", "config.json", "model.weights.h5")
 ODD = (
@@ -56,21 +51,6 @@ ODD = (
 )
 
 
-@dataclass
-class Figures:
-    """What was done and found. The last must be empty, and the two before it bounded."""
-
-    count: int = 0
-    refused: int = 0
-    megabytes: int = 0  # most memory, beyond what was taken before
-    slowest: float = 0.0  # seconds
-    raw_errors: Counter[str] = field(default_factory=Counter)
-
-    def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.megabytes <= MOST_MEGABYTES and self.slowest <= MOST_SECONDS and not self.raw_errors
-
-
 def corrupt_keras(count: int, seed: int = 0) -> Figures:
     """Do it ``count`` times."""
     figures, rng = Figures(), random.Random(seed)
@@ -82,25 +62,19 @@ def corrupt_keras(count: int, seed: int = 0) -> Figures:
         for whole in wholes:
             path.write_bytes(whole)
             convert.from_keras(path)
-        before = _megabytes()
+        before = megabytes()
         for number in range(count):
             if number % 3 == 0:
-                data = _damaged(rng, wholes[number // 3 % 2])
+                how, data = damaged(rng, wholes[number // 3 % 2])
             elif number % 3 == 1:
-                data = _zipped(parts | {PARTS[2]: _damaged(rng, parts[PARTS[2]])})
+                how, part = damaged(rng, parts[PARTS[2]])
+                data = _zipped(parts | {PARTS[2]: part})
             else:
-                data = _zipped(parts | {PARTS[1]: _changed(rng, parts[PARTS[1]])})
+                how, data = "changed", _zipped(parts | {PARTS[1]: _changed(rng, parts[PARTS[1]])})
             path.write_bytes(data)
-            start = time.monotonic()
-            figures.count += 1
-            try:
+            with figures.reading(how, rr.FormatError):
                 convert.from_keras(path)
-            except rr.FormatError:
-                figures.refused += 1
-            except Exception as error:  # what must not be
-                figures.raw_errors[f"{type(error).__name__}: {error}"[:200]] += 1
-            figures.slowest = max(figures.slowest, time.monotonic() - start)
-        figures.megabytes = _megabytes() - before
+        figures.megabytes = megabytes() - before
     return figures
 
 
@@ -114,27 +88,6 @@ def _older(path: Path) -> Path:
     return keras_files.write(
         path, [("LSTM", options, arrays), ("Dense", {"name": "d", "units": 2, "activation": "softmax"}, dense)]
     )
-
-
-def _damaged(rng: random.Random, whole: bytes) -> bytes:
-    data = bytearray(whole)
-    place = rng.randrange(len(data))
-    how = rng.randrange(6)
-    if how == 0:
-        for _ in range(rng.choice((1, 1, 3, 20))):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-    elif how == 1:
-        data[place] ^= 1 << rng.randrange(8)
-    elif how == 2:
-        del data[place:]
-    elif how == 3:
-        del data[place : place + rng.randrange(1, 100)]
-    elif how == 4:
-        data[place:place] = rng.randbytes(rng.randrange(1, 100))
-    else:
-        value = rng.choice((2**64 - 1, 2**63 - 1, 0, place, rng.randrange(len(data)), rng.randrange(2**40)))
-        data[place : place + 8] = value.to_bytes(8, "little")
-    return bytes(data)
 
 
 def _changed(rng: random.Random, text: bytes) -> bytes:
@@ -162,11 +115,6 @@ def _zipped(parts: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _megabytes() -> int:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
-
-
 def main() -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,7 +126,7 @@ def main() -> int:
         f"{figures.count} damaged files: {figures.refused} refused by FormatError, the others read; at most "
         f"{figures.megabytes} MiB beyond before, and {figures.slowest:.2f} s"
     )
-    for error, times in figures.raw_errors.most_common():
+    for error, times in figures.raw_errors.items():
         print(f"{times} times {error}")
     return not figures.good()
 

@@ -17,40 +17,34 @@ import random
 import struct
 import sys
 import tempfile
-import time
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import recurray as rr
 from recurray import convert
 from recurray.files import FormatError
+from reliability import damage
+from reliability.damage import damaged, megabytes
 
-MOST_MEGABYTES = 128  # of memory, beyond what reading those that are in order takes
-MOST_SECONDS = 10.0
 ASKED = ("give prefix=", "give node=")  # a ValueError: which of the layers that there are by now
 
 
 @dataclass
-class Figures:
-    """What was done and found; the last three must be within bounds, or empty."""
+class Figures(damage.Figures):
+    """What was done and found."""
 
-    count: int = 0
-    refused: int = 0
+    most_megabytes = 128
     read: int = 0
     asked: int = 0
-    megabytes: int = 0  # most memory, beyond what was taken before
-    slowest: float = 0.0  # seconds
-    raw_errors: dict[str, int] = field(default_factory=dict)
-
-    def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.megabytes <= MOST_MEGABYTES and self.slowest <= MOST_SECONDS and not self.raw_errors
 
 
 def corrupt(kind: str, count: int, seed: int, folder: Path) -> Figures:
@@ -64,58 +58,16 @@ def corrupt(kind: str, count: int, seed: int, folder: Path) -> Figures:
     for number in range(count):
         how, data = damaged(rng, whole) if number % 2 else ("changed", change(rng, whole))
         path.write_bytes(data)
-        start = time.monotonic()
-        figures.count += 1
-        try:
-            read(path)
-            figures.read += 1
-        except FormatError:
-            figures.refused += 1
-        except Exception as error:
-            if isinstance(error, ValueError) and any(words in str(error) for words in ASKED):
+        with figures.reading(f"{how} {number}", FormatError):
+            try:
+                read(path)
+                figures.read += 1
+            except ValueError as error:
+                if isinstance(error, FormatError) or not any(words in str(error) for words in ASKED):
+                    raise
                 figures.asked += 1
-            else:
-                words = f"{type(error).__name__} of {how} {number}: {error}"[:200]
-                figures.raw_errors[words] = figures.raw_errors.get(words, 0) + 1
-        figures.slowest = max(figures.slowest, round(time.monotonic() - start, 3))
     figures.megabytes = megabytes() - before
     return figures
-
-
-def damaged(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
-    """A way in which the bytes are damaged, and the bytes."""
-    if not whole:
-        return "nothing", b""
-    data = bytearray(whole)
-    place, length = rng.randrange(len(data)), rng.choice((1, 2, 8, 64, 512))
-    how = rng.choice(("flipped", "cut", "longer", "lost", "added", "zeros", "ones", "noise", "doubled"))
-    piece = data[place : place + length]
-    if how == "flipped":
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    elif how == "cut":
-        del data[place:]
-    elif how == "longer":
-        data += rng.randbytes(length)
-    elif how == "lost":
-        del data[place : place + length]
-    elif how == "added":
-        data[place:place] = rng.randbytes(length)
-    elif how == "doubled":
-        data[place:place] = piece
-    else:
-        new = {"zeros": bytes(len(piece)), "ones": b"\xff" * len(piece), "noise": rng.randbytes(len(piece))}
-        data[place : place + length] = new[how]
-    return how, bytes(data)
-
-
-def megabytes() -> int:
-    """The most memory that this process has had."""
-    try:
-        from resource import RUSAGE_SELF, getrusage
-    except ImportError:  # Windows
-        return 0
-    return getrusage(RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
 
 
 # PyTorch --------------------------------------------------------------------------------------------------------------

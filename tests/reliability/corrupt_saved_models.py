@@ -16,42 +16,34 @@ import json
 import random
 import sys
 import tempfile
-import time
 import warnings
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import recurray as rr
 from recurray import cells, sealed, tensor_files
-
-MOST_MEGABYTES = 256  # of memory, beyond what loading one that is in order takes
-MOST_SECONDS = 10.0
+from reliability import damage
+from reliability.damage import WORDS, damaged, ends_of_safetensors, megabytes
 
 JSON = Any
 
 
 @dataclass
-class Figures:
-    """What was done and found. All but the first six must be empty or 0."""
+class Figures(damage.Figures):
+    """What was done and found. The last must be empty too."""
 
-    count: int = 0
-    refused: int = 0
     as_written: int = 0  # loaded, as what the file says
-    megabytes: int = 0  # most memory, beyond what was taken before
-    slowest: float = 0.0  # seconds
-    wrong: list[str] = field(default_factory=list)  # loaded as something else
-    raw_errors: Counter[str] = field(default_factory=Counter)
     imported: list[str] = field(default_factory=list)  # modules that weren't there before
 
     def good(self) -> bool:
         """Whether nothing is wrong."""
-        bounded = self.megabytes <= MOST_MEGABYTES and self.slowest <= MOST_SECONDS
-        return bounded and not self.wrong and not self.raw_errors and not self.imported
+        return super().good() and not self.imported
 
 
 def model() -> rr.Sequential:
@@ -76,15 +68,13 @@ def corrupt_saved_models(count: int, seed: int = 0) -> Figures:
         whole, contents = path.read_bytes(), sealed.load(path)
         values = model().state_dict()
         rr.load(path), rr.convert.read_tensors(path)
-        before, modules = _megabytes(), set(sys.modules)
+        before, modules = megabytes(), set(sys.modules)
         for number in range(count):
             kind = ("bytes", "contents", "header")[number % 3]
             how, data = _made(rng, kind, whole, contents)
             path.unlink()  # truncating a file is slower
             path.write_bytes(data)
-            start = time.monotonic()
-            figures.count += 1
-            try:
+            with figures.reading(how, rr.FormatError):
                 if kind == "header":
                     found = rr.convert.read_tensors(path)
                     right = all(isinstance(array, np.ndarray) for array in found.values())
@@ -94,12 +84,7 @@ def corrupt_saved_models(count: int, seed: int = 0) -> Figures:
                 figures.as_written += right
                 if not right:
                     figures.wrong.append(how)
-            except rr.FormatError:
-                figures.refused += 1
-            except Exception as error:  # what must not be
-                figures.raw_errors[f"{type(error).__name__} of {how}: {error}"[:300]] += 1
-            figures.slowest = max(figures.slowest, round(time.monotonic() - start, 3))
-        figures.megabytes = _megabytes() - before
+        figures.megabytes = megabytes() - before
         figures.imported = sorted(name for name in set(sys.modules) - modules if not name.startswith("recurray"))
     return figures
 
@@ -110,7 +95,7 @@ def _same(some: dict[str, Any], others: dict[str, Any]) -> bool:
 
 def _made(rng: random.Random, kind: str, whole: bytes, contents: Any) -> tuple[str, bytes]:
     if kind == "bytes":
-        return _damaged(rng, whole)
+        return damaged(rng, whole, ends_of_safetensors(whole), WORDS)
     if kind == "header":
         return _other_header(rng, whole)
     tensors, content = dict(contents[0]), copy.deepcopy(contents[1])
@@ -123,51 +108,6 @@ def _made(rng: random.Random, kind: str, whole: bytes, contents: Any) -> tuple[s
         return " and ".join(how), sealed.serialized(tensors, content)
     except (ValueError, TypeError, RecursionError):  # JSON or the file can't hold it
         return "nothing", b""
-
-
-# Bytes
-
-
-def _damaged(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
-    data = bytearray(whole)
-    header = 8 + int.from_bytes(whole[:8], "little")
-    end = rng.choice((8, header, len(data)))
-    place, length = rng.randrange(end), rng.choice((1, 2, 8, 64, 512))
-    how = rng.choice(("flipped", "cut", "longer", "lost", "added", "zeros", "noise", "doubled", "JSON"))
-    if how == "flipped":
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            data[rng.randrange(end)] ^= 1 << rng.randrange(8)
-    elif how == "cut":
-        del data[place:]
-    elif how == "longer":
-        data += rng.randbytes(length)
-    elif how == "lost":
-        del data[place : place + length]
-    elif how == "added":
-        data[place:place] = rng.randbytes(length)
-    elif how == "zeros":
-        data[place : place + length] = bytes(len(data[place : place + length]))
-    elif how == "noise":
-        data[place : place + length] = rng.randbytes(len(data[place : place + length]))
-    elif how == "doubled":
-        data[place:place] = data[place : place + length]
-    else:
-        data[place : place + rng.randrange(4)] = rng.choice(WORDS)
-    return how, bytes(data)
-
-
-WORDS = (
-    b'"',
-    b"{",
-    b"[",
-    b"null",
-    b"-1",
-    b"1e999",
-    b'"shape":[9223372036854775807]',
-    b"9" * 5000,
-    b"\\ud800",
-    b"[" * 3000,
-)
 
 
 def _other_header(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
@@ -205,19 +145,9 @@ def _other_header(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
 # Contents
 
 
-def _any_json(rng: random.Random, depth: int = 0) -> JSON:
-    values: list[Callable[[], JSON]] = [
-        lambda: rng.choice(
-            (None, True, False, "", "x", "0", "\x00", "ü", "float64", "LSTM", "os.system", [], {}, 0, 1, -1)
-        ),
-        lambda: rng.choice((0.5, -0.0, 1e-320, 1e308, 2**31, 2**63, 2**64, 2**200, 10**400, -(2**63))),
-        lambda: rng.randrange(-5, 300),
-    ]
-    if depth < 3:
-        values.append(lambda: [_any_json(rng, depth + 1) for _ in range(rng.randrange(4))])
-        keys = ("a", "layer", "cell", "function", "mapping", "activations", "options", "layers", "own")
-        values.append(lambda: {rng.choice(keys): _any_json(rng, depth + 1) for _ in range(rng.randrange(4))})
-    return rng.choice(values)()
+def _any_json(rng: random.Random) -> JSON:
+    keys = ("a", "layer", "cell", "function", "mapping", "activations", "options", "layers", "own")
+    return damage.any_json(rng, ("LSTM", "os.system"), keys)
 
 
 def _nodes(value: JSON, what: type) -> list[Any]:
@@ -313,15 +243,6 @@ def _tensor(rng: random.Random, tensors: Any, content: JSON) -> None:
 
 
 CHANGES = (_option, _option, _new_option, _no_option, _large, _class, _moved, _deep, _entry, _tensor)
-
-
-def _megabytes() -> int:
-    """The most memory that this process has had."""
-    try:
-        from resource import RUSAGE_SELF, getrusage
-    except ImportError:  # Windows
-        return 0
-    return getrusage(RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import subprocess
@@ -60,21 +59,6 @@ def passes(name: str, share: float) -> bool:
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
     return done.returncode == 0
-
-
-def in_words(line: str) -> str:
-    """Figures as a list of them; what is no JSON as it is."""
-    try:
-        figures = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(figures, dict):
-        return line
-    shown = {
-        name.replace("_", " "): value if isinstance(value, (int, float)) else len(value)
-        for name, value in figures.items()
-    }
-    return ", ".join(f"{value:,} {name}" for name, value in shown.items())
 
 
 def commit() -> str:

@@ -93,8 +93,8 @@ def _draw(scores: Any, temperature: float, rng: np.random.Generator) -> int:
     return min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(sums) - 1)
 
 
-def repeated(text: str, times: int = 4, least: int = 20) -> str | None:
-    """Return what ``text`` ends in ``times`` times or more, over at least ``least`` characters; None if in nothing.
+def repeated(text: str) -> str | None:
+    """Return what ``text`` ends in four times or more, over at least 20 characters; None if in nothing.
 
     Examples
     --------
@@ -104,8 +104,8 @@ def repeated(text: str, times: int = 4, least: int = 20) -> str | None:
     >>> repeated("the end") is None
     True
     """
-    for length in range(1, len(text) // times + 1):
-        count = max(times, math.ceil(least / length))
+    for length in range(1, len(text) // 4 + 1):
+        count = max(4, math.ceil(20 / length))
         if text.endswith(text[len(text) - length :] * count):
             return text[len(text) - length :]
     return None

@@ -10,8 +10,8 @@ from typing import Any, Self
 from recurray import checks
 from recurray.arrays import Array, rows
 from recurray.layers import array_checks
-from recurray.layers.draws import Generator
-from recurray.layers.layer import Directions, Layer
+from recurray.layers.layer import Directions
+from recurray.layers.over_steps import OverSteps
 from recurray.state import State
 
 DIRECTIONS: dict[str, Directions] = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -26,10 +26,8 @@ class LastCache:
     shape: tuple[int, ...]  # of the input
 
 
-class _Ends(Layer):
+class _Ends(OverSteps):
     """Pass on a valid step at an end of each row: the last, or for features that run in reverse the first."""
-
-    batch_first: bool
 
     @abstractmethod
     def _directions(self) -> Directions:
@@ -49,15 +47,12 @@ class _Ends(Layer):
         static: Any = None,
     ) -> tuple[Array, State, LastCache | None]:
         """Pick the steps; see `Layer.run`."""
-        array_checks.not_recurrent(type(self).__name__, resets=resets, static=static)
+        x, given = self._checked(x, lengths, mask, resets, static)
         directions = self._directions()
         xp, device = self.backend.xp, self.backend.device
-        layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = self.floats("x", x, (*layout, "features"))
-        batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        batch, steps = given.batch, given.steps
         if x.shape[2] % len(directions):
             raise ValueError(f"x must have an even number of features, half for each direction, not {x.shape[2]}")
-        given = array_checks.steps(batch, steps, lengths, mask, batch_first=self.batch_first)
         before = array_checks.state_of_h(self.backend, self.dtype, "state", state, (1, batch, x.shape[2]))
 
         first, last = given.ends()
@@ -94,10 +89,6 @@ class _Ends(Layer):
         dx = dxs[0] if len(dxs) == 1 else xp.concat(dxs, axis=-1)
         return dx, State(xp.where(cache.carried, dy, xp.zeros_like(dy))[None, ...]), {}
 
-    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
-        """Return a random input, a NumPy array, that the layer takes."""
-        return rng.standard_normal((batch, steps, 3) if self.batch_first else (steps, batch, 3))
-
 
 class Last(_Ends):
     """Pass on each row's last valid step: (batch, time, features) -> (batch, features).
@@ -126,11 +117,6 @@ class Last(_Ends):
     >>> rr.Last()(x, lengths=[3, 1])[0].tolist()
     [[2.0], [3.0]]
     """
-
-    def __init__(self, *, batch_first: bool = True, backend: Any = None, dtype: Any = None) -> None:
-        self.batch_first = checks.flag("batch_first", batch_first)
-        self.runs_on(backend, dtype)
-        self.params = {}
 
     def _directions(self) -> Directions:
         return (False,)
@@ -170,13 +156,13 @@ class Final(_Ends):
     True
     """
 
+    _features = 4
+
     def __init__(
         self, direction: str | None = None, *, batch_first: bool = True, backend: Any = None, dtype: Any = None
     ) -> None:
         self.direction = None if direction is None else checks.choice("direction", direction, tuple(DIRECTIONS))
-        self.batch_first = checks.flag("batch_first", batch_first)
-        self.runs_on(backend, dtype)
-        self.params = {}
+        super().__init__(batch_first=batch_first, backend=backend, dtype=dtype)
         self._followed: Directions = ()
 
     def following(self, directions: Directions) -> Self:
@@ -192,10 +178,6 @@ class Final(_Ends):
         other = copy.copy(self)
         other._followed = directions
         return other
-
-    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
-        """Return a random input, a NumPy array, that the layer takes."""
-        return rng.standard_normal((batch, steps, 4) if self.batch_first else (steps, batch, 4))
 
     def _directions(self) -> Directions:
         known = DIRECTIONS[self.direction] if self.direction is not None else self._followed

@@ -7,21 +7,13 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from recurray import checks
 from recurray.arrays import Array, sum_over_rows
-from recurray.layers import array_checks
-from recurray.layers.draws import Generator
-from recurray.layers.layer import Layer
+from recurray.layers.over_steps import OverSteps
 from recurray.state import State
 
 
-class _Pooling(Layer):
+class _Pooling(OverSteps):
     """Pool the valid steps of each row, time-major; the state is what was pooled of the chunks before."""
-
-    def __init__(self, *, batch_first: bool = True, backend: Any = None, dtype: Any = None) -> None:
-        self.batch_first = checks.flag("batch_first", batch_first)
-        self.runs_on(backend, dtype)
-        self.params = {}
 
     def run(
         self,
@@ -37,13 +29,8 @@ class _Pooling(Layer):
         static: Any = None,
     ) -> tuple[Array, State, Any]:
         """Pool the steps; see `Layer.run`."""
-        array_checks.not_recurrent(type(self).__name__, resets=resets, static=static)
-        xp = self.backend.xp
-        layout = ("batch", "time") if self.batch_first else ("time", "batch")
-        x = self.floats("x", x, (*layout, "features"))
-        batch, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        given = array_checks.steps(batch, steps, lengths, mask, batch_first=self.batch_first)
-        x = xp.permute_dims(x, (1, 0, 2)) if self.batch_first else x
+        x, given = self._checked(x, lengths, mask, resets, static)
+        x = self.backend.xp.permute_dims(x, (1, 0, 2)) if self.batch_first else x
         valid = self.backend.asarray(given.valid.T[:, :, None])  # (T, B, 1)
         y, end, cache = self._pool(x, valid, state)
         return y, end, cache if keep else None
@@ -68,10 +55,6 @@ class _Pooling(Layer):
             elif given is not None:
                 raise ValueError(f"{name}.{field} must be None: {type(self).__name__} has no state {field!r}")
         return found
-
-    def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
-        """Return a random input, a NumPy array, that the layer takes."""
-        return rng.standard_normal((batch, steps, 3) if self.batch_first else (steps, batch, 3))
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,10 @@ def _bias(fields: tuple[str, ...], gates: tuple[str, ...], form: str = "flat") -
     return Part("bias", fields, gates, form, optional=True)
 
 
-def _by_gate(
-    gates: Mapping[str, str], names: Mapping[str, str], *, form: str, peepholes: str = "", optional: bool = False
-) -> tuple[Part, ...]:
+def _by_gate(gates: Mapping[str, str], names: Mapping[str, str], *, form: str, peepholes: str = "") -> tuple[Part, ...]:
     """An array for each gate and field: ``names`` by field, with {} for the library's name of the gate."""
     parts = [
-        Part(name.format(theirs), (field,), (gate,), "flat" if "bias" in field else form, optional and "bias" in field)
+        Part(name.format(theirs), (field,), (gate,), "flat" if "bias" in field else form)
         for field, name in names.items()
         for gate, theirs in gates.items()
     ]

@@ -655,6 +655,16 @@ def test_bad_files(tmp_path: Path) -> None:
             convert.from_keras(path)
 
 
+def test_a_zip_whose_parts_lie_before_its_beginning(tmp_path: Path) -> None:
+    data = Path(__file__).with_name("model.keras").read_bytes()
+    end = data.rindex(b"PK\x05\x06") + 16  # where it says at which place the list of parts begins
+    path = tmp_path / "model.keras"
+    place = int.from_bytes(data[end : end + 4], "little") + 100_000
+    path.write_bytes(data[:end] + place.to_bytes(4, "little") + data[end + 4 :])
+    with pytest.raises(rr.FormatError, match="it can't be unpacked"):
+        convert.from_keras(path)
+
+
 def test_zip_bombs_are_refused_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

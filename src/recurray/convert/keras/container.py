@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
@@ -99,11 +100,13 @@ def _unzipped(file: BinaryIO, size: int) -> tuple[bytes, bytes, bytes]:
                     if len(data) != entry.file_size or part.read(1):
                         raise FormatError(f"{name} is damaged: it isn't as long as the file says")
                 found.append(data)
-    except (FormatError, OSError):
+    except FormatError:
         raise
     except MemoryError as error:
         raise FormatError("it is too large for this machine's memory") from error
     except Exception as error:  # zipfile's errors are of a dozen kinds
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a place before the file's beginning
+            raise
         raise FormatError(f"it can't be unpacked: {error or type(error).__name__}") from error
     config, metadata, weights = found
     return config, metadata, weights
