@@ -10,6 +10,7 @@ bounded, and nothing may run: a file that appears where hostile pickles would ma
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import pickletools
@@ -244,7 +245,7 @@ def change_json(rng: random.Random, whole: bytes) -> bytes:
                 if rng.random() < 0.2:
                     del node[key]
                 else:
-                    node[key] = rng.choice(JSON)
+                    node[key] = copy.deepcopy(rng.choice(JSON))
                 break
             node = node[key]
     return json.dumps(content).encode()
