@@ -46,6 +46,7 @@ OPERATIONS = (
     *("add", "subtract", "multiply", "divide", "maximum", "minimum"),
     *("greater", "greater_equal", "less", "less_equal", "logical_and", "where"),
     *("multiply_add", "subtract_product", "multiply_three", "add_products", "subtract_ratio", "add_root"),
+    *("add_product_of_three", "subtract_ratio_to_root"),
     *("add_up", "spread"),
 )
 # An operation, and what it is where one operand is a product: a b + c, c - a b, a b c.
@@ -69,6 +70,7 @@ class Instruction(NamedTuple):
     b: int
     c: int
     d: int
+    e: int
 
 
 @dataclass
@@ -103,7 +105,8 @@ class Code:
 def fused(program: Program, results: Iterable[Operand]) -> Program:
     """Join what one operation alone reads with that, in one segment.
 
-    That is products, a b + c, c - a b, a b c, a b + c d; ratios of them, d - a b / c; and roots, sqrt(a) + b.
+    That is products, a b + c, c - a b, a b c, a b + c d, a b + c d e; ratios of them, d - a b / c; roots, sqrt(a) + b;
+    and d - a b / (sqrt(c) + e).
     """
     kept = program.needed(results)
     uses = Counter([*(operand for k in kept for operand in program.values[k].operands), *results])
@@ -125,10 +128,20 @@ def fused(program: Program, results: Iterable[Operand]) -> Program:
                 *(("add_products", factors + others) if others else (FUSED[value.operation], (*factors, first)))
             )
         elif value.operation != "subtract" and (factors := joined(first, k)) is not None:
-            values[k] = Value(FUSED[value.operation], (*factors, second))
+            three = joined(second, k, "multiply_three") if value.operation == "add" else None
+            values[k] = Value(
+                *(("add_product_of_three", factors + three) if three else (FUSED[value.operation], (*factors, second)))
+            )
         elif value.operation == "subtract" and (ratio := joined(second, k, "divide")) is not None:
             if (factors := joined(ratio[0], k)) is not None:
-                values[k] = Value("subtract_ratio", (*factors, ratio[1], first))
+                root = joined(ratio[1], k, "add_root")
+                values[k] = Value(
+                    *(
+                        ("subtract_ratio_to_root", (*factors, root[0], first, root[1]))
+                        if root
+                        else ("subtract_ratio", (*factors, ratio[1], first))
+                    )
+                )
         elif value.operation == "add" and (root := joined(first, k, "sqrt")) is not None:
             values[k] = Value("add_root", (*root, second))
     return Program(tuple(values), program.outputs)
@@ -283,8 +296,8 @@ class Translation:
 
     def _emit(self, operation: str, to: Slot, operands: list[Slot]) -> None:
         """Write an instruction."""
-        a, b, c, d = ([self._number(slot) for slot in operands] + [0, 0, 0, 0])[:4]
-        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self._number(to), a, b, c, d))
+        a, b, c, d, e = ([self._number(slot) for slot in operands] + [0] * 5)[:5]
+        self.code.instructions.append(Instruction(OPERATIONS.index(operation), self._number(to), a, b, c, d, e))
 
     def _number(self, slot: Slot) -> int:
         """The number of a slot."""

@@ -24,7 +24,7 @@ class CSlot(Structure):
 class CInstruction(Structure):
     """`Instruction`."""
 
-    _fields_ = tuple((name, c_int32) for name in ("operation", "to", "a", "b", "c", "d"))
+    _fields_ = tuple((name, c_int32) for name in ("operation", "to", "a", "b", "c", "d", "e"))
 
 
 class CProgram(Structure):

@@ -30,6 +30,7 @@ def everything(arrays: Any, n: Any) -> Any:
         "kept": xp.maximum(xp.minimum(chosen, n.more), kept) - kept * 0.25,
         "first": n.more * a / (xp.sqrt(positive) + n.one) + a * b * kept - (b - n.more * a * b / positive),
         "second": sigmoid(a) - a * b,
+        "third": n.more * a + b * (kept * positive) - kept * b / (xp.sqrt(positive) + n.more),
     }
 
 
@@ -99,7 +100,7 @@ def test_in_place(platform: str, dtype: str) -> None:
     backend = obtain(platform)
     sets = [draw(size, dtype, size) for size in TestFormulas.SIZES]
     expected = wanted(everything, sets)
-    out = [{"kept": own["kept"], "first": own["a"] * 0, "second": own["a"] * 0} for own in sets]
+    out = [{"kept": own["kept"], "first": own["a"] * 0, "second": own["a"] * 0, "third": own["a"] * 0} for own in sets]
     backend.elementwise(everything, NAMES, tuple(NUMBERS))(NUMBERS, sets, out)
     for own, results in zip(out, expected, strict=True):
         for name, value in results.items():

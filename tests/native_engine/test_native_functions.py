@@ -41,7 +41,7 @@ def apply(level, name, *operands):
     """One operation of the vector machine on arrays."""
     dtype = operands[0].dtype
     to = np.empty_like(operands[0])
-    given = (c_void_p * 4)(*(a.ctypes.data for a in operands))
+    given = (c_void_p * 5)(*(a.ctypes.data for a in operands))
     library.library().recurray_apply(
         library.number(level), dtype == "float64", OPERATIONS.index(name), to.size, given, to.ctypes.data
     )
@@ -99,7 +99,7 @@ def test_operations_equal_numpys(level, dtype):
             np.testing.assert_array_equal(found, np.where(getattr(np, name)(a, b) & (a < c), a, b), name)
         np.testing.assert_array_equal(apply(level, "abs", a), np.abs(a))
         np.testing.assert_array_equal(apply(level, "negative", a), -a)
-        a, b, c, d = (rng.standard_normal(1001).astype(dtype) for _ in range(4))
+        a, b, c, d, e = (rng.standard_normal(1001).astype(dtype) for _ in range(5))
         near = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps}
         np.testing.assert_allclose(apply(level, "multiply_add", a, b, c), a * b + c, **near)
         np.testing.assert_allclose(apply(level, "subtract_product", a, b, c), c - a * b, **near)
@@ -109,3 +109,10 @@ def test_operations_equal_numpys(level, dtype):
             apply(level, "subtract_ratio", a, b, 2 + abs(c), d), d - a * b / (2 + abs(c)), **near
         )
         np.testing.assert_allclose(apply(level, "add_root", abs(a), b), np.sqrt(abs(a)) + b, **near)
+        three = {"rtol": near["rtol"], "atol": 4 * near["atol"]}  # of products that nearly cancel
+        np.testing.assert_allclose(apply(level, "add_product_of_three", a, b, c, d, e), a * b + c * d * e, **three)
+        np.testing.assert_allclose(
+            apply(level, "subtract_ratio_to_root", a, b, abs(c), d, 2 + abs(e)),
+            d - a * b / (np.sqrt(abs(c)) + 2 + abs(e)),
+            **near,
+        )

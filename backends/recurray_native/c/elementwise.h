@@ -6,7 +6,7 @@
 #include "pool.h"
 
 /* A tile is ROWS_OF_TILE x WIDTH numbers that follow each other, so that a number of the program needs WIDTH places only. */
-enum { WIDTH = 512 / sizeof(real), FLAT_TILE = 1024 / sizeof(real) };
+enum { WIDTH = 512 / sizeof(real), FLAT_TILE = 2048 / sizeof(real) };
 
 typedef struct {
     const Elementwise *task;

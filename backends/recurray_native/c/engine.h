@@ -37,13 +37,15 @@ enum Operation {
     ADD_PRODUCTS,     /* a * b + c * d */
     SUBTRACT_RATIO,   /* d - a * b / c */
     ADD_ROOT,         /* sqrt(a) + b */
+    ADD_PRODUCT_OF_THREE,   /* a * b + c * d * e */
+    SUBTRACT_RATIO_TO_ROOT, /* d - a * b / (sqrt(c) + e) */
     ADD_UP, /* into a SUM */
     SPREAD, /* a SUM over H, the mean, to all units */
     OPERATIONS
 };
 
 typedef struct { int32_t kind, index; } Slot;
-typedef struct { int32_t operation, to, a, b, c, d; } Instruction; /* numbers of slots */
+typedef struct { int32_t operation, to, a, b, c, d, e; } Instruction; /* numbers of slots */
 
 /* A straight line of instructions in segments, each of which runs for all rows and units before the next. */
 typedef struct {

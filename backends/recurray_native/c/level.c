@@ -5,7 +5,7 @@
 
 /* One operation on arrays, for the tests. */
 static void apply(i64 operation, i64 count, const void *const *operands, void *to) {
-    enum { OPERANDS = 4 };
+    enum { OPERANDS = 5 };
     for (i64 k = 0; k < count; k += LANES) {
         const i64 n = least(LANES, count - k);
         real parts[1 + OPERANDS][LANES] = {{0}};
@@ -15,7 +15,7 @@ static void apply(i64 operation, i64 count, const void *const *operands, void *t
         for (int j = 0; j < OPERANDS; j++)
             if (operands[j]) copy_rows((const real *)operands[j] + k, 0, 1, n, parts[1 + j], 0);
         Machine m = {.at = at, .row = row, .rows = 1, .width = LANES};
-        Instruction instruction = {(int32_t)operation, 0, 1, 2, 3, 4};
+        Instruction instruction = {(int32_t)operation, 0, 1, 2, 3, 4, 5};
         operators[operation](&m, &instruction);
         copy_rows(parts[0], 0, 1, n, (real *)to + k, 0);
     }

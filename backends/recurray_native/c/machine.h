@@ -43,88 +43,54 @@ typedef struct {
 
 typedef void (*Operator)(const Machine *m, const Instruction *i);
 
-#define UNARY(name, result)                                                                            \
-    static void name##_each(const Machine *m, const Instruction *i) {                                  \
-        real *const to = m->at[i->to];                                                                 \
-        const real *const from_a = m->at[i->a];                                                        \
-        const i64 to_row = m->row[i->to], a_row = m->row[i->a], rows = m->rows, width = m->width;      \
-        for (i64 r = 0; r < rows; r++)                                                                 \
-            for (i64 k = 0; k < width; k += LANES) {                                                   \
-                Vector a = load(from_a + r * a_row + k);                                               \
-                store(to + r * to_row + k, result);                                                    \
-            }                                                                                          \
+#define EACH(name, result)                                                                                    \
+    static void name##_each(const Machine *m, const Instruction *i) {                                         \
+        real *to = m->at[i->to];                                                                              \
+        const real *from_a = m->at[i->a], *from_b = m->at[i->b], *from_c = m->at[i->c];                       \
+        const real *from_d = m->at[i->d], *from_e = m->at[i->e];                                              \
+        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b], c_row = m->row[i->c];   \
+        const i64 d_row = m->row[i->d], e_row = m->row[i->e], width = m->width;                               \
+        for (i64 rows = m->rows; rows > 0; rows--) {                                                          \
+            for (i64 k = 0; k < width; k += LANES) {                                                          \
+                const Vector a = load(from_a + k), b = load(from_b + k), c = load(from_c + k);                \
+                const Vector d = load(from_d + k), e = load(from_e + k);                                      \
+                (void)b, (void)c, (void)d, (void)e; /* compilers leave out what the result doesn't read */    \
+                store(to + k, result);                                                                        \
+            }                                                                                                 \
+            to += to_row, from_a += a_row, from_b += b_row, from_c += c_row, from_d += d_row, from_e += e_row;\
+        }                                                                                                     \
     }
 
-#define BINARY(name, result)                                                                           \
-    static void name##_each(const Machine *m, const Instruction *i) {                                  \
-        real *const to = m->at[i->to];                                                                 \
-        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b];                           \
-        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b];                  \
-        const i64 rows = m->rows, width = m->width;                                                    \
-        for (i64 r = 0; r < rows; r++)                                                                 \
-            for (i64 k = 0; k < width; k += LANES) {                                                   \
-                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
-                store(to + r * to_row + k, result);                                                    \
-            }                                                                                          \
-    }
-
-#define TERNARY(name, result)                                                                          \
-    static void name##_each(const Machine *m, const Instruction *i) {                                  \
-        real *const to = m->at[i->to];                                                                 \
-        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b], *const from_c = m->at[i->c]; \
-        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b], c_row = m->row[i->c]; \
-        const i64 rows = m->rows, width = m->width;                                                    \
-        for (i64 r = 0; r < rows; r++)                                                                 \
-            for (i64 k = 0; k < width; k += LANES) {                                                   \
-                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
-                Vector c = load(from_c + r * c_row + k);                                               \
-                store(to + r * to_row + k, result);                                                    \
-            }                                                                                          \
-    }
-
-#define QUATERNARY(name, result)                                                                       \
-    static void name##_each(const Machine *m, const Instruction *i) {                                  \
-        real *const to = m->at[i->to];                                                                 \
-        const real *const from_a = m->at[i->a], *const from_b = m->at[i->b];                           \
-        const real *const from_c = m->at[i->c], *const from_d = m->at[i->d];                           \
-        const i64 to_row = m->row[i->to], a_row = m->row[i->a], b_row = m->row[i->b];                  \
-        const i64 c_row = m->row[i->c], d_row = m->row[i->d], rows = m->rows, width = m->width;        \
-        for (i64 r = 0; r < rows; r++)                                                                 \
-            for (i64 k = 0; k < width; k += LANES) {                                                   \
-                Vector a = load(from_a + r * a_row + k), b = load(from_b + r * b_row + k);             \
-                Vector c = load(from_c + r * c_row + k), d = load(from_d + r * d_row + k);             \
-                store(to + r * to_row + k, result);                                                    \
-            }                                                                                          \
-    }
-
-UNARY(copy, a)
-UNARY(negative, -a)
-UNARY(absolute, magnitude(a))
-UNARY(sqrt, sqrt_of(a))
-UNARY(exp, exp_of(a))
-UNARY(expm1, expm1_of(a))
-UNARY(log, log_of(a))
-UNARY(log1p, log1p_of(a))
-UNARY(tanh, tanh_of(a))
-UNARY(logistic, logistic_of(a))
-BINARY(add, a + b)
-BINARY(subtract, a - b)
-BINARY(multiply, a * b)
-BINARY(divide, a / b)
-BINARY(maximum, maximum_of(a, b))
-BINARY(minimum, minimum_of(a, b))
-BINARY(greater, (Vector)(a > b))
-BINARY(greater_equal, (Vector)(a >= b))
-BINARY(less, (Vector)(a < b))
-BINARY(less_equal, (Vector)(a <= b))
-BINARY(logical_and, (Vector)(bits(a) & bits(b)))
-TERNARY(where, chosen(bits(a), b, c))
-TERNARY(multiply_add, a * b + c)
-TERNARY(subtract_product, c - a * b)
-TERNARY(multiply_three, a * b * c)
-QUATERNARY(add_products, a * b + c * d)
-QUATERNARY(subtract_ratio, d - a * b / c)
-BINARY(add_root, sqrt_of(a) + b)
+EACH(copy, a)
+EACH(negative, -a)
+EACH(absolute, magnitude(a))
+EACH(sqrt, sqrt_of(a))
+EACH(exp, exp_of(a))
+EACH(expm1, expm1_of(a))
+EACH(log, log_of(a))
+EACH(log1p, log1p_of(a))
+EACH(tanh, tanh_of(a))
+EACH(logistic, logistic_of(a))
+EACH(add, a + b)
+EACH(subtract, a - b)
+EACH(multiply, a * b)
+EACH(divide, a / b)
+EACH(maximum, maximum_of(a, b))
+EACH(minimum, minimum_of(a, b))
+EACH(greater, (Vector)(a > b))
+EACH(greater_equal, (Vector)(a >= b))
+EACH(less, (Vector)(a < b))
+EACH(less_equal, (Vector)(a <= b))
+EACH(logical_and, (Vector)(bits(a) & bits(b)))
+EACH(where, chosen(bits(a), b, c))
+EACH(multiply_add, a * b + c)
+EACH(subtract_product, c - a * b)
+EACH(multiply_three, a * b * c)
+EACH(add_products, a * b + c * d)
+EACH(subtract_ratio, d - a * b / c)
+EACH(add_root, sqrt_of(a) + b)
+EACH(add_product_of_three, a * b + c * d * e)
+EACH(subtract_ratio_to_root, d - a * b / (sqrt_of(c) + e))
 
 /* Sums of each BLOCK of units by itself, so that they don't depend on how the units are cut into tiles. A SUM holds
    (blocks, rows of the batch). */
@@ -161,6 +127,7 @@ static const Operator operators[OPERATIONS] = {
     add_each, subtract_each, multiply_each, divide_each, maximum_each, minimum_each,
     greater_each, greater_equal_each, less_each, less_equal_each, logical_and_each, where_each,
     multiply_add_each, subtract_product_each, multiply_three_each, add_products_each, subtract_ratio_each, add_root_each,
+    add_product_of_three_each, subtract_ratio_to_root_each,
     add_up_each,
     spread_each,
 };

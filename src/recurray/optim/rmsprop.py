@@ -115,8 +115,8 @@ class RMSprop(ElementwiseOptimizer):
             mean = n.alpha * moments["mean_gradient"] + n.rest * grad
             new["mean_gradient"] = mean
             square = xp.maximum(square - mean * mean, xp.zeros_like(square))
-        direction = grad / (xp.sqrt(square) + n.eps)
-        if self.momentum:
-            direction = n.momentum * moments["velocity"] + direction
-            new["velocity"] = direction
-        return param - n.lr * direction, new
+        divisor = xp.sqrt(square) + n.eps
+        if not self.momentum:
+            return param - n.lr * grad / divisor, new
+        new["velocity"] = velocity = n.momentum * moments["velocity"] + grad / divisor
+        return param - n.lr * velocity, new
