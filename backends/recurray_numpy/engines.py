@@ -7,6 +7,7 @@ from typing import Any
 
 from recurray import environment, install
 from recurray.backend import BackendUnavailableError
+from recurray.messages import shown
 
 GROUP = "recurray.engines"  # the entry points that packages announce their engines by
 OWN = "numpy"
@@ -33,7 +34,7 @@ def engine_class(name: str | None) -> type[Any] | None:
         return None
     if name not in engine_names():
         raise BackendUnavailableError(
-            f"no engine {name!r} is installed, only {', '.join((OWN, *engine_names()))}; "
+            f"no engine {shown(name)} is installed, only {', '.join((OWN, *engine_names()))}; "
             f"for the engine native: {install.NATIVE}"
         )
     if (reason := why_unusable(name)) is not None:

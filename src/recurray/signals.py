@@ -17,7 +17,7 @@ class StopRequest:
     """Notes, while it is entered, that a signal asked to stop, so that work can end where it is safe.
 
     A second signal doesn't wait: it raises KeyboardInterrupt. Signals that the process was started to ignore
-    (``nohup``) stay ignored.
+    (``nohup``) stay ignored, and those of a program that Python is embedded in stay the program's.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python doesn't allow it
             for name in self._names:
                 number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._former[number] = signal.signal(number, self._note)
         return self
 
@@ -57,9 +57,10 @@ class StopRequest:
 def held_back() -> Iterator[None]:
     """Let Ctrl-C wait until the block is left.
 
-    Only in the main thread is it noticed at all, so elsewhere there is nothing to do.
+    Only in the main thread is it noticed at all, so elsewhere there is nothing to do. Nor is there where a program that
+    Python is embedded in has a handler of its own, which Python couldn't put back.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _signal.getsignal(signal.SIGINT) is None:
         yield
         return
     noted: list[tuple[int, FrameType | None]] = []

@@ -47,6 +47,7 @@ def _mpiexec() -> bool:
 # Beside packages, which go by the names that they are imported by: whether it is here, and what is said where it isn't.
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "g++": (lambda: shutil.which("g++") is not None, "g++, which compiles kernels for the CPU, is not installed"),
+    "gcc": (lambda: shutil.which("gcc") is not None, "gcc, which compiles a part of the engine, is not installed"),
     "nvcc": (lambda: shutil.which("nvcc") is not None, "nvcc, the CUDA compiler, is not installed"),
     "NVRTC": (_nvrtc, "NVRTC, CUDA's compiler at run time, is not installed: pip install nvidia-cuda-nvrtc"),
     "nvdisasm": (

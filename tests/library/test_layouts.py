@@ -321,6 +321,8 @@ def keras_gru(**changes: Any) -> Arrays:
         ),
         ("keras.gru", [], {}, "there are no arrays"),
         ("onnx.gru", {"W": np.ones((15, 4)), "R": np.ones((15, 5))}, {}, "1 or 2, along a first axis, not W"),
+        ("onnx.gru", {"W": np.ones((1, 15, 4)), "R": np.ones(())}, {}, r"along a first axis, not .*R \(\)"),
+        ("onnx.gru", {"W": np.ones((2, 15, 4)), "R": np.ones((1, 5))}, {}, "1 or 2, along a first axis, not W"),
         ("onnx.gru", {"W": np.ones((3, 15, 4)), "R": np.ones((3, 15, 5))}, {}, "1 or 2, along a first axis, not W"),
         ("torch.gru", {"weight_ih_l0": np.ones((15, 4)), "w": np.ones(3)}, {}, "torch.gru has no array 'w'"),
         ("torch.gru", {"weight_ih_l1": np.ones((15, 4))}, {}, "layers or directions are missing"),

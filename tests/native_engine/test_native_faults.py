@@ -217,6 +217,10 @@ def test_the_engine_is_chosen_by_name_and_turned_off_by_the_environment(monkeypa
     obtain("native")
     from recurray_numpy import NumpyBackend
 
+    class Unshown:
+        def __repr__(self):
+            raise RuntimeError
+
     assert NumpyBackend().engine == "native"
     assert type(NumpyBackend(engine="numpy")) is NumpyBackend
     monkeypatch.setenv("RECURRAY_NATIVE", "0")
@@ -224,5 +228,7 @@ def test_the_engine_is_chosen_by_name_and_turned_off_by_the_environment(monkeypa
     assert NumpyBackend(engine="native").engine == "native"
     with pytest.raises(rr.BackendUnavailableError, match=r"pip install ./backends/recurray_native"):
         rr.get_backend("numpy", engine="warp")
+    with pytest.raises(rr.BackendUnavailableError, match="no engine a Unshown is installed"):
+        rr.get_backend("numpy", engine=Unshown())
     with pytest.raises(ValueError, match="takes no engine"):
         rr.get_backend(np, engine="numpy")

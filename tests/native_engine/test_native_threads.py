@@ -232,3 +232,29 @@ print(min(seconds(2) / seconds(1) for _ in range(4)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 3
+
+
+STOPPED = """
+#include "pool.c"
+
+int main(void) {
+    const int64_t day = (int64_t)86400 * 1000000000, now = nanoseconds();
+    pool.own = pool.others = 1;
+    pool.began = now - day;
+    pool.waited = day;
+    pool.factor = 1000000000;
+    account();
+    return pool.rests < now || pool.rests > now + (int64_t)60 * 1000000000;
+}
+"""
+
+
+@needs("gcc", "POSIX")
+def test_a_process_that_was_stopped_uses_its_threads_again_soon(tmp_path):
+    """The time for which it is stopped is no loss by threads, whatever the clock says that was waited."""
+    sources = Path(__file__).parents[2] / "backends" / "recurray_native" / "c"
+    (tmp_path / "check.c").write_text(STOPPED)
+    command = ["gcc", "-std=gnu11", "-pthread", "-fsanitize=undefined", "-fno-sanitize-recover"]
+    command += [f"-I{sources}", "check.c", "-o", "check"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "check"], check=True)

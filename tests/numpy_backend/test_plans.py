@@ -289,6 +289,18 @@ def test_it_never_serves_params_as_they_were(platform: str, shape: tuple[int, in
         np.testing.assert_array_equal(original(x, state)[0], first)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(("name", "value"), [("batch_first", False), ("reverse", True)])
+def test_an_option_that_changes_is_seen(platform: str, name: str, value: bool) -> None:
+    rng = np.random.default_rng(0)
+    layer = rr.GRU(3, 5, backend=obtain(platform), seed=0)
+    x = rng.standard_normal((4, 4, 3)).astype("float32")
+    assert_same_step(layer, x, None)
+    setattr(layer, name, value)
+    assert_same_step(layer, x, None)
+    assert is_short(layer)
+
+
 def test_results_are_the_callers_own() -> None:
     rng = np.random.default_rng(0)
     layer = rr.LSTM(3, 5, backend="numpy", seed=0)

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -925,7 +926,8 @@ class Fuzz:
             return estimator.score(X, y, sample_weight=weight)
         if action == "clone":
             estimator.predict(X)
-            return pickle.loads(pickle.dumps(estimator)).predict(X)
+            whole = not any(isinstance(v, ModuleType) for k, v in estimator.get_params().items() if k != "backend")
+            return pickle.loads(pickle.dumps(estimator)).predict(X) if whole else None  # Python pickles no module
         if action == "set":
             return estimator.set_params(**{self.pick("lr", "epochs", "hidden_size", "other"): self.maybe(1, 2)})
         return estimator.predict(X)

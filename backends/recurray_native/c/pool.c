@@ -10,6 +10,7 @@ enum {
     TURNS = 2000, /* of waiting for what is about to come, before sleeping; some 20 us */
     REST = 10,    /* times what was lost by threads, until they are used again; twice as many each time in a row */
     MOST_REST = 50000000, /* nanoseconds */
+    MOST_LOSS = 1000000000, /* the same: a process that was stopped meanwhile has lost nothing by threads */
     WAKE = 10000,         /* nanoseconds that it costs the caller to wake them */
 };
 
@@ -115,7 +116,8 @@ int pool_taken(int threads) {
    else runs, and less the longer it does. */
 static void account(void) {
     const int64_t now = nanoseconds(), worked = now - pool.began - pool.waited;
-    const int64_t loss = pool.waited - worked / (pool.own ? pool.own : 1) * pool.others;
+    int64_t loss = pool.waited - worked / (pool.own ? pool.own : 1) * pool.others;
+    if (loss > MOST_LOSS) loss = MOST_LOSS;
     if (loss <= 0) {
         pool.factor = REST;
         return;

@@ -44,7 +44,7 @@ def shifts(said: Floats, came: Floats, levels: Sequence[float]) -> Floats:
         beyond = [side * (came - said[..., level]) for level, side in ends]
         scores = np.max(beyond, axis=0)
         for step in range(horizon):
-            near = _nearest(scores, step, _OUTSIDE / (1 - share))
+            near = _nearest(scores, step, share)
             for level, side in ends:
                 found[step, level] = side * _quantile(near, share)
     return found
@@ -71,11 +71,11 @@ def _ends(levels: Sequence[float]) -> Iterator[tuple[float, list[tuple[int, int]
         yield 1 - levels[level] if below else levels[level], [(level, -1 if below else 1)]
 
 
-def _nearest(scores: Floats, step: int, least: float) -> Floats:
-    """The scores of a step; where these are too few, of the steps beside it too."""
+def _nearest(scores: Floats, step: int, share: float) -> Floats:
+    """The scores of a step; where these are too few to lie outside ``share``, of the steps beside it too."""
     for reach in range(scores.shape[1]):
         near = scores[:, max(0, step - reach) : step + reach + 1]
-        if near.size >= least:
+        if near.size * (1 - share) >= _OUTSIDE:
             break
     return near.ravel()
 

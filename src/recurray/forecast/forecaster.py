@@ -218,6 +218,11 @@ class Forecaster:
         scales = scaling.scales(self.scaler, series.columns, series.target, self.log)
         scaled = _scaled(series, scales, calendar)
         parts = split(windows, 0, len(series), self.validation)
+        if not len(parts.training):
+            raise ValueError(
+                f"validation={self.validation:g} leaves nothing to learn from: no window of {windows.window} rows and "
+                f"a horizon of {windows.horizon} ends before the rows that are held out; give a smaller share"
+            )
         windows = Windows(
             windows.window,
             windows.horizon,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ALPHAS = tuple(10.0**k for k in range(-3, 5))
+LEAST = 1e-13  # of the sum of all squares: less than that can't be told from rounding
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Ridge:
     """A line for each output, whose coefficients' squares are kept small.
 
     Hoerl and Kennard, Ridge Regression: Biased Estimation for Nonorthogonal Problems (1970): ``coef`` makes
-    ``|y - x coef - intercept|² + alpha |coef|²`` least, as `sklearn.linear_model.Ridge` does.
+    ``|y - x coef - intercept|² + alpha |coef|²`` least, as `sklearn.linear_model.Ridge` does. Where alpha would be lost
+    in the rounding of much larger features, it is as large as can be told from that.
 
     Attributes
     ----------
@@ -34,6 +36,7 @@ class Ridge:
         """Fit to x (rows, features) and y (rows, outputs)."""
         mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
         centred = x - mean_x
+        alpha = max(alpha, LEAST * float(np.square(centred).sum()))
         if len(x) < x.shape[1]:  # the smaller of two equal forms
             gram = centred @ centred.T + alpha * np.eye(len(x))
             coef = centred.T @ np.linalg.solve(gram, y - mean_y)

@@ -133,6 +133,8 @@ def parse(texts: Sequence[str], where: Callable[[int], str], column: str, form: 
 def of_array(values: Any) -> Times:
     """Take times from an array or a sequence: datetime64, datetimes, or numbers."""
     times = np.asarray(values)
+    if not times.ndim:
+        raise TypeError(f"times must be an array or a sequence of them, not {shown(values)}")
     if times.dtype.kind == "O":
         times = np.asarray([_parsed(str(value), None) or "NaT" for value in times], dtype=_UNIT)
     if times.dtype.kind in "iuf":

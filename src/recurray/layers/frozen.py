@@ -17,10 +17,10 @@ class InferenceAlone:
 
     def __init__(self, layer: Any) -> None:
         layer._fix()
-        self._layer = layer
         self.backend, self.dtype = layer.backend, layer.dtype
         self.recurrent, self.static_size = layer.recurrent, layer.static_size
         self._unsaid = layer._unsaid
+        self._layer = layer
 
     def __call__(self, x: Any, state: Any = None, *args: Any, **options: Any) -> Any:
         """Run the layer; see `Layer.__call__`."""
@@ -82,6 +82,15 @@ class InferenceAlone:
     def params(self, given: Any) -> None:
         array_checks.names_of_params(self._param_shapes, given)
         self._layer.params.update(given)  # which refuses
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute that the layer doesn't have: what is set here would change nothing there."""
+        if not name.startswith("_") and name != "params" and hasattr(vars(self).get("_layer"), name):
+            kind = type(self._layer).__name__
+            raise AttributeError(
+                f"a frozen {kind} stays as it is: change {name} of the layer that it was made of, and freeze that again"
+            )
+        super().__setattr__(name, value)
 
     def checked_params(self) -> dict[str, Array]:
         """The params, which nobody has changed."""

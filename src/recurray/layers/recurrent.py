@@ -348,6 +348,12 @@ class Recurrent(Layer):
         """Its own; see `Layer.directions_after`."""
         return (False, True) if self.bidirectional else (self.reverse,)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; plans were made for the options as they were."""
+        super().__setattr__(name, value)
+        if not name.startswith("_") and name != "params" and "_plans" in vars(self):
+            self._plans = Plans()
+
     @property
     def state_type(self) -> Any:
         """The named tuple that the state comes in: `State`, or one with further fields where the cell has them."""

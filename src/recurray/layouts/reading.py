@@ -96,7 +96,7 @@ def _unpacked(layout: Layout, arrays: Arrays, facts: Mapping[str, Any]) -> list[
 
 def _along_axis(layout: Layout, arrays: Arrays) -> list[Arrays]:
     axes = {part.name: part.axes for part in layout.parts}
-    counts = {len(array) for name, array in arrays.items() if array.ndim == axes.get(name, 0) + 1}
+    counts = {len(array) if array.ndim == axes[name] + 1 else 0 for name, array in arrays.items() if name in axes}
     if len(counts) != 1 or not counts <= {1, 2}:
         have = ", ".join(f"{name} {in_words(array.shape)}" for name, array in arrays.items())
         raise ValueError(f"the arrays of {layout.name} must have directions, 1 or 2, along a first axis, not {have}")

@@ -18,7 +18,7 @@ import pytest
 import recurray
 from harness.needs import need, needs
 from harness.processes import read_terminal
-from recurray import blas, command_line
+from recurray import blas, command_line, signals
 from recurray.command_line import display, main
 from recurray.language_model import checkpoint
 from recurray.language_model.ngram import WittenBell
@@ -413,6 +413,20 @@ def test_signals_are_handled_as_before_afterwards():
     with StopRequest():
         assert signal.getsignal(signal.SIGINT) != before
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_what_a_program_around_python_does_about_signals_stays(monkeypatch):
+    """Of a handler that isn't Python's `signal.getsignal` says None, and nothing can put it back."""
+
+    def set_handler(number, handler):
+        raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+
+    with monkeypatch.context() as patch:
+        for module in (signal, signals._signal):
+            patch.setattr(module, "getsignal", lambda number: None)
+            patch.setattr(module, "signal", set_handler)
+        with StopRequest() as stop, signals.held_back():
+            assert not stop.received
 
 
 @posix

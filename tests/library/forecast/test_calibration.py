@@ -49,6 +49,13 @@ def test_few_windows_borrow_from_the_steps_beside() -> None:
     np.testing.assert_allclose(few[:, 2], scores[0, :3].max())
 
 
+def test_an_interval_of_all_but_nothing_is_as_wide_as_what_was_seen() -> None:
+    came = RNG.standard_normal((30, 3))
+    levels = (1e-300, 0.5, 1 - 2**-53)
+    found = calibration.shifts(np.zeros((30, 3, 3)), came, levels)
+    np.testing.assert_array_equal(found[1], np.abs(came).max() * np.array([-1, 0, 1]))
+
+
 def test_moved_quantiles_stay_in_order_around_the_median() -> None:
     levels = (0.05, 0.25, 0.5, 0.75, 0.95)
     said = np.sort(RNG.standard_normal((4, 3, 5)), axis=-1)

@@ -107,6 +107,16 @@ def test_ridge_is_scikit_learns(rows: int) -> None:
     np.testing.assert_allclose(ours(new), theirs.predict(new), rtol=1e-8)
 
 
+@pytest.mark.parametrize("size", [1e9, 1e15, 1e37])
+def test_features_much_larger_than_alpha(size: float) -> None:
+    """What is a line is found, though the features' gram matrix is singular to rounding."""
+    steps = np.arange(60.0)
+    lags = size * (steps[:, None] + np.arange(7))
+    for rows in (60, 6):  # more than features, and fewer
+        ridge = Ridge.fit(lags[:rows], steps[:rows, None], 1e-3)
+        np.testing.assert_allclose(ridge(lags[10:20])[:, 0], steps[10:20], rtol=1e-4)
+
+
 def test_ridge_chooses_its_alpha_on_held_out_rows() -> None:
     linear_model = need("sklearn.linear_model")
     x, y = RNG.standard_normal((20, 12)), RNG.standard_normal((20, 2))
@@ -391,6 +401,7 @@ def test_defaults_follow_the_times() -> None:
         ({"season": 0, "relative_to": "season"}, 120, "needs a season"),
         ({"calendar": ["year"]}, 120, "calendar needs times"),
         ({"log": True}, 120, "row 3 has -1"),
+        ({"validation": 0.99}, 120, "validation=0.99 leaves nothing to learn from"),
     ],
 )
 def test_what_doesnt_fit_a_series(options: dict[str, Any], rows: int, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,10 @@ def test_frames_and_mappings() -> None:
     for data, message in wrong:
         with pytest.raises(ValueError, match=message):
             Series.of(data, target="y")
+    with pytest.raises(TypeError, match="times must be an array or a sequence of them, not 5"):
+        Series.of({"y": [1.0]}, target="y", time=5)
+    with pytest.raises(TypeError, match="times must be an array or a sequence of them, not datetime"):
+        Series.of({"y": [1.0]}, target="y", time=datetime(2020, 1, 1))
     with pytest.raises(TypeError, match="past must be a sequence"):
         Series.of({"y": [1.0], "z": [1.0]}, target="y", past="z")
     with pytest.raises(ValueError, match="target must say"):

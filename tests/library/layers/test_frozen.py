@@ -162,6 +162,15 @@ def test_it_has_the_layers_attributes() -> None:
     assert not rr.LSTM(2, 3, bidirectional=True).frozen().streamable
 
 
+def test_its_options_stay() -> None:
+    frozen = lstm(obtain("numpy"))[0].frozen()
+    with pytest.raises(AttributeError, match="a frozen LSTM stays as it is: change batch_first of the layer"):
+        frozen.batch_first = False
+    frozen.note = "of the user's own"
+    assert frozen.note == "of the user's own"
+    assert frozen.batch_first
+
+
 @pytest.mark.parametrize("platform", here("numpy", "native"))
 def test_a_stream_of_it(platform: str) -> None:
     layer, x = lstm(obtain(platform))
