@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 
 import recurray
 from recurray import files, layouts
-from recurray.activations import Elementwise, Function, activation
+from recurray.activations import Function
 from recurray.checks import flag
+from recurray.convert.onnx_builder import Builder
 from recurray.convert.onnx_graph import need_onnx
-from recurray.convert.onnx_node import ACTIVATIONS
+from recurray.convert.onnx_words import attributes, named, operator_of
 from recurray.layers import (
     GRU,
     LSTM,
@@ -36,20 +37,6 @@ from recurray.layers import (
 
 _OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization; not the newest: older programs read it as well
 _MOST_BYTES = 2**31 - 1  # of a file, protobuf's own limit
-_FUNCTIONS = {own: (name, takes) for name, (own, takes, _) in ACTIVATIONS.items()}  # by our name: ONNX's, small
-_NAMES = {  # ONNX's spelling
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "relu": "Relu",
-    "softsign": "Softsign",
-    "softplus": "Softplus",
-    "leakyrelu": "LeakyRelu",
-    "thresholdedrelu": "ThresholdedRelu",
-    "elu": "Elu",
-    "hardsigmoid": "HardSigmoid",
-    "affine": "Affine",
-    "scaledtanh": "ScaledTanh",
-}
 
 
 def to_onnx(model: Layer, path: str | Path, *, state: bool = True, lengths: bool = False) -> None:
@@ -117,18 +104,14 @@ def to_onnx(model: Layer, path: str | Path, *, state: bool = True, lengths: bool
         destination.replace(written.SerializeToString())
 
 
-class _Graph:
-    """Nodes, in the order in which they run, and the value that the last of them made: what comes next reads it."""
+class _Graph(Builder):
+    """The nodes of a model's layers."""
 
     def __init__(self, onnx: Any, model: Layer, state: bool, lengths: bool) -> None:
-        self.onnx, self.model, self.state = onnx, model, state
-        self.float = onnx.TensorProto.DOUBLE if model.dtype == "float64" else onnx.TensorProto.FLOAT
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        super().__init__(onnx, model.dtype, "lengths" if lengths else "")
+        self.model, self.state = model, state
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
-        self.value, self.time_major, self.has_time = "x", False, True
-        self.lengths = "lengths" if lengths else ""
 
     def whole(self) -> Any:
         """The model, as ONNX has it."""
@@ -161,66 +144,6 @@ class _Graph:
             producer_version=recurray.__version__,
         )
 
-    # Nodes and values
-
-    def info(self, name: str, kind: int, shape: Sequence[Any]) -> Any:
-        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
-
-    def node(self, operator: str, inputs: Sequence[str], *, output: str = "", name: str = "", **attributes: Any) -> str:
-        """Add a node with one output, which becomes the value; return that."""
-        output = output or f"v{len(self.nodes)}"
-        made = self.onnx.helper.make_node(operator, inputs, [output], name=name or f"n{len(self.nodes)}", **attributes)
-        self.nodes.append(made)
-        self.value = output
-        return output
-
-    def constant(self, value: Any, kind: str = "int64") -> str:
-        name = f"w{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(value, kind), name))
-        return name
-
-    def floats(self, value: Any) -> str:
-        return self.constant(value, self.model.dtype)
-
-    def order(self, *, time_major: bool) -> None:
-        """Bring time, or the batch, to the front."""
-        if self.has_time and self.time_major != time_major:
-            self.node("Transpose", [self.value], perm=[1, 0, 2])
-        self.time_major = time_major
-
-    def steps(self) -> str:
-        """The numbers of the steps, (T, 1), of the value, which is time-major."""
-        value = self.value
-        shape = self.node("Shape", [value], start=0, end=1)
-        count = self.node("Squeeze", [shape])
-        times = self.node("Range", [self.constant(0), count, self.constant(1)])
-        times = self.node("Unsqueeze", [times, self.constant([1])])
-        self.value = value
-        return times
-
-    def lengths_64(self) -> str:
-        """The lengths, (1, B)."""
-        value = self.value
-        wide = self.node("Cast", [self.lengths], to=self.onnx.TensorProto.INT64)
-        wide = self.node("Unsqueeze", [wide, self.constant([0])])
-        self.value = value
-        return wide
-
-    def where(self, chosen: str, value: str, *, time_major: bool, rest: float = 0.0) -> None:
-        """Keep what is chosen (T, B) of a value, and make the rest zero, or another number."""
-        if not time_major:
-            chosen = self.node("Transpose", [chosen], perm=[1, 0])
-        chosen = self.node("Unsqueeze", [chosen, self.constant([2])])
-        self.node("Where", [chosen, value, self.floats(rest)])
-
-    def mask(self, *, time_major: bool) -> None:
-        """Make zero what lies past the rows' lengths."""
-        value = self.value
-        if not time_major:
-            self.node("Transpose", [value], perm=[1, 0, 2])
-        valid = self.node("Less", [self.steps(), self.lengths_64()])
-        self.where(valid, value, time_major=time_major)
-
     # Layers
 
     def add_layer(self, place: str, layer: Layer) -> None:
@@ -248,7 +171,7 @@ class _Graph:
             if layer.mode not in ("mul", "sum"):
                 self.node("Mul", [self.value, self.floats(0.5)])
         elif type(layer) is not Dropout:
-            raise ValueError(f"ONNX has no word for {_named(place, layer)}")
+            raise ValueError(f"ONNX has no word for {named(place, layer)}")
 
     def add_function(self, function: Function, place: str) -> None:
         if function.name in ("softmax", "log_softmax"):
@@ -261,17 +184,11 @@ class _Graph:
                 self.node("Add", [self.node("Mul", [self.value, alpha]), beta], name=place)
             else:
                 self.node("Mul", [self.node("Tanh", [self.node("Mul", [self.value, beta])]), alpha], name=place)
-        elif function.name in _FUNCTIONS:
-            name, takes = _FUNCTIONS[function.name]
-            self.node(_NAMES[name], [self.value], name=place, **_values(function, takes))
+        elif (found := operator_of(function)) is not None:
+            operator, given = found
+            self.node(operator, [self.value], name=place, **given)
         else:
             raise ValueError(f"ONNX has no word for the function {function.name!r}")
-
-    def halves(self, value: str) -> list[str]:
-        """Both directions' features."""
-        names = [f"v{len(self.nodes)}", f"v{len(self.nodes)}_reverse"]
-        self.nodes.append(self.onnx.helper.make_node("Split", [value], names, name=f"n{len(self.nodes)}", axis=-1))
-        return names
 
     def add_end(self, layer: Last | Final) -> None:
         """The last step of each row, or of each direction."""
@@ -321,7 +238,7 @@ class _Graph:
 
     def add_recurrent(self, place: str, layer: LSTM | GRU | RNN) -> None:
         """A node for each layer of the stack."""
-        attributes = _attributes(place, layer)
+        options = attributes(place, layer)
         kind = type(layer).__name__
         arrays = layouts.write(f"onnx.{kind.lower()}", _without_starts(layer))
         arrays = arrays if isinstance(arrays, list) else [arrays]
@@ -339,7 +256,7 @@ class _Graph:
             name = place or kind.lower()
             name = f"{name}.{number}" if len(arrays) > 1 else name
             outputs = [f"{name}_Y", *(f"{name}_Y_{state}" for state in states)]
-            self.nodes.append(self.onnx.helper.make_node(kind, given, outputs, name=name, **attributes))
+            self.nodes.append(self.onnx.helper.make_node(kind, given, outputs, name=name, **options))
             self.value = outputs[0]
             for state, output in zip(states, outputs[1:], strict=True):
                 ends[state].append(output)
@@ -398,16 +315,8 @@ def _leaves(layer: Layer, place: str) -> Iterator[tuple[str, Layer]]:
         yield from _leaves(inner, _prefixed(place, str(number)))
 
 
-def _values(function: Function, names: Sequence[str]) -> dict[str, Any]:
-    return {name: float(getattr(function, name)) for name in names}
-
-
 def _prefixed(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
-
-
-def _named(place: str, layer: Layer) -> str:
-    return f"layer {place} ({type(layer).__name__})" if place else type(layer).__name__
 
 
 def _param(layer: Layer, name: str) -> Any:
@@ -418,57 +327,3 @@ def _width(layer: Layer) -> int | None:
     """How many features a layer's input has, where it says so."""
     names = ("input_size", "in_features", "size")
     return next((getattr(layer, name) for name in names if hasattr(layer, name)), None)
-
-
-def _attributes(place: str, layer: LSTM | GRU | RNN) -> dict[str, Any]:
-    """A recurrent layer's options as ONNX's attributes."""
-    for option in ("proj_size", "layer_norm", "cell_clip", "zoneout_h", "zoneout_c", "static_size"):
-        if getattr(layer, option, None):
-            raise ValueError(f"ONNX has no word for {option} of {_named(place, layer)}")
-    found: dict[str, Any] = {"hidden_size": layer.hidden_size}
-    backwards = bool(getattr(layer, "reverse", False))
-    found["direction"] = "bidirectional" if layer.bidirectional else "reverse" if backwards else "forward"
-    functions: list[Elementwise] = []
-    for cell in layer.cells[: layer.directions]:
-        functions += _functions_of(place, layer, cell)
-    names, lists = [], {"alpha": list[float](), "beta": list[float]()}
-    for function in functions:
-        if function.name == "identity":
-            names.append("Affine")
-            lists["alpha"].append(1.0)
-            lists["beta"].append(0.0)
-            continue
-        if function.name not in _FUNCTIONS:
-            raise ValueError(f"ONNX has no word for the function {function.name!r} of {_named(place, layer)}")
-        name, takes = _FUNCTIONS[function.name]
-        names.append(_NAMES[name])
-        for key in takes:
-            lists[key].append(float(getattr(function, key)))
-    found["activations"] = names
-    found |= {f"activation_{key}": values for key, values in lists.items() if values}
-    if isinstance(layer, LSTM) and getattr(layer.cell, "coupled", False):
-        found["input_forget"] = 1
-    if isinstance(layer, GRU):
-        found["linear_before_reset"] = int(layer.reset_after)
-    clip = getattr(layer.cell, "gate_clip", None)
-    if clip is not None:
-        if getattr(layer.cell, "clip_output", False):
-            raise ValueError(
-                f"ONNX has no word for gate_clip of {_named(place, layer)} that holds for c, as onnxruntime reads it: "
-                "give the layer clip_output=False"
-            )
-        found["clip"] = clip
-    return found
-
-
-def _functions_of(place: str, layer: LSTM | GRU | RNN, cell: Any) -> list[Elementwise]:
-    """The functions of a direction, in ONNX's order: of the gates, of the new value, of the output."""
-    if isinstance(layer, RNN):
-        return [activation(cell.nonlinearity)]
-    if isinstance(layer, GRU):
-        return [activation(cell.gate_activation), activation(cell.cell_activation)]
-    own = cell.activations
-    gates = [own.i, own.o] if cell.coupled else [own.i, own.f, own.o]
-    if any(gate != gates[0] for gate in gates):
-        raise ValueError(f"ONNX has one function for all gates, and {_named(place, layer)} several")
-    return [gates[0], own.g, own.out]
