@@ -862,6 +862,13 @@ class TestFlat:
             seen.append(params["weight"].__array_interface__["data"][0])
         assert len(set(seen[2:])) == 2
 
+    def test_memory_begins_with_a_line_of_the_cache(self) -> None:
+        params = {"large": np.ones((99, 100), "float32"), "small": np.ones(3, "float32"), "double": np.ones(9)}
+        optimizer = optim.SGD(params, lr=0.1)
+        for _ in range(3):
+            optimizer.step({name: np.ones_like(value) for name, value in params.items()})
+            assert [value.__array_interface__["data"][0] % 64 for value in params.values()] == [0, 0, 0]
+
     def test_a_param_that_somebody_replaced_is_what_is_stepped(self) -> None:
         params = draw(0)
         optimizer = optim.SGD(params, lr=1.0)

@@ -1216,7 +1216,7 @@ ANEW = [
     Mistake(
         "small arrays: memory that somebody holds is used again",
         f"{OPTIM}flat.py",
-        "sys.getrefcount(self._memory[0]) == 2:",
+        "sys.getrefcount(self._memory[0].base) == 2:",
         "True:",
         BY_TORCH,
     ),

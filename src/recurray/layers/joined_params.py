@@ -25,6 +25,7 @@ class JoinedParams(MutableMapping[str, Array]):
     def __init__(self, parts: Mapping[str, Layer], ties: Mapping[str, str]) -> None:
         self._parts, self._ties = parts, ties
         self._tied: dict[str, list[str]] = {}
+        self._found: dict[str, tuple[Layer, str]] = {}  # what `_find` has found
         for tied, source in ties.items():
             self._tied.setdefault(source, []).append(tied)
         for source in self._tied:
@@ -36,12 +37,14 @@ class JoinedParams(MutableMapping[str, Array]):
         return next(iter(self._parts.values())).backend
 
     def _find(self, name: str) -> tuple[MutableMapping[str, Array], str]:
-        part, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")
-        if dot and part in self._parts:
-            layer = self._parts[part]
-            if own in layer.params or own in layer._param_shapes:
-                return layer.params, own
-        raise KeyError(f"there is no param {name!r}")
+        found = self._found.get(name) if isinstance(name, str) else None
+        if found is None:
+            part, dot, own = name.partition(".") if isinstance(name, str) else ("", "", "")
+            layer = self._parts.get(part)
+            if not dot or layer is None or (own not in layer.params and own not in layer._param_shapes):
+                raise KeyError(f"there is no param {name!r}")
+            found = self._found[name] = layer, own
+        return found[0].params, found[1]
 
     def __getitem__(self, name: str) -> Array:
         if name in self._ties:

@@ -50,7 +50,7 @@ class ElementwiseOptimizer(Optimizer):
             made[key] = self._parts(names, params, moments)
         numbers, parts = self._numbers(), made[key]
         found = [part.prepared(numbers, params, grads, moments) for part in parts]
-        return lambda: {name: updated for take in found for name, updated in take().items()}
+        return found[0] if len(found) == 1 else lambda: {name: new for take in found for name, new in take().items()}
 
     def _parts(
         self, names: Sequence[str], params: Mapping[str, Array], moments: Mapping[str, Moments]

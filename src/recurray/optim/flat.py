@@ -10,6 +10,8 @@ from recurray.elementwise import Elementwise
 from recurray.optim.optimizer import Moments, Updated
 
 SMALL = 8192  # numbers: arrays of fewer are stepped together
+LINE = 64  # bytes of a cache's line: a vector that lies in two of them takes twice as long
+IS_COUNTED = hasattr(sys, "getrefcount") and getattr(sys, "_is_gil_enabled", lambda: True)()  # who holds an array
 
 
 class Flat:
@@ -67,7 +69,8 @@ class _Set:
             self._size += param.size
         self._moments = {moment: self._empty() for moment in moments}
         self._views: dict[str, Moments] = {
-            name: {moment: self._view(memory, name) for moment, memory in self._moments.items()} for name in params
+            name: {moment: memory[place].reshape(shape) for moment, memory in self._moments.items()}
+            for name, (place, shape) in self._places.items()
         }
         self._memory: list[Array] = []  # of params: the last step's and the one's before
         self._last: dict[str, Array] = {}
@@ -90,7 +93,7 @@ class _Set:
     def stepped(self, memory: Array) -> Updated:
         """Return the params, which lie in ``memory`` by now, and their moments."""
         self._memory = [*self._memory[-1:], memory]
-        self._last = {name: self._view(memory, name) for name in self._places}
+        self._last = {name: memory[place].reshape(shape) for name, (place, shape) in self._places.items()}
         return {name: (view, self._views[name]) for name, view in self._last.items()}
 
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
@@ -102,14 +105,13 @@ class _Set:
 
     def _unused(self) -> Array:
         """Memory for params: what nobody holds, or new."""
-        is_counted = hasattr(sys, "getrefcount") and getattr(sys, "_is_gil_enabled", lambda: True)()
-        if len(self._memory) == 2 and is_counted and sys.getrefcount(self._memory[0]) == 2:  # the list and the call
+        if len(self._memory) == 2 and IS_COUNTED and sys.getrefcount(self._memory[0].base) == 2:  # the part, the call
             return self._memory[0]
         return self._empty()
 
     def _empty(self) -> Array:
-        return self._xp.empty(self._size, dtype=self._dtype)
-
-    def _view(self, memory: Array, name: str) -> Array:
-        place, shape = self._places[name]
-        return memory[place].reshape(shape)
+        """An array that begins with a cache's line: a part of a larger one, which the views of it hold."""
+        size = self._dtype.itemsize
+        whole = self._xp.empty(self._size + LINE // size, dtype=self._dtype)
+        begin = -whole.ctypes.data % LINE // size
+        return whole[begin : begin + self._size]

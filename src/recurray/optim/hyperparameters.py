@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from recurray import checks
 from recurray.messages import shown
@@ -25,20 +25,12 @@ class Setting(Generic[Kind]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Setting[Kind]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> Kind: ...
-    def __get__(self, instance: object, owner: type) -> Any:
-        if instance is None:
-            return self
-        try:
-            return vars(instance)[self.name]
-        except KeyError:
-            raise AttributeError(f"{owner.__name__} has no {self.name!r} yet") from None
-
     def __set__(self, instance: object, value: Any) -> None:
         vars(instance)[self.name] = self.check(self.name, value)
+
+    if TYPE_CHECKING:  # without it Python finds what is stored by itself, faster
+
+        def __get__(self, instance: object, owner: type) -> Kind: ...
 
 
 def not_negative(name: str, value: Any) -> float:

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
 from recurray.messages import in_words, shown
@@ -173,7 +175,8 @@ class Optimizer(ABC):
                 counted |= {name: rule._counters_now() for name in own if name in self._counted}
         for name, (param, moments) in updated.items():
             self.params[name], self._moments[name] = param, moments
-        self._counted |= {name: before for name in self._moments if name not in updated and name not in self._counted}
+        if len(updated) < len(self._moments):
+            self._counted = {name: before for name in self._moments if name not in updated} | self._counted
         self._counted |= counted
 
     def _rules(self, names: Mapping[str, Any], before: tuple[Any, ...]) -> list[tuple[tuple[str, ...], Self]]:
@@ -389,19 +392,20 @@ class Optimizer(ABC):
         """Check the gradients; return the params as they are now and the gradients, plain arrays."""
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
-        if set(self.params) != set(self._moments):
-            _check_names("params since the optimizer was made", self._moments, self.params)
         frozen = {name for name, group in self._group_of.items() if group.frozen} if self._groups else ()
         wanted = [name for name in self._moments if name not in frozen] if frozen else self._moments
-        if len(wanted) != len(grads) or not all(name in grads for name in wanted):
+        try:
+            params = {name: self.params[name] for name in self._moments}
+            is_complete = len(self.params) == len(params)
+        except KeyError:
+            is_complete = False
+        if not is_complete:
+            _check_names("params since the optimizer was made", self._moments, self.params)
+        if len(wanted) != len(grads) or not all(map(grads.__contains__, wanted)):
             given = {name: grad for name, grad in grads.items() if name not in frozen}
             _check_names("grads", dict.fromkeys(wanted), given)
-        params = {name: self.params[name] for name in wanted}
-        grads = {name: grads[name] for name in wanted}
-        if all(
-            type(param) is type(grads[name]) and _is_alike(grads[name], param, self._kinds)
-            for name, param in params.items()
-        ):
+        params, grads = {name: params[name] for name in wanted}, {name: grads[name] for name in wanted}
+        if _are_alike(params, grads, self._kinds):
             return params, grads
         params = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
         grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
@@ -430,14 +434,15 @@ class Optimizer(ABC):
         return f"{type(self).__name__}({options})  # {self.step_count} steps, {len(self._moments)} params"
 
 
-def _is_alike(grad: Array, param: Array, kinds: set[tuple[type, Any]]) -> bool:
-    """Whether two arrays of one type agree, and the param is of a kind that has been checked: the quick check."""
-    return (
-        (type(param), param.dtype) in kinds
-        and grad.dtype == param.dtype
-        and grad.shape == param.shape
-        and device_of(grad) == device_of(param)
-    )
+def _are_alike(params: Mapping[str, Array], grads: Mapping[str, Array], kinds: set[tuple[type, Any]]) -> bool:
+    """Whether arrays agree, and the params are of kinds that have been checked: the quick check."""
+    for name, param in params.items():
+        grad, kind, dtype = grads[name], type(param), param.dtype
+        if type(grad) is not kind or grad.dtype != dtype or grad.shape != param.shape or (kind, dtype) not in kinds:
+            return False
+        if kind is not np.ndarray and device_of(grad) != device_of(param):
+            return False
+    return True
 
 
 def _plain(value: Any) -> Any:
@@ -481,15 +486,11 @@ def _checked_counter(name: str, value: Any, own: float) -> float:
 
 
 def _numpy_copy(value: Array) -> Any:
-    import numpy as np
-
     return np.array(to_numpy(value), order="C")  # safetensors scrambles arrays in another order
 
 
 def _loaded(name: str, value: Any, like: Array) -> Array:
     """Return a copy of ``value`` with the library, the dtype and the device of ``like``, whose shape it must have."""
-    import numpy as np
-
     array = np.array(to_numpy(value, repr(name)))
     if array.dtype.kind != "f":
         raise TypeError(f"{name!r} must be floating-point numbers, not {array.dtype}")
