@@ -74,8 +74,8 @@ def fault_of(error: BaseException) -> str:
         return "has no traceback"
     innermost = frames[-1]
     path = Path(innermost.filename)
-    if any(Path(frame.filename).name == "_pprint.py" for frame in frames):  # scikit-learn shows an estimator, one of whose params can't be shown
-        return ""
+    if any(Path(frame.filename).name == "_pprint.py" for frame in frames):
+        return ""  # scikit-learn shows an estimator, one of whose params can't be shown
     if not set(path.parts) & set(OWN) or not path.is_file():
         return f"comes from {path.name}"
     line = innermost.lineno or 0

@@ -13,7 +13,7 @@ from recurray.benchmarks.contenders import Job, Own
 from recurray.benchmarks.problems import Data, Problem, make_data
 from recurray.benchmarks.results import Case
 from recurray.benchmarks.tables import NONE, aligned, ratio, seconds
-from recurray.benchmarks.timing import Budget, Spread, interleaved, spread
+from recurray.benchmarks.timing import Budget, Spread, interleaved, ratios, spread
 
 PLAIN = "LSTM"
 SIZES = ("32x100x128x256",)
@@ -128,7 +128,7 @@ class Measured:
     @property
     def ratio(self) -> Spread:
         """The variant's time over the plain LSTM's, turn by turn."""
-        return spread([own / plain for own, plain in zip(self.times, self.plain, strict=True)])
+        return ratios(self.times, self.plain)
 
     @property
     def is_over(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, TypeVar
 
 import recurray as rr
 from recurray import blas, files, install, processors
@@ -33,6 +35,8 @@ from recurray.command_line.failure import Failure
 from recurray.plot import bench, drawing
 
 __all__ = ["add_arguments", "run"]
+
+T = TypeVar("T")
 
 _INTERRUPTED = 130
 _UNFIT = {  # options that make no sense, by what is measured
@@ -117,8 +121,7 @@ def _run_layers(args: argparse.Namespace, own: Own, problems: Sequence[Problem],
     sys.stdout.flush()
     interrupted = False
     try:
-        for number, case in enumerate(cases, start=1):
-            _progress(f"{number}/{len(cases)} {case}")
+        for case in _announced(cases):
             report.results.append(measure(case, own, others, budget))
     except KeyboardInterrupt:
         interrupted = True
@@ -134,19 +137,10 @@ def _run_cells(args: argparse.Namespace, own: Own, problems: Sequence[Problem], 
     """Measure recurray's cells, and print the table."""
     cases = _cases(args, problems, own.backend, default_threads=[1])
     _head(args, own)
-    results: list[cells.Measured] = []
-    interrupted = False
-    try:
-        for case in cases:
-            for number, variant in enumerate(cells.VARIANTS, start=1):
-                _progress(f"{number}/{len(cells.VARIANTS)} {variant.name}: {case}")
-                result = cells.measure(case, variant, own, budget)
-                results += [] if result is None else [result]
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.stdout.write(f"{cells.table(results)}\n{cells.NOTES}")
-    return _INTERRUPTED if interrupted else 0
+    pairs = [(case, variant) for case in cases for variant in cells.VARIANTS]
+    names = [f"{variant.name}: {case}" for case, variant in pairs]
+    found = (cells.measure(case, variant, own, budget) for case, variant in _announced(pairs, names))
+    return _collected(([] if result is None else [result] for result in found), cells)
 
 
 def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
@@ -162,52 +156,34 @@ def _run_memory(args: argparse.Namespace, own: Own, problems: Sequence[Problem],
             except (TypeError, ValueError) as error:
                 raise Failure(f"--recompute: {error}", code=2) from None
     _head(args, memory.contender(None))
-    results: list[memory.Measured] = []
-    interrupted = False
-    try:
-        for number, case in enumerate(cases, start=1):
-            _progress(f"{number}/{len(cases)} {case}")
-            results += memory.measure(case, recomputes, budget)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.stdout.write(f"{memory.table(results)}\n{memory.NOTES}" if results else "")
-    return _INTERRUPTED if interrupted else 0
+    return _collected((memory.measure(case, recomputes, budget) for case in _announced(cases)), memory)
 
 
 def _run_loop(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
     """Measure the training loop beside a bare one, and print the table."""
     cases = _cases(args, problems, own.backend, modes=("training",), default_threads=[1])
     _head(args, own)
-    results: list[loop.Measured] = []
-    interrupted = False
-    try:
-        for number, case in enumerate(cases, start=1):
-            _progress(f"{number}/{len(cases)} {case}")
-            results.append(loop.measure(case, own, budget))
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.stdout.write(f"{loop.table(results)}\n{loop.NOTES}" if results else "")
-    return _INTERRUPTED if interrupted else 0
+    return _collected(([loop.measure(case, own, budget)] for case in _announced(cases)), loop)
 
 
 def _run_optimizers(args: argparse.Namespace, own: Own, problems: Sequence[Problem], budget: Budget) -> int:
     """Measure the steps of optimizers, and print the table."""
     cases = _cases(args, problems, own.backend, modes=("training",), default_threads=[1])
     _head(args, own)
-    results: list[optimizers.Measured] = []
-    interrupted = False
+    return _collected((optimizers.measure(case, own, budget, _progress) for case in cases), optimizers)
+
+
+def _collected(measured: Iterable[Sequence[Any]], what: ModuleType) -> int:
+    """Measure, and print the table of what there is, after an interruption or an error too; return the exit code."""
+    results: list[Any] = []
     try:
-        for case in cases:
-            results += optimizers.measure(case, own, budget, _progress)
+        for some in measured:
+            results += some
     except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.stdout.write(f"{optimizers.table(results)}\n{optimizers.NOTES}" if results else "")
-    if interrupted:
         return _INTERRUPTED
-    return 1 if any(result.differs for result in results) else 0
+    finally:
+        sys.stdout.write(f"{what.table(results)}\n{what.NOTES}" if results else "")
+    return 1 if any(getattr(result, "differs", None) for result in results) else 0
 
 
 def _run_import(args: argparse.Namespace) -> int:
@@ -222,6 +198,13 @@ def _run_import(args: argparse.Namespace) -> int:
 def _head(args: argparse.Namespace, own: Own) -> None:
     sys.stdout.write(tables.heading(Report(_facts(own, [], args), [])) + "\n")
     sys.stdout.flush()
+
+
+def _announced(jobs: Sequence[T], names: Sequence[Any] | None = None) -> Iterator[T]:
+    """Say of each job, before it is done, which it is."""
+    for number, (job, name) in enumerate(zip(jobs, names or jobs, strict=True), start=1):
+        _progress(f"{number}/{len(jobs)} {name}")
+        yield job
 
 
 def _progress(line: str) -> None:

@@ -18,7 +18,7 @@ from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Problem, make_data
 from recurray.benchmarks.results import Case
 from recurray.benchmarks.tables import NONE, aligned, ratio, seconds
-from recurray.benchmarks.timing import Budget, Spread, interleaved, spread
+from recurray.benchmarks.timing import Budget, Spread, interleaved, ratios, spread
 
 # A large one, and another as its steps grow.
 SIZES = ("64x1000x256x512", "4x1000x64x128", "4x10000x64x128", "4x100000x64x128")
@@ -145,7 +145,7 @@ class Measured:
     @property
     def ratio(self) -> Spread:
         """The time over that where everything is kept, turn by turn."""
-        return spread([own / plain for own, plain in zip(self.times, self.plain, strict=True)])
+        return ratios(self.times, self.plain)
 
 
 def measure(case: Case, recomputes: Sequence[Recompute], budget: Budget) -> list[Measured]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from recurray.benchmarks.contenders.product import FLOPS
 from recurray.benchmarks.kinds import KINDS
 from recurray.benchmarks.problems import Problem
-from recurray.benchmarks.timing import Spread, spread
+from recurray.benchmarks.timing import Spread, ratios, spread
 
 OWN, PRODUCT = "recurray", "matmul"  # the two that every measurement has
 WITHOUT_GAPS = "without gaps"  # recurray on rows without gaps, of as many valid steps, beside those that have gaps
@@ -74,7 +74,7 @@ class Result:
         """Return recurray's time over a contender's, turn by turn: below 1 recurray is faster."""
         if name not in self.times:
             return None
-        return spread([own / other for own, other in zip(self.times[OWN], self.times[name], strict=True)])
+        return ratios(self.times[OWN], self.times[name])
 
     @property
     def share(self) -> Spread | None:

@@ -54,6 +54,11 @@ class Spread(NamedTuple):
     high: float
 
 
+def ratios(own: Sequence[float], others: Sequence[float]) -> Spread:
+    """Return the spread of the times of one over those of another, turn by turn."""
+    return spread([mine / other for mine, other in zip(own, others, strict=True)])
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Return the quartiles of at least one value.
 

@@ -160,7 +160,7 @@ def test_command(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ["LSTM", *NAMES]:
         assert len(re.findall(rf"^\| {name} +\|", out, re.MULTILINE)) == 2
     assert "per gate is the ratio times 4 over the gates" in out
-    assert err.splitlines()[0] == f"1/{len(NAMES)} LSTM, peepholes: 3x5x4x6, forward, 1 thread"
+    assert err.splitlines()[0] == f"1/{2 * len(NAMES)} LSTM, peepholes: 3x5x4x6, forward, 1 thread"
 
 
 def test_the_size_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
