@@ -100,19 +100,19 @@ MAKERS: dict[str, Callable[[], Backend]] = {
     "cupy": _cupy,
 }
 
-QUICK_ON_JAX = ("test_backends.py", "test_bad_input.py", "test_losses.py", "test_mistakes.py")  # and what is slow
-ON_DEVICE1 = ("test_every_layer.py", "test_precision.py", "test_params.py", "test_moving.py", "test_cells.py")
+QUICK_ON_JAX = ("test_backends.py", "test_bad_input.py", "test_losses.py")  # and what is slow
+ON_DEFAULT_DEVICE = ("test_backends.py", "test_bad_input.py", "test_every_backend.py", "test_arrays_of_others.py")
 
 
 def takes_long(platform: str, file: str) -> bool:
     """Whether a file's tests on a platform are left to ``-m long``.
 
-    JAX compiles each operation for each shape; the largest files run on array-api-strict's second device, not on its
-    first too.
+    JAX compiles each operation for each shape; most files run on array-api-strict's second device, not on its first,
+    which is the default, too.
     """
     if platform == "jax":
         return file not in QUICK_ON_JAX
-    return platform == "array-api-strict" and file in ON_DEVICE1
+    return platform == "array-api-strict" and file not in ON_DEFAULT_DEVICE
 
 
 LIBRARIES = {"array-api-strict": "array_api_strict", "device1": "array_api_strict", "torch": "torch", "jax": "jax"}

@@ -45,15 +45,15 @@ EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=repr)
 
 @EVERY_CELL
 def test_the_derivative_of_a_step(cell: Cell, backend: Backend) -> None:
-    for seed in range(3 if backend.name == "numpy" else 1):
-        report = rr.check_gradients(cell, backend=backend, samples=6 if backend.name == "numpy" else 2, seed=seed)
+    thorough = backend is obtain("numpy")
+    for seed in range(3 if thorough else 1):
+        report = rr.check_gradients(cell, backend=backend, samples=6 if thorough else 2, seed=seed)
         assert report.ok, f"\n{report}"
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference", "cupy"))
 @EVERY_CELL
-def test_the_gradients_of_a_layer(cell: Cell, platform: str) -> None:
-    layer = rr.Recurrent(cell, 2, 3, 2, bidirectional=True, backend=obtain(platform), seed=0)
+def test_the_gradients_of_a_layer(cell: Cell) -> None:
+    layer = rr.Recurrent(cell, 2, 3, 2, bidirectional=True, backend=obtain("numpy"), seed=0)
     report = rr.check_gradients(layer, lengths=[4, 0, 3], batch=3, steps=4, samples=2)
     assert report.ok, f"\n{report}"
 
@@ -128,7 +128,7 @@ def test_streaming(cell: Cell, dtype: str) -> None:
         np.testing.assert_allclose(leaves(stream.state)[name], value, rtol=0, atol=allowed, err_msg=name)
 
 
-@pytest.mark.parametrize("platform", here("numpy", "array-api-strict"))
+@pytest.mark.parametrize("platform", here("numpy", "device1"))
 @pytest.mark.parametrize("seed", range(36))
 def test_options_of_a_layer_together(seed: int, platform: str) -> None:
     """Any cell with any options of `Recurrent`: in training and inference every backend gives the same numbers."""

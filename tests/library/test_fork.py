@@ -125,7 +125,7 @@ def test_a_fork_amid_something_computed_once():
 
 
 @pytest.mark.parametrize("name", here("numpy", "native", "reference"))
-@pytest.mark.parametrize("forks", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("forks", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_forks_while_threads_compute(name, forks):
     work = training(obtain(name))
     work()

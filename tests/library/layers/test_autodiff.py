@@ -132,7 +132,7 @@ def test_a_training_step_can_be_compiled() -> None:
         rr.Linear(5, 6, backend=backend, dtype="float64", seed=2),
     )
     rng = np.random.default_rng(0)
-    x, target = (backend.asarray(rng.integers(6, size=(3, 7))) for _ in range(2))
+    x, target = (backend.asarray(rng.integers(6, size=(3, 5))) for _ in range(2))
 
     def step(x: Any, target: Any) -> tuple[Any, dict[str, Any]]:
         y, _, cache = model.forward(x)

@@ -126,12 +126,11 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("others", OTHERS)
-def test_gradients_with_every_option(others: str, reset_after: bool, platform: str) -> None:
+def test_gradients_with_every_option(others: str, reset_after: bool) -> None:
     options = EVERYTHING | OTHERS[others]
-    layer = rr.GRU(I, H, reset_after=reset_after, backend=obtain(platform), seed=0, **options)
+    layer = rr.GRU(I, H, reset_after=reset_after, backend=obtain("numpy"), seed=0, **options)
     report = rr.check_gradients(layer, batch=3, lengths=[5, 0, 2], samples=6)
     assert report.ok, f"\n{report}"
 

@@ -29,6 +29,14 @@ from recurray.cells import LSTMCell, SLSTMCell
 from recurray.layers import Layer, StatelessLayer
 
 B, T, I, H = 3, 6, 2, 4  # noqa: E741 - what the input's size is called everywhere
+EVERYWHERE_OR_ONCE = pytest.mark.parametrize(  # an option of a layer goes along in one way, wherever it goes
+    ("case", "backend"),
+    [
+        *(pytest.param(case, name, id=f"{name}-{case}") for case in CASES for name in here()),
+        *(pytest.param(case, name, id=f"{name}-{case}") for case in OPTIONS for name in here("reference")),
+    ],
+    indirect=["backend"],
+)
 PAIRS = [(a, b) for a, b in itertools.permutations(here(), 2) if "numpy" in (a, b) or "device1" in (a, b)]
 
 
@@ -41,7 +49,7 @@ def draw(backend: Backend, *shape: int, dtype: str = "float64", seed: int = 0) -
     return backend.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-@pytest.mark.parametrize("case", [*CASES, *OPTIONS], ids=str)
+@EVERYWHERE_OR_ONCE
 def test_a_moved_layer_is_the_one_that_would_have_been_made_there(case: Case, backend: Backend) -> None:
     """In class, options and every bit of its results; and so it is when it has come back."""
     origin = obtain("numpy")
@@ -65,7 +73,7 @@ def test_from_every_backend_to_every_other(first: str, second: str) -> None:
     assert_all_same(host(backend, results(moved, problem(case))), host(backend, results(there, problem(case))))
 
 
-@pytest.mark.parametrize("case", [*CASES, *OPTIONS], ids=str)
+@EVERYWHERE_OR_ONCE
 def test_a_layer_in_another_precision(case: Case, backend: Backend) -> None:
     made = layer_for(case, problem(case), obtain("numpy"), "float64")
     single = made.to(backend, "float32")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recurray as rr
-from harness import assert_all_same, here, obtain
+from harness import assert_all_same, obtain
 from harness.recurrent_node import chosen, run
 from recurray.cells import RNNCell, ZoneoutCell
 
@@ -60,10 +60,9 @@ def test_random_models_of_onnxruntime(seed: int) -> None:
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu", ("leaky_relu", 0.1), {"name": "elu", "alpha": 0.5}, "mish"])
-@pytest.mark.parametrize("platform", here("numpy", "reference"))
-def test_gradients_with_every_option(nonlinearity: Any, platform: str) -> None:
+def test_gradients_with_every_option(nonlinearity: Any) -> None:
     others = {"gate_clip": 0.9, "reverse_activations": {"nonlinearity": "gelu"}}
-    layer = rr.RNN(I, H, nonlinearity=nonlinearity, backend=obtain(platform), seed=0, **EVERYTHING, **others)
+    layer = rr.RNN(I, H, nonlinearity=nonlinearity, backend=obtain("numpy"), seed=0, **EVERYTHING, **others)
     report = rr.check_gradients(layer, batch=3, lengths=[5, 0, 2], samples=3)
     assert report.ok, f"\n{report}"
 
