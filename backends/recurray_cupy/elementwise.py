@@ -87,5 +87,5 @@ def _number(name: str) -> str:
 
 
 def _within(number: float, largest: float) -> float:
-    """A number as it is where larger ones are infinite."""
-    return number if abs(number) <= largest else math.copysign(math.inf, number)
+    """A number as it is where larger ones are infinite; NaN stays NaN."""
+    return math.copysign(math.inf, number) if abs(number) > largest else number

@@ -133,6 +133,21 @@ def test_nothing_at_all(cupy: Any, by_strategy: Backend, shape: tuple[int, ...])
     assert not any(value.any() for value in grads.values())
 
 
+def test_what_a_call_returns_is_the_callers_own(cupy: Any, by_strategy: Backend) -> None:
+    """Whoever writes to it changes no zeros that another call begins with, nor what was given."""
+    layer = rr.LSTM(4, 5, backend=by_strategy, dtype="float64", seed=0)
+    x = cupy.asarray(X)
+    expected, given = layer(x)
+    before = [value.copy() for value in given]
+    for state in (None, given):
+        y, end, cache = layer.forward(x[:, :0], state)
+        _, dstart, _ = layer.backward(cache, y, state)
+        for value in (*end, *dstart):
+            value[...] = 7.0
+    assert bool((layer(x)[0] == expected).all())
+    assert all(bool((value == own).all()) for value, own in zip(given, before, strict=True))
+
+
 def test_arrays_that_are_none_are_refused(cupy: Any, backend: Backend) -> None:
     layer = model(backend)
     with pytest.raises(ValueError, match=r"x must have the shape \(batch, time, 4\), not \(\)"):

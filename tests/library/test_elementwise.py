@@ -94,6 +94,18 @@ class TestFormulas:
         np.testing.assert_array_equal(backend.to_numpy(found["none"]), np.full(700, 0.5, dtype))
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_numbers_that_are_not_finite(platform: str) -> None:
+    backend = obtain(platform)
+    a = backend.asarray([1.0, -2.0], "float32")
+    run = backend.elementwise(lambda arrays, n: {"product": arrays["a"] * n.by}, ("a",), ("by",))
+    for by in (np.nan, np.inf, -np.inf, 1e300, -1e39):
+        (found,) = run({"by": by}, [{"a": a}])
+        with np.errstate(over="ignore"):
+            expected = np.asarray([1.0, -2.0], "float32") * np.float32(by)
+        np.testing.assert_array_equal(backend.to_numpy(found["product"]), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("platform", here("numpy", "native"))
 def test_in_place(platform: str, dtype: str) -> None:
