@@ -122,6 +122,10 @@ class InferenceAlone:
             raise AttributeError(f"a frozen layer has no {name!r}")
         return getattr(self._layer, name)
 
+    def __dir__(self) -> list[str]:
+        """What else the layer has, too."""
+        return sorted({*super().__dir__(), *(name for name in dir(self._layer) if not name.startswith("_"))})
+
     def __repr__(self) -> str:
         text, mark, count = repr(self._layer).rpartition("  # ")
         return f"{text}.frozen(){mark}{count}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 
 from recurray.arrays import Array
 from recurray.backend import Backend
+from recurray.layers.fixed_params import FixedParams
 from recurray.layers.layer import Layer
 from recurray.messages import in_words, shown
 
@@ -74,6 +75,14 @@ class JoinedParams(MutableMapping[str, Array]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+def fixed_names(params: Mapping[str, Array]) -> set[str]:
+    """The names of params that are a frozen layer's."""
+    if isinstance(params, FixedParams):
+        return set(params)
+    parts = params._parts if isinstance(params, JoinedParams) else {}
+    return {f"{part}.{name}" for part, layer in parts.items() for name in fixed_names(layer.params)}
 
 
 def checked_ties(shapes: Mapping[str, tuple[int, ...]], ties: Mapping[str, str] | None) -> dict[str, str]:

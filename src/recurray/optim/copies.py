@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import ref
 
+from recurray.layers.joined_params import fixed_names
 from recurray.layers.layer import Layer, living_layers
 
 WAY_OUT = (
@@ -39,6 +40,22 @@ def owner(params: Mapping[str, Any]) -> ref[Layer] | None:
         if own and _are_copies(params, own):
             raise ValueError(f"params are copies of those of a layer, {type(layer).__name__}: {WAY_OUT}")
     return None
+
+
+def check_not_fixed(params: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse to step params of a frozen layer, given the names of those that are stepped.
+
+    Raises
+    ------
+    TypeError
+        There are some.
+    """
+    fixed = sorted(fixed_names(params).intersection(names))
+    if fixed:
+        raise TypeError(
+            f"the param {fixed[0]!r} is a frozen layer's, which can't be changed: give the optimizer the params of its "
+            f"trainable(), or leave it as it is, by groups={{{fixed[0]!r}: {{'frozen': True}}}} or a pattern of names"
+        )
 
 
 def check_owner(layer: Layer | None, params: Mapping[str, Any]) -> None:

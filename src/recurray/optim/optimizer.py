@@ -14,7 +14,7 @@ from recurray import checks
 from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
 from recurray.messages import in_words, shown
 from recurray.optim import hyperparameters
-from recurray.optim.copies import check_owner, owner
+from recurray.optim.copies import check_not_fixed, check_owner, owner
 from recurray.optim.groups import checked_groups, group_of_each
 from recurray.optim.hyperparameters import Setting
 from recurray.signals import held_back
@@ -103,6 +103,7 @@ class Optimizer(ABC):
     def groups(self, groups: Mapping[str, Mapping[str, Any]] | None) -> None:
         found = checked_groups(groups, self._options)
         group_of = group_of_each(self._moments, found)
+        check_not_fixed(self.params, [name for name, group in group_of.items() if not group.frozen])
         for group in {id(group): group for group in group_of.values()}.values():
             self._with(group.options)._check_settings()
         self._groups, self._group_of = found, group_of

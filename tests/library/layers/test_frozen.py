@@ -123,6 +123,19 @@ def test_it_refuses_to_be_trained() -> None:
             refused()
 
 
+def test_optimizers_refuse_its_params() -> None:
+    """At once: amid a step some of the others would have been replaced."""
+    frozen, model = rr.LSTM(3, 5, seed=0).frozen(), rr.Model(inner=rr.Sequential(rr.LSTM(3, 5, seed=0).frozen()))
+    both = rr.Sequential(model, rr.Linear(5, 2, seed=0))
+    for params, name in ((frozen.params, ""), (both.params, "0.inner.0."), (both.frozen().params, "0.inner.0.")):
+        with pytest.raises(TypeError, match=f"the param '{name}bias_hh_l0' is a frozen layer's"):
+            rr.optim.SGD(params)
+    optimizer = rr.optim.SGD(both.params, groups={"0.*": {"frozen": True}})
+    optimizer.step({"1.weight": np.ones((2, 5), "float32"), "1.bias": np.ones(2, "float32")})
+    with pytest.raises(TypeError, match=r"by groups=\{'0.inner.0.bias_hh_l0': \{'frozen': True\}\}"):
+        optimizer.groups = {}
+
+
 @pytest.mark.parametrize("platform", here("numpy", "native", "reference"))
 def test_copies_are_frozen_too(platform: str, tmp_path: Path) -> None:
     backend = obtain(platform)
@@ -154,6 +167,7 @@ def test_it_has_the_layers_attributes() -> None:
     frozen = layer.frozen()
     assert (frozen.hidden_size, frozen.num_layers, frozen.batch_first, frozen.recurrent) == (5, 2, False, True)
     assert frozen.state_type is rr.State
+    assert {"hidden_size", "params", "trainable"} <= set(dir(frozen))
     assert frozen.param_count() == layer.param_count()
     assert frozen.state_dict().keys() == layer.state_dict().keys()
     np.testing.assert_array_equal(frozen.trace(x)[0]["i"], layer.trace(x)[0]["i"])
