@@ -33,6 +33,7 @@ from recurray_cupy.strategies import (
     prepare,
     strategies_for,
 )
+from recurray_cupy.taped import TapedCache, Tapes
 
 Result = TypeVar("Result")
 
@@ -124,6 +125,7 @@ class CupyBackend(Backend):
                     f"compute_dtype={compute_dtype!r} needs a GPU of compute capability 8.0 or above; "
                     f"{self.device} has {self.device.compute_capability}"
                 )
+        self._tapes = Tapes(self.library)
         self._known: dict[Any, Alike] = {}
         self._refused: set[tuple[Cell, str, str]] = set()  # cell, dtype and a strategy whose kernels don't compile
         self._warned: set[tuple[Cell, str, str]] = set()  # cell, dtype and text
@@ -204,7 +206,22 @@ class CupyBackend(Backend):
         self.check_fault()
         with self.device:
             way = Way.TRAINING if options.get("keep", True) else Way.INFERENCE
-            alike = self._alike(cell, x, start[0].shape[1], weights.projection is not None, way)
+
+            def like() -> Alike:
+                return self._alike(cell, x, start[0].shape[1], weights.projection is not None, way)
+
+            if recompute is None and self.library.tapes:
+                settings = self.strategy, self.compute_dtype
+                try:
+                    found = self._tapes.forward(
+                        settings, lambda: self._first(like()), cell, weights, x, start, **options
+                    )
+                except KernelError:  # which the scan without a tape finds too
+                    found = None
+                if found is not None:
+                    y, end, kept = found
+                    return y, end, None if kept is None else DeviceCache(self, KernelCache(self, cell, kept))
+            alike = like()
 
             def run(strategy: str) -> tuple[Any, tuple[Any, ...], Any]:
                 if strategy == REFERENCE:
@@ -238,14 +255,26 @@ class CupyBackend(Backend):
         )
         return y, end, None if cache is None else KernelCache(self, cell, cache)
 
-    def kernels_backward(self, cell: Cell, cache: ScanCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
+    def kernels_backward(self, cell: Cell, cache: ScanCache | TapedCache, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time by kernels, from what kernels have kept."""
-        projected = cache.prepared.projection is not None
-        alike = self._alike(cell, dy, dy.shape[2], projected, Way.BACKWARD)
+
+        def like() -> Alike:
+            return self._alike(cell, dy, dy.shape[2], cache.projected, Way.BACKWARD)
+
+        if isinstance(cache, TapedCache):
+            settings = self.strategy, self.compute_dtype
+            try:
+                found = self._tapes.backward(settings, lambda: self._first(like()), cache, dy, dend)
+            except KernelError:
+                found = None
+            if found is not None:
+                return found
+            cache = cache.whole()
+        alike, whole = like(), cache
 
         def run(strategy: str) -> Gradients:
             self._compile(alike, strategy)
-            return backward(self.library, cell, cache, dy, dend, strategy=strategy)
+            return backward(self.library, cell, whole, dy, dend, strategy=strategy)
 
         strategies = tuple([strategy for strategy in alike.strategies if strategy != REFERENCE])
         return self._by_strategies(alike, strategies, run)
@@ -328,6 +357,18 @@ class CupyBackend(Backend):
             return result
         raise refusals[-1]
 
+    def _first(self, alike: Alike) -> tuple[str, str] | None:
+        """The first of the strategies that can be compiled, and what it rounds to; None where no kernels run."""
+        for strategy in alike.strategies:
+            if strategy == REFERENCE:
+                break
+            try:
+                self._compile(alike, strategy)
+            except KernelError:
+                continue
+            return strategy, alike.call.rounded_to
+        return None
+
     def _compile(self, alike: Alike, strategy: str) -> None:
         """Compile what a strategy needs before anything runs, and what it needs backward if that is to follow."""
         if strategy in alike.ready:
@@ -382,7 +423,7 @@ class KernelCache(NamedTuple):
 
     backend: CupyBackend
     cell: Cell
-    scan: ScanCache
+    scan: ScanCache | TapedCache
 
     def backward(self, dy: Any, dend: tuple[Any, ...]) -> Gradients:
         """Backward through time; see `recurray.scan.backward`."""

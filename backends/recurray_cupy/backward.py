@@ -41,7 +41,7 @@ def backward(
         _product_of_the_last(scan, steps - 1 if cache.reverse else 0, dh, outer)
     dx_operand = dh if code.shares_gradients else products.operand(dx_gates)
 
-    dx = library.xp.empty(cache.x.shape, dtype=cache.x.dtype)
+    dx = library.empty(cache.x.dtype, cache.x.shape)
     products.plain(dx_operand, products.weight(cache.prepared, "input"), out=dx.reshape(steps * batch, features))
     dstart = tuple([library.array(arrays[place]) for place in code.gradients.values()])
     return dx, dstart, _weight_gradients(scan, cache, dx_operand, dh)
@@ -174,7 +174,7 @@ def _weight_gradients(scan: Scan, cache: ScanCache, dx: Any, dh: Any) -> Weights
     dx_gates, bias, dinput_bias = arrays["dx_gates"], weights.input_bias, None
     if bias is not None:
         rows = dx_gates if bias.ndim == 1 else dx_gates.reshape(steps, batch * bias.shape[1])
-        dinput_bias = add_up_rows(library, rows).reshape(bias.shape)
+        dinput_bias = add_up_rows(library, rows).reshape(*bias.shape)
 
     recurrent, recurrent_bias = [], []  # by part of the gates
     if code.outer_gates:

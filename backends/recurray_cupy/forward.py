@@ -30,6 +30,11 @@ class ScanCache(NamedTuple):
     reverse: bool
     rounded_to: str  # what the products' operands were rounded to; empty if they weren't
 
+    @property
+    def projected(self) -> bool:
+        """Whether the output is projected."""
+        return self.prepared.projection is not None
+
 
 class Scan(NamedTuple):
     """What the steps of a scan are run with."""

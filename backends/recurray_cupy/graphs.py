@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, proxy
 
@@ -22,7 +23,7 @@ from recurray_cupy.library import TABLE, DoesNotFitError, Library
 
 Work = Callable[[], None]
 
-MOST = 128  # graphs that are kept, and tables
+MOST, MOST_NAMES = 128, 1024  # graphs that are kept, and tables; names of work
 SIZES = tuple(2**k for k in range(9, 2, -1))  # of steps
 
 
@@ -63,6 +64,7 @@ class Graphs:
         self._capture = capture
         self._known: OrderedDict[Hashable, Work | None] = OrderedDict()
         self._tables: OrderedDict[Hashable, Any] = OrderedDict()
+        self._names: dict[Hashable, object] = {}
         self.run_graphs = True
 
     def run(self, key: Hashable, work: Work) -> None:
@@ -83,6 +85,12 @@ class Graphs:
         if self.run_graphs:
             _put(self._known, key, replay)
         (replay or work)()
+
+    def name(self, key: Hashable) -> Hashable:
+        """Return what is to be used in a key's place: a kernel's takes long to be looked up."""
+        if len(self._names) >= MOST_NAMES:
+            self._names.clear()
+        return self._names.setdefault(key, object())
 
     def table(self, library: Library, order: Hashable) -> Any:
         """Return the table of an order of work, in which nothing reads it any more when it is written anew."""
@@ -126,27 +134,28 @@ def launch_steps(library: Library, kernel: Kernel, arrays: Mapping[str, Any], st
     """
     if len(kernel.given) > TABLE:
         raise DoesNotFitError(f"{kernel.name} has {len(kernel.given)} arguments, of which a table holds {TABLE}")
-    graphs, order = graphs_of(library), library.order()
-    table = graphs.table(library, order)
+    actual = library.actual
+    graphs, order = graphs_of(actual), actual.order()
     sizes = {name: options.get(name, 0) for name in INTEGERS}
     given = {**arrays, **sizes, **options["integers"]}
+    name = graphs.name((order, kernel, options["dtype"], options["shape"], starts.step))
 
-    def launch(count: int, first: int = 0) -> None:
-        one = Launcher(library, kernel.by_table, {"given": table, "step_of_graph": 0}, **options)
-        for k in range(first, first + count):
+    def launch(table: Any, count: int) -> None:
+        one = Launcher(actual, kernel.by_table, {"given": table, "step_of_graph": 0}, **options)
+        for k in range(count):
             one(k * starts.step)
 
-    def write(start: int) -> None:
-        values = [start if name == "start" else given[name] for name in kernel.given]
-        library.write(table, packed(library, kernel, options["dtype"], values))
-
-    key = order, kernel, options["dtype"], options["shape"], starts.step
-    for begin, count in pieces(len(starts)):
-        write(starts[begin])
+    def run(count: int, arguments: bytes) -> None:
+        table = graphs.table(actual, order)
+        actual.write(table, arguments)
         if count in SIZES:
-            graphs.run((key, count), lambda count=count: launch(count))  # type: ignore[misc]
+            graphs.run((name, count), lambda: launch(table, count))
         else:
-            launch(count)
+            launch(table, count)
+
+    for begin, count in pieces(len(starts)):
+        values = [starts[begin] if name == "start" else given[name] for name in kernel.given]
+        library.hand_over(packed(library, kernel, options["dtype"], values), values, partial(run, count))
 
 
 _GRAPHS: WeakKeyDictionary[Any, Graphs] = WeakKeyDictionary()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -107,6 +108,13 @@ class DoesNotFitError(KernelError):
     """A layout needs more than the GPU has."""
 
 
+def refusal(error: Any, name: str) -> Exception:
+    """Return what to raise for an error of the driver's at a launch: for want of room, what a slower strategy mends."""
+    if error.status not in REFUSED:
+        return error  # type: ignore[no-any-return]
+    return DoesNotFitError(f"the GPU refuses to launch {name}: {error}")
+
+
 class Library(Memory):
     """CuPy, which compiles by NVRTC, when a kernel is first wanted, and keeps the result on disk.
 
@@ -119,11 +127,13 @@ class Library(Memory):
     plans : bool
         Whether kernels that make the recurrent product are written for one layout each, which makes them faster, and
         takes a compilation for each.
+    tapes : bool
+        Whether calls that come again are noted, see `recurray_cupy.tape`.
     fault : int
         The address of an integer that a kernel sets if it has waited in vain; see `found_fault`.
     """
 
-    plans = True
+    plans = tapes = True
 
     def __init__(self) -> None:
         import cupy
@@ -131,7 +141,7 @@ class Library(Memory):
         super().__init__(cupy)
         self.xp = cupy
         self._functions: dict[tuple[Kernel, str, int], Function] = {}  # by kernel, type of its elements and device
-        self._writers: dict[tuple[int, int], tuple[Any, int]] = {}  # what writes so many arguments, by device
+        self._writers: dict[tuple[int, int], Function] = {}  # what writes so many arguments, by device
         self._tf32 = bool(int(os.environ.get("CUPY_TF32", "0")))  # noqa: TID251 - as in CuPy's own products
         self._kept: dict[Hashable, tuple[Any, Any]] = {}
         self._multiplying: dict[tuple[Any, str], tuple[Any, ...]] = {}
@@ -216,21 +226,38 @@ class Library(Memory):
         values
             What mustn't go away while it may be launched.
         """
-        driver, given = self._cupy.cuda.driver, Arguments(packed)
-        launch = driver.launchCooperativeKernel if function.cooperative else driver.launchKernel
-        more = () if function.cooperative else (0,)  # no other way of handing arguments over
-        shape = blocks, 1, 1, threads, 1, 1, function.shared, self.stream(), given.address, *more
+        given, error_of_driver = Arguments(packed), self._cupy.cuda.driver.CUDADriverError
+        launch, shape = self.launching(function, blocks, threads, given.address)
 
         def run(step: int, steps: int = 1, keep: Any = values) -> None:
             given.start.value, given.count.value = step, steps
             try:
-                launch(function.pointer, *shape)
-            except driver.CUDADriverError as error:
-                if error.status not in REFUSED:
-                    raise
-                raise DoesNotFitError(f"the GPU refuses to launch {function.name}: {error}") from error
+                launch(*shape)
+            except error_of_driver as error:
+                raise refusal(error, function.name) from error
 
         return run
+
+    def launching(
+        self, function: Function, blocks: int, threads: int, address: int
+    ) -> tuple[Callable[..., None], tuple[int, ...]]:
+        """Return what launches a kernel on the current stream, and what that is called with.
+
+        ``address`` is that of the addresses of the arguments.
+        """
+        driver = self._cupy.cuda.driver
+        launch = driver.launchCooperativeKernel if function.cooperative else driver.launchKernel
+        more = () if function.cooperative else (0,)  # no other way of handing arguments over
+        return launch, (function.pointer, blocks, 1, 1, threads, 1, 1, function.shared, self.stream(), address, *more)
+
+    @property
+    def actual(self) -> Library:
+        """The library that launches: itself."""
+        return self
+
+    def hand_over(self, packed: bytes, values: Any, run: Callable[[bytes], None]) -> None:
+        """Have ``run`` do what a kernel's packed arguments are for; ``values`` are these, unpacked."""
+        run(packed)
 
     def order(self) -> tuple[int, int, int]:
         """Return what names an order of work: what has the same is done one after another, as it was given."""
@@ -242,12 +269,11 @@ class Library(Memory):
         key = count, self._cupy.cuda.runtime.getDevice()
         if key not in self._writers:
             raw = self._cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
-            self._writers[key] = raw, raw.kernel.ptr
-        whole = ctypes.create_string_buffer(packed, 8 * count)
-        place = ctypes.c_uint64(table.data.ptr)
-        pointers = (ctypes.c_uint64 * 2)(ctypes.addressof(place), ctypes.addressof(whole))
-        shape = 1, 1, 1, 1, 1, 1, 0, self.stream(), ctypes.addressof(pointers), 0
-        self._cupy.cuda.driver.launchKernel(self._writers[key][1], *shape)
+            self._writers[key] = Function(raw, raw.kernel.ptr, "write_table")
+        # The second argument is all that comes after the first.
+        given = Arguments(table.data.ptr.to_bytes(8, sys.byteorder) + packed.ljust(8 * count, b"\0"))
+        launch, shape = self.launching(self._writers[key], 1, 1, given.address)
+        launch(*shape)
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what launches at once, as a CUDA graph, all that ``work`` launches, which does nothing else."""
@@ -290,7 +316,7 @@ class Library(Memory):
         first, second, third = self.address(b), self.address(a), self.address(out)
         if not depth:
             size = rows * columns * out.dtype.itemsize
-            return lambda i, j: self._cupy.cuda.runtime.memsetAsync(third + j * then, 0, size, self.stream())
+            return lambda i, j: self._clear(third + j * then, size)
         # cuBLAS has the columns of a matrix one after another: to it all are transposed, and it is given b times a.
         key = out.dtype, rounded_to
         if key not in self._multiplying:

@@ -118,7 +118,7 @@ class Memory:
                 end += -(-prod(shape) * size // ALIGNED) * ALIGNED
         if not places:
             return found
-        memory = self._cupy.cuda.alloc(end)
+        memory = self._allocated(end)
         begin = memory.ptr
         for name, shape, place in places:
             found[name] = Part(memory, begin + place, shape, dtype)
@@ -126,8 +126,15 @@ class Memory:
 
     def part(self, dtype: Any, shape: tuple[int, ...]) -> Any:
         """Make one of them."""
-        memory = self._cupy.cuda.alloc(prod(shape) * dtype.itemsize)
+        memory = self._allocated(prod(shape) * dtype.itemsize)
         return Part(memory, memory.ptr, shape, dtype)
+
+    def _allocated(self, size: int) -> Any:
+        return self._cupy.cuda.alloc(size)
+
+    def empty(self, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """Make an array of CuPy's, for a caller."""
+        return self._cupy.empty(shape, dtype)
 
     def zeros(self, dtype: Any, shape: tuple[int, ...]) -> Any:
         """Make one full of zeros."""
@@ -153,8 +160,11 @@ class Memory:
 
     def fill_zero(self, a: Any) -> None:
         """Make all numbers of an array or a part zero."""
-        if a.nbytes:
-            self._cupy.cuda.runtime.memsetAsync(self.address(a), 0, a.nbytes, self._current().ptr)
+        self._clear(self.address(a), a.nbytes)
+
+    def _clear(self, address: int, size: int) -> None:
+        if size:
+            self._cupy.cuda.runtime.memsetAsync(address, 0, size, self._current().ptr)
 
     def array(self, part: Any) -> Any:
         """Return a part as an array of CuPy's; what is one already, or None, as it is."""
@@ -174,14 +184,14 @@ class Memory:
 
     def copied(self, a: Any) -> Any:
         """Return a copy of a contiguous array or a part, an array of CuPy's."""
-        result = self._cupy.empty(a.shape, a.dtype)
-        self._copy(result.data.ptr, self.address(a), result.nbytes)
+        result = self.empty(a.dtype, a.shape)
+        self._copy(self.address(result), self.address(a), a.nbytes)
         return result
 
     def stacked(self, values: Sequence[Any]) -> Any:
         """Return arrays of one shape and dtype along a new first axis: of a single one a view."""
         if len(values) == 1:
-            return values[0][None]
+            return values[0].reshape(1, *values[0].shape)
         if not all(value.flags.c_contiguous for value in values):
             return self._cupy.stack(values)
         result = self._cupy.empty((len(values), *values[0].shape), values[0].dtype)

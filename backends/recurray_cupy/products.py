@@ -113,7 +113,7 @@ class Products(NamedTuple):
 
     def of_transposed(self, a: Any, b: Any) -> Any:
         """Return the product (m, n) of the operand ``a`` (k, m) transposed and ``b`` (k, n), no operand yet."""
-        out = self.library.xp.empty((a.shape[1], b.shape[1]), dtype=b.dtype)
+        out = self.library.empty(b.dtype, (a.shape[1], b.shape[1]))
         self.library.product(a, self.operand(b), out, rounded_to=self.rounded_to, transposed="a")
         return out
 
@@ -201,7 +201,7 @@ def add_up_rows(library: Library, rows: Any) -> Any:
     The sums are Kahan's, by at most two launches whatever N is, and the same bits each time.
     """
     count, columns = rows.shape
-    result = library.xp.empty((columns,), rows.dtype)
+    result = library.empty(rows.dtype, (columns,))
     if not count or not columns:
         library.fill_zero(result)
         return result

@@ -213,14 +213,14 @@ class Full:
     def __getattr__(self, name):
         return getattr(self.library if hasattr(self.library, name) else np, name)
 
-    def empty(self, shape, dtype):
+    def empty(self, dtype, shape):
         self.left -= 1
         if self.left < 0:
             raise MemoryError(f"Out of memory allocating {np.prod(shape)} numbers")
         return np.empty(shape, dtype)
 
     def part(self, dtype, shape):
-        return self.empty(shape, dtype)
+        return self.empty(dtype, shape)
 
     def parts(self, dtype, shapes):
         return {name: None if shape is None else self.part(dtype, shape) for name, shape in shapes.items()}

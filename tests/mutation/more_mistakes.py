@@ -227,7 +227,7 @@ ANEW = [
     ),
     Mistake(
         "static: the biases' gradient is the first row's",
-        f"{LAYERS}recurrent.py",
+        f"{LAYERS}recurrent_backward.py",
         "input_bias=sum_over_rows(grads.input_bias) if self.bias else None",
         "input_bias=grads.input_bias[0] if self.bias else None",
         STATIC,
@@ -554,7 +554,7 @@ ANEW = [
     ),
     Mistake(
         "rows with biases of their own find what was made of a frozen layer's",
-        f"{LAYERS}recurrent.py",
+        f"{LAYERS}recurrent_forward.py",
         "input_bias=biases[direction], kept=None)",
         "input_bias=biases[direction])",
         ("tests/library/layers/test_frozen.py::test_rows_with_biases_of_their_own",),
@@ -1481,8 +1481,8 @@ ANEW = [
     Mistake(
         "cupy: a table isn't written anew",
         f"{CUPY}graphs.py",
-        "        write(starts[begin])",
-        "        begin or write(starts[0])",
+        "values = [starts[begin] if name",
+        "values = [starts[0] if name",
         STEPS,
     ),
     Mistake(

@@ -65,7 +65,9 @@ FILES = "src/recurray/files.py"
 STACK = "src/recurray/stack.py"
 UPDATE = "src/recurray/cells/lstm_update.py"
 DIAGONAL_CELL = "src/recurray/cells/diagonal_lstm.py"
-RECURRENT = "src/recurray/layers/recurrent.py"
+RECURRENT_FORM = "src/recurray/layers/recurrent_form.py"
+RECURRENT_FORWARD = "src/recurray/layers/recurrent_forward.py"
+RECURRENT_BACKWARD = "src/recurray/layers/recurrent_backward.py"
 DROPOUT_CELL = "src/recurray/cells/recurrent_dropout.py"
 LAST = "src/recurray/layers/last.py"
 SEQUENTIAL = "src/recurray/layers/sequential.py"
@@ -184,14 +186,14 @@ MISTAKES = [
     ),
     Mistake(
         "rows are taken for time",
-        RECURRENT,
+        RECURRENT_FORM,
         "return self.backend.xp.permute_dims(a, (1, 0, 2)) if self.batch_first else a",
         "return a",
         listed("rows_are_taken_for_time"),
     ),
     Mistake(
         "state leaks from call to call",
-        RECURRENT,
+        RECURRENT_FORWARD,
         'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)',
         'starts = self._start_states(params, batch) if state is None else form.split("state", state, batch)\n'
         '            starts = self.__dict__.get("leaked", starts) if state is None else starts\n'
@@ -378,14 +380,14 @@ MISTAKES = [
     # The layer around the scan
     Mistake(
         "dropout before the first layer",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "self.dropout and layer > 0",
         "self.dropout and layer >= 0",
         ("tests/library/layers/test_lstm.py::test_dropout_stands_between_the_layers",),
     ),
     Mistake(
         "dropout in inference",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "rng = (rng or self.rng) if training else None",
         "rng = rng or self.rng",
         (f"{EVERY}test_rows_do_not_know_of_each_other[reference-lstm with dropout]",),
@@ -399,7 +401,7 @@ MISTAKES = [
     ),
     Mistake(
         "the given generator is ignored",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "(rng or self.rng) if training",
         "self.rng if training",
         ("tests/library/layers/test_lstm.py::test_dropout_stands_between_the_layers",),
@@ -407,14 +409,14 @@ MISTAKES = [
     Mistake("one direction's dx alone", STACK, "dxs[0] + dxs[1]", "dxs[0]", formula("lstm bidirectional")),
     Mistake(
         "directions change places in the gradients",
-        RECURRENT,
+        RECURRENT_BACKWARD,
         "self._named_grads(\n                    total[place], *place, ",
         "self._named_grads(\n                    total[place], layer, self.directions - 1 - direction, ",
         formula("lstm bidirectional"),
     ),
     Mistake(
         "both directions start from one state",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "starts[layer * self.directions + direction]",
         "starts[layer * self.directions]",
         formula("lstm bidirectional"),
@@ -428,7 +430,7 @@ MISTAKES = [
     ),
     Mistake(
         "the forget bias counts twice",
-        RECURRENT.replace("recurrent", "lstm"),
+        "src/recurray/layers/lstm.py",
         '"recurrent_bias": 0.0}',
         '"recurrent_bias": value}',
         ("tests/library/layers/test_lstm.py::test_forget_bias",),
@@ -449,7 +451,7 @@ MISTAKES = [
     ),
     Mistake(
         "weight dropout forward alone",
-        RECURRENT,
+        RECURRENT_BACKWARD,
         "values[field] = dropped(values[field], kept, self.weight_dropout)",
         "values[field] = values[field] / (1 - self.weight_dropout)",
         differences("recurrent with every dropout"),
@@ -506,7 +508,7 @@ MISTAKES = [
     ),
     Mistake(
         "a learned start state without a gradient",
-        RECURRENT,
+        RECURRENT_BACKWARD,
         "        if state_given:\n            totals",
         "        if True:\n            totals",
         differences("recurrent that learns its start"),
@@ -566,7 +568,7 @@ MISTAKES = [
     ),
     Mistake(
         "weights are dropped anew for each group",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "if place not in in_use:",
         "if True:",
         (f"{GAPS}test_weights_are_dropped_once_a_call",),
@@ -767,8 +769,8 @@ MISTAKES = [
     Mistake(
         "wrong shapes pass",
         CHECKS,
-        "isinstance(w, int) and h != w",
-        "isinstance(w, int) and h < w",
+        "h != w and isinstance(w, int)",
+        "h < w and isinstance(w, int)",
         (f"{BAD}test_calls",),
     ),
     Mistake(
@@ -827,21 +829,21 @@ MISTAKES = [
     ),
     Mistake(
         "a moved layer keeps the form of its state",
-        RECURRENT,
+        RECURRENT_FORM,
         "        other._state_form = other._made_state_form()\n",
         "",
         (f"{MOVING}test_a_layer_in_another_precision",),
     ),
     Mistake(
         "a moved layer shares its short way",
-        RECURRENT,
+        RECURRENT_FORM,
         "        other._plans = Plans()\n",
         "",
         (f"{MOVING}test_single_steps_of_a_moved_layer",),
     ),
     Mistake(
         "a cell isn't tried where it goes",
-        RECURRENT,
+        RECURRENT_FORM,
         "                check_cell(cell, backend)\n",
         "                pass\n",
         (f"{MOVING}test_a_cell_is_tried_where_it_goes",),
@@ -963,14 +965,14 @@ MISTAKES = [
     ),
     Mistake(
         "both directions run the first one's cell",
-        RECURRENT,
+        RECURRENT_FORWARD,
         "cell = self.cells[direction]",
         "cell = self.cells[0]",
         ("tests/library/layers/test_directions.py::test_each_direction_has_its_cell",),
     ),
     Mistake(
         "layers take any cell",
-        RECURRENT,
+        RECURRENT_FORM,
         "        check_cell(cell, self.backend)\n",
         "",
         ("tests/library/test_cells.py::test_what_cannot_be_gone_on_with_is_refused",),

@@ -31,7 +31,7 @@ def floats(backend: Backend, dtype: str, name: str, value: Any, shape: tuple[int
     have, want = tuple(value.shape), shape
     if want[:1] == (...,):
         have, want = have[max(0, len(have) - len(want) + 1) :], want[1:]
-    if len(have) != len(want) or any(isinstance(w, int) and h != w for h, w in zip(have, want, strict=True)):
+    if len(have) != len(want) or [h for h, w in zip(have, want, strict=True) if h != w and isinstance(w, int)]:
         raise ValueError(f"{name} must have the shape {in_words(shape)}, not {in_words(value.shape)}")
     return value if is_wanted else backend.xp.astype(value, wanted)
 
@@ -156,15 +156,18 @@ def params(backend: Backend, dtype: str, shapes: Shapes, given: Mapping[str, Arr
         names_of_params(shapes, given)
     if len(given) != len(shapes):
         names_of_params(shapes, given)
-    wanted, found = getattr(backend.xp, dtype), {}
+    wanted, kind, found = getattr(backend.xp, dtype), None, {}
     for name, shape in shapes.items():
         if name not in given:
             names_of_params(shapes, given)
         value = given[name]
-        if not is_plain(value):
-            value = plain(f"the param {name!r}", value)
         # One look each where all is well: this is done at each call.
-        if not (backend.owns(value) and value.dtype == wanted and value.shape == shape and backend.on_device(value)):
+        if type(value) is not kind:  # of which one was looked at already
+            kind = type(value) if is_plain(value) and backend.owns(value) else None
+            if kind is None:
+                value = plain(f"the param {name!r}", value)
+        owned = kind is not None or backend.owns(value)
+        if not (owned and value.dtype == wanted and value.shape == shape and backend.on_device(value)):
             _refuse_param(backend, dtype, f"the param {name!r}", value, shape)
         found[name] = value
     return found

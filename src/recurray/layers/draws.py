@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +43,7 @@ def kept(backend: Backend, rng: Generator, shape: tuple[int, ...], drop: float) 
     return backend.asarray(rng.random(shape, dtype=np.float32) >= np.float32(drop))
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(NamedTuple):
     """What a recurrent layer draws for a scan. Without a generator, in inference, there is none."""
 
     backend: Backend

@@ -127,10 +127,25 @@ class ParamForm:
     def _fields_by_place(self) -> dict[tuple[int, int], list[tuple[str, str]]]:
         return {place: [(field, self.name(field, *place)) for field in self.shapes(place[0])] for place in self.places}
 
-    def weights(self, values: Mapping[str, Array]) -> Weights:
-        """From the params by field to what a scan is given."""
-        given = {field: value for field, value in values.items() if field in NAMES}
-        return Weights(**given, pointwise={name: values[name] for name in self.cell.pointwise})
+    def weights(self, params: Mapping[str, Array], layer: int, direction: int) -> Weights:
+        """One direction's params as a scan is given them."""
+        fields, pointwise = self._weights_by_place[layer, direction]
+        return Weights(
+            **{field: params[name] for field, name in fields},
+            pointwise={field: params[name] for field, name in pointwise},
+        )
+
+    @cached_property
+    def _weights_by_place(self) -> dict[tuple[int, int], tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
+        """The params that are weights: fields and names of those that all cells have, and of the cell's own."""
+        found = {}
+        for place, own in self._fields_by_place.items():
+            names = dict(own)
+            found[place] = (
+                [(field, name) for field, name in own if field in NAMES],
+                [(field, names[field]) for field in self.cell.pointwise],
+            )
+        return found
 
     def values(self, weights: Weights) -> dict[str, Array]:
         """The inverse of `weights`."""

@@ -45,7 +45,8 @@ class StateForm:
         """
         kind = self.kind
         if state is None and optional:
-            return [tuple([self.backend.zeros((batch, size), self.dtype) for size in self.sizes.values()])] * self.count
+            zeros = {size: self.backend.zeros((batch, size), self.dtype) for size in set(self.sizes.values())}
+            return [tuple([zeros[size] for size in self.sizes.values()])] * self.count
         if not isinstance(state, kind):
             expected = "recurray.State" if kind is State else f"layer.state_type with the fields {kind._fields}"
             way_out = f"; this layer's is State({', '.join(self.sizes)})" if type(state) in (tuple, list) else ""

@@ -279,6 +279,8 @@ class HostLibrary:
         Of those of them that have one.
     """
 
+    tapes = False
+
     def __init__(
         self,
         folder: Path,
@@ -378,6 +380,10 @@ class HostLibrary:
         """An array."""
         return self.xp.empty(shape, dtype)
 
+    def empty(self, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """An array."""
+        return self.xp.empty(shape, dtype)
+
     def parts(self, dtype: Any, shapes: dict[str, tuple[int, ...] | None]) -> dict[str, Any]:
         """Arrays, each with memory of its own."""
         return {name: None if shape is None else self.part(dtype, shape) for name, shape in shapes.items()}
@@ -424,6 +430,15 @@ class HostLibrary:
     def queue(self) -> str:
         """The name of the only stream."""
         return "host"
+
+    @property
+    def actual(self) -> HostLibrary:
+        """Itself."""
+        return self
+
+    def hand_over(self, packed: bytes, values: Any, run: Any) -> None:
+        """What is done with a kernel's arguments."""
+        run(packed)
 
     def write(self, table: Any, packed: bytes) -> None:
         """Write a kernel's arguments to a table."""
