@@ -10,19 +10,19 @@ import pytest
 
 from harness import obtain
 from harness.needs import need
+from harness.small_run import SMALL_RUN, write_text
 from recurray.command_line import main
-from recurray.language_model.text import default_text
 
 pytestmark = pytest.mark.gpu
 
-SMALL = ["--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10", "--epochs", "0.3"]
+SMALL = [*SMALL_RUN, "--epochs", "0.3"]
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     obtain("cupy")
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text(default_text()[:3000], encoding="utf-8")
+    write_text(tmp_path)
 
 
 def test_info_says_that_it_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,17 @@ from recurray.cells import LSTMCell
 RAGGED = (3, 0, 5, 1)  # neither sorted nor all above zero
 GAPS = ("01101", "00000", "11011", "00010")  # on the left, within, everywhere; some are after the last valid step
 CUTS = ("00100", "01000", "11001", "00001")  # at a valid step, in a gap, at the first step, after the last valid step
+# Options that a GRU and an RNN have, all together.
+EVERYTHING: dict[str, Any] = {
+    "num_layers": 2,
+    "bidirectional": True,
+    "dropout": 0.3,
+    "recurrent_dropout": 0.2,
+    "weight_dropout": 0.2,
+    "zoneout_h": 0.3,
+    "learned_state": True,
+    "recurrent_init": "orthogonal",
+}
 
 
 def stack(*layers: Any) -> Any:

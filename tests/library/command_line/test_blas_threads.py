@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.needs import need
+from harness.small_run import write_text
 from recurray import blas, environment
 from recurray.command_line import blas_threads, main, train
 from recurray.language_model.settings import Settings
@@ -20,7 +21,7 @@ def seen(tmp_path, monkeypatch):
     for name in environment._OF_BLAS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text(default_text()[:3000], encoding="utf-8")
+    write_text(tmp_path)
     seen, run = [], train._train
     monkeypatch.setattr(train, "_train", lambda *given: (seen.append(blas.in_use().threads), run(*given))[1])
     with blas.limited(3):

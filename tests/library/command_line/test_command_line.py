@@ -18,18 +18,19 @@ import pytest
 import recurray
 from harness.needs import need, needs
 from harness.processes import read_terminal
+from harness.small_run import SMALL_RUN, write_text
 from recurray import blas, command_line, signals
 from recurray.command_line import display, main
 from recurray.language_model import checkpoint
 from recurray.language_model.ngram import WittenBell
-from recurray.language_model.text import Corpus, default_text
+from recurray.language_model.text import Corpus
 from recurray.language_model.training import Progress, Training
 from recurray.signals import StopRequest
 
 pytestmark = pytest.mark.usefixtures("signals_arrive")
 posix = needs("POSIX")
 
-SMALL = ["--overwrite", "--hidden-size", "12", "--embedding-size", "6", "--batch-size", "4", "--steps", "10"]
+SMALL = ["--overwrite", *SMALL_RUN]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
 
 
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where each test runs, with a short English text in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RECURRAY_BACKEND", raising=False)
-    (tmp_path / "text.txt").write_text(default_text()[:3000], encoding="utf-8")
+    write_text(tmp_path)
     return tmp_path
 
 

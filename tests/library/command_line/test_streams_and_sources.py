@@ -17,6 +17,7 @@ import pytest
 import recurray as rr
 from harness.needs import needs
 from harness.processes import read_terminal
+from harness.small_run import SMALL_RUN, write_text
 from recurray.benchmarks import record
 from recurray.command_line import display, main
 from recurray.command_line.output import printable
@@ -25,23 +26,11 @@ from recurray.language_model.errors import CheckpointError, TextError
 from recurray.language_model.model import build, shapes
 from recurray.language_model.sampling import repeated
 from recurray.language_model.settings import Settings
-from recurray.language_model.text import Source, default_text, read_text
+from recurray.language_model.text import Source, read_text
 from recurray.language_model.training import Progress, Training
 
 posix = needs("POSIX")
-SMALL = [
-    "--overwrite",
-    "--hidden-size",
-    "12",
-    "--embedding-size",
-    "6",
-    "--batch-size",
-    "4",
-    "--steps",
-    "10",
-    "--epochs",
-    "0.1",
-]
+SMALL = ["--overwrite", *SMALL_RUN, "--epochs", "0.1"]
 COMMAND = [sys.executable, "-m", "recurray.command_line"]
 
 
@@ -49,7 +38,7 @@ COMMAND = [sys.executable, "-m", "recurray.command_line"]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where each test runs, with a short English text in it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text(default_text()[:3000], encoding="utf-8")
+    write_text(tmp_path)
     return tmp_path
 
 

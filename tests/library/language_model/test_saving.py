@@ -15,27 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.small_run import SMALL_RUN, write_text
 from recurray import files
 from recurray.command_line import display, main, saving
 from recurray.language_model import checkpoint
 from recurray.language_model.errors import CheckpointError
-from recurray.language_model.text import default_text
 from recurray.language_model.training import Progress, Training
 
 pytestmark = pytest.mark.usefixtures("signals_arrive")
-SMALL = [
-    "--overwrite",
-    "--hidden-size",
-    "12",
-    "--embedding-size",
-    "6",
-    "--batch-size",
-    "4",
-    "--steps",
-    "10",
-    "--epochs",
-    "0.5",
-]
+SMALL = ["--overwrite", *SMALL_RUN, "--epochs", "0.5"]
 STEPS = 34
 
 
@@ -46,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(saving.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    (tmp_path / "text.txt").write_text(default_text()[:3000], encoding="utf-8")
+    write_text(tmp_path)
     return tmp_path
 
 

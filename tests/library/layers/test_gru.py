@@ -9,6 +9,7 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_close, assert_all_same, assert_close, here, obtain
+from harness.cases import EVERYTHING
 from harness.recurrent_node import ACTIVATIONS, BOUNDED, Spec, chosen, run
 from recurray.backend import Backend
 from recurray.cells import GRUCell, ZoneoutCell
@@ -103,18 +104,6 @@ def test_params_are_pytorchs() -> None:
     assert shapes["weight_hh_l1"] == (3 * H, H)
     assert shapes["bias_hh_l0_reverse"] == (3 * H,)
     assert len(shapes) == 2 * 2 * 4
-
-
-EVERYTHING: dict[str, Any] = {
-    "num_layers": 2,
-    "bidirectional": True,
-    "dropout": 0.3,
-    "recurrent_dropout": 0.2,
-    "weight_dropout": 0.2,
-    "zoneout_h": 0.3,
-    "learned_state": True,
-    "recurrent_init": "orthogonal",
-}
 
 
 # Of which the first two save more than the output of r and z, of n; the last also saves what goes in.

@@ -9,22 +9,11 @@ import pytest
 
 import recurray as rr
 from harness import assert_all_same, obtain
+from harness.cases import EVERYTHING
 from harness.recurrent_node import chosen, run
 from recurray.cells import RNNCell, ZoneoutCell
 
 I, H, B, T = 3, 4, 5, 7  # noqa: E741
-
-
-EVERYTHING: dict[str, Any] = {
-    "num_layers": 2,
-    "bidirectional": True,
-    "dropout": 0.3,
-    "recurrent_dropout": 0.2,
-    "weight_dropout": 0.2,
-    "zoneout_h": 0.3,
-    "learned_state": True,
-    "recurrent_init": "orthogonal",
-}
 
 
 @pytest.mark.parametrize("seed", range(40))
