@@ -22,8 +22,9 @@ class Work:
         Sums that each unit gets from the product: the gates forward, 1 backward.
     depth : int
         Products that are added up for each sum: the units forward, gates times units backward.
-    early, carried : int
-        Numbers of each element that are read ahead of the product, and carried from step to step.
+    early, fixed, carried : int
+        Numbers of each element that are asked for a step ahead, of each unit that are the same at each step, and of
+        each element that are carried from step to step.
     itemsize : int
         Bytes of a number.
     rounded : bool
@@ -35,6 +36,7 @@ class Work:
     parts: int
     depth: int
     early: int
+    fixed: int
     carried: int
     itemsize: int
     rounded: bool = False
@@ -152,14 +154,14 @@ def step_by_library(work: Work, device: Device) -> float:
     return max(host, microseconds(clocks, device))
 
 
-def early(work: Work, elements: int, waiting: bool) -> float:
-    """Estimate the clocks for which a block waits for what is read ahead of the product, having waited for the others.
+def early(work: Work, elements: int, waiting: bool, step: float) -> float:
+    """Estimate the clocks for which a block waits for what is asked for a step ahead, of a step of so many clocks.
 
-    That is asked for when the step begins, so it comes while other blocks are waited for. If it were asked for a step
-    ahead, there would be nothing left to wait for.
+    It comes while other blocks are waited for, and until the cell's turn; where the operand of the product is copied
+    likewise, until that has come, as a thread waits for its copies in order.
     """
     coming = EARLY + elements * work.early * work.itemsize / STREAM
-    return max(0.0, coming - (BARRIER if waiting else NO_BARRIER))
+    return max(0.0, coming - ((BARRIER if waiting else NO_BARRIER) + CHUNK if work.rounded else step))
 
 
 def step_by_launch(clocks: float, device: Device) -> float:

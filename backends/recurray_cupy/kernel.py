@@ -228,16 +228,20 @@ class Body:
                 return literal(number)
             case Load(place):
                 return self.load(place)
-            case Given(place, otherwise):
-                if otherwise:
-                    self._numbers[otherwise] = None
-                return f"({place.array.name} ? {self.load(place)} : {otherwise or '(real)0'})"
+            case Given(place, _):
+                return f"({place.array.name} ? {self.load(place)} : {self.otherwise(expression)})"
             case Masked(place):
                 loaded = self.load(place)
                 return f"({MASK.array.name} ? {loaded} * {self.load(MASK)} : {loaded})"
             case CarriedValue(name):
                 return f"({self.text(self.carried[name])})" if name in self.carried else name
         return " + ".join(map(self.text, expression.terms))
+
+    def otherwise(self, given: Given) -> str:
+        """Return what stands for a number whose array is null."""
+        if given.otherwise:
+            self._numbers[given.otherwise] = None
+        return given.otherwise or "(real)0"
 
 
 def variable(operand: Operand) -> str:

@@ -41,15 +41,20 @@ def test_blocks_hand_on_what_they_wrote_by_one_fence():
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if why_not(cell, projected=False) is None], ids=repr)
-def test_what_needs_no_waiting_is_read_ahead_of_it(cell):
-    """The biases too: after the product each would be waited for."""
+def test_what_needs_no_waiting_is_asked_for_a_step_ahead(cell):
+    """Biases once, ahead of all steps: after the product each would be waited for."""
     for way in Way:
         text = "\n".join(recurrence_of(cell, way).kernel((1, 1), 256).lines)
-        ahead, waited, after = text.partition("wait_for(")
-        assert waited
-        read = ("saved[", "dy[") if way is Way.BACKWARD else ("x_gates[", "x_bias[", "h_bias[")
-        assert not [array for array in read if array in after]
-        assert way is Way.BACKWARD or "h_bias[" in ahead
+        ahead, _, steps = text.partition("for (int step = 0;")
+        once = () if way is Way.BACKWARD else ("x_bias[", "h_bias[")
+        each = ("saved[", "dy[") if way is Way.BACKWARD else ("x_gates[",)
+        assert not [array for array in once if array in steps or array not in ahead]
+        for array in (array for array in each if array in ahead):
+            asked = [line for line in steps.splitlines() if array in line]
+            assert asked
+            assert all("copy_one(&coming[" in line for line in asked)
+            assert steps.index(array) > steps.index("release_one(")
+        assert "copy_one(&coming[" in ahead
 
 
 @needs_nvrtc

@@ -51,10 +51,12 @@ def work(batch, units, *, itemsize=4, backward=False):
 
 
 def test_what_a_step_of_the_lstm_is():
-    # what comes of the input, and a bias, for each gate
-    assert work(3, 5) == Work(batch=3, units=5, parts=4, depth=5, early=8, carried=2, itemsize=4)
+    # for each gate what comes of the input; two biases
+    assert work(3, 5) == Work(batch=3, units=5, parts=4, depth=5, early=4, fixed=8, carried=2, itemsize=4)
     # dy, c before the step, and what was saved: i f g o and tanh(c)
-    assert work(3, 5, backward=True) == Work(batch=3, units=5, parts=1, depth=20, early=7, carried=2, itemsize=4)
+    assert work(3, 5, backward=True) == Work(
+        batch=3, units=5, parts=1, depth=20, early=7, fixed=0, carried=2, itemsize=4
+    )
 
 
 @pytest.mark.parametrize("device", [H200, T4, SMALL], ids=["H200", "T4", "small"])
@@ -89,7 +91,7 @@ def test_layouts_cover_everything_and_fit(device, resident, backward):
         assert in_registers <= layout.chunk or layout.chunk % layout.slices == 0
         weights = rows * ((layout.resident - in_registers) | 1) * 4
         weights += rows * (layout.chunk | 1) * 4 if layout.resident < depth4 else 0
-        numbers = weights + layout.area + elements * (one.early + one.carried) + 4
+        numbers = weights + layout.area + elements * (one.early + one.carried) + layout.block_units * one.fixed + 4
         assert layout.shared == numbers * itemsize
     assert found > 10
     assert streamed > 2 or not resident or device == SMALL
@@ -419,6 +421,12 @@ MISTAKES = {
     "the first step has no product": ("t != skip", "t != start"),
     "the last step has one": ("t != skip", "true"),
     "lengths ignored": ("if (t < length)", "if (t < length || true)"),
+    "this step's numbers once more": ("const int t = next;", ""),
+    "the next step the other way": ("const int next = t + 1 - 2 * reverse", "const int next = t + 1"),
+    "nothing for a row's last step": ("next < length", "next < length - 1"),
+    "a row that hasn't begun is left out": ("&& next < length", "&& next < length && t < length"),
+    "what hasn't come": ("await_groups(0);", ""),
+    "a bias of another unit": ("own = el, along = el % block_units", "own = el, along = 0"),
     "another unit's weights": ("(long long)(k + 1) * units + u]", "(long long)(k + 1) * units + first_unit]"),
 }
 
@@ -452,6 +460,27 @@ def test_mistakes_are_caught(tmp_path, monkeypatch):
             if caught:
                 break
         assert caught == (name != "none"), name
+
+
+@needs_compiler
+def test_nothing_is_asked_for_past_the_last_step(tmp_path, monkeypatch):
+    forced = Forced(SIZE_CLASSES["units and rows shared"])
+    monkeypatch.setattr(persistent, "layout_for", forced)
+    host = HostLibrary(tmp_path, gpu=LARGE)
+    arguments = scan_arguments(LSTMCell(), np.random.default_rng(6), batch=5, steps=6, size=9, ragged=False)
+    for old, fault in (("", False), ("step + 1 < steps && next", True)):
+
+        def watched(line, old=old):
+            line = line.replace("copy_one(", "if (t < 0 || t >= 6) *fault = 1; else copy_one(")
+            return line.replace(old, "next") if old else line
+
+        for reverse in (False, True):
+            library = Changed(host, watched)
+            by_kernels = scan_by(
+                partial(forward, library, strategy="persistent"), partial(backward, library, strategy="persistent")
+            )
+            both_ways(by_kernels, LSTMCell(), *arguments, rng=np.random.default_rng(7), reverse=reverse)
+            assert host.found_fault() == fault
 
 
 RACE = """

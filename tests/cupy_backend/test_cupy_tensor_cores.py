@@ -363,7 +363,9 @@ def test_layouts_cover_everything_and_fit(way):
         assert in_registers <= layout.chunk or layout.chunk % layout.slices == 0
         numbers = weight_rows * (8 * (layout.resident - in_registers) + 4) + layout.area
         numbers += layout.buffers * weight_rows * (8 * layout.chunk + 4) if layout.resident < depth16 else 0
-        assert layout.shared == 4 * (numbers + elements * (work.early + work.carried) + 4)
+        assert layout.shared == 4 * (
+            numbers + elements * (work.early + work.carried) + layout.block_units * work.fixed + 4
+        )
         assert layout.shared <= H200.shared
         assert layout.blocks <= H200.multiprocessors
     assert found > 15

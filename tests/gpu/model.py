@@ -144,12 +144,7 @@ def wavefronts_of(rows: int, layout: Layout) -> Iterator[tuple[int, int]]:
 def streams_of(recurrence: persistent.Recurrence) -> int:
     """How many numbers of each element a step reads from memory, or writes to it."""
     step = recurrence.step
-    places = [
-        [part.place for part in parts_of(expression) if isinstance(part, Load | Given)]
-        for expression in recurrence.early
-    ]
-    read = sum(any("t" in place.needs for place in of_one) for of_one in places)
-    return read + len(step.goals) + sum(each.each_step for each in step.carried)
+    return len(recurrence.ahead.coming) + len(step.goals) + sum(each.each_step for each in step.carried)
 
 
 def counts_of_fused(recurrence: persistent.Recurrence, work: Work) -> Counts:

@@ -102,7 +102,7 @@ def counting(text):
         put(r"(const Four one = )", r"COUNT(3, 16); \1")
     put(r"(to\[c \* apart \+ r\] = )", r"COUNT(3, 4), \1")
     put(r"total \+= of_slices\[", "COUNT(3, 4), total += of_slices[")
-    put(r"(early\[\d+ \* each \+ own\] = [^;]*\Wt\W)", r"COUNT(5, 4); \1")
+    put(r"(copy_one\(&coming\[[^;]*\Wt\W)", r"COUNT(5, 4); \1")
     put(r"(\n +)((?:state_\w+|saved|d\w_gates)\[[^\n]*\Wt\W[^\n=]*\] = [^0])", r"\1COUNT(5, 4); \2")
     put(r"(asm volatile\(\"red\.release)", r"COUNT(6, 1); \1")
     return HEAD + text

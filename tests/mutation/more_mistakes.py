@@ -1456,6 +1456,9 @@ ANEW = [
                 "int k = slice; k < count",
             ),
             ("weights in registers of another slice", "recurrence.py", "4 * (slice + slices * j)", "4 * (slice + j)"),
+            ("what is asked for ahead is this step's", "ahead.py", '"    const int t = next;",', ""),
+            ("what was asked for isn't waited for", "recurrence.py", '"await_groups(0);",', ""),
+            ("nothing is asked for where a row begins late", "ahead.py", "next < length", "t < length"),
             (
                 "resident weights a place too far",
                 "recurrence.py",
@@ -1463,6 +1466,20 @@ ANEW = [
                 "weights + low : staged",
             ),
         )
+    ),
+    Mistake(
+        "cupy: past the last step more is asked for",
+        f"{CUPY}persistent/ahead.py",
+        "step + 1 < steps && next",
+        "next",
+        ("tests/cupy_backend/test_cupy_strategies.py::test_nothing_is_asked_for_past_the_last_step",),
+    ),
+    Mistake(
+        "cupy: a bias of another unit, in shared memory",
+        f"{CUPY}persistent/elements.py",
+        "along = el % block_units",
+        "along = 0",
+        ("tests/cupy_backend/test_cupy_strategies.py::test_every_size_class_equals_the_reference",),
     ),
     Mistake(
         "cupy: sums of rows without their last",

@@ -5,6 +5,7 @@
     tensor_cores  likewise, for operands rounded to float16 or bfloat16, with tensor_cores.cuh
     product       what is multiplied by what
     elements      how a thread goes through the units and rows for which it computes the cell
+    ahead         what is asked for a step ahead
     waiting       how blocks wait for each other
     layout        divides the units and rows among the blocks of the launch
     plan          a layout and sizes that are constants of a kernel
@@ -212,5 +213,5 @@ def estimate(
     if layout is None:
         return None
     waits = resident and layout.unit_groups > 1
-    clocks = layout.clocks + early(work, layout.block_units * layout.block_rows, waits)
+    clocks = layout.clocks + early(work, layout.block_units * layout.block_rows, waits, layout.clocks)
     return (microseconds if resident else step_by_launch)(clocks, device), waits

@@ -106,15 +106,15 @@ def layout_for(work: Work, device: Device, *, resident: bool, holding: bool = Tr
     A block holds 64 units of an LSTM in float32, which need no other block; 512 units are spread over the GPU:
 
     >>> h200 = Device(multiprocessors=132, shared=232_448)
-    >>> layout_for(Work(1, 64, 4, 64, 4, 2, 4), h200, resident=True).unit_groups
+    >>> layout_for(Work(1, 64, 4, 64, 4, 8, 2, 4), h200, resident=True).unit_groups
     1
-    >>> layout = layout_for(Work(64, 512, 4, 512, 4, 2, 4), h200, resident=True)
+    >>> layout = layout_for(Work(64, 512, 4, 512, 4, 8, 2, 4), h200, resident=True)
     >>> layout.blocks <= 132, layout.unit_groups > 1
     (True, True)
 
     The weights of 2048 units are more than the shared memory of the whole GPU holds. A part of them stays there:
 
-    >>> layout = layout_for(Work(1, 2048, 4, 2048, 4, 2, 4), h200, resident=True)
+    >>> layout = layout_for(Work(1, 2048, 4, 2048, 4, 8, 2, 4), h200, resident=True)
     >>> layout.blocks, 4 * layout.resident, layout.tile  # resident: of 2048
     (128, 768, (4, 1))
     """
@@ -161,7 +161,7 @@ def _laid_out(
         return None
     weight_rows = _up(rows, tile[0]) if work.rounded else rows
     apart = weight_rows + 4 if work.rounded else rows
-    fixed = elements * (work.early + work.carried) + FLAG
+    fixed = elements * (work.early + work.carried) + block_units * work.fixed + FLAG
     room = device.shared // work.itemsize - fixed
     most_held = _most_held(tile, work) if holding else 0
 

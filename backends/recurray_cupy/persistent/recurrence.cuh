@@ -41,6 +41,30 @@ __device__ inline void fresh(const double* place, double& a, double& b, double& 
     asm volatile("ld.relaxed.gpu.global.v2.f64 {%0, %1}, [%2];" : "=d"(c), "=d"(d) : "l"(place + 2) : "memory");
 }
 __device__ inline void relax() {}
+
+// A number to shared memory, past the registers. What a thread has begun to copy so since the last time is a group; it can
+// wait until all of its groups are there but for the last few, up to three. GPUs before compute capability 8.0 wait here.
+__device__ inline void copy_one(real* to, const real* from) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "n"(sizeof(real)) : "memory");
+#else
+    *to = *from;
+#endif
+}
+__device__ inline void end_group() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+__device__ inline void await_groups(int but) {
+#if __CUDA_ARCH__ >= 800
+    if (but == 0) asm volatile("cp.async.wait_group 0;" : : : "memory");
+    if (but == 1) asm volatile("cp.async.wait_group 1;" : : : "memory");
+    if (but == 2) asm volatile("cp.async.wait_group 2;" : : : "memory");
+    if (but == 3) asm volatile("cp.async.wait_group 3;" : : : "memory");
+#endif
+}
 #endif
 
 struct alignas(4 * sizeof(real)) Four { real a, b, c, d; };

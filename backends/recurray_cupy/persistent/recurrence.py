@@ -4,13 +4,12 @@ The blocks of a launch divide the units and the rows of the batch among them; se
 block reads the weights that lead to its units into shared memory, or as many as there is room for. Then, step after
 step:
 
-    early     what doesn't depend on the step before is read
     wait      until the other blocks with the same rows have written what the product is with
     product   each thread adds up some sums over a slice of the depth, chunk by chunk, reading the weights that aren't
               there yet; the slices' sums are added up
     cell      the recorded program, each thread for elements of its own
     arrive    the block says that it has written its part
-    late      what no other block waits for is stored
+    late      what the next step needs besides is asked for, and what no other block waits for is stored
 
 With one step in a launch nothing waits, and the kernel is otherwise the same. A kernel is written for all sizes, or for
 one layout, batch and number of units, which are then constants: the compiler unrolls loops and leaves out most
@@ -32,8 +31,9 @@ from typing import ClassVar
 from recurray_cupy.costs import Work
 from recurray_cupy.forward_step import SUMS
 from recurray_cupy.kernel import LENGTHS, Body, Kernel, fixed_text, literal, variable
-from recurray_cupy.kernels import LENGTH, either, indented
-from recurray_cupy.persistent.elements import EARLY, KEPT, LATE, REGISTERS, Elements
+from recurray_cupy.kernels import either, indented
+from recurray_cupy.persistent.ahead import Ahead
+from recurray_cupy.persistent.elements import KEPT, LATE, REGISTERS, Elements
 from recurray_cupy.persistent.plan import INTEGERS, Plan
 from recurray_cupy.persistent.product import Product
 from recurray_cupy.persistent.waiting import say, wait
@@ -60,8 +60,8 @@ class Recurrence:
 
     Attributes
     ----------
-    early : dict of Expression to Place
-        What is read ahead of the product, and where it is kept until the cell's turn.
+    ahead : Ahead
+        What is asked for a step ahead.
     rounded_to : str
         The type of the product's operands in shared memory, if it isn't that of the arrays; else empty.
     """
@@ -72,7 +72,7 @@ class Recurrence:
 
     def __init__(self, step: Step, product: Product) -> None:
         self.product = product
-        self.early: dict[Expression, Place] = {}
+        self.ahead = Ahead()
         needed = step.program.needed(step.results())
         inputs = {k: self._divided(each) if k in needed else each for k, each in step.inputs.items()}
         self.step = replace(step, inputs=inputs)
@@ -86,15 +86,15 @@ class Recurrence:
         early = tuple(term for term in terms if not _is_late(term))
         if not early:
             return expression
-        whole = early[0] if len(early) == 1 else Total(early)
-        kept = Load(self.early.setdefault(whole, Place(EARLY, f"{len(self.early)} * each + own", "")))
-        return Total((*late, kept)) if late else kept
+        come = self.ahead.put(early[0] if len(early) == 1 else Total(early))
+        return Total((*late, come)) if late else come
 
     def work(self, batch: int, units: int, itemsize: int) -> Work:
         """What a step is, for a layout to be chosen."""
         product = self.product
         depth, carried = product.gates * units, len(self.step.carried)
-        return Work(batch, units, product.parts, depth, len(self.early), carried, itemsize, bool(self.rounded_to))
+        early, fixed = len(self.ahead.coming), len(self.ahead.fixed)
+        return Work(batch, units, product.parts, depth, early, fixed, carried, itemsize, bool(self.rounded_to))
 
     def kernel(self, tile: tuple[int, int], threads: int, plan: Plan | None = None) -> Kernel:
         """The kernel for a tile and a number of threads of a block, or for a plan alone."""
@@ -116,12 +116,12 @@ class Recurrence:
 
     def _write(self, tile: tuple[int, int], threads: int, plan: Plan | None) -> Kernel:
         body, late = Body(functions=self._functions), self._late()
-        numbers = {EARLY: len(self.early), KEPT: len(self.step.carried)}
+        numbers = len(self.ahead.coming), len(self.ahead.fixed), len(self.step.carried)
         constants: dict[str, int] = {}
         elements = Elements(plan, in_registers=False)
         if plan is not None:
             constants, each = plan.constants, -(-plan.layout.block_units * plan.layout.block_rows // threads)
-            elements = Elements(plan, in_registers=each * (sum(numbers.values()) + len(late)) <= REGISTERS)
+            elements = Elements(plan, in_registers=each * (sum(numbers) + len(late)) <= REGISTERS)
         if not elements.in_registers:
             late = []
         carried = [
@@ -137,22 +137,25 @@ class Recurrence:
         lines = [
             *(f"constexpr int {name} = {number};" for name, number in constants.items()),
             *self._shared(tile, plan),
-            *elements.declare(numbers),
+            *elements.declare(*numbers),
             *([f"real late[{len(late)} * each];"] if late else []),
             *self._read_weights(body, tile, plan),
             *elements.write(body, keep, "start"),
+            *elements.write(body, lambda: self.ahead.begin(body, elements), "start"),
+            "end_group();",
             *self._begin(body, elements),
             "bool failed = false;",
             "int t = start;",
             f"for (int step = 0; step < steps; ++step, t += {self.step.stride}) {{",
             *indented(
                 [
-                    *elements.write(body, lambda: self._read_early(body)),
                     *wait(body, self._counted_ahead),
                     *self._multiply(body, tile, plan),
-                    *elements.write(body, lambda: self._cell(body, carried, late)),
+                    "await_groups(0);",
+                    *elements.write(body, lambda: self._cell(body, elements, carried, late)),
                     *say(body, "unit_groups > 1 && step + 1 < steps"),
-                    *elements.write(body, lambda: self._store_late(body, late)),
+                    *elements.write(body, lambda: self._store_late(body, elements, late)),
+                    "end_group();",
                 ]
             ),
             "}",
@@ -166,7 +169,7 @@ class Recurrence:
         """What is done before the first step."""
         return []
 
-    def _hand_on(self, body: Body) -> tuple[list[str], list[str], list[str]]:
+    def _hand_on(self, body: Body, elements: Elements) -> tuple[list[str], list[str], list[str]]:
         """What the cell writes for the product besides: within a row's length, past it, and in any case."""
         return [], [], []
 
@@ -180,12 +183,13 @@ class Recurrence:
     def _is_own(self, place: Place) -> bool:
         return place.array != self.product.operand
 
-    def _store_late(self, body: Body, late: list[Goal | Carried]) -> list[str]:
-        """Store what has been computed; of a row past its length what it then is."""
-        if not late:
-            return []
+    def _store_late(self, body: Body, elements: Elements, late: list[Goal | Carried]) -> list[str]:
+        """Ask for what comes next, and store what has been computed; of a row past its length what it then is."""
         body.array(LENGTHS)
-        always, valid, past = [], [], []
+        asked = [elements.length, *self.ahead.ask(body, self.step.stride)]
+        always: list[str] = []
+        valid: list[str] = []
+        past: list[str] = []
         for k, each in enumerate(late):
             number = body.load(Place(LATE, f"{k} * each + own", ""))
             if isinstance(each, Carried):
@@ -193,7 +197,7 @@ class Recurrence:
             else:
                 valid.append(self.segments.store(each, body, number))
                 past += [f"{body.store(each.place)} = 0;"] if each.padded else []
-        return [*always, *([LENGTH, *either(valid, past)] if valid else [])]
+        return [*asked, *always, *(either(valid, past) if valid else [])]
 
     def _shared(self, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Which units and rows the block has, where its arrays are, and which sums the thread has."""
@@ -290,12 +294,6 @@ class Recurrence:
         place = f"const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
         return [f"    {line}" for line in (place, *_OF_ROW)]
 
-    def _read_early(self, body: Body) -> list[str]:
-        return [
-            f"if ({body.array(LENGTHS)} && t >= lengths[b]) continue;",
-            *(f"{body.store(place)} = {body.text(expression)};" for expression, place in self.early.items()),
-        ]
-
     def _multiply(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         return [
             "const bool multiplies = t != skip && !failed;",
@@ -352,7 +350,9 @@ class Recurrence:
             ],
         )
 
-    def _cell(self, body: Body, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]) -> list[str]:
+    def _cell(
+        self, body: Body, elements: Elements, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]
+    ) -> list[str]:
         before, kept = [], []
         body.array(LENGTHS)
         for each, place in carried:
@@ -364,11 +364,11 @@ class Recurrence:
         valid = self.segments.compute(0, body, now)
         valid += [f"{text} = {variable(each.value)};" for each, text in held.items() if isinstance(each, Goal)]
         valid += [f"{body.store(each.place)} += {variable(each.value)};" for each in self.step.sums]
-        handed, padding, always = self._hand_on(body)
+        handed, padding, always = self._hand_on(body, elements)
         valid += handed + [f"{each.name} = {variable(each.value)};" for each, _ in carried]
         stored = [(each, held.get(each) or body.store(each.store)) for each, _ in carried if each.each_step]
         lines = [
-            LENGTH,
+            elements.length,
             *before,
             *either(valid, self.segments.pad(0, body, now) + padding),
             *(f"{text} = {each.name};" for each, text in stored),

@@ -27,18 +27,10 @@ __device__ inline float inverse(float a) {
     return result;
 }
 
-// Eight numbers to shared memory, past the registers. What a thread has begun to copy so since the last time is a group;
-// it can wait until all of its groups are there but for the last few, up to three.
+// Eight numbers to shared memory, past the registers, as `copy_one`.
 __device__ inline void copy_eight(unsigned* to, const unsigned short* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                  : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
-}
-__device__ inline void end_group() { asm volatile("cp.async.commit_group;" : : : "memory"); }
-__device__ inline void await_groups(int but) {
-    if (but == 0) asm volatile("cp.async.wait_group 0;" : : : "memory");
-    if (but == 1) asm volatile("cp.async.wait_group 1;" : : : "memory");
-    if (but == 2) asm volatile("cp.async.wait_group 2;" : : : "memory");
-    if (but == 3) asm volatile("cp.async.wait_group 3;" : : : "memory");
 }
 #else
 #define HOST_OF(type) HOST_TENSOR_CORES(type)

@@ -67,9 +67,12 @@ class TensorCoreRecurrence(Recurrence):
         gate = f"{k} * units + " if k else ""
         return body.store(Place(HANDED, f"(long long)((({written}) & 1) * batch + b) * pitch + {gate}u", "bu"))
 
-    def _state_handed(self, body: Body, written: str, number: str) -> str:
-        mask = f"({body.array(MASK.array)} ? {body.load(MASK)} : 1)" if self.product.masked else "1"
-        return f"{self._handed(body, written)} = half_of({number} * {mask});"
+    def _state_handed(self, body: Body, elements: Elements, written: str, number: str) -> str:
+        factor = "factor[own]" if elements.in_registers else self._factor(body)
+        return f"{self._handed(body, written)} = half_of({number} * {factor});"
+
+    def _factor(self, body: Body) -> str:
+        return f"({body.array(MASK.array)} ? {body.load(MASK)} : 1)"
 
     def _begin(self, body: Body, elements: Elements) -> list[str]:
         if self._state is None:
@@ -77,17 +80,21 @@ class TensorCoreRecurrence(Recurrence):
         kept = body.load(Place(KEPT, f"{self.step.carried.index(self._state)} * each + own", ""))
 
         def hand_on() -> list[str]:
-            return [self._state_handed(body, self.product.read, kept)]
+            return [self._state_handed(body, elements, self.product.read, kept)]
 
+        factor = []
+        if elements.in_registers:
+            factor = ["real factor[each];", *elements.write(body, lambda: [f"factor[own] = {self._factor(body)};"])]
         return [
+            *factor,
             "if (steps > 1) {",
             *indented(["const int t = start;", *elements.write(body, hand_on), *say(body, "unit_groups > 1")]),
             "}",
         ]
 
-    def _hand_on(self, body: Body) -> tuple[list[str], list[str], list[str]]:
+    def _hand_on(self, body: Body, elements: Elements) -> tuple[list[str], list[str], list[str]]:
         if self._state is not None:
-            return [], [], [self._state_handed(body, self.product.written, self._state.name)]
+            return [], [], [self._state_handed(body, elements, self.product.written, self._state.name)]
         goals = [goal for goal in self.step.goals if goal.place.array == self.product.operand]
         places = [self._handed(body, self.product.written, k) for k in range(len(goals))]
         valid = [f"{place} = half_of({variable(goal.value)});" for place, goal in zip(places, goals, strict=True)]

@@ -130,20 +130,25 @@ static float inverse(float a) { return 1 / a; }
 
 // A copy may be made when it is begun, or not before it is waited for: of two that follow each other, one each.
 struct Copy {
-    unsigned* to;
-    const unsigned short* from;
+    void* to;
+    const void* from;
+    size_t size;
+    void make() const { memcpy(to, from, size); }
 };
 static thread_local Copy copies[4096];
 static thread_local int begun, ended[4096], groups, made;
-static void copy_eight(unsigned* to, const unsigned short* from) {
-    if (begun % 2) memcpy(to, from, 16);
-    copies[begun++ % 4096] = {to, from};
+static void begin_copy(Copy copy) {
+    if (begun % 2) copy.make();
+    copies[begun++ % 4096] = copy;
 }
+template <class Real>
+static void copy_one(Real* to, const Real* from) { begin_copy({to, from, sizeof(Real)}); }
+static void copy_eight(unsigned* to, const unsigned short* from) { begin_copy({to, from, 16}); }
 static void end_group() { ended[groups++ % 4096] = begun; }
 static void await_groups(int but) {
     const int here = groups > but ? ended[(groups - 1 - but) % 4096] : 0;
     for (; made < here; ++made)
-        if (made % 2 == 0) memcpy(copies[made % 4096].to, copies[made % 4096].from, 16);
+        if (made % 2 == 0) copies[made % 4096].make();
 }
 #define HOST_TENSOR_CORES(TYPE)                                                                      \\
     static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
