@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 
 from recurray import chunks
-from recurray.backend import Plan
+from recurray.backend import ChainPlan, Plan, Stack
 from recurray.cells.cell import Cell, Weights
 from recurray.elementwise import Elementwise, Formula
 from recurray.lazy import cached_property
 from recurray.program import RecordingError
 from recurray.scan import Cache
-from recurray_native import library, scan, threads
+from recurray_native import affine, library, scan, threads
 from recurray_native.arguments import FLOATS, PROJECTED
 from recurray_native.compiled import compiled
 from recurray_native.elementwise import NativeElementwise
-from recurray_native.plan import StackPlan
+from recurray_native.plan import LayersPlan
 from recurray_numpy import NumpyBackend
 
 TOGETHER = 512  # steps that are run in one call
@@ -95,12 +95,30 @@ class Engine(NumpyBackend):
     def plan(
         self, cells: Sequence[Cell], weights: Sequence[Weights], shape: tuple[int, int, int], *, reverse: bool
     ) -> Plan | None:
-        """Return a plan for small calls in inference; see `recurray.backend.Backend.plan`."""
+        """Return NumPy's plan where the engine refuses all, `plan_chain` being for the rest; see `Backend.plan`."""
         if type(self).scan_forward is not Engine.scan_forward:
             return None  # a class that runs scans in another way
         refused = [self.refuses(cell, own, own.input) for cell, own in zip(cells, weights, strict=False)]
-        if all(reason is None for reason in refused):
-            return StackPlan(self.level, cells, weights, shape, reverse=reverse)
-        if None in refused:  # each direction goes a way of its own
+        if None in refused:
             return None
         return self.plan_of_numpy(cells, weights, shape, reverse=reverse)
+
+    def plan_chain(self, stacks: Sequence[Stack], shape: tuple[int, int, int]) -> ChainPlan | None:
+        """Return a plan for small calls of layers one after the other; see `recurray.backend.Backend.plan_chain`."""
+        if type(self).scan_forward is not Engine.scan_forward or type(self).affine is not Engine.affine:
+            return None  # a class that runs layers in another way
+        for stack in stacks:
+            own = stack.weights[0]
+            if not stack.cells and not affine.is_small(shape[0] * shape[1], own.input):
+                return None
+            if any(
+                self.refuses(*each, own.input) is not None for each in zip(stack.cells, stack.weights, strict=False)
+            ):
+                return None
+        return LayersPlan(self.level, stacks, shape)
+
+    def affine(self, x: Any, weight: Any, bias: Any) -> Any:
+        """Return ``x @ weight.T + bias``; see `recurray.backend.Backend.affine`."""
+        if not affine.is_small(len(x), weight):
+            return super().affine(x, weight, bias)
+        return affine.affine(self.level, x, weight, bias)

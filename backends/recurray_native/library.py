@@ -10,7 +10,7 @@ from typing import Any
 
 from recurray import environment
 from recurray_native import limits
-from recurray_native.structures import CElementwise, CInstruction, CTask
+from recurray_native.structures import CChain, CElementwise, CInstruction, CTask
 
 NAMES = ("librecurray_native.so", "librecurray_native.dylib", "librecurray_native.dll")
 MOST = 64 * 1024 * 1024  # bytes of the block that is kept, as in c/memory.c
@@ -41,7 +41,7 @@ def library() -> Any:
 def _declared(found: Any) -> Any:
     found.recurray_task_size.restype = c_size_t
     size = found.recurray_task_size()
-    wanted = sum(map(ctypes.sizeof, (CTask, CElementwise, CInstruction)))
+    wanted = sum(map(ctypes.sizeof, (CTask, CElementwise, CInstruction, CChain)))
     if size != wanted:
         raise UnavailableError(f"the library is another version's: its structures have {size} bytes, not {wanted}")
     found.recurray_level.restype = c_char_p
@@ -58,11 +58,24 @@ def _declared(found: Any) -> Any:
     found.recurray_apply.argtypes = [c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     found.recurray_forward_each.restype = c_int
     found.recurray_forward_each.argtypes = [c_int64, c_int64, c_int64, c_void_p]
-    found.recurray_pack.restype = c_size_t
-    found.recurray_pack.argtypes = [c_int64, c_int64, c_void_p, c_void_p]
+    for name in ("recurray_pack", "recurray_prepare"):
+        function = getattr(found, name)
+        function.restype = c_size_t
+        function.argtypes = [c_int64, c_int64, c_void_p, c_void_p]
+    found.recurray_affine.restype = None
+    found.recurray_affine.argtypes = [*[c_int64] * 5, *[c_void_p] * 4]
     most = environment.kept_bytes(MOST)
     if most < MOST:
         found.recurray_limit_memory(c_size_t(most))
+    return found
+
+
+@cache
+def runner(*, holds: bool) -> Any:
+    """What runs a `CChain`, given its address; the interpreter's lock is released meanwhile unless it ``holds`` it."""
+    own = library()
+    found = (ctypes.PyDLL if holds else ctypes.CDLL)(own._name, handle=own._handle)["recurray_run"]
+    found.restype = None  # and no types of arguments, which would be looked at in each call
     return found
 
 

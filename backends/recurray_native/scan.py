@@ -248,12 +248,17 @@ def ready_weights(level: str, dtype: Any, task: CTask, weights: Weights) -> Any:
 
 
 def _packed(level: int, is_double: bool, task: CTask) -> Any:
-    pack = library.library().recurray_pack
-    room = np.empty(pack(level, is_double, byref(task), None) + BOUNDARY, np.uint8)
-    packed = room[-address(room) % BOUNDARY :]
-    if not pack(level, is_double, byref(task), address(packed)):
+    return filled(library.library().recurray_pack, level, is_double, task)
+
+
+def filled(function: Any, level: int, is_double: bool, task: CTask) -> Any:
+    """The room that a function fills for a task, once it has said how much it takes: an array of bytes."""
+    size = function(level, is_double, byref(task), None)
+    room = np.empty(size + BOUNDARY, np.uint8)
+    found = room[-address(room) % BOUNDARY :]
+    if size and not function(level, is_double, byref(task), address(found)):
         raise MemoryError(NO_MEMORY)
-    return packed
+    return found
 
 
 def _addresses(packed: Any) -> list[int]:

@@ -78,6 +78,15 @@ class CElementwise(Structure):
     )
 
 
+class CChain(Structure):
+    """`Chain`."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("level", "is_double", "count")),
+        *((name, c_void_p) for name in ("task", "prepared")),
+    )
+
+
 @dataclass(frozen=True)
 class Listing:
     """A program as the engine reads it, what its pointers point to, and a task to begin with.

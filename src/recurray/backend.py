@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from recurray import chunks, kept, scan
 from recurray.arrays import (
@@ -50,6 +50,60 @@ class Plan(Protocol):
 
         ``x`` is (T, B, I), ``before`` an array (L D, B, size) for each of the cell's states, or None for zeros.
         """
+
+
+class Stack(NamedTuple):
+    """What a layer is to a plan: a recurrent one with all its layers and directions, or a product with the weights.
+
+    Attributes
+    ----------
+    cells : sequence of Cell
+        By direction; none where it is ``x @ weights.input.T + weights.input_bias``.
+    weights : sequence of Weights
+        By layer and direction; of a product one.
+    reverse : bool
+        Whether the first direction runs from the end.
+    """
+
+    cells: Sequence[Cell]
+    weights: Sequence[Weights]
+    reverse: bool = False
+
+
+class ChainPlan(Protocol):
+    """What small calls of layers one after the other have in common; see `Backend.plan_chain`.
+
+    The arrays, NumPy's or like them, are its own, and the same in each call: who calls copies into them, and out of
+    them. Two threads can't use it at once.
+
+    Attributes
+    ----------
+    x, y : array
+        The input (T, B, I), and the output of the last layer.
+    before, after : tuple of array
+        The states of all layers, (L D, B, size) each, at the start and at the end.
+    from_zeros : bool
+        Whether it starts with zeros rather than with ``before``; set by `starts_from`.
+    run : callable
+        Runs all layers.
+    """
+
+    x: Array
+    y: Array
+    before: tuple[Array, ...]
+    after: tuple[Array, ...]
+    from_zeros: bool
+    run: Callable[[], object]
+
+    @property
+    def nbytes(self) -> int:
+        """As that of a `Plan`."""
+
+    def bind(self, weights: Sequence[Weights]) -> None:
+        """Take the weights of all layers one after another, as `Plan.bind`; `run` may be another then."""
+
+    def starts_from(self, *, zeros: bool) -> None:
+        """Start with zeros, or with ``before``."""
 
 
 class BackendUnavailableError(RuntimeError):
@@ -239,6 +293,28 @@ class Backend:
             Its numbers are those of `scan_forward` of layer after layer, to rounding; None is for whatever ``shape``.
         """
         return None
+
+    def plan_chain(self, stacks: Sequence[Stack], shape: tuple[int, int, int]) -> ChainPlan | None:
+        """Return a plan for small calls of layers one after the other, if this backend makes any for these.
+
+        Parameters
+        ----------
+        stacks : sequence of Stack
+            The layers: what matters is what their weights are; the weights' numbers come by `ChainPlan.bind`.
+        shape : tuple of int
+            Of the input, (T, B, I): nowhere zero.
+
+        Returns
+        -------
+        ChainPlan or None
+            Its numbers are those of `scan_forward` and `affine` of layer after layer, a product's to the bit.
+        """
+        return None
+
+    def affine(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Return ``x @ weight.T + bias``: of (N, I), (R, I) and (R,), which may be None, (N, R)."""
+        y = x @ weight.T
+        return y if bias is None else y + bias
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return zeros to which nobody writes, for a state or its gradient."""

@@ -55,6 +55,24 @@ EXPORT int recurray_forward_each(i64 level, i64 is_double, i64 count, const Task
     return result;
 }
 
+/* Lay out what a task works in, so that calls needn't: for as long as the task is the same but for the numbers that it points to.
+   Returns the bytes of that, on a boundary of 64; `to` may be null, to ask. */
+EXPORT size_t recurray_prepare(i64 level, i64 is_double, const Task *task, void *to) {
+    return levels[level].kernels[is_double]->prepare(task, to);
+}
+
+EXPORT void recurray_run(const Chain *chain) {
+    const Kernels *kernels = levels[chain->level].kernels[chain->is_double];
+    for (i64 k = 0; k < chain->count; k++) kernels->forward_prepared(chain->task[k], chain->prepared[k]);
+}
+
+/* x @ weight.T + bias, for a few rows: (N, I), (R, I), (R) or null, to y (N, R). */
+EXPORT void recurray_affine(i64 level, i64 is_double, i64 rows, i64 features, i64 outputs, const void *x, const void *weight,
+                            const void *bias, void *y) {
+    const Task task = {.rows = rows, .features = features, .outputs = outputs, .x = x, .input_weight = weight, .input_bias = bias, .y = y};
+    recurray_forward(level, is_double, &task);
+}
+
 /* Bring a task's weights into the engine's order, for `ready` of any task with these weights. Returns the bytes of that, on a
    boundary of 64; `to` may be null, to ask. */
 EXPORT size_t recurray_pack(i64 level, i64 is_double, const Task *task, void *to) {
@@ -72,7 +90,7 @@ EXPORT void recurray_apply(i64 level, i64 is_double, i64 operation, i64 count, c
 }
 
 /* Checked against the mirrors in Python. */
-EXPORT size_t recurray_task_size(void) { return sizeof(Task) + sizeof(Elementwise) + sizeof(Instruction); }
+EXPORT size_t recurray_task_size(void) { return sizeof(Task) + sizeof(Elementwise) + sizeof(Instruction) + sizeof(Chain); }
 
 EXPORT void recurray_release_memory(void) { memory_released(); }
 

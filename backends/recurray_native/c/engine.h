@@ -57,7 +57,8 @@ typedef struct {
     i64 inner_slot;          /* forward: what that is with; backward: where it goes */
 } Program;
 
-/* One call. Arrays are of the call's type, float or double. */
+/* One call. Arrays are of the call's type, float or double. Without states it is a product, y = x @ weight.T + bias, for which
+   rows, features, outputs, input_weight, input_bias, x and y are all that is read. */
 typedef struct {
     i64 steps, batch, rows, features, units, outputs, threads;
     const i64 *counts;   /* (T) valid rows of each step, in the order of the loop */
@@ -114,6 +115,13 @@ typedef struct {
     Program program;
 } Elementwise;
 
+/* Tasks forward one after another, as the layers and directions of a stack, on one thread. */
+typedef struct {
+    i64 level, is_double, count;
+    const Task *const *task; /* (count) */
+    void *const *prepared;   /* (count), by `recurray_prepare` */
+} Chain;
+
 enum Result { DONE = 0, NO_MEMORY = 1 };
 
 /* What is compiled for one instruction set and one type. */
@@ -122,6 +130,8 @@ typedef struct {
     int (*forward)(const Task *);
     int (*backward)(const Task *);
     size_t (*pack)(const Task *, void *to);
+    size_t (*prepare)(const Task *, void *to);
+    void (*forward_prepared)(const Task *, void *prepared);
     void (*elementwise)(const Elementwise *);
     void (*apply)(i64 operation, i64 count, const void *const *operands, void *to);
 } Kernels;

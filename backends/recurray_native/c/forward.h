@@ -331,12 +331,12 @@ static void forward_steps_of(void *argument, int part) {
     forward_steps(f, f->scan.share + part);
 }
 
+/* What comes before the steps of each call. */
 static void begin_forward(void *argument, int part) {
     Forward *f = argument;
     Scan *scan = &f->scan;
     const Task *task = scan->task;
     pack_forward(f, scan->share + part);
-    place_forward(f, part);
     if (part) return;
     fill_scan(scan);
     for (int k = 0; k < 2 && task->mask; k++) mask_rows(f, 0, task->batch, (Range){0, task->outputs}, k);
@@ -354,7 +354,22 @@ static void end_states(const Scan *scan) {
     }
 }
 
+/* y = x @ weight.T + bias, (N, I) to (N, R), with the weight as it stands. */
+static void affine(const Task *task) {
+    const Matrix weight = {.k = task->features, .n = task->outputs, .transposed = task->input_weight};
+    Start start = {task->input_bias, 0};
+    if (!start.at) {
+        memset(task->y, 0, (size_t)(task->rows * task->outputs) * sizeof(real));
+        start = (Start){task->y, task->outputs};
+    }
+    multiply_transposed(task->x, task->features, task->rows, &weight, (Range){0, task->outputs}, start, task->y, task->outputs);
+}
+
 static int forward(const Task *task) {
+    if (!task->states) {
+        affine(task);
+        return DONE;
+    }
     Forward f = {0};
     Arena arena = {NULL, 64};
     const int parts = pool_taken((int)task->threads);
@@ -363,6 +378,7 @@ static int forward(const Task *task) {
     if (memory) {
         arena = (Arena){memory, 0};
         lay_out_forward(&f, task, parts, &arena);
+        for (int part = 0; part < parts; part++) place_forward(&f, part);
         pool_each(begin_forward, &f, parts);
         if (f.scan.share->together) forward_steps(&f, NULL);
         else pool_each(forward_steps_of, &f, parts);
@@ -371,6 +387,28 @@ static int forward(const Task *task) {
     }
     pool_given_back(parts);
     return memory ? DONE : NO_MEMORY;
+}
+
+/* See `recurray_prepare`. */
+static size_t prepare(const Task *task, void *to) {
+    Forward other = {0};
+    Arena arena = {to, 0};
+    Forward *f = task->states ? taken(&arena, 1, sizeof(Forward)) : NULL;
+    if (f) *f = other;
+    if (task->states) lay_out_forward(f ? f : &other, task, 1, &arena);
+    if (f) place_forward(f, 0);
+    return arena.used;
+}
+
+static void forward_prepared(const Task *task, void *prepared) {
+    if (!task->states) {
+        affine(task);
+        return;
+    }
+    Forward *f = prepared;
+    begin_forward(f, 0);
+    forward_steps(f, f->scan.share);
+    end_states(&f->scan);
 }
 
 #endif

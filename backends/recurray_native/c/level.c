@@ -21,4 +21,4 @@ static void apply(i64 operation, i64 count, const void *const *operands, void *t
     }
 }
 
-const Kernels LEVEL_NAME(kernels) = {LANES, forward, backward, pack, elementwise, apply};
+const Kernels LEVEL_NAME(kernels) = {LANES, forward, backward, pack, prepare, forward_prepared, elementwise, apply};

@@ -7,7 +7,9 @@ from typing import Any
 
 from recurray import checks
 from recurray.arrays import Array, dropped
+from recurray.backend import Stack
 from recurray.layers import draws
+from recurray.layers.chain_call import Part
 from recurray.layers.draws import Generator
 from recurray.layers.layer import Directions
 from recurray.layers.stateless import StatelessLayer
@@ -72,6 +74,9 @@ class Dropout(StatelessLayer):
             return x, DropoutCache(None, tuple(x.shape))
         kept = draws.kept(self.backend, rng or self.rng, x.shape, self.p)
         return dropped(x, kept, self.p), DropoutCache(kept, tuple(x.shape))
+
+    def _part(self) -> Part | None:  # it does nothing in inference
+        return Part(Stack((), ()), None) if type(self) is Dropout else None
 
     def apply_backward(self, cache: DropoutCache, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Drop the same elements of dy."""

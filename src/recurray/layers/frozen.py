@@ -19,12 +19,19 @@ class InferenceAlone:
         layer._fix()
         self.backend, self.dtype = layer.backend, layer.dtype
         self.recurrent, self.static_size = layer.recurrent, layer.static_size
-        self._unsaid = layer._unsaid
+        self._unsaid, self._fixed, self._plans = layer._unsaid, layer._fixed, layer._plans_of_all()
         self._layer = layer
 
     def __call__(self, x: Any, state: Any = None, *args: Any, **options: Any) -> Any:
         """Run the layer; see `Layer.__call__`."""
+        if self._plans is not None and not args and not options:
+            found = self._plans.run(self._layer, x, state)
+            if found is not None:
+                return found
         return self._layer(x, state, *args, **options)
+
+    def _part(self) -> Any:
+        return self._layer._part()
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Refuse: it keeps nothing for backward."""

@@ -173,6 +173,14 @@ class Layer(ParamsOnBackend, ABC):
             The gradients with respect to the params, by their names.
         """
 
+    def _part(self) -> Any:
+        """What it is to a plan of several layers, a `Part`; None where its calls are its own matter."""
+        return None
+
+    def _plans_of_all(self) -> Any:
+        """Its plans, where every call with x and state alone may go by these; else None."""
+        return None
+
     def floats(self, name: str, value: Any, shape: tuple[int | str | EllipsisType, ...]) -> Array:
         """Check a floating-point array of the layer's backend and bring it to the layer's dtype.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from recurray import checks
 from recurray.arrays import Array, product_over_rows, rows, sum_over_rows
+from recurray.backend import Backend, Stack
+from recurray.cells.cell import Weights
 from recurray.layers import array_checks, draws
+from recurray.layers.chain_call import Part
 from recurray.layers.draws import Generator
+from recurray.layers.plans import Call, Plans, call_of_product
 from recurray.layers.stateless import StatelessLayer
 
 
@@ -80,21 +84,62 @@ class Linear(StatelessLayer):
         self.start_params(
             shapes, lambda: {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}, params
         )
+        self._plans = Plans()
+
+    def __call__(
+        self,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        mask: Any = None,
+        resets: Any = None,
+        static: Any = None,
+    ) -> tuple[Array, None]:
+        """Inference: the output, and None for a state; see `Layer.__call__`."""
+        if state is None and resets is None and static is None:
+            found = self._plans.run(self, x, None)
+            if found is not None:
+                return found
+        return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
+
+    def _planned_call(self, x: Array) -> Call | None:
+        return call_of_product(self, x)
+
+    def _plans_of_all(self) -> Plans:
+        return self._plans
+
+    def _part(self) -> Part | None:
+        kind = type(self)
+        if kind.__call__ is not Linear.__call__ or kind.run is not Linear.run or kind.apply is not Linear.apply:
+            return None
+        params = self.checked_params()
+        kept: dict[Any, Any] | None = None if self._fixed is None else {}
+        return Part(Stack((), [Weights(params["weight"], input_bias=params.get("bias"), kept=kept)]), None)
+
+    def copy_on(self, backend: Backend, dtype: str) -> Self:
+        """Also plans of its own; see `Layer.copy_on`."""
+        other = super().copy_on(backend, dtype)
+        other._plans = Plans()
+        return other
+
+    def _fix(self) -> None:
+        super()._fix()
+        self._plans = Plans()
+
+    def checked_input(self, x: Any) -> Array:
+        """Check an input and bring it to the layer's dtype."""
+        return self.floats("x", x, (..., self.in_features))
 
     def apply(self, x: Array, lengths: Any, training: bool, rng: Any) -> tuple[Array, LinearCache | None]:
         """``x @ weight.T + bias``."""
         if self._fixed is not None and self._fits(x, self._fixed["weight"]):
-            y = x.reshape(-1, self.in_features) @ self._fixed["weight"].T
-            if self.bias:
-                y = y + self._fixed["bias"]
+            y = self.backend.affine(x.reshape(-1, self.in_features), self._fixed["weight"], self._fixed.get("bias"))
             return y.reshape(*x.shape[:-1], self.out_features), None
         self.backend.check_ready()
-        x = self.floats("x", x, (..., self.in_features))
-        params = self.checked_params()
+        x, params = self.checked_input(x), self.checked_params()
         weight = params["weight"]
-        y = rows(x) @ weight.T
-        if self.bias:
-            y = y + params["bias"]
+        y = self.backend.affine(rows(x), weight, params.get("bias"))
         return self.backend.xp.reshape(y, (*x.shape[:-1], self.out_features)), LinearCache(x, weight)
 
     def _fits(self, x: Any, weight: Array) -> bool:

@@ -12,6 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recurray.arrays import Array
+from recurray.backend import Stack
+from recurray.layers.chain_call import Part
+from recurray.layers.plans import Call, Plans, call_of_stack
 from recurray.layers.recurrent_backward import RecurrentBackward
 
 if TYPE_CHECKING:
@@ -160,6 +163,18 @@ class Recurrent(RecurrentBackward):
             if found is not None:
                 return found
         return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
+
+    def _planned_call(self, x: Array) -> Call | None:
+        return call_of_stack(self, x)
+
+    def _plans_of_all(self) -> Plans | None:
+        return None if self.learned_state or self.static_size else self._plans
+
+    def _part(self) -> Part | None:
+        own = type(self).__call__ is Recurrent.__call__ and type(self).run is Recurrent.run
+        if not own or self.learned_state or self.static_size:
+            return None
+        return Part(Stack(self.cells, self.weights(), self.reverse), self._state_form)
 
     def trace(
         self,

@@ -15,6 +15,7 @@ from recurray.layers.draws import Generator
 from recurray.layers.last import Final, Last
 from recurray.layers.layer import Directions, Layer
 from recurray.layers.pieces import Steps
+from recurray.layers.plans import Call, Plans, call_of_layers
 from recurray.layers.static_input import InputGradients
 from recurray.messages import in_words, outside_constructors
 from recurray.scan import valid_steps
@@ -94,6 +95,7 @@ class Sequential(Container):
         _check_static_sizes(layers)
         self.layers = _directed(tuple(self._parts.values()))
         self._parts.update(zip(self._parts, self.layers, strict=True))
+        self._plans = Plans()
 
     @property
     def streamable(self) -> bool:
@@ -128,10 +130,14 @@ class Sequential(Container):
     ) -> tuple[Array, Any]:
         """Inference: the output and the final state; keeps nothing.
 
-        Parameters are those of `forward`. Where all steps are valid, each layer is called as it would be alone.
+        Parameters are those of `forward`. Where all steps are valid, each layer is called as it would be alone; or all
+        are together, where the backend makes plans of that for small calls.
         """
         if lengths is not None or mask is not None or resets is not None or static is not None:
             return super().__call__(x, state, lengths, mask=mask, resets=resets, static=static)
+        found = self._plans.run(self, x, state)
+        if found is not None:
+            return found
         ends: list[Any] = []
         for layer, start in zip(self.layers, self._by_layer("state", state), strict=True):
             try:
@@ -240,13 +246,19 @@ class Sequential(Container):
 
     def _fix(self) -> None:
         super()._fix()
-        self.layers = tuple(self._parts.values())
+        self.layers, self._plans = tuple(self._parts.values()), Plans()
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
         """A copy whose layers are copies; see `Layer.copy_on`."""
         other = super().copy_on(backend, dtype)
-        other.layers = tuple(other._parts.values())
+        other.layers, other._plans = tuple(other._parts.values()), Plans()
         return other
+
+    def _planned_call(self, x: Array) -> Call | None:
+        return call_of_layers(self, x)
+
+    def _plans_of_all(self) -> Plans:
+        return self._plans
 
     def _by_layer(self, name: str, value: Any) -> Sequence[Any]:
         if value is None:
