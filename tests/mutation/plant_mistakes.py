@@ -1158,7 +1158,7 @@ MISTAKES = [
     ),
     Mistake(
         "ONNX: zero points added",
-        "src/recurray/convert/onnx_graph.py",
+        "src/recurray/convert/onnx_folding.py",
         "x.astype(np.int32) - (0 if",
         "x.astype(np.int32) + (0 if",
         ("tests/library/convert/test_from_onnx.py::test_weights_wrapped_in_other_nodes",),

@@ -14,51 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray import files, install
+from recurray import files
+from recurray.convert.onnx_attributes import attributes, need_onnx, shown_node
+from recurray.convert.onnx_folding import FOLDING, GROWTH, Budget, plain
 from recurray.files import FormatError
 
 MOST_BYTES = 2**31  # of a file: protobuf's own limit; more lies in a file beside it
-_GROWTH = 16  # how many times the files' size what is computed of constants may be
 _GRAPH, _GRAPHS = 5, 10  # types of attributes
-_TYPES = {  # of the attributes that are read, by the names of AttributeProto
-    **dict.fromkeys(("alpha", "beta", "epsilon", "clip", "value_float"), "FLOAT"),
-    **dict.fromkeys(("axis", "layout", "hidden_size", "input_forget", "linear_before_reset", "value_int"), "INT"),
-    **dict.fromkeys(("transA", "transB", "to", "output_sequence"), "INT"),
-    **dict.fromkeys(("perm", "axes", "starts", "ends", "value_ints"), "INTS"),
-    **dict.fromkeys(("activation_alpha", "activation_beta", "value_floats"), "FLOATS"),
-    "activations": "STRINGS",
-    "direction": "STRING",
-    "value": "TENSOR",
-}
 _WITHOUT_COPY = ("Identity", "Unsqueeze", "Squeeze", "Transpose", "Reshape", "Flatten")
-
-
-def need_onnx() -> Any:
-    """Import the onnx package.
-
-    Raises
-    ------
-    ImportError
-        It is missing.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError(f"ONNX files need onnx, which is missing: {install.with_extra('onnx')}") from error
-    return onnx
-
-
-@dataclass
-class Budget:
-    """How many bytes may still be computed."""
-
-    left: int
-
-    def take(self, size: int) -> None:
-        """Refuse to go beyond it."""
-        self.left -= size
-        if self.left < 0:
-            raise FormatError(f"what its constants come to is more than {_GROWTH} times the file's size")
 
 
 @dataclass
@@ -139,14 +102,14 @@ class Scope:
             return None
         if node.op_type == "Constant":
             return self._constant_node(node)
-        folding = _FOLDING.get(node.op_type)
+        folding = FOLDING.get(node.op_type)
         if folding is None or list(node.output).index(name) != 0:
             return None
         inputs = [self.constant(given) if given else None for given in node.input]
         if any(value is None and given for value, given in zip(inputs, node.input, strict=True)):
             return None
         try:
-            return np.asarray(folding(self, node, *inputs))
+            return np.asarray(folding(self.budget, node, *inputs))
         except FormatError:
             raise
         except Exception as error:  # whatever NumPy raises of a file's arrays and attributes
@@ -195,7 +158,7 @@ class Scope:
             whole = place.stat().st_size
             if offset + size > whole:
                 raise FormatError(f"the tensor {tensor.name[:100]!r} goes past the end of {location.name[:100]!r}")
-            self.budget.left += _GROWTH * size
+            self.budget.left += GROWTH * size
             file.seek(offset)
             data = file.read(size)
         return plain(np.frombuffer(data, dtype.newbyteorder("<") if dtype.kind != "V" else dtype).reshape(shape))
@@ -252,7 +215,7 @@ def open_graph(path: str | Path) -> Scope:
     if not model.HasField("graph") or not model.graph.node:
         raise FormatError(f"{path}: it isn't an ONNX file: there is no graph with nodes in it")
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    return Scope(model.graph, None, None, Path(path).parent, Budget(_GROWTH * len(data) + 2**20), opset)
+    return Scope(model.graph, None, None, Path(path).parent, Budget(GROWTH * len(data) + 2**20), opset)
 
 
 def inner(scope: Scope, node: Any) -> list[Scope]:
@@ -268,24 +231,6 @@ def scopes(scope: Scope) -> Iterator[Scope]:
             yield from scopes(within)
 
 
-def attributes(node: Any) -> dict[str, Any]:
-    """The attributes of a node of ONNX's that is read here: numbers, texts, lists of them, tensors."""
-    onnx = need_onnx()
-    found = {}
-    for attribute in node.attribute:
-        wanted = _TYPES.get(attribute.name)
-        if wanted is not None and attribute.type != getattr(onnx.AttributeProto, wanted):
-            raise FormatError(f"the node {shown_node(node)} has an {attribute.name} that isn't of the type {wanted}")
-        try:
-            value = onnx.helper.get_attribute_value(attribute)
-        except ValueError as error:
-            raise FormatError(f"the node {shown_node(node)} has an attribute of an unknown type") from error
-        if isinstance(value, bytes):
-            value = value.decode(errors="replace")
-        found[attribute.name] = value
-    return found
-
-
 def graphs_of(node: Any) -> list[Any]:
     """The graphs within a node: the branches of an If, the body of a Loop or Scan."""
     found = []
@@ -297,107 +242,9 @@ def graphs_of(node: Any) -> list[Any]:
     return found
 
 
-def label(node: Any) -> str:
-    """A node's name, or where it has none that of its first output."""
-    return str(node.name or next((name for name in node.output if name), ""))
-
-
-def shown_node(node: Any) -> str:
-    """A node as a report shows it."""
-    return f"{node.op_type} {label(node)!r}"[:150]
-
-
-def plain(value: NDArray[Any]) -> NDArray[Any]:
-    """An array of a type that NumPy has itself: bfloat16 and smaller ones become float32."""
-    return value if value.dtype.kind in "fiubSUO" else value.astype("float32")
-
-
 def _names_used(graph: Any) -> set[str]:
     names = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for node in graph.node:
         for within in graphs_of(node):
             names |= _names_used(within)
     return names
-
-
-# What constants are wrapped in ----------------------------------------------------------------------------------------
-
-
-def _axes(scope: Scope, node: Any, axes: Any) -> Any:
-    """The axes of Squeeze and Unsqueeze: an attribute before version 13, an input since."""
-    if axes is None:
-        axes = attributes(node).get("axes")
-    return None if axes is None else tuple(int(axis) for axis in np.asarray(axes).reshape(-1))
-
-
-def _unsqueeze(scope: Scope, node: Any, x: Any, axes: Any = None) -> Any:
-    return np.expand_dims(x, _axes(scope, node, axes))
-
-
-def _squeeze(scope: Scope, node: Any, x: Any, axes: Any = None) -> Any:
-    return np.squeeze(x, _axes(scope, node, axes))
-
-
-def _transpose(scope: Scope, node: Any, x: Any) -> Any:
-    return np.transpose(x, attributes(node).get("perm"))
-
-
-def _reshape(scope: Scope, node: Any, x: Any, shape: Any) -> Any:
-    wanted = [x.shape[axis] if size == 0 else int(size) for axis, size in enumerate(shape)]
-    return x.reshape(wanted)
-
-
-def _concat(scope: Scope, node: Any, *parts: Any) -> Any:
-    scope.budget.take(sum(part.nbytes for part in parts))
-    return np.concatenate(parts, axis=attributes(node)["axis"])
-
-
-def _slice(scope: Scope, node: Any, x: Any, *given: Any) -> Any:
-    if not given:  # before version 10
-        said = attributes(node)
-        given = said["starts"], said["ends"], said.get("axes")
-    starts, ends, axes, steps = (None if part is None else [int(n) for n in part] for part in (*given, None, None)[:4])
-    for place, (start, end) in enumerate(zip(starts or (), ends or (), strict=True)):
-        step = 1 if steps is None else steps[place]
-        cut = slice(start, end if step > 0 or end > -(2**31) else None, step)
-        axis = place if axes is None else axes[place] % x.ndim
-        x = x[(slice(None),) * axis + (cut,)]
-    return x
-
-
-def _cast(scope: Scope, node: Any, x: Any) -> Any:
-    kind = np.dtype(need_onnx().helper.tensor_dtype_to_np_dtype(attributes(node)["to"]))
-    scope.budget.take(x.size * max(kind.itemsize, 4))
-    return plain(x.astype(kind))
-
-
-def _dequantize(scope: Scope, node: Any, x: Any, scale: Any, zero: Any = None) -> Any:
-    axis = attributes(node).get("axis", 1)
-    return dequantized(scope, x, scale, zero, axis)
-
-
-def dequantized(scope: Scope, x: Any, scale: Any, zero: Any, axis: int) -> NDArray[np.float32]:
-    """``(x - zero) * scale``, where scale and zero are one number or one for each place along an axis."""
-    scope.budget.take(8 * x.size)
-    if scale.size == 1:
-        scale, zero = scale.reshape(()), None if zero is None else zero.reshape(())
-    elif scale.ndim == 1:
-        shape = [-1 if place == axis % x.ndim else 1 for place in range(x.ndim)]
-        scale, zero = scale.reshape(shape), None if zero is None else zero.reshape(shape)
-    else:
-        raise FormatError("it has weights that are quantised in blocks")
-    shifted = x.astype(np.int32) - (0 if zero is None else zero.astype(np.int32))
-    return np.asarray(shifted * scale.astype(np.float32), np.float32)
-
-
-_FOLDING: dict[str, Any] = {
-    "Identity": lambda scope, node, x: x,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-    "Concat": _concat,
-    "Slice": _slice,
-    "Cast": _cast,
-    "DequantizeLinear": _dequantize,
-}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recurray.convert import onnx_graph, onnx_node, onnx_step
-from recurray.convert.onnx_graph import Scope, attributes, label, open_graph, shown_node
+from recurray.convert.onnx_attributes import attributes, label, shown_node
+from recurray.convert.onnx_graph import Scope, open_graph
 from recurray.convert.onnx_node import is_recurrent
 from recurray.convert.onnx_step import Axes, Made, Step
 from recurray.convert.result import Converted, check_path, made_with

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray import layouts
-from recurray.convert.onnx_graph import Scope, attributes, dequantized, shown_node
+from recurray.convert.onnx_attributes import attributes, shown_node
+from recurray.convert.onnx_folding import dequantized
+from recurray.convert.onnx_graph import Scope
 from recurray.files import FormatError
 from recurray.layers import GRU, LSTM, RNN, Layer
 
@@ -174,7 +176,7 @@ def _dequantised(scope: Scope, inputs: Mapping[str, str], key: str, value: NDArr
     parts = []
     for place, part in enumerate(value):
         own, own_zero = np.atleast_1d(scale[place]), None if zero is None else np.atleast_1d(zero[place])
-        parts.append(dequantized(scope, part, own, own_zero, 1).T)
+        parts.append(dequantized(scope.budget, part, own, own_zero, 1).T)
     return np.stack(parts)
 
 

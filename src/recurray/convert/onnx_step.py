@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray.convert.onnx_graph import Scope, attributes
+from recurray.convert.onnx_attributes import attributes
+from recurray.convert.onnx_graph import Scope
 from recurray.convert.onnx_node import ACTIVATIONS, decimal
 from recurray.layers import Activation, Embedding, Last, Layer, LayerNorm, Linear
 

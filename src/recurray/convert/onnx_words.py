@@ -37,7 +37,7 @@ def named(place: str, layer: Layer) -> str:
     return f"layer {place} ({type(layer).__name__})" if place else type(layer).__name__
 
 
-def attributes(place: str, layer: LSTM | GRU | RNN) -> dict[str, Any]:
+def attributes_of(place: str, layer: LSTM | GRU | RNN) -> dict[str, Any]:
     """A recurrent layer's options as ONNX's attributes."""
     for option in ("proj_size", "layer_norm", "cell_clip", "zoneout_h", "zoneout_c", "static_size"):
         if getattr(layer, option, None):

@@ -14,9 +14,9 @@ import recurray
 from recurray import files, layouts
 from recurray.activations import Function
 from recurray.checks import flag
+from recurray.convert.onnx_attributes import need_onnx
 from recurray.convert.onnx_builder import Builder
-from recurray.convert.onnx_graph import need_onnx
-from recurray.convert.onnx_words import attributes, named, operator_of
+from recurray.convert.onnx_words import attributes_of, named, operator_of
 from recurray.layers import (
     GRU,
     LSTM,
@@ -238,7 +238,7 @@ class _Graph(Builder):
 
     def add_recurrent(self, place: str, layer: LSTM | GRU | RNN) -> None:
         """A node for each layer of the stack."""
-        options = attributes(place, layer)
+        options = attributes_of(place, layer)
         kind = type(layer).__name__
         arrays = layouts.write(f"onnx.{kind.lower()}", _without_starts(layer))
         arrays = arrays if isinstance(arrays, list) else [arrays]
