@@ -16,11 +16,12 @@ from recurray.program import RecordingError
 from recurray.scan import Cache, Gradients
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import Way, compiled
-from recurray_cupy.elementwise import KernelElementwise
+from recurray_cupy.elementwise import MOST, KernelElementwise
 from recurray_cupy.forward import ScanCache, forward
 from recurray_cupy.graphs import graphs_of
 from recurray_cupy.kernel import REALS
 from recurray_cupy.library import A100, H200, CompilationError, Device, KernelError, Library, dtype_name
+from recurray_cupy.norm import norm
 from recurray_cupy.products import sum_rows
 from recurray_cupy.strategies import (
     AUTO,
@@ -401,6 +402,13 @@ class CupyBackend(Backend):
     def elementwise(self, formula: Formula, arrays: Sequence[str], numbers: Sequence[str]) -> Elementwise:
         """Return what runs a formula number by number; see `recurray.backend.Backend.elementwise`."""
         return KernelElementwise(self.library, self.xp, self.device, formula, arrays, numbers)
+
+    def norm(self, arrays: Sequence[Any]) -> Any:
+        """Return the root of the sum of all squares; see `recurray.backend.Backend.norm`."""
+        with self.device:
+            if all(str(array.dtype) == "float32" and array.size <= MOST for array in arrays):
+                return norm(self.library, arrays)
+            return super().norm(arrays)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
         """Add up the rows of ``values`` by ``index``, without atomic additions: equal calls give equal bits."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +24,8 @@ from recurray_numpy.gate_order import order_of
 from recurray_numpy.plan import StackPlan
 from recurray_numpy.scan import forward
 from recurray_numpy.step import StackStep
+
+itemsize = attrgetter("itemsize")
 
 SQUARED = 1024  # numbers of a row whose squares are added up at a time
 
@@ -121,11 +126,10 @@ class NumpyBackend(Backend):
         """Return the root of the sum of all squares; see `recurray.backend.Backend.norm`."""
         with np.errstate(all="ignore"):
             total = sum(map(_sum_of_squares, arrays))
-        dtype = np.result_type(*arrays)
-        limits = np.finfo(min(array.dtype for array in arrays))
-        lost = limits.tiny / limits.eps * sum(array.size for array in arrays)  # what squares that vanish may be of
-        if lost <= total <= limits.max:
-            return np.asarray(total**0.5, dtype)
+        dtypes = sorted({array.dtype for array in arrays}, key=itemsize)
+        least, most = _squares(dtypes[0])
+        if least * sum([array.size for array in arrays]) <= total <= most:
+            return np.asarray(math.sqrt(total), dtypes[-1])
         return super().norm(arrays)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
@@ -144,10 +148,17 @@ class NumpyBackend(Backend):
         return result
 
 
+@cache
+def _squares(dtype: Any) -> tuple[float, float]:
+    """What squares that vanish may be of the sum, for each number; and the largest sum."""
+    limits = np.finfo(dtype)
+    return float(limits.tiny / limits.eps), float(limits.max)
+
+
 def _sum_of_squares(a: Any) -> float:
     """Add up the squares of an array's numbers, along rows by BLAS: so no sum is of many, and none is shared out."""
     flat = a.ravel("K")
-    if flat.size < 2 * SQUARED:
+    if flat.size <= 8 * SQUARED:  # which BLAS does not share out
         return float(flat.dot(flat))
     whole = flat.size // SQUARED * SQUARED
     rows, rest = flat[:whole].reshape(-1, SQUARED), flat[whole:]

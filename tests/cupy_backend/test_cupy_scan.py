@@ -20,6 +20,7 @@ from recurray.cells import DiagonalLSTMCell, LSTMCell, Weights
 from recurray_cupy.backward import backward
 from recurray_cupy.compiled import compiled
 from recurray_cupy.forward import forward
+from recurray_cupy.norm import PARTS, norm
 from recurray_cupy.products import FEW, add_up_rows, sum_rows
 
 SEEDS = range(40)
@@ -205,6 +206,21 @@ def test_sum_rows_equals_one_hot_product(library):
         values = rng.standard_normal((len(index), features))
         expected = (np.arange(count)[:, None] == index) @ values
         np.testing.assert_allclose(sum_rows(library, values, index, count), expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [1e-40, 1e-20, 1.0, 1e19, 9e37])
+def test_norm_is_right_however_large_or_small_the_numbers_are(library, size):
+    rng = np.random.default_rng(16)
+    shapes = [(1,), (PARTS - 1,), (70, PARTS // 64), (2, 3, PARTS + 1)]
+    arrays = [(size * rng.uniform(-1, 1, shape) / 100).astype("float32") for shape in shapes]
+    arrays.append(arrays[-1].swapaxes(0, 2))
+    exact = np.sqrt(sum((array.astype("float64") ** 2).sum() for array in arrays))
+    np.testing.assert_allclose(norm(library, arrays), exact, rtol=1e-6, atol=1e-45)
+    for special in (np.nan, np.inf):
+        arrays[0][0] = special
+        assert np.array_equal(norm(library, arrays), special, equal_nan=True)
+    library.xp.check_guards()
 
 
 @needs_compiler

@@ -14,6 +14,7 @@ import numpy as np
 from recurray import losses, optim
 from recurray.arrays import Array, is_tracer, namespace_of, on_host, to_numpy
 from recurray.messages import in_words
+from recurray.optim.clipping import norm_of
 from recurray.training.batch import BY_STEP, Batch
 from recurray.training.pieces import Piece
 
@@ -170,20 +171,6 @@ def clipped(grads: Grads, clip_norm: float | None, clip_value: float | None) -> 
     if clip_norm is not None:
         return optim.clip_grad_norm(grads, clip_norm)
     return grads, norm_of(grads)
-
-
-def norm_of(grads: Grads) -> Any:
-    """The norm of all gradients."""
-    total = 0.0
-    for grad in grads.values():
-        if not isinstance(grad, np.ndarray):
-            break
-        flat = grad.ravel("K")
-        total += float(flat.dot(flat))
-    else:
-        if 1e-30 < total < 1e30:  # else squares may have been lost
-            return math.sqrt(total)
-    return optim.clip_grad_norm(grads, math.inf)[1]
 
 
 def not_finite(grads: Mapping[str, Array]) -> str | None:

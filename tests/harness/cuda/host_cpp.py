@@ -487,7 +487,7 @@ class HostLibrary:
     def _wrapped(self, run: Any, kernel: Kernel, dtype: str) -> Any:
         types = {"real": np.dtype(dtype), "int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
         types |= {"unsigned": np.dtype(np.uint32), "unsigned short": np.dtype(np.uint16)}
-        types["unsigned long long"] = np.dtype(np.uint64)
+        types |= {"unsigned long long": np.dtype(np.uint64), "double": np.dtype(np.float64)}
 
         def launch(blocks: int, threads: int, pointers: Any, values: list[Any], shared: int = 0) -> None:
             if kernel.name != "add_up_rows":
