@@ -7,8 +7,8 @@ from recurray.lazy import lazy
 if TYPE_CHECKING:
     from recurray.convert.keras.model import KerasModel, from_keras
     from recurray.convert.kinds import kind_of
-    from recurray.convert.onnx_model import from_onnx
-    from recurray.convert.onnx_write import to_onnx
+    from recurray.convert.onnx.model import from_onnx
+    from recurray.convert.onnx.write import to_onnx
     from recurray.convert.result import Converted
     from recurray.convert.rtneural import from_rtneural, to_rtneural
     from recurray.convert.torch_model import from_torch, read_tensors
@@ -33,12 +33,12 @@ if not TYPE_CHECKING:
             "Converted": "result",
             "KerasModel": "keras.model",
             "from_keras": "keras.model",
-            "from_onnx": "onnx_model",
+            "from_onnx": "onnx.model",
             "from_rtneural": "rtneural",
             "from_torch": "torch_model",
             "kind_of": "kinds",
             "read_tensors": "torch_model",
-            "to_onnx": "onnx_write",
+            "to_onnx": "onnx.write",
             "to_rtneural": "rtneural",
         },
     )

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray import layouts
-from recurray.convert.onnx_attributes import attributes, shown_node
-from recurray.convert.onnx_folding import dequantized
-from recurray.convert.onnx_graph import Scope
+from recurray.convert.onnx.attributes import attributes, shown_node
+from recurray.convert.onnx.folding import dequantized
+from recurray.convert.onnx.graph import Scope
 from recurray.files import FormatError
 from recurray.layers import GRU, LSTM, RNN, Layer
 

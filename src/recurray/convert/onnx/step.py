@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray.convert.onnx_attributes import attributes
-from recurray.convert.onnx_graph import Scope
-from recurray.convert.onnx_node import ACTIVATIONS, decimal
+from recurray.convert.onnx.attributes import attributes
+from recurray.convert.onnx.graph import Scope
+from recurray.convert.onnx.node import ACTIVATIONS, decimal
 from recurray.layers import Activation, Embedding, Last, Layer, LayerNorm, Linear
 
 Axes = tuple[str, ...]  # what an array's axes are: B batch, T time, F features; D directions, H units of one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recurray.activations import Elementwise, Function, activation
-from recurray.convert.onnx_node import ACTIVATIONS
+from recurray.convert.onnx.node import ACTIVATIONS
 from recurray.layers import GRU, LSTM, RNN, Layer
 
 _FUNCTIONS = {own: (name, takes) for name, (own, takes, _) in ACTIVATIONS.items()}  # by our name: ONNX's, small

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recurray.convert import onnx_graph, onnx_node, onnx_step
-from recurray.convert.onnx_attributes import attributes, label, shown_node
-from recurray.convert.onnx_graph import Scope, open_graph
-from recurray.convert.onnx_node import is_recurrent
-from recurray.convert.onnx_step import Axes, Made, Step
+from recurray.convert.onnx.attributes import attributes, label, shown_node
+from recurray.convert.onnx.graph import Scope, open_graph, scopes
+from recurray.convert.onnx.node import is_recurrent, recurrent
+from recurray.convert.onnx.step import Axes, Made, Step, down, is_output, up
 from recurray.convert.result import Converted, check_path, made_with
 from recurray.files import FormatError
 from recurray.layers import Final, Layer, Sequential
@@ -89,10 +88,10 @@ def from_onnx(
     options = {"batch_first": batch_first, **made_with(backend, dtype)}
     try:
         top = open_graph(path)
-        scopes = list(onnx_graph.scopes(top))
-        found = [(scope, own) for scope in scopes for own in scope.nodes if is_recurrent(own)]
+        every = list(scopes(top))
+        found = [(scope, own) for scope in every for own in scope.nodes if is_recurrent(own)]
         if not found:
-            kinds = sorted({str(own.op_type) for scope in scopes for own in scope.nodes})
+            kinds = sorted({str(own.op_type) for scope in every for own in scope.nodes})
             raise FormatError(f"it has no LSTM, GRU or RNN; there are {', '.join(kinds)[:300]}")
         line = _longest(found) if node is None else _Line(*_chosen(found, node))
         return line.converted(str(path), options)
@@ -146,7 +145,7 @@ class _Line:
                 if not self._used(value) and len(node.output) > 1 and self._used(node.output[1]):
                     value, pending = node.output[1], len(self.steps)
                     axes = ("B", "D", "H") if axes[0] == "B" else ("D", "B", "H")
-            step = self._next_recurrent(value, axes) or onnx_step.down(self.scope, value, axes, sizes)
+            step = self._next_recurrent(value, axes) or down(self.scope, value, axes, sizes)
             if step is None:
                 break
             self.steps.append(step)
@@ -163,7 +162,7 @@ class _Line:
 
     def _next_recurrent(self, value: str, axes: Axes) -> Step | None:
         followers = self.scope.consumers.get(value, [])
-        if len(followers) != 1 or onnx_step.is_output(self.scope, value) or not is_recurrent(followers[0]):
+        if len(followers) != 1 or is_output(self.scope, value) or not is_recurrent(followers[0]):
             return None
         step = _recurrent_step(self.scope, followers[0])
         if step.begin != value or step.before != axes:
@@ -173,7 +172,7 @@ class _Line:
 
     def extend_up(self) -> None:
         """Take what stands before, as long as it can be said."""
-        while (step := onnx_step.up(self.scope, self.steps[0].begin, self.steps[0].before)) is not None:
+        while (step := up(self.scope, self.steps[0].begin, self.steps[0].before)) is not None:
             if any(step.nodes[0] is own for later in self.steps for own in later.nodes):
                 raise FormatError("its nodes follow each other in a circle")
             self.steps.insert(0, step)
@@ -181,7 +180,7 @@ class _Line:
             del self.steps[0]
 
     def _used(self, value: str) -> bool:
-        return bool(value) and (value in self.scope.consumers or onnx_step.is_output(self.scope, value))
+        return bool(value) and (value in self.scope.consumers or is_output(self.scope, value))
 
     # The result
 
@@ -199,7 +198,7 @@ class _Line:
             made = None
             notes.append(())
             if step.nodes and is_recurrent(step.nodes[0]):
-                own = onnx_node.recurrent(self.scope, step.nodes[0], **given)
+                own = recurrent(self.scope, step.nodes[0], **given)
                 made, notes[-1], dtype = own.layer, own.notes, own.layer.dtype
                 given["dtype"] = dtype
             layers.append(made)

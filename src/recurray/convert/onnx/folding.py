@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurray.convert.onnx_attributes import attributes, need_onnx
+from recurray.convert.onnx.attributes import attributes, need_onnx
 from recurray.files import FormatError
 
 GROWTH = 16  # how many times the files' size what is computed of constants may be

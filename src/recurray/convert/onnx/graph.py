@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray import files
-from recurray.convert.onnx_attributes import attributes, need_onnx, shown_node
-from recurray.convert.onnx_folding import FOLDING, GROWTH, Budget, plain
+from recurray.convert.onnx.attributes import attributes, need_onnx, shown_node
+from recurray.convert.onnx.folding import FOLDING, GROWTH, Budget, plain
 from recurray.files import FormatError
 
 MOST_BYTES = 2**31  # of a file: protobuf's own limit; more lies in a file beside it

@@ -14,9 +14,9 @@ import recurray
 from recurray import files, layouts
 from recurray.activations import Function
 from recurray.checks import flag
-from recurray.convert.onnx_attributes import need_onnx
-from recurray.convert.onnx_builder import Builder
-from recurray.convert.onnx_words import attributes_of, named, operator_of
+from recurray.convert.onnx.attributes import need_onnx
+from recurray.convert.onnx.builder import Builder
+from recurray.convert.onnx.words import attributes_of, named, operator_of
 from recurray.layers import (
     GRU,
     LSTM,

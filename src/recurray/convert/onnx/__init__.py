@@ -1,0 +1,1 @@
+"""From the ONNX format to layers, and back."""
