@@ -113,7 +113,6 @@ class LayersPlan:
             self._prepare()
             self.ready = ready
         self.copied = [link for link in self.links if link.copied]
-        self.run: Callable[[], object] = self.renewed if self.copied or self.shared else self.call
 
     def _prepare(self) -> None:
         """Lay out the tasks' work space for all calls, where one thread does them."""
@@ -129,6 +128,11 @@ class LayersPlan:
         self.held = tasks, rooms, places, chain
         operations = sum(link.operations for link in self.links)
         self.call = partial(library.runner(holds=operations <= QUICK), c_void_p(addressof(chain)))
+
+    @property
+    def run(self) -> Callable[[], object]:
+        """What runs all layers."""
+        return self.renewed if self.copied or self.shared else self.call
 
     def renewed(self) -> None:
         """Run with what another call may find changed: weights that were copied, how many threads there are."""

@@ -84,8 +84,6 @@ class ChainPlan(Protocol):
         The states of all layers, (L D, B, size) each, at the start and at the end.
     from_zeros : bool
         Whether it starts with zeros rather than with ``before``; set by `starts_from`.
-    run : callable
-        Runs all layers.
     """
 
     x: Array
@@ -93,7 +91,10 @@ class ChainPlan(Protocol):
     before: tuple[Array, ...]
     after: tuple[Array, ...]
     from_zeros: bool
-    run: Callable[[], object]
+
+    @property
+    def run(self) -> Callable[[], object]:
+        """What runs all layers with the weights that were taken last."""
 
     @property
     def nbytes(self) -> int:

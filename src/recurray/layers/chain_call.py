@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
+from weakref import WeakMethod
 
 from recurray.arrays import Array
 from recurray.backend import ChainPlan, Stack
@@ -66,8 +67,8 @@ class ChainCall:
             "structure": getattr(layer, structure),
             "array_type": type(plan.x),
             "dtype": plan.x.dtype,
-            "bind": self._bind,
-            "as_wanted": self._as_wanted,
+            "bind": WeakMethod(self._bind),  # so that the function, which the call has, doesn't have the call
+            "as_wanted": WeakMethod(self._as_wanted),
             "plan": plan,
             "run_plan": plan.run,
             "x_in": turned(plan.x),
@@ -80,7 +81,7 @@ class ChainCall:
         self.names |= {f"kind{k}": part.form.kind for k, part in enumerate(parts) if part.form is not None}
         self._hold(layer)
         exec(_compiled(self._text(layer, structure)), self.names)  # noqa: S102 - our own text
-        self.run: Callable[[Any, Array, Any], Any] = self.names["run"]
+        self.run: Callable[[Any, Array, Any], Any] = self.names.pop("run")
 
     def _layers(self, layer: Any) -> Sequence[Any]:
         layers: Sequence[Any] = layer.layers if self.together else (layer,)
@@ -103,7 +104,7 @@ class ChainCall:
             lines += [
                 f"p = layer.layers[{place}].params" if self.together else "p = layer.params",
                 f"if {' or '.join([f'p is not params{place}', f'len(p) != {len(changed)}', *changed])}:",
-                "    if not bind(layer):",
+                "    if not bind()(layer):",
                 "        return None",
             ]
         lines += ["if state is None:", "    if not plan.from_zeros:", "        plan.starts_from(zeros=True)", "else:"]
@@ -131,7 +132,7 @@ class ChainCall:
             lines += [
                 f"{', '.join([*starts, *others])}, = {given} if type({given}) is kind{place} else {(None,) * fields}",
                 f"if {' or '.join(wrong)}:",
-                "    return None" if self.together else f"    {to}, = as_wanted(layer, state)",
+                "    return None" if self.together else f"    {to}, = as_wanted()(layer, state)",
                 *(f"before{k}[...] = {name}" for k, name in enumerate(starts, start=first)),
             ]
             first += count
