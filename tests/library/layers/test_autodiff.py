@@ -42,9 +42,7 @@ DERIVED += [
     for case in [*OF_CELLS, *OPTIONS, *CASES]
 ]
 TRACED = [
-    Case(
-        "lstm", partial(rr.LSTM, 2, 3, num_layers=2, bidirectional=True, proj_size=2, seed=0), lengths=RAGGED, batch=4
-    ),
+    Case("lstm", partial(rr.LSTM, 2, 3, bidirectional=True, proj_size=2, seed=0), lengths=RAGGED, batch=4),
     Case("gru", partial(rr.GRU, 2, 3, reset_after=False, seed=0)),
     *(
         pytest.param(case, marks=pytest.mark.long)

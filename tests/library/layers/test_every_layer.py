@@ -61,6 +61,9 @@ def starts_otherwise(case: Case) -> bool:
 OF_CODE = pytest.mark.parametrize(
     "backend", [name for name in here() if name not in ("numpy-readonly", "array-api-strict", "device1")], indirect=True
 )
+OF_LIBRARIES = pytest.mark.parametrize(  # of what arrays are kept as, and copied to
+    "backend", here("numpy", "reference", "device1", "torch", "jax", "cupy"), indirect=True
+)
 WITH_FORMULA = [case for case in CASES if case.formula]
 EMPTY = [without(case, batch=0) for case in CASES] + [without(case, steps=0) for case in CASES]
 NUMBERS = [*CASES, *OPTIONS]
@@ -315,6 +318,7 @@ def test_large_numbers_overflow_nowhere(case: Case, dtype: str, backend: Backend
 
 
 @through(CASES)
+@OF_LIBRARIES
 def test_saving_and_loading(case: Case, backend: Backend, tmp_path: Any) -> None:
     """By the state dict, in NumPy's format and in safetensors, without pickle; the layer loaded gives equal bits."""
     layer = layer_for(case, problem(case), backend)
@@ -332,6 +336,7 @@ def test_saving_and_loading(case: Case, backend: Backend, tmp_path: Any) -> None
 
 
 @through(CASES)
+@OF_LIBRARIES
 def test_state_dict_holds_copies(case: Case, backend: Backend) -> None:
     layer = layer_for(case, problem(case), backend)
     handed_out = layer.state_dict()
@@ -347,6 +352,7 @@ def test_state_dict_holds_copies(case: Case, backend: Backend) -> None:
 
 
 @through(CASES)
+@OF_LIBRARIES
 def test_a_copy_in_another_precision_stands_alone(case: Case, backend: Backend) -> None:
     layer = layer_for(case, problem(case), backend, "float32")
     copy = layer.astype("float64")
