@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 # Its input is a pipe that nobody writes to, and that the system closes when this process ends, however it ends.
 _SPIN = """
-import os, sys, threading
+import os, signal, sys, threading
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes
 
 def wait():
     sys.stdin.buffer.read()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from recurray import checks
-from recurray.arrays import Array
+from recurray.arrays import Array, namespace_of
 
 
 class ParallelError(RuntimeError):
@@ -108,7 +108,11 @@ class Serial(Communicator):
     def total(self, arrays: Mapping[str, Array], share: float) -> dict[str, Array]:
         """Return the arrays times the share: themselves where that is 1."""
         share = checks.finite("share", share)
-        return dict(arrays) if share == 1 else {name: value * share for name, value in arrays.items()}
+        if share == 1:
+            return dict(arrays)
+        if not share:
+            return {name: namespace_of(value).zeros_like(value) for name, value in arrays.items()}
+        return {name: value * share for name, value in arrays.items()}
 
     def gather(self, text: bytes) -> list[bytes]:
         """Return the one text."""

@@ -74,6 +74,17 @@ with busy.processes(2) as ids:
     wait_for(lambda: not any(alive(pid) for pid in ids))
 
 
+@needs("/proc")
+@pytest.mark.usefixtures("signals_arrive")
+def test_ctrl_c_is_left_to_the_measurement(capfd):
+    """A terminal sends it to all of them: they spin on, and print nothing."""
+    with busy.processes(1) as ids:
+        os.kill(ids[0], signal.SIGINT)
+        before = seconds_of(ids[0])
+        wait_for(lambda: seconds_of(ids[0]) > before)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_heading_and_the_record_say_so(capsys, tmp_path, monkeypatch):
     need("threadpoolctl")
     quick, measure = Budget(repeats=1, block=1e-4, pause=0.0), command.measure

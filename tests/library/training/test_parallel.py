@@ -279,6 +279,7 @@ def test_alone_sums_are_ones_own() -> None:
     grads = {"w": np.arange(3.0)}
     assert alone.total(grads, 1)["w"] is grads["w"]
     assert (alone.total(grads, 0.5)["w"] == grads["w"] / 2).all()
+    assert alone.total({"w": np.array([np.nan, np.inf])}, 0)["w"].tolist() == [0, 0]  # of nothing that counts
     assert alone.broadcast(b"x") == b"x"
     alone.barrier()
     alone.check_same({"seed": "0"})
