@@ -58,6 +58,16 @@ def test_what_is_larger_than_all_is_not_kept_and_drives_nothing_out(monkeypatch:
     assert own.get("c") == 3
 
 
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_nothing_is_planned_where_nothing_is_kept(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = rr.LSTM(3, 5, backend=obtain(engine), seed=0), np.ones((2, 4, 3), "float32")
+    expected, _ = layer(x)
+    monkeypatch.setattr(kept, "MOST", 0)
+    kept.release()
+    monkeypatch.setattr(layer.backend, "plan", None)  # nobody calls it
+    np.testing.assert_allclose(layer(x)[0], expected, rtol=1e-5)
+
+
 @pytest.mark.usefixtures("nothing_kept")
 def test_the_count_is_of_what_there_is() -> None:
     before = kept.total.nbytes

@@ -226,7 +226,7 @@ def _command(args: argparse.Namespace) -> list[str]:
     words = ["recurray", "train", *map(at_start, args.text)]
     if args.backend:
         words += ["--backend", args.backend]
-    if args.threads not in (None, 1):
+    if args.threads not in (None, blas_threads.by_default()):
         words += ["--threads", str(args.threads)]
     if args.checkpoint_every != _EVERY:
         words += ["--checkpoint-every", f"{args.checkpoint_every:g}"]

@@ -92,6 +92,8 @@ class Plans:
         return found
 
     def _made(self, layer: Planned, x: Array) -> Entry[Call] | None:
+        if kept.MOST < kept.LEAST:  # what isn't kept takes longer to make than it saves
+            return None
         try:
             call = layer._planned_call(x)
         except NoPlans:

@@ -73,6 +73,9 @@ def test_what_goes_on_repeats_the_number(monkeypatch, capsys):
     for options, repeated in ((["--threads", "2"], True), (["--threads", "1"], False), ([], False)):
         assert main([*TRAIN, "--overwrite", *options]) == 130
         assert ("--threads 2" in capsys.readouterr().err) == repeated
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    assert main([*TRAIN, "--overwrite", "--threads", "1"]) == 130
+    assert "--threads 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "1.5", "many", ""])
