@@ -12,6 +12,7 @@ import pytest
 
 import recurray as rr
 from harness import here, leaves, obtain
+from recurray import kept
 
 PLATFORMS = here("numpy", "native")
 SHAPES = [(1, 1), (1, 3), (4, 1), (2, 2), (3, 5)]  # rows and steps; the last are too many for the engine's product
@@ -149,6 +150,8 @@ def test_what_is_wrong_is_told_as_ever(platform: str) -> None:
         (x[:, :, :2], state),
         (x.astype(int), state),
         (x[0], state),
+        (None, None),
+        (x.tolist(), None),
         (x, state[:1]),
         (x, list(state)),
         (x, (state[0], state[0])),
@@ -169,6 +172,21 @@ def test_what_is_wrong_is_told_as_ever(platform: str) -> None:
     del model.layers[1].params["weight"]
     with pytest.raises(ValueError, match=r"layer 1, Linear: .*missing 'weight'"):
         model(x, state)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("wrong", [np.zeros((140, 4), "float32"), np.zeros((140, 3))], ids=["shape", "dtype"])
+def test_params_that_do_not_fit_are_told_with_their_layer(platform: str, wrong: Any) -> None:
+    """Where there is a plan, and where one is to be made."""
+    model = model_on(platform, "one")
+    x, state = inputs(model, 1, 2, np.random.default_rng(2))
+    own = model.params["0.weight_ih_l0"]
+    for ready in (lambda: model(x, state), kept.release):
+        ready()
+        model.layers[0].params["weight_ih_l0"] = wrong
+        with pytest.raises((TypeError, ValueError), match=r"^layer 0, LSTM: the param 'weight_ih_l0' must"):
+            model(x, state)
+        model.layers[0].params["weight_ih_l0"] = own
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -150,10 +150,13 @@ def call_of_layers(model: Any, x: Array) -> Call | None:
     """The call of a `Sequential`, all of its layers together, where each is something to a plan."""
     if type(model.backend).plan_chain is Backend.plan_chain:
         raise NoPlans
-    parts = [layer._part() for layer in model.layers]
+    try:
+        parts = [layer._part() for layer in model.layers]
+    except (TypeError, ValueError):  # params that don't fit: the long way says which layer's
+        return None
     if None in parts or not any(part.form is not None for part in parts):
         raise NoPlans
-    if len(x.shape) != 3:
+    if len(getattr(x, "shape", ())) != 3:
         return None
     steps, batch = x.shape[:2][:: 1 if model.batch_first is False else -1]
     stacks = [part.stack for part in parts if part.stack.weights]
