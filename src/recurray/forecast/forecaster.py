@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurray import checks, selector
-from recurray.forecast import calibration, fitted, learning, scaling, times
+from recurray.forecast import calibration, cut, fitted, learning, scaling, times
 from recurray.forecast.backtest import Backtest, measured
 from recurray.forecast.correction import Correction, regression
 from recurray.forecast.fitted import Fitted, quantile_levels
+from recurray.forecast.given import check_log, check_same, future_of, series_of
 from recurray.forecast.result import Forecast
 from recurray.forecast.ridge import Ridge
-from recurray.forecast.scaling import Scale
 from recurray.forecast.series import Series
 from recurray.forecast.windows import RELATIVE, Batches, Scaled, Windows, split
 from recurray.messages import shown
@@ -211,12 +211,19 @@ class Forecaster:
         ImportError
             A scaler of scikit-learn is asked for, which isn't installed.
         """
-        series = _series(series)
-        windows = self._windows(series)
-        _check_log(series, self.log)
-        calendar = self._calendar(series)
+        series = series_of(series)
+        windows = cut.windows_of(
+            series,
+            horizon=self.horizon,
+            window=self.window,
+            season=self.season,
+            relative_to=self.relative_to,
+            validation=self.validation,
+        )
+        check_log(series, self.log)
+        calendar = cut.calendar_of(series, self.calendar)
         scales = scaling.scales(self.scaler, series.columns, series.target, self.log)
-        scaled = _scaled(series, scales, calendar)
+        scaled = cut.scaled(series, scales, calendar)
         parts = split(windows, 0, len(series), self.validation)
         if not len(parts.training):
             raise ValueError(
@@ -292,15 +299,15 @@ class Forecaster:
             ``future`` isn't what is needed.
         """
         learned = self._ready()
-        series = _series(series)
-        _check_same(learned, series)
+        series = series_of(series)
+        check_same(learned, series)
         windows = learned.windows
         if len(series) < windows.window:
             raise ValueError(
                 f"the model reads {windows.window} rows, and there are {len(series)}: give at least as many"
             )
-        _check_log(series, learned.scales[learned.target].log)
-        _, scaled, back = self.scaled(series, _future(future, series.known, self.horizon), self.horizon)
+        check_log(series, learned.scales[learned.target].log)
+        _, scaled, back = self.scaled(series, future_of(future, series.known, self.horizon), self.horizon)
         origins = np.asarray([len(series)])
         said = learning.say(learned.model, learned.task.inputs(scaled, origins), windows.window)
         if learned.shifts is not None:
@@ -356,7 +363,7 @@ class Forecaster:
         ValueError, TrainingError
             As of `fit`; there must be enough rows before the first origin.
         """
-        return measured(self, _series(series), folds=folds, every=every, refit=refit, progress=progress)
+        return measured(self, series_of(series), folds=folds, every=every, refit=refit, progress=progress)
 
     def save(self, path: str | Path) -> None:
         """Write the network, scales, names of columns and settings to a file of `recurray.save`.
@@ -424,7 +431,7 @@ class Forecaster:
     ) -> tuple[Windows, Scaled, Any]:
         """How a series is cut, the series in the units of training with steps ahead, and the way back."""
         learned = self._ready()
-        scaled = _scaled(series, learned.scales, learned.calendar, future, ahead)
+        scaled = cut.scaled(series, learned.scales, learned.calendar, future, ahead)
         return learned.windows, scaled, learned.scales[learned.target].back
 
     def _ready(self) -> Fitted:
@@ -433,126 +440,3 @@ class Forecaster:
                 "this forecaster has learned nothing yet: call its fit(series) first, or Forecaster.load(path)"
             )
         return self._fitted
-
-    def _windows(self, series: Series) -> Windows:
-        """How this series is cut; checks that it is long enough."""
-        usual = series.step.season if series.step is not None else None
-        season = usual if self.season is None else self.season or None
-        most = (len(series) - 2 * self.horizon) // 2  # as many windows as they are long
-        if self.season is None and season is not None and season > (most if self.window is None else self.window):
-            season = None
-        window = self.window
-        if window is None:
-            wanted = 2 * season if season else max(24, 2 * self.horizon)
-            window = max(season or 1, min(wanted, most))
-        relative = self.relative_to if self.relative_to != "auto" else ("season" if season else "last")
-        if relative == "season" and season is None:
-            raise ValueError('relative_to="season" needs a season: give season=12, or how many steps it has')
-        if relative == "season" and season is not None and season > window:
-            raise ValueError(
-                f"the window must hold a season: it is {window} and the season {season}: give a larger window, or "
-                'relative_to="last"'
-            )
-        windows = Windows(window, self.horizon, season, relative)
-        needed = window + self.horizon * (2 if self.validation else 1)
-        if len(series) < needed:
-            raise ValueError(
-                f"there are {len(series)} rows, too few for a window of {window} and a horizon of {self.horizon}"
-                f"{', once to learn from and once to validate with' if self.validation else ''}: at least {needed} "
-                "are needed; give a "
-                "shorter window or horizon"
-            )
-        return windows
-
-    def _calendar(self, series: Series) -> tuple[str, ...]:
-        if self.calendar == "auto":
-            return () if series.step is None else series.step.calendar
-        if self.calendar and (series.times is None or series.times.dtype.kind != "M"):
-            raise ValueError("calendar needs times that are dates: say which column they are in with time=...")
-        return tuple(self.calendar)
-
-
-def _series(series: Any) -> Series:
-    if isinstance(series, Series):
-        return series
-    if isinstance(series, Mapping) or hasattr(series, "columns"):
-        raise TypeError(
-            f"series must be a Series or an array (rows,), not {type(series).__name__}: "
-            "recurray.forecast.Series.of(data, target=...) makes one"
-        )
-    return Series.of(series)
-
-
-def _check_log(series: Series, log: bool) -> None:
-    values = series.columns[series.target]
-    if log and (values <= 0).any():
-        row = int(np.flatnonzero(values <= 0)[0])
-        at = "" if series.times is None else f" ({times.written(series.times)[row]})"
-        raise ValueError(f"log needs targets above 0, and row {row}{at} has {values[row]:g}: leave log out")
-
-
-def _check_same(learned: Fitted, series: Series) -> None:
-    for role in ("target", "past", "known"):
-        had, has = getattr(learned, role), getattr(series, role)
-        if had != has:
-            raise ValueError(f"the model was trained with {role} {shown(had)}, and the series has {shown(has)}")
-    step = None if series.step is None else str(series.step)
-    if learned.calendar and step != learned.step:
-        raise ValueError(f"the model was trained with the step {learned.step}, and the series has the step {step}")
-
-
-def _scaled(
-    series: Series,
-    scales: Mapping[str, Scale],
-    calendar: Sequence[str],
-    future: Mapping[str, Floats] | None = None,
-    ahead: int = 0,
-) -> Scaled:
-    """A series as windows are made of it, its known part with ``ahead`` steps more."""
-    rows = len(series)
-    columns = {name: scales[name].scaled(values) for name, values in series.columns.items()}
-    past = np.stack([columns[name] for name in series.past], axis=1) if series.past else np.zeros((rows, 0))
-    parts = []
-    for name in series.known:
-        to_come = scales[name].scaled(future[name]) if future else np.zeros(0)
-        parts.append(np.concatenate([columns[name], to_come])[:, None])
-    if calendar and series.times is not None:
-        after = series.times[:0] if series.step is None else series.step.after(series.times[-1], ahead)
-        parts.append(times.calendar(np.concatenate([series.times, after]), calendar))
-    known = np.concatenate(parts, axis=1) if parts else np.zeros((rows + ahead, 0))
-    return Scaled(columns[series.target], past, known)
-
-
-def _future(future: Any, known: Sequence[str], horizon: int) -> dict[str, Floats]:
-    if not known:
-        if future is not None:
-            raise ValueError(
-                "future is for columns that are known in advance, and the series has none: name them as known"
-            )
-        return {}
-    if future is None:
-        raise ValueError(
-            f"future must hold the columns that are known in advance, {', '.join(known)}, for {horizon} steps"
-        )
-    if not (isinstance(future, Mapping) or hasattr(future, "columns")):
-        raise TypeError(
-            f"future must be a mapping of the columns {', '.join(known)} to their values, or a data frame, not "
-            f"{shown(future)}"
-        )
-    result = {}
-    for name in known:
-        if name not in (future.columns if hasattr(future, "columns") else future):
-            raise ValueError(f"future has no column {shown(name)}")
-        try:
-            values = np.asarray(future[name], dtype=np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"future must have numbers as {name!r}, not {shown(future[name])}") from None
-        if values.ndim != 1 or len(values) < horizon:
-            raise ValueError(
-                f"future must have {horizon} values of {name!r}, one for each step, not {shown(values.shape)}"
-            )
-        if not np.isfinite(values[:horizon]).all():
-            row = int(np.flatnonzero(~np.isfinite(values[:horizon]))[0])
-            raise ValueError(f"future has no finite value of {name!r} at step {row + 1}")
-        result[name] = values[:horizon]
-    return result
