@@ -1232,9 +1232,9 @@ ANEW = [
     ),
     Mistake(
         "groups: the counters aren't in the state",
-        f"{OPTIM}optimizer.py",
-        "        if self._counted:",
-        "        if False:",
+        f"{OPTIM}state.py",
+        "    if optimizer._counted:",
+        "    if False:",
         BY_TORCH,
     ),
     Mistake(

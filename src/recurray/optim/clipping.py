@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from recurray import checks
 from recurray.arrays import Array, clamp, device_of, namespace_of, on_one_device
 from recurray.messages import kind_of, shown
-from recurray.optim.optimizer import float_array
+from recurray.optim.arrays import float_array
 from recurray.selector import backend_of
 
 

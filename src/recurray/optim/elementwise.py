@@ -10,8 +10,9 @@ from recurray.arrays import Array
 from recurray.backend import Backend
 from recurray.cells.cell import named
 from recurray.elementwise import Arrays, Elementwise
+from recurray.optim.arrays import Moments, Updated, checked
 from recurray.optim.flat import Flat
-from recurray.optim.optimizer import Moments, Optimizer, Updated, checked
+from recurray.optim.optimizer import Optimizer
 from recurray.selector import backend_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from recurray.arrays import Array, namespace_of
 from recurray.elementwise import Elementwise
-from recurray.optim.optimizer import Moments, Updated
+from recurray.optim.arrays import Moments, Updated
 
 SMALL = 8192  # numbers: arrays of fewer are stepped together
 LINE = 64  # bytes of a cache's line: a vector that lies in two of them takes twice as long

@@ -8,8 +8,8 @@ from typing import Any
 from recurray import checks
 from recurray.arrays import Array, namespace_of
 from recurray.messages import shown
+from recurray.optim.arrays import float_array
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import float_array
 
 _SETTINGS = ("scale", "growth", "interval", "steps_since_change")
 _SMALLEST = 2.0**-126

@@ -7,9 +7,9 @@ from typing import Any
 
 from recurray.arrays import Array, namespace_of
 from recurray.optim import hyperparameters
+from recurray.optim.arrays import Moments
 from recurray.optim.elementwise import ElementwiseOptimizer
 from recurray.optim.hyperparameters import Setting
-from recurray.optim.optimizer import Moments
 
 
 class NAdam(ElementwiseOptimizer):

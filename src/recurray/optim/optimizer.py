@@ -8,19 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
-from recurray import checks
-from recurray.arrays import Array, device_of, namespace_of, on_one_device, plain, to_numpy
-from recurray.messages import in_words, shown
+from recurray.arrays import Array
 from recurray.optim import hyperparameters
+from recurray.optim import state as states
+from recurray.optim.arrays import Moments, Updated, agreeing, check_names, checked, float_array
 from recurray.optim.copies import check_not_fixed, check_owner, owner
 from recurray.optim.groups import checked_groups, group_of_each
 from recurray.optim.hyperparameters import Setting
 from recurray.signals import held_back
-
-Moments = dict[str, Array]
-Updated = dict[str, tuple[Array, Moments]]  # params and their moments, by name
 
 
 class Optimizer(ABC):
@@ -278,11 +273,7 @@ class Optimizer(ABC):
         ('SGD', 1, array([1., 0.]))
         """
         self._complete_moments()
-        state: dict[str, Any] = {"settings": self._settings()}
-        for name, moments in self._moments.items():
-            for moment, value in moments.items():
-                state[f"{moment}.{name}"] = _numpy_copy(value)
-        return state
+        return states.state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned: moments, step count, ``lr`` and all other hyperparameters.
@@ -301,51 +292,7 @@ class Optimizer(ABC):
         TypeError
             Something in it isn't of the kind that it should be; then nothing has been changed.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must be a mapping, not {type(state).__name__}")
-        settings = state.get("settings")
-        if not isinstance(settings, Mapping):
-            raise ValueError("state must have its settings, a mapping, under the key 'settings'")
-        kind = type(self).__name__
-        named = settings.get("optimizer")
-        if not isinstance(named, str) or named != kind:
-            raise ValueError(f"the state is that of the optimizer {shown(named)}, not of {kind}")
-        settings = dict(settings)
-        groups, counted = settings.pop("groups", None), settings.pop("counted", {})
-        plain_settings = {name: value for name, value in self._settings().items() if name not in ("groups", "counted")}
-        _check_names("settings", plain_settings, settings)
-        counters = self._checked_counters([settings[name] for name in self._counters])
-        if not isinstance(counted, Mapping) or set(counted) - set(self._moments):
-            raise ValueError(f"counted must be a mapping of names of params to their counters, not {shown(counted)}")
-        counted = {name: self._checked_counters(values) for name, values in counted.items()}
-
-        # A new optimizer, made with these settings, checks them and knows which arrays belong to them.
-        fresh = type(self)(self.params, **{name: settings[name] for name in ("lr", *self._options)})
-        fresh.groups = groups
-        fresh._complete_moments()
-        wanted = {f"{m}.{name}": value for name, moments in fresh._moments.items() for m, value in moments.items()}
-        given = {name: value for name, value in state.items() if name != "settings"}
-        _check_names("arrays", wanted, given)
-        moments = {
-            name: {
-                moment: _loaded(f"{moment}.{name}", given[f"{moment}.{name}"], value) for moment, value in own.items()
-            }
-            for name, own in fresh._moments.items()
-        }
-
-        for name in ("lr", *self._options):
-            setattr(self, name, getattr(fresh, name))
-        self._set_counters(counters)
-        self._groups, self._group_of, self._counted = fresh._groups, fresh._group_of, counted
-        self._moments, self._started_for, self._made = moments, self._values(), {}
-
-    def _checked_counters(self, values: Any) -> tuple[Any, ...]:
-        if not isinstance(values, (list, tuple)) or len(values) != len(self._counters):
-            raise ValueError(f"the counters of a param must be {', '.join(self._counters)}, not {shown(values)}")
-        return tuple(
-            _checked_counter(name, value, getattr(self, name))
-            for name, value in zip(self._counters, values, strict=True)
-        )
+        states.load(self, state)
 
     def to(self, params: MutableMapping[str, Array]) -> Self:
         """Return the same optimizer for ``params``, those of the same model on another backend or in another precision.
@@ -375,21 +322,7 @@ class Optimizer(ABC):
         other.load_state_dict(self.state_dict())
         return other
 
-    def _settings(self) -> dict[str, Any]:
-        """All but the arrays, as plain values that JSON can hold."""
-        settings: dict[str, Any] = {"optimizer": type(self).__name__}
-        for name in ("lr", *self._options, *self._counters):
-            value = getattr(self, name)
-            settings[name] = _plain(value)
-        if self._groups:
-            settings["groups"] = {
-                pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in self._groups.items()
-            }
-        if self._counted:
-            settings["counted"] = {name: list(values) for name, values in self._counted.items()}
-        return settings
-
-    def _checked(self, grads: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _checked(self, grads: Mapping[str, Array]) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         """Check the gradients; return the params as they are now and the gradients, plain arrays."""
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads must be a mapping of names to arrays, not {type(grads).__name__}")
@@ -401,104 +334,13 @@ class Optimizer(ABC):
         except KeyError:
             is_complete = False
         if not is_complete:
-            _check_names("params since the optimizer was made", self._moments, self.params)
+            check_names("params since the optimizer was made", self._moments, self.params)
         if len(wanted) != len(grads) or not all(map(grads.__contains__, wanted)):
             given = {name: grad for name, grad in grads.items() if name not in frozen}
-            _check_names("grads", dict.fromkeys(wanted), given)
+            check_names("grads", dict.fromkeys(wanted), given)
         params, grads = {name: params[name] for name in wanted}, {name: grads[name] for name in wanted}
-        if _are_alike(params, grads, self._kinds):
-            return params, grads
-        params = {name: float_array(f"the param {name!r}", param) for name, param in params.items()}
-        grads = {name: float_array(f"the gradient of {name!r}", grad) for name, grad in grads.items()}
-        for name, param in params.items():
-            grad = grads[name]
-            if namespace_of(grad) is not namespace_of(param):
-                raise TypeError(
-                    f"the gradient of {name!r} must be an array of its param's library, "
-                    f"{namespace_of(param).__name__}, not of {namespace_of(grad).__name__}"
-                )
-            if grad.dtype != param.dtype:
-                raise TypeError(f"the gradient of {name!r} must be {param.dtype} like its param, not {grad.dtype}")
-            if tuple(grad.shape) != tuple(param.shape):
-                raise ValueError(
-                    f"the gradient of {name!r} must have the shape {in_words(param.shape)}, not {in_words(grad.shape)}"
-                )
-            if not on_one_device(device_of(grad), device_of(param)):
-                raise ValueError(
-                    f"the gradient of {name!r} must be on the device {device_of(param)}, not {device_of(grad)}"
-                )
-            self._kinds.add((type(param), param.dtype))
-        return params, grads
+        return agreeing(params, grads, self._kinds)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self._options))
         return f"{type(self).__name__}({options})  # {self.step_count} steps, {len(self._moments)} params"
-
-
-def _are_alike(params: Mapping[str, Array], grads: Mapping[str, Array], kinds: set[tuple[type, Any]]) -> bool:
-    """Whether arrays agree, and the params are of kinds that have been checked: the quick check."""
-    for name, param in params.items():
-        grad, kind, dtype = grads[name], type(param), param.dtype
-        if type(grad) is not kind or grad.dtype != dtype or grad.shape != param.shape or (kind, dtype) not in kinds:
-            return False
-        if kind is not np.ndarray and device_of(grad) != device_of(param):
-            return False
-    return True
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def checked(name: str, before: Array, param: Array, moments: Moments) -> tuple[Array, Moments]:
-    """Check a step's results; return them as arrays, as NumPy makes scalars of 0-d ones."""
-    for what, value in {"param": param, **moments}.items():
-        if value.dtype != before.dtype:
-            raise TypeError(f"a step made the {what} of {name!r} {value.dtype}, which was {before.dtype}")
-    asarray = namespace_of(before).asarray
-    return asarray(param), {moment: asarray(value) for moment, value in moments.items()}
-
-
-def float_array(name: str, value: Any) -> Array:
-    """Check a float32 or float64 array of any array library; return it as a plain one."""
-    value = plain(name, value)
-    try:
-        xp = namespace_of(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an array of an array library, not {type(value).__name__}") from None
-    if not any(value.dtype == dtype for dtype in (xp.float32, xp.float64)):
-        raise TypeError(f"{name} must be float32 or float64, not {value.dtype}")
-    return value
-
-
-def _check_names(what: str, wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    if missing or unknown:
-        problems = [
-            f"{problem} {', '.join(sorted(map(shown, names)))}"
-            for problem, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
-        raise ValueError(f"the names of the {what} don't fit: {'; '.join(problems)}")
-
-
-def _checked_counter(name: str, value: Any, own: float) -> float:
-    return checks.size(name, value, least=0) if isinstance(own, int) else hyperparameters.not_negative(name, value)
-
-
-def _numpy_copy(value: Array) -> Any:
-    return np.array(to_numpy(value), order="C")  # safetensors scrambles arrays in another order
-
-
-def _loaded(name: str, value: Any, like: Array) -> Array:
-    """Return a copy of ``value`` with the library, the dtype and the device of ``like``, whose shape it must have."""
-    array = np.array(to_numpy(value, repr(name)))
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name!r} must be floating-point numbers, not {array.dtype}")
-    if array.shape != tuple(like.shape):
-        raise ValueError(f"{name!r} must have the shape {in_words(like.shape)}, not {in_words(array.shape)}")
-    if like.dtype == namespace_of(like).float32:
-        largest = float(abs(array[np.isfinite(array)]).max(initial=0))
-        if largest > checks.FLOAT32_MAX:
-            raise ValueError(f"{name!r} has {largest}, which is too large for float32")
-    return namespace_of(like).asarray(array, dtype=like.dtype, device=device_of(like))
