@@ -157,6 +157,8 @@ class CupyBackend(Backend):
 
     def stacked(self, values: Sequence[Any]) -> Any:
         """Return arrays of one shape and dtype along a new first axis."""
+        if len(values) == 1:
+            return self.library.stacked(values)
         with self.device:
             return self.library.stacked(values)
 

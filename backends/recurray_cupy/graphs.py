@@ -92,11 +92,15 @@ class Graphs:
             self._names.clear()
         return self._names.setdefault(key, object())
 
-    def table(self, library: Library, order: Hashable) -> Any:
-        """Return the table of an order of work, in which nothing reads it any more when it is written anew."""
+    def table(self, library: Library, order: Hashable) -> tuple[Any, Callable[[bytes], None]]:
+        """Return the table of an order of work, in which nothing reads it any more when it is written anew.
+
+        With it comes what writes arguments to it.
+        """
         found = self._tables.get(order)
         if found is None:
-            found = library.xp.zeros((TABLE,), dtype=np.uint64)
+            table = library.xp.zeros((TABLE,), dtype=np.uint64)
+            found = table, library.writer(table)
         _put(self._tables, order, found)
         return found
 
@@ -140,22 +144,25 @@ def launch_steps(library: Library, kernel: Kernel, arrays: Mapping[str, Any], st
     given = {**arrays, **sizes, **options["integers"]}
     name = graphs.name((order, kernel, options["dtype"], options["shape"], starts.step))
 
-    def launch(table: Any, count: int) -> None:
+    def launch(count: int) -> None:
+        table, _ = graphs.table(actual, order)
         one = Launcher(actual, kernel.by_table, {"given": table, "step_of_graph": 0}, **options)
         for k in range(count):
             one(k * starts.step)
 
-    def run(count: int, arguments: bytes) -> None:
-        table = graphs.table(actual, order)
-        actual.write(table, arguments)
-        if count in SIZES:
-            graphs.run((name, count), lambda: launch(table, count))
-        else:
-            launch(table, count)
-
     for begin, count in pieces(len(starts)):
         values = [starts[begin] if name == "start" else given[name] for name in kernel.given]
-        library.hand_over(packed(library, kernel, options["dtype"], values), values, partial(run, count))
+        key, work = (name, count), partial(launch, count)
+        by_graph = count in SIZES
+
+        def run(arguments: bytes, key: Hashable = key, work: Work = work, by_graph: bool = by_graph) -> None:
+            graphs.table(actual, order)[1](arguments)
+            if by_graph:
+                graphs.run(key, work)
+            else:
+                work()
+
+        library.hand_over(packed(library, kernel, options["dtype"], values), values, run)
 
 
 _GRAPHS: WeakKeyDictionary[Any, Graphs] = WeakKeyDictionary()

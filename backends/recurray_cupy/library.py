@@ -263,17 +263,26 @@ class Library(Memory):
         """Return what names an order of work: what has the same is done one after another, as it was given."""
         return self._cupy.cuda.runtime.getDevice(), self.stream(), threading.get_ident()
 
-    def write(self, table: Any, packed: bytes) -> None:
-        """Write arguments to a table, on the current stream; they are handed over at once."""
-        count = 32 * -(-len(packed) // 256)
-        key = count, self._cupy.cuda.runtime.getDevice()
-        if key not in self._writers:
-            raw = self._cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
-            self._writers[key] = Function(raw, raw.kernel.ptr, "write_table")
-        # The second argument is all that comes after the first.
-        given = Arguments(table.data.ptr.to_bytes(8, sys.byteorder) + packed.ljust(8 * count, b"\0"))
-        launch, shape = self.launching(self._writers[key], 1, 1, given.address)
-        launch(*shape)
+    def writer(self, table: Any) -> Callable[[bytes], None]:
+        """Return what writes arguments to a table, on the stream that is the current one now; a thread's own."""
+        ready: dict[int, tuple[Any, ...]] = {}  # by their bytes
+
+        def write(packed: bytes) -> None:
+            size = len(packed)
+            if size not in ready:
+                count = 32 * -(-size // 256)
+                key = count, self._cupy.cuda.runtime.getDevice()
+                if key not in self._writers:
+                    raw = self._cupy.RawKernel(WRITE_TABLE % (count, count), "write_table")
+                    self._writers[key] = Function(raw, raw.kernel.ptr, "write_table")
+                # The second argument is all that comes after the first.
+                given = Arguments(table.data.ptr.to_bytes(8, sys.byteorder) + bytes(8 * count))
+                ready[size] = given, *self.launching(self._writers[key], 1, 1, given.address)
+            given, launch, shape = ready[size]
+            given.memory[8 : 8 + size] = packed
+            launch(*shape)
+
+        return write
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what launches at once, as a CUDA graph, all that ``work`` launches, which does nothing else."""
@@ -382,8 +391,8 @@ class Arguments:
             memory, pointers = in_memory(packed + bytes(8))
             start, count = (ctypes.c_int.from_buffer(memory, size + place) for place in (-8, 0))
             self._own = memory, pointers, start, count, ctypes.addressof(pointers)
-        memory, _, self.start, self.count, self.address = self._own
-        memory[:size] = packed
+        self.memory, _, self.start, self.count, self.address = self._own
+        self.memory[:size] = packed
 
     def __del__(self) -> None:
         self._spare.setdefault(len(self._own[0]) - 8, []).append(self._own)

@@ -97,10 +97,12 @@ class Recorder(Library):
         self.notes.append((function, list(arguments), places))
 
     def _copy(self, to: int, address: int, size: int) -> None:
-        self._note(self._actual._copy, to, address, size, addresses=(0, 1))
+        runtime = self._cupy.cuda.runtime
+        kind = runtime.memcpyDeviceToDevice
+        self._note(runtime.memcpyAsync, to, address, size, kind, self.stream(), addresses=(0, 1))
 
     def _clear(self, address: int, size: int) -> None:
-        self._note(self._actual._clear, address, size, addresses=(0,))
+        self._note(self._cupy.cuda.runtime.memsetAsync, address, 0, size, self.stream(), addresses=(0,))
 
     def _how_to_multiply(self, kind: str, rounded_to: str) -> tuple[Any, ...]:
         multiply, *rest = super()._how_to_multiply(kind, rounded_to)

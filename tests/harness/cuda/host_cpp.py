@@ -445,9 +445,13 @@ class HostLibrary:
         """What is done with a kernel's arguments."""
         run(packed)
 
-    def write(self, table: Any, packed: bytes) -> None:
-        """Write a kernel's arguments to a table."""
-        table[: len(packed) // 8] = np.frombuffer(packed, np.uint64)
+    def writer(self, table: Any) -> Any:
+        """What writes a kernel's arguments to a table."""
+
+        def write(packed: bytes) -> None:
+            table[: len(packed) // 8] = np.frombuffer(packed, np.uint64)
+
+        return write
 
     def captured(self, work: Any) -> Any:
         return work
