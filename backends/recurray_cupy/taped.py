@@ -220,6 +220,8 @@ class Tapes:
         if by_row or not 0 < product <= INPUT_PRODUCT_BYTES or steps > MOST_STEPS or how is None:
             return None
         kept = [name for name, value in (weights.kept or {}).items() if type(value) is Part]
+        if how[1] and weights.kept is not None and not kept:
+            return None  # a frozen layer's weights are rounded once, and this is before
         given = _Given()
         here, first = given.part(x), tuple([given.part(a) for a in start])
         named = {name: given.part(getattr(weights, name)) for name in FIELDS}
