@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from recurray.messages import in_words, shown
 from recurray.optim import hyperparameters
 from recurray.optim.arrays import check_names
 
-if TYPE_CHECKING:
-    from recurray.optim.optimizer import Optimizer
+Optimizer = Any  # `recurray.optim.Optimizer`, which imports this
 
 
 def state_of(optimizer: Optimizer) -> dict[str, Any]:
