@@ -104,7 +104,8 @@ def backward(
         size = dy.shape[2] // len(layer.caches)
         dxs, grads = [], list[tuple[tuple[Array, ...], Weights]]()
         for k, (cache, dend) in enumerate(zip(layer.caches, layer.dends, strict=True)):
-            dx, dstart, dweights = cache.backward(dy[:, :, k * size : (k + 1) * size], dend)
+            own = dy if len(layer.caches) == 1 else dy[:, :, k * size : (k + 1) * size]
+            dx, dstart, dweights = cache.backward(own, dend)
             dxs.append(dx)
             grads.append((dstart, dweights))
         dy = dxs[0] if len(dxs) == 1 else dxs[0] + dxs[1]
