@@ -461,7 +461,7 @@ def expected(batch: int, units: int, rounded_to: str, device: Device) -> str:
     Examples
     --------
     >>> expected(16, 512, "", H200)
-    'float32: fused 7.6, auto persistent 2.3'
+    'float32: step 6.8, auto persistent 2.4'
     """
     call, said = Call(LSTMCell(), "float32", (1, batch), units, False, Way.TRAINING, rounded_to), []
     for strategy in (DEFAULT, AUTO):

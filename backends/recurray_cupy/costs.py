@@ -62,19 +62,25 @@ def _number(name: str, value: float, unit: str, source: str) -> float:
 
 # What blocks of ours do.
 STREAM = _number(
-    "weights that are read anew",
+    "weights that are read anew from memory",
     16,
     "bytes a clock and multiprocessor",
     "assumed: 4.8 TB/s (NVIDIA's data sheet of the H200) are 20 of 132 multiprocessors",
 )
 FETCH = _number(
-    "the operand, of which all blocks read much the same",
+    "the operand, and weights of which the second-level cache holds two copies, one in each half",
     27,
     "bytes a clock and multiprocessor",
     "assumed: of 5,120 for all (NVIDIA's A100 white paper) 39 at most",
 )
 CHUNK = _number(
     "the wait for a chunk of the operand", 800, "clocks", "assumed: three latencies of the second-level cache"
+)
+ISSUED = _number(
+    "in float32, of a step through the depth, besides multiplying and reading what is multiplied",
+    5,
+    "instructions of a warp",
+    "from the kernels' machine code: 4.5 with tiles of 4 x 4, 7 with 4 x 8",
 )
 MEETING = _number("a block's threads meet, twice a chunk", 60, "clocks", "assumed")
 ELEMENT = _number("the cell's step, of a thread's element", 250, "clocks", "assumed")
@@ -145,7 +151,8 @@ def step_by_library(work: Work, device: Device) -> float:
     longer is what a step takes. Where operands are rounded, the kernel for the cell rounds the output as well.
     """
     host = HOST_LAUNCH + DRIVER + HOST_PRODUCT + CUBLAS
-    fetch = work.units * work.parts * work.depth * (2 if work.rounded else work.itemsize) / STREAM
+    size = work.units * work.parts * work.depth * (2 if work.rounded else work.itemsize)
+    fetch = size / weights_rate(size, device)
     rate = RATE * (2048 if work.rounded else 128)  # of a multiprocessor
     multiply = work.units * work.parts * work.depth * work.batch * work.itemsize / 4 / rate
     numbers = 2 * work.parts + work.early + 2 * work.carried  # the product goes to memory and comes from there
@@ -154,14 +161,19 @@ def step_by_library(work: Work, device: Device) -> float:
     return max(host, microseconds(clocks, device))
 
 
-def early(work: Work, elements: int, waiting: bool, step: float) -> float:
-    """Estimate the clocks for which a block waits for what is asked for a step ahead, of a step of so many clocks.
+def weights_rate(size: float, device: Device) -> float:
+    """The rate at which so many bytes of weights come, at each step the same."""
+    return FETCH if 2 * size <= device.cache else STREAM
 
-    It comes while other blocks are waited for, and until the cell's turn; where the operand of the product is copied
-    likewise, until that has come, as a thread waits for its copies in order.
+
+def early(work: Work, elements: int, waiting: bool) -> float:
+    """Estimate the clocks for which a block waits for what is asked for a step ahead.
+
+    It comes while other blocks are waited for, and until the operand of the product has come: a thread waits for its
+    copies in order.
     """
     coming = EARLY + elements * work.early * work.itemsize / STREAM
-    return max(0.0, coming - ((BARRIER if waiting else NO_BARRIER) + CHUNK if work.rounded else step))
+    return max(0.0, coming - (BARRIER if waiting else NO_BARRIER) - CHUNK)
 
 
 def step_by_launch(clocks: float, device: Device) -> float:

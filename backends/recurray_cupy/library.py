@@ -82,6 +82,8 @@ class Device:
         Whether it has those that the kernels use.
     clock : float
         Of a second. What a driver says is the most that there can be; this is for an H200 under load.
+    cache : int
+        Bytes of the second-level cache.
     """
 
     multiprocessors: int
@@ -90,10 +92,11 @@ class Device:
     cooperative: bool = True
     tensor_cores: bool = True
     clock: float = 1.755e9
+    cache: int = 50 * 2**20
 
 
 H200 = Device(multiprocessors=132, shared=232_448)
-A100 = Device(multiprocessors=108, shared=166_912, clock=1.41e9)
+A100 = Device(multiprocessors=108, shared=166_912, clock=1.41e9, cache=40 * 2**20)
 
 
 class KernelError(RuntimeError):
@@ -172,6 +175,7 @@ class Library(Memory):
                 shared=attributes["MaxSharedMemoryPerBlockOptin"],
                 cooperative=bool(attributes["CooperativeLaunch"]),
                 tensor_cores=int(device.compute_capability) >= 80,  # text, such as "90"
+                cache=attributes["L2CacheSize"],
             )
         return self._devices[number]
 

@@ -179,11 +179,11 @@ MISTAKES = {
 IN_PLANS = {
     "a chunk that hasn't come": ("await_groups(buffers - 1)", "await_groups(buffers)"),
     "a group that isn't ended": (
-        "        if (k < count) begin(k);\n        end_group();",
-        "        if (k < count) begin(k);",
+        "        if (k >= 0) begin(k);\n        end_group();",
+        "        if (k >= 0) begin(k);",
     ),
-    "another chunk is begun": ("begin(k + buffers);", "begin(k + 1);"),
-    "the first chunk's weights": ("(step < before || step >= before + count)", "(step >= count)"),
+    "another chunk is begun": ("begin(k - buffers);", "begin(k - 1);"),
+    "the first chunk's weights": ("(step / EACH != chunk)", "(step / EACH > chunk)"),
     "a step of another slice": ("16 * (slice + slices * j)", "16 * (slice + j)"),
     "registers that are held": ("held[j][i / 2][i % 2 + 2] = pairs[4]", "held[j][i / 2][i % 2 + 2] = pairs[0]"),
     "what is held is multiplied again": ("8 * (slice + slices * begin)", "8 * slice"),
@@ -192,10 +192,10 @@ IN_PLANS = {
 
 def first_outputs(tmp_path, monkeypatch, forced, *, plans=False, old="", new=""):
     """What kernels with a mistake in their fixed text give, and what the library's product gives."""
-    right = persistent.tensor_cores.fixed_text
-    assert old in right("tensor_cores.cuh", "recurray_cupy.persistent")
-    if old:
-        monkeypatch.setattr(persistent.tensor_cores, "fixed_text", lambda *names: right(*names).replace(old, new))
+    right, here = persistent.tensor_cores.fixed_text, "recurray_cupy.persistent"
+    assert old in right("recurrence.cuh", here) + right("tensor_cores.cuh", here)
+    for module in (persistent.recurrence, persistent.tensor_cores) if old else ():
+        monkeypatch.setattr(module, "fixed_text", lambda *names: right(*names).replace(old, new))
     monkeypatch.setattr("recurray_cupy.persistent.recurrence_of", recurrence_of.__wrapped__)  # not to be kept
     monkeypatch.setattr(persistent, "layout_for", forced)
     library, rng = HostLibrary(tmp_path, gpu=LARGE, plans=plans), np.random.default_rng(4)

@@ -92,14 +92,13 @@ def recurrence_of(dtype: str, *, backward: bool) -> persistent.Recurrence:
 
 def counts_of(recurrence: persistent.Recurrence, work: Work, layout: Layout, *, persistent: bool) -> Counts:
     """Count a step of a kernel that makes the product itself."""
-    units_of = [min(layout.block_units, work.units - k * layout.block_units) for k in range(layout.unit_groups)]
     rows_of = [min(layout.block_rows, work.batch - k * layout.block_rows) for k in range(layout.row_groups)]
     depth = -(-work.depth // (16 if work.rounded else FOUR))
     anew = work.depth  # a launch reads all
     if persistent:
         anew -= min(work.depth, layout.resident * (16 if work.rounded else FOUR))
     rows = work.parts * layout.block_units
-    in_float32 = 4 * layout.row_groups * work.parts * sum(units_of) * anew
+    in_float32 = 4 * layout.blocks * rows * anew
     sixteens = 16 * (depth - (layout.resident if persistent else 0))
     weight_rows = layout.tile[0] * -(-rows // layout.tile[0]) if work.rounded else rows
     stored = layout.blocks * weight_rows * layout.block_rows

@@ -103,6 +103,7 @@ PLANS = (
             ("bfloat16", 64, 512),
             ("bfloat16", 16, 768),
             ("bfloat16", 1, 2048),
+            ("", 1, 2048),
         )
     ),
     Plan(LSTM, Way.INFERENCE, "bfloat16", 16, 768),

@@ -85,18 +85,17 @@ def counting(text):
         text, count = re.subn(pattern, new, text)
         assert count >= least, pattern
 
-    put(r"(?=asm volatile\(\"ld\.relaxed\.gpu\.global\.f32)", "COUNT(0, 4); ")
-    put(r"(?=asm volatile\(\"ld\.relaxed\.gpu\.global\.v4\.f32)", "COUNT(0, 16); ")
     if "multiply_rounded" in text:
         put(r"(const unsigned a\[4\] = )", r"COUNT(3, 16); \1")
         put(r"(b\[j\]\[0\] = )", r"COUNT(3, 8), \1")
         tile = r"(multiply_tile\(sums\[i\]\[j\], (a|held\[step\]\[i\]), b\[j\]\);)"
         put(tile, r"{ if (threadIdx.x % 32 == 0) COUNT(4, 1); \1 }", least=2)
-        put(r"(?=copy_eight\(operand )", "COUNT(0, 16); ")
-        put(r"(?=copy_eight\(to )", "COUNT(1, 16); ")
+        put(r"(?=copy<16>\(operand )", "COUNT(0, 16); ")
+        put(r"(?=copy<16>\(to \+ row )", "COUNT(1, 16); ")
     else:
-        numbers = "COUNT(1, !inside || k >= depth ? 0 : 4 * least(4, depth - k)); "
-        put(r"(k = 4 \* \(low \+ j\);\n.*\n.*\n +\(void\)p;)", rf"\1 {numbers}")
+        put(r"(?=const real\* from = source)", "COUNT(0, 4 * least(4, depth - k)); ")
+        put(r"(?=copy_(four|some)\(to )", "COUNT(1, 4 * least(4, depth - k)); ", least=0)
+        put(r"(?=if \(r < rows\) copy_or_zero\()", "COUNT(1, r < rows && k < depth ? 4 : 0); ", least=0)
         put(r"(sum \+= one\.a )", r"COUNT(2, 4); \1")
         put(r"(b\[j\] = numbers\[)", r"COUNT(3, 16), \1")
         put(r"(const Four one = )", r"COUNT(3, 16); \1")
@@ -116,7 +115,7 @@ def counting(text):
     ("batch", "units", "multiprocessors", "shared", "fits"),
     [  # where all weights stay on the multiprocessors
         (3, 64, 6, 232_448, ("float32", "bfloat16")),
-        (5, 80, 3, 24_000, ("bfloat16",)),
+        (5, 80, 3, 24_000, ("float32", "bfloat16")),
         (2, 36, 2, 8_000, ("float32", "bfloat16")),
         (2, 160, 2, 40_000, ()),
     ],

@@ -1486,14 +1486,21 @@ ANEW = [
             (
                 "weights in registers of another chunk",
                 "recurrence.cuh",
-                "k < FIRST; ++k) multiply(k,",
-                "k < FIRST; ++k) multiply(0,",
+                "if (step / EACH != chunk)",
+                "if (step / EACH > chunk)",
             ),
             (
                 "a weight in a register and in shared memory",
                 "recurrence.cuh",
                 "int k = slice + slices * begin; k < count",
                 "int k = slice; k < count",
+            ),
+            ("a chunk is waited for too late", "recurrence.cuh", "groups(buffers - 1);", "groups(buffers);"),
+            (
+                "a chunk's weights are overwritten while they are read",
+                "recurrence.cuh",
+                "        multiply(k);\n",
+                "        if (k >= buffers) begin_weights(k - buffers);\n        multiply(k);\n",
             ),
             ("weights in registers of another slice", "recurrence.py", "4 * (slice + slices * j)", "4 * (slice + j)"),
             ("what is asked for ahead is this step's", "ahead.py", '"    const int t = next;",', ""),

@@ -213,5 +213,5 @@ def estimate(
     if layout is None:
         return None
     waits = resident and layout.unit_groups > 1
-    clocks = layout.clocks + early(work, layout.block_units * layout.block_rows, waits, layout.clocks)
+    clocks = layout.clocks + early(work, layout.block_units * layout.block_rows, waits)
     return (microseconds if resident else step_by_launch)(clocks, device), waits

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-from recurray_cupy.costs import BARRIER, CHUNK, ELEMENT, FETCH, MEETING, NO_BARRIER, STREAM, TILE, Work
+from recurray_cupy.costs import (
+    BARRIER,
+    CHUNK,
+    ELEMENT,
+    FETCH,
+    ISSUED,
+    MEETING,
+    NO_BARRIER,
+    TILE,
+    Work,
+    weights_rate,
+)
 from recurray_cupy.library import Device
 
 # Sums that a thread has in registers: rows of the weights x rows of the batch. More mean fewer reads for each sum.
@@ -23,10 +34,10 @@ TENSOR_TILES = (
     *((16, 8), (16, 16), (16, 32), (16, 64)),
     *((32, 8), (32, 16), (32, 32), (64, 8), (64, 16), (64, 32)),
 )  # of a warp, on tensor cores
-BUFFERS = (1, 2, 4)  # chunks of the operand that have room at a time, on tensor cores
+BUFFERS = (1, 2, 4)  # chunks that have room at a time
 HELD = 96  # registers of a thread for weights, and with those of its sums:
 HELD_WITH_SUMS = 144
-HELD_FOURS, HELD_FOURS_WITH_SUMS = 80, 88  # not on tensor cores, and then with those of the operand too
+HELD_FOURS, HELD_FOURS_WITH_SUMS = 128, 136  # not on tensor cores, and then with those of the operand too
 HELD_CHUNKS = 4  # at most, in which there are such weights: each has a text of its own
 FOUR = 4  # numbers are read four at a time
 FLAG = 4  # numbers' room for what the threads of a block tell each other
@@ -116,7 +127,7 @@ def layout_for(work: Work, device: Device, *, resident: bool, holding: bool = Tr
 
     >>> layout = layout_for(Work(1, 2048, 4, 2048, 4, 8, 2, 4), h200, resident=True)
     >>> layout.blocks, 4 * layout.resident, layout.tile  # resident: of 2048
-    (128, 768, (4, 1))
+    (128, 1024, (4, 1))
     """
     if work.rounded and not device.tensor_cores:
         return None
@@ -189,29 +200,33 @@ def _laid_out(
             multiply = rounds * tile[0] / 16 * tile[1] / 8 * TILE * warps / 4
             read = ((rounds - held) * tile[0] + rounds * tile[1]) / 4 * warps
         else:
-            multiply = rounds * FOUR * tile[0] * tile[1] * warps / 4 * words  # 4 warps at a time
-            read = ((rounds - held) * tile[0] + rounds * tile[1]) * warps * 2 * words
+            reads = (rounds - held) * tile[0] + rounds * tile[1]
+            multiply = (rounds * (FOUR * tile[0] * tile[1] + ISSUED) + reads) * warps / 4 * words  # 4 warps at a time
+            read = reads * warps * 2 * words
         add_up = -(-rows * block_rows // device.threads) * slices * 4 + 100
-        # From the second-level cache. Weights wait for nothing that the operand of the chunk doesn't wait for.
+        elementwise = -(-elements // device.threads) * ELEMENT
+        wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
+        # Weights wait for nothing that the operand of the chunk doesn't wait for. Of the first chunks they come while
+        # the step before ends, and while other blocks are waited for.
         fetch = block_rows * work.depth * itemsize / FETCH
-        fetch += (depth - resident) * (16 if work.rounded else FOUR) * weight_rows * itemsize / STREAM
+        anew = (depth - resident) * (16 if work.rounded else FOUR) * itemsize
+        rate = weights_rate(anew * work.parts * work.units, device)
+        ahead = min(weight_rows * anew, buffers * chunk * per_depth * work.itemsize) / rate if stays else 0
+        fetch += weight_rows * anew / rate - min(ahead, add_up + elementwise + wait)
         coming, used = fetch / chunks, max(multiply, read) / chunks  # of a chunk
         between = max(coming, used)
         if buffers < chunks:  # a chunk can come when another has been used
             between = max(between, (CHUNK + coming + used) / buffers)
         multiplied = CHUNK + coming + (chunks - 1) * between + used + MEETING * chunks
-        elementwise = -(-elements // device.threads) * ELEMENT
-        wait = BARRIER if stays and groups[0] > 1 else NO_BARRIER
         # If there are more blocks than multiprocessors, they run in turns, and read their weights anew.
         turns = -(-groups[0] * groups[1] // device.multiprocessors)
         return turns * (multiplied + add_up + elementwise) + wait
 
     chunks, best = [depth >> k for k in range(depth.bit_length())], None
     per_depth = weight_rows * (8 if work.rounded else FOUR)
-    buffered = BUFFERS if work.rounded else BUFFERS[:1]
     # In float32 a register holds one number, so they are only taken where that makes a step faster.
     holds = (most_held,) if work.rounded else tuple(dict.fromkeys((0, most_held)))
-    for chunk, buffers, most in product(chunks[:6], buffered, holds):  # more and smaller ones would take longer
+    for chunk, buffers, most in product(chunks[:6], BUFFERS, holds):  # more and smaller ones would take longer
         if (buffers - 1) * chunk >= depth:
             continue
         most_here = chunk // slices * (1 if chunk % slices else HELD_CHUNKS)

@@ -25,31 +25,21 @@ __device__ inline void release_one(unsigned* place) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" : : "l"(place), "r"(1) : "memory");
 }
 
-// What another multiprocessor has written, from the cache that they share.
-__device__ inline void fresh(const float* place, float& value) {
-    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(place) : "memory");
-}
-__device__ inline void fresh(const double* place, double& value) {
-    asm volatile("ld.relaxed.gpu.global.f64 %0, [%1];" : "=d"(value) : "l"(place) : "memory");
-}
-__device__ inline void fresh(const float* place, float& a, float& b, float& c, float& d) {
-    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(a), "=f"(b), "=f"(c), "=f"(d) : "l"(place) : "memory");
-}
-__device__ inline void fresh(const double* place, double& a, double& b, double& c, double& d) {
-    asm volatile("ld.relaxed.gpu.global.v2.f64 {%0, %1}, [%2];" : "=d"(a), "=d"(b) : "l"(place) : "memory");
-    asm volatile("ld.relaxed.gpu.global.v2.f64 {%0, %1}, [%2];" : "=d"(c), "=d"(d) : "l"(place + 2) : "memory");
-}
-__device__ inline void relax() {}
-
-// A number to shared memory, past the registers. What a thread has begun to copy so since the last time is a group; it can
-// wait until all of its groups are there but for the last few, up to three. GPUs before compute capability 8.0 wait here.
-__device__ inline void copy_one(real* to, const real* from) {
+// Numbers to shared memory, past the registers and, sixteen bytes at a time, past the first-level cache: other
+// multiprocessors have written some of them. What a thread has begun to copy so since the last time is a group; it can wait
+// until all of its groups are there but for the last few, up to three. GPUs before compute capability 8.0 copy at once.
+template <int BYTES>
+__device__ inline void copy(void* to, const void* from) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;"
-                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "n"(sizeof(real)) : "memory");
+    const unsigned place = (unsigned)__cvta_generic_to_shared(to);
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(place), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" : : "r"(place), "l"(from), "n"(BYTES) : "memory");
 #else
-    *to = *from;
+    if (BYTES == 16) *(float4*)to = __ldcg((const float4*)from);
+    if (BYTES == 8) *(double*)to = __ldcg((const double*)from);
+    if (BYTES == 4) *(float*)to = __ldcg((const float*)from);
 #endif
 }
 __device__ inline void end_group() {
@@ -65,11 +55,13 @@ __device__ inline void await_groups(int but) {
     if (but == 3) asm volatile("cp.async.wait_group 3;" : : : "memory");
 #endif
 }
+__device__ inline void relax() {}
 #endif
 
 struct alignas(4 * sizeof(real)) Four { real a, b, c, d; };
 
 __device__ inline int least(int a, int b) { return a < b ? a : b; }
+__device__ inline int most(int a, int b) { return a < b ? b : a; }
 
 // Waits until a counter has come to a number; false if it doesn't in good time, which is a fault.
 __device__ inline bool wait_for(const unsigned* arrivals, unsigned wanted, int* fault) {
@@ -85,58 +77,87 @@ __device__ inline bool wait_for(const unsigned* arrivals, unsigned wanted, int* 
     return true;
 }
 
-// The numbers k to k + 3 of a row of `depth`, zeros past its end.
-__device__ inline Four four_of(const real* row, int k, int depth) {
-    Four four{0, 0, 0, 0};
-    if (depth % 4 == 0 && k < depth) {
-        fresh(row + k, four.a, four.b, four.c, four.d);
-    } else {
-        if (k < depth) fresh(row + k, four.a);
-        if (k + 1 < depth) fresh(row + k + 1, four.b);
-        if (k + 2 < depth) fresh(row + k + 2, four.c);
-        if (k + 3 < depth) fresh(row + k + 3, four.d);
-    }
-    return four;
+// Begins to copy a number; likewise, or puts zero where there is none.
+__device__ inline void copy_one(real* to, const real* from) { copy<sizeof(real)>(to, from); }
+__device__ inline void copy_or_zero(real* to, const real* from, bool there) {
+    if (there)
+        copy_one(to, from);
+    else
+        *to = 0;
 }
 
-// Multiplies them by those of a row of factors.
-__device__ inline void multiply_four(Four& four, const real* factors, int k, int depth) {
-    if (k < depth) four.a *= factors[k];
-    if (k + 1 < depth) four.b *= factors[k + 1];
-    if (k + 2 < depth) four.c *= factors[k + 2];
-    if (k + 3 < depth) four.d *= factors[k + 3];
+// Begins to copy four, from where four may begin.
+__device__ inline void copy_four(Four* to, const real* from) {
+#pragma unroll
+    for (int at = 0; at < (int)sizeof(Four); at += 16) copy<16>((char*)to + at, (const char*)from + at);
 }
 
-// Reads `count` fours from the four `low` on, of rows of `depth` numbers, times the mask if there is one. Several are
-// on their way at a time.
-__device__ inline void load_operand(Four* operand, int stride, const real* source, const real* factors,
+// Likewise, from anywhere, and of which `left` are there.
+__device__ inline void copy_some(Four* to, const real* from, int left) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) copy_or_zero(&to->a + j, from + j, j < left);
+}
+
+// Begins to copy `count` fours from the four `low` on, of rows of `depth` numbers.
+__device__ inline void load_operand(Four* operand, int stride, const real* source,
                                     int rows, int depth, int low, int count) {
-    const int all = rows * count;
-    for (int start = threadIdx.x; start < all; start += 8 * THREADS) {
-        Four held[8];
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
-            if (place < all) held[j] = four_of(source + (long long)row * depth, k, depth);
-        }
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            const int place = start + j * THREADS, row = place / count, k = 4 * (low + place - row * count);
-            if (place >= all) continue;
-            if (factors) multiply_four(held[j], factors + (long long)row * depth, k, depth);
-            operand[row * stride + place - row * count] = held[j];
-        }
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < (unsigned)(rows * count); i += THREADS) {
+        const int row = i / (unsigned)count, four = i - row * count, k = 4 * (low + four);
+        const real* from = source + (long long)row * depth + k;
+        if (depth % 4)
+            copy_some(operand + row * stride + four, from, depth - k);
+        else
+            copy_four(operand + row * stride + four, from);
     }
 }
 
-// Has all chunks of a depth multiplied, one after another. The first FIRST have a text of their own, as what is in
-// registers can't be counted through.
-template <int FIRST, class Multiply>
-__device__ inline void by_fours(int depth4, int chunk, Multiply multiply) {
-#pragma unroll
-    for (int k = 0; k < FIRST; ++k) multiply(k, true);
+// Multiplies what the thread has copied so by the factors of the same place.
+__device__ inline void scale_operand(Four* operand, int stride, const real* factors,
+                                     int rows, int depth, int low, int count) {
+    for (unsigned i = threadIdx.x; i < (unsigned)(rows * count); i += THREADS) {
+        const int row = i / (unsigned)count, four = i - row * count, k = 4 * (low + four);
+        Four& one = operand[row * stride + four];
+        const real* own = factors + (long long)row * depth + k;
+        one.a *= own[0];
+        if (k + 1 < depth) one.b *= own[1];
+        if (k + 2 < depth) one.c *= own[2];
+        if (k + 3 < depth) one.d *= own[3];
+    }
+}
+
+// Begins what comes first of the chunks' weights that aren't there yet: they wait for no other block.
+template <class Weights>
+__device__ inline void begin_first(int count, int buffers, Weights begin_weights) {
 #pragma unroll 1
-    for (int k = FIRST; k * chunk < depth4; ++k) multiply(k, false);
+    for (int k = count - 1; k >= most(0, count - buffers); --k) begin_weights(k);
+    end_group();
+}
+
+// Has all `count` chunks of a depth multiplied, from the last to the first, whose weights are begun by begin_first. So many
+// as there are `buffers` for are on their way at a time; `arrived` is called when the thread's own part of one has come.
+template <class Weights, class Begin, class Arrived, class Multiply>
+__device__ inline void by_chunks(int count, int buffers, Weights begin_weights, Begin begin, Arrived arrived,
+                                 Multiply multiply) {
+#pragma unroll 1
+    for (int k = count - 1; k >= count - buffers; --k) {
+        if (k >= 0) begin(k);
+        end_group();
+    }
+#pragma unroll 1
+    for (int k = count - 1; k >= 0; --k) {
+        await_groups(buffers - 1);
+        arrived(k);
+        __syncthreads();
+        multiply(k);
+        if (k >= buffers) {
+            __syncthreads();  // what was here has been read
+            begin(k - buffers);
+            begin_weights(k - buffers);
+        }
+        end_group();
+    }
+    __syncthreads();
 }
 
 // Adds the products of four and four numbers to a sum, one by one: each is a multiplication and an addition in one.
@@ -184,16 +205,16 @@ __device__ inline void multiply(real (&sums)[ROWS][COLUMNS],
     }
 }
 
-// Likewise, by weights in registers, those of the thread's first fours: of the chunk from the `before`-th on, and
-// `count` of them.
-template <int HELD, int ROWS, int COLUMNS>
+// Likewise, by weights in registers: the chunk `chunk` has EACH of the thread's steps. What is in registers can't be counted
+// through, so each chunk has a text of its own.
+template <int EACH, int HELD, int ROWS, int COLUMNS>
 __device__ inline void multiply_held(real (&sums)[ROWS][COLUMNS], const Four (&held)[HELD][ROWS],
-                                     const Part<COLUMNS>& operand, int before, int count, int slice, int slices) {
+                                     const Part<COLUMNS>& operand, int chunk, int slice, int slices) {
 #pragma unroll
     for (int step = 0; step < HELD; ++step) {
-        if (step < before || step >= before + count) continue;
+        if (step / EACH != chunk) continue;
         Four other[COLUMNS];
-        operand.read(other, slice + slices * (step - before));
+        operand.read(other, slice + slices * (step % EACH));
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
 #pragma unroll

@@ -43,10 +43,10 @@ from recurray_cupy.step import MASK, Carried, CarriedValue, Expression, Goal, Lo
 MOST_PLANS = 16  # for which a recurrence has kernels of their own: each takes a second or two to compile
 _NAN = literal(float("nan"))
 _OF_ROW = [
-    "const int u = first_unit + r % block_units, p = r / block_units;",
-    "const bool inside = u < units && r < rows;",
+    "const int u = least(first_unit + (unsigned)r % block_units, units - 1);",
+    "const int p = (unsigned)r / block_units;",
     "(void)p;",
-]  # which unit and part a row of the block's weights is for
+]  # which unit and part a row of the block's weights is for; past the last unit the last one, whose sum nobody reads
 
 
 class Recurrence:
@@ -67,6 +67,7 @@ class Recurrence:
     """
 
     rounded_to = ""
+    _depth, _at_a_time = "depth4", 4  # the name of the depth in what shared memory is read in
     _functions: ClassVar[dict[str, str]] = {}
     _counted_ahead = "0"  # how often a block has said that it is done before the first step
 
@@ -140,6 +141,7 @@ class Recurrence:
             *elements.declare(*numbers),
             *([f"real late[{len(late)} * each];"] if late else []),
             *self._read_weights(body, tile, plan),
+            *self._begin_weights(plan),
             *elements.write(body, keep, "start"),
             *elements.write(body, lambda: self.ahead.begin(body, elements), "start"),
             "end_group();",
@@ -152,6 +154,7 @@ class Recurrence:
                     *wait(body, self._counted_ahead),
                     *self._multiply(body, tile, plan),
                     "await_groups(0);",
+                    *self._weights_ahead(plan),
                     *elements.write(body, lambda: self._cell(body, elements, carried, late)),
                     *say(body, "unit_groups > 1 && step + 1 < steps"),
                     *elements.write(body, lambda: self._store_late(body, elements, late)),
@@ -221,58 +224,72 @@ class Recurrence:
     def _sums(self, tile: tuple[int, int], held: int) -> list[str]:
         """How the weights and the operand lie in shared memory, and which of the sums the thread has."""
         return [
-            "const int depth4 = (depth + 3) / 4;",
+            "const int depth4 = (depth + 3) / 4, chunks = (depth4 + chunk - 1) / chunk;",
             f"const int in_registers = {held} * slices;  // of the depth",
             "const int stride = (resident - in_registers) | 1;  // odd: rows begin in different banks",
             "const int chunk_stride = chunk | 1;",
             "Four* weights = (Four*)shared_memory;  // (rows, stride)",
-            "Four* staged = weights + rows * stride;  // (rows, chunk_stride) if not all weights are resident",
-            "Four* operand = staged + (resident < depth4 ? rows * chunk_stride : 0);",
+            "const int staged_size = resident < depth4 ? rows * chunk_stride : 0;  // if some aren't there",
+            "Four* staged = weights + rows * stride;  // (buffers, rows, chunk_stride)",
+            "Four* operand = staged + buffers * staged_size;  // (buffers, block_rows, chunk_stride)",
             f"const int rows_apart = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int columns_apart = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int slice = threadIdx.x / (rows_apart * columns_apart);",
             "const int column = (threadIdx.x - slice * rows_apart * columns_apart) / rows_apart;",
             "const int row = threadIdx.x % rows_apart, apart = rows;",
-            "(void)buffers;  // there is room for one chunk",
         ]
 
     def _weights(self, body: Body, count: int) -> list[str]:
         """Weights side by side, zeros past the depth."""
         places = [body.load(self.product.weight(j)) for j in range(count)]
-        return [f"inside && k + {j} < depth ? {place} : (real)0" for j, place in enumerate(places)]
+        return [f"k + {j} < depth ? {place} : (real)0" for j, place in enumerate(places)]
 
     def _read_weights(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Read those that stay, and declare what reads others."""
-        reads, first = self._weights(body, 4), body.load(self.product.weight(0))
-        four = [f"Four{{{reads[0]},", *(f"     {read}," for read in reads[1:3]), f"     {reads[3]}}};"]
-        aligned, in_fours = [], []
-        if not self.product.units_together:  # a weight's array may be a part of a larger one, which begins anywhere
-            aligned = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % sizeof(Four) == 0;"]
-            in_fours = [
-                "        if (in_fours && inside) {",
-                f"            to[r * stride + j] = *(const Four*)&{first};",
-                "            continue;",
-                "        }",
+        first, ahead = body.load(self.product.weight(0)), []
+        if self.product.units_together:
+            # A warp copies eight units by four of the depth: whole sectors of the cache, and a bank for each thread.
+            loop = [
+                "const unsigned eights = (rows + 7) / 8;",
+                "#pragma unroll 4",
+                "for (unsigned i = threadIdx.x; i < 32u * eights * count; i += THREADS) {",
+                "    const int r = i / 32 % eights * 8 + i % 8, j = i / 32 / eights;",
+                "    const int one = i / 8 % 4, k = 4 * (low + j) + one;",
+                *indented(_OF_ROW),
+                "    const bool there = depth % 4 == 0 || k < depth;",
+                f"    if (r < rows) copy_or_zero(&to[r * stride + j].a + one, &{first}, there);",
+                "}",
             ]
+        else:  # a weight's array may be a part of a larger one, which begins anywhere
+            ahead = ["const bool in_fours = depth % 4 == 0 && (unsigned long long)weight % 16 == 0;"]
+
+            def loop_of(unroll: int, copy: str, more: str) -> list[str]:
+                return [
+                    f"    #pragma unroll {unroll}",
+                    "    for (unsigned i = threadIdx.x; i < (unsigned)(rows * count); i += THREADS) {",
+                    "        const int r = i / (unsigned)count, j = i % (unsigned)count, k = 4 * (low + j);",
+                    *(f"        {line}" for line in _OF_ROW),
+                    f"        {copy}(to + r * stride + j, &{first}{more});",
+                    "    }",
+                ]
+
+            whole, some = loop_of(4, "copy_four", ""), loop_of(1, "copy_some", ", depth - k")
+            loop = ["if (in_fours) {", *whole, "} else {", *some, "}"]
         return [
-            *aligned,
+            *ahead,
             "auto read_weights = [&](Four* to, int stride, int low, int count) {",
-            "#pragma unroll 4",
-            "    for (int i = threadIdx.x; i < rows * count; i += THREADS) {",
-            *indented(self._which_weight("rows", "4")),
-            *in_fours,
-            f"        to[r * stride + j] = {four[0]}",
-            *(f"                             {line}" for line in four[1:]),
-            "    }",
+            *indented(loop),
             "};",
             "read_weights(weights, stride, in_registers, resident - in_registers);",
-            *self._hold_weights(four, tile, 0 if plan is None else plan.layout.held),
+            "end_group();",
+            *self._hold_weights(body, tile, 0 if plan is None else plan.layout.held),
         ]
 
-    def _hold_weights(self, four: list[str], tile: tuple[int, int], held: int) -> list[str]:
+    def _hold_weights(self, body: Body, tile: tuple[int, int], held: int) -> list[str]:
         """Read those of the thread's first steps through the depth, which stay in its registers."""
         if not held:
             return []
+        reads = self._weights(body, 4)
         return [
             f"Four held[{held}][{tile[0]}];",
             "#pragma unroll",
@@ -282,17 +299,12 @@ class Recurrence:
             "#pragma unroll",
             f"    for (int j = 0; j < {held}; ++j) {{",
             "        const int k = 4 * (slice + slices * j);",
-            f"        held[j][i] = {four[0]}",
-            *(f"                     {line}" for line in four[1:]),
+            f"        held[j][i] = Four{{{reads[0]},",
+            *(f"                          {read}," for read in reads[1:3]),
+            f"                          {reads[3]}}};",
             "    }",
             "}",
         ]
-
-    def _which_weight(self, rows: str, width: str) -> list[str]:
-        """Find what a thread is to read, the i-th of ``rows`` times ``count``, so that neighbours read side by side."""
-        order = (f"i % {rows}", f"i / {rows}") if self.product.units_together else ("i / count", "i % count")
-        place = f"const int r = {order[0]}, j = {order[1]}, k = {width} * (low + j);"
-        return [f"    {line}" for line in (place, *_OF_ROW)]
 
     def _multiply(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         return [
@@ -307,48 +319,86 @@ class Recurrence:
     def _add_up(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         """Each thread's sums over its slice, into `partial`."""
         first = f"((long long)({self.product.read}) * batch + first_row) * depth"
-        operand, factors = body.load(Place(self.product.operand, first, "")), "(const real*)0"
+        operand, masks = body.load(Place(self.product.operand, first, "")), []
         if self.product.masked:
-            factors = f"mask ? &{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))} : {factors}"
-        first_chunks, begun, by_held = self._by_held(plan)
+            factors = f"&{body.load(replace(MASK, index='(long long)first_row * depth', needs=''))}"
+            masks = [
+                f"if ({body.array(MASK.array)})",
+                "    scale_operand(operand + buffer * block_rows * chunk_stride, chunk_stride,",
+                f"                  {factors}, own_rows, depth, low, count);",
+            ]
+        begun, by_held = self._by_held(plan)
+        chunk = self._chunk(plan)
         return [
             f"    real sums[{tile[0]}][{tile[1]}] = {{}};",
-            "    auto multiply_chunk = [&](int k, bool among_the_first) {",
-            "        const int low = k * chunk, count = least(chunk, depth4 - low);",
-            "        if (low) __syncthreads();  // what was here has been read",
-            f"        load_operand(operand, chunk_stride, &{operand},",
-            f"                     {factors}, own_rows, depth, low, count);",
-            "        const bool resides = low < resident;  // that is a number of chunks, or all of the depth",
-            "        if (!resides) read_weights(staged, chunk_stride, low, count);",
-            "        __syncthreads();",
+            "    auto begin = [&](int k) {",
+            *(f"        {line}" for line in chunk),
+            f"        load_operand(operand + buffer * block_rows * chunk_stride, chunk_stride, &{operand},",
+            "                     own_rows, depth, low, count);",
+            "    };",
+            "    auto arrived = [&](int k) {",
+            *(f"        {line}" for line in ([*chunk, *masks] if masks else ["(void)k;"])),
+            "    };",
+            "    auto multiply_chunk = [&](int k) {",
             "        if (slice >= slices) return;",
-            f"        const Part<{tile[1]}> own(operand, chunk_stride, column, columns_apart, own_rows);",
+            *(f"        {line}" for line in chunk),
+            f"        const Part<{tile[1]}> own(operand + buffer * block_rows * chunk_stride, chunk_stride,",
+            "                          column, columns_apart, own_rows);",
             *by_held,
-            "        const auto* here = resides ? weights + (low - in_registers) : staged;",
+            "        const bool resides = resident == depth4 || low < resident;  // no chunk is there in part",
+            "        const auto* here = resides ? weights + (low - in_registers) : staged + buffer * staged_size;",
             "        const int here_stride = resides ? stride : chunk_stride;",
             f"        multiply(sums, here, here_stride, row, rows_apart, rows, own, {begun}, slice, slices, count);",
             "    };",
-            f"    by_fours<{first_chunks}>(depth4, chunk, multiply_chunk);",
-            "    __syncthreads();",
+            f"    by_chunks(chunks, buffers, {self._weights_of_chunks(plan)}, begin, arrived, multiply_chunk);",
             "    if (slice < slices)",
             "        store_sums(sums, partial + slice * block_rows * apart, apart,",
             "                   row, rows_apart, rows, column, columns_apart, block_rows);",
         ]
 
-    def _by_held(self, plan: Plan | None) -> tuple[int, str, list[str]]:
-        """How many chunks have weights in registers, a chunk's first step that has none, and the text for those."""
+    def _depth_of(self, plan: Plan) -> int:
+        return -(-self.product.gates * plan.units // self._at_a_time)
+
+    def _chunk(self, plan: Plan | None) -> list[str]:
+        """Where the k-th chunk begins in the depth, how much of it it has, and in which buffer it is."""
+        count = f"const int count = least(chunk, {self._depth} - low);"
+        if plan is not None and self._depth_of(plan) % plan.layout.chunk == 0:
+            count = "constexpr int count = chunk;"
+        return ["const int low = k * chunk, buffer = k % buffers;", count]
+
+    def _streams(self, plan: Plan | None) -> bool:
+        """Whether some weights may be read anew at each step."""
+        return plan is None or plan.layout.resident < self._depth_of(plan)
+
+    def _weights_of_chunks(self, plan: Plan | None) -> str:
+        return "begin_weights" if self._streams(plan) else "[](int) {}"
+
+    def _begin_weights(self, plan: Plan | None) -> list[str]:
+        """Begin to read those that aren't there yet, chunk by chunk."""
+        if not self._streams(plan):
+            return []
+        return [
+            "auto begin_weights = [&](int k) {",
+            *indented(self._chunk(plan)),
+            "    if (low >= resident) read_weights(staged + buffer * staged_size, chunk_stride, low, count);",
+            "};",
+            "begin_first(chunks, buffers, begin_weights);",
+        ]
+
+    def _weights_ahead(self, plan: Plan | None) -> list[str]:
+        """Likewise, those that the next step multiplies first, once this one has been multiplied."""
+        begin = "if (multiplies && step + 1 < steps) begin_first(chunks, buffers, begin_weights);"
+        return [begin] if self._streams(plan) else []
+
+    def _by_held(self, plan: Plan | None) -> tuple[str, list[str]]:
+        """The first of a thread's steps through a chunk whose weights aren't in registers, and the text for those."""
         if plan is None or not plan.layout.held:
-            return 0, "0", ["        (void)among_the_first;"]
+            return "0", []
         held, each = plan.layout.held, plan.layout.chunk // plan.layout.slices  # of a chunk
-        return (
-            -(-held // each),
-            "here_held",
-            [
-                f"        const int before = k * {each};",
-                f"        const int here_held = among_the_first ? least({each}, {held} - before) : 0;",
-                "        if (among_the_first) multiply_held(sums, held, own, before, here_held, slice, slices);",
-            ],
-        )
+        return "begun", [
+            f"        const int begun = least({each}, most(0, {held} - {each} * k));",
+            f"        if (begun) multiply_held<{each}>(sums, held, own, k, slice, slices);",
+        ]
 
     def _cell(
         self, body: Body, elements: Elements, carried: list[tuple[Carried, Place]], late: list[Goal | Carried]

@@ -26,12 +26,6 @@ __device__ inline float inverse(float a) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(a));
     return result;
 }
-
-// Eight numbers to shared memory, past the registers, as `copy_one`.
-__device__ inline void copy_eight(unsigned* to, const unsigned short* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
-}
 #else
 #define HOST_OF(type) HOST_TENSOR_CORES(type)
 HOST_OF(TYPE)
@@ -48,11 +42,11 @@ __device__ inline float quick_tanh(float a) { return 1 - 2 * inverse(1 + power_o
 // Begins to copy rounded numbers of some rows of the batch, `pitch` apart, to shared memory: `count` times 16 from 16 * low on.
 __device__ inline void load_handed(unsigned* operand, int stride, const unsigned short* source, int pitch,
                                    int rows, int low, int count) {
-    const int eights = 2 * count;
+    const unsigned eights = 2 * count;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < rows * eights; i += THREADS) {
-        const int row = i / eights, eight = i - row * eights;
-        copy_eight(operand + row * stride + 4 * eight, source + row * pitch + 16 * low + 8 * eight);
+    for (unsigned i = threadIdx.x; i < rows * eights; i += THREADS) {
+        const unsigned row = i / eights, eight = i - row * eights;
+        copy<16>(operand + row * stride + 4 * eight, source + row * pitch + 16 * low + 8 * eight);
     }
 }
 
@@ -60,41 +54,14 @@ __device__ inline void load_handed(unsigned* operand, int stride, const unsigned
 // what comes of them.
 __device__ inline void load_weights(unsigned* to, int stride, const unsigned short* source, int pitch, int rows,
                                     int parts, int units, int first_unit, int block_units, int low, int count) {
-    const int eights = 2 * count;
+    const unsigned eights = 2 * count;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < rows * eights; i += THREADS) {
-        const int row = i / eights, eight = i - row * eights, part = row / block_units;
+    for (unsigned i = threadIdx.x; i < rows * eights; i += THREADS) {
+        const unsigned row = i / eights, eight = i - row * eights, part = row / block_units;
         const int unit = least(first_unit + row - part * block_units, units - 1);
         const long long from = (long long)least(part, parts - 1) * units + unit;
-        copy_eight(to + row * stride + 4 * eight, source + from * pitch + 16 * low + 8 * eight);
+        copy<16>(to + row * stride + 4 * eight, source + from * pitch + 16 * low + 8 * eight);
     }
-}
-
-// Has all `count` chunks of a depth multiplied, one after another. So many as there are `buffers` for are on their way at
-// a time; `begin` begins to copy one. The first FIRST have a text of their own, as what is in registers can't be counted
-// through.
-template <int FIRST, class Begin, class Multiply>
-__device__ inline void by_chunks(int count, int buffers, Begin begin, Multiply multiply) {
-    auto one = [&](int k, bool among_the_first) {
-        await_groups(buffers - 1);
-        __syncthreads();
-        multiply(k, among_the_first);
-        if (k + buffers < count) {
-            __syncthreads();  // what was here has been read
-            begin(k + buffers);
-        }
-        end_group();
-    };
-#pragma unroll 1
-    for (int k = 0; k < buffers; ++k) {
-        if (k < count) begin(k);
-        end_group();
-    }
-#pragma unroll
-    for (int k = 0; k < FIRST; ++k) one(k, true);
-#pragma unroll 1
-    for (int k = FIRST; k < count; ++k) one(k, false);
-    __syncthreads();
 }
 
 // Where in a tile a thread's numbers are.
@@ -161,15 +128,15 @@ __device__ inline void multiply_rounded(float (&sums)[ROWS][COLUMNS][4], const u
     }
 }
 
-// Likewise, by weights in registers: those of the chunk are from the `before`-th on, and `count` of them.
-template <int HELD, int ROWS, int COLUMNS>
+// Likewise, by weights in registers: the chunk `chunk` has EACH of the warp's steps.
+template <int EACH, int HELD, int ROWS, int COLUMNS>
 __device__ inline void multiply_held(float (&sums)[ROWS][COLUMNS][4], const unsigned (&held)[HELD][ROWS][4],
-                                     const Operand<COLUMNS>& operand, int before, int count, int slice, int slices) {
+                                     const Operand<COLUMNS>& operand, int chunk, int slice, int slices) {
 #pragma unroll
     for (int step = 0; step < HELD; ++step) {
-        if (step < before || step >= before + count) continue;
+        if (step / EACH != chunk) continue;
         unsigned b[COLUMNS][2];
-        operand.read(b, 8 * (slice + slices * (step - before)));
+        operand.read(b, 8 * (slice + slices * (step % EACH)));
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
 #pragma unroll

@@ -46,6 +46,7 @@ class TensorCoreRecurrence(Recurrence):
     """
 
     # Whose absolute error is that of float32 near 1: what they give is rounded in each product.
+    _depth, _at_a_time = "depth16", 16
     _functions: ClassVar[dict[str, str]] = {"tanh": "quick_tanh", "logistic": "quick_logistic"}
 
     def __init__(self, step: Step, product: Product, *, rounded_to: str) -> None:
@@ -105,6 +106,7 @@ class TensorCoreRecurrence(Recurrence):
             f"const int row_tiles = (rows + {tile[0] - 1}) / {tile[0]};",
             f"const int column_tiles = (block_rows + {tile[1] - 1}) / {tile[1]};",
             "const int depth16 = (depth + 15) / 16, pitch = 16 * depth16;  // a chunk is of so many, too",
+            "const int chunks = (depth16 + chunk - 1) / chunk;",
             f"const int in_registers = {held} * slices;  // of the depth",
             "const int stride = 8 * (resident - in_registers) + 4;  // the 32 threads' banks differ",
             "const int chunk_stride = 8 * chunk + 4;",
@@ -139,19 +141,18 @@ class TensorCoreRecurrence(Recurrence):
     def _add_up(self, body: Body, tile: tuple[int, int], plan: Plan | None) -> list[str]:
         first = f"(long long)((({self.product.read}) & 1) * batch + first_row) * pitch"
         handed = body.store(Place(HANDED, first, ""))
-        first_chunks, begun, by_held = self._by_held(plan)
+        begun, by_held = self._by_held(plan)
+        chunk = self._chunk(plan)
         return [
             f"    float sums[{tile[0] // 16}][{tile[1] // 8}][4] = {{}};",
             "    auto begin = [&](int k) {",
-            "        const int low = k * chunk, count = least(chunk, depth16 - low), buffer = k % buffers;",
+            *(f"        {line}" for line in chunk),
             f"        load_handed(operand + buffer * block_rows * chunk_stride, chunk_stride, &{handed},",
             "                    pitch, own_rows, low, count);",
-            "        if (resident < depth16 && low >= resident)",
-            "            read_weights(staged + buffer * staged_size, chunk_stride, low, count);",
             "    };",
-            "    auto multiply_chunk = [&](int k, bool among_the_first) {",
+            "    auto multiply_chunk = [&](int k) {",
             "        if (slice >= slices) return;",
-            "        const int low = k * chunk, count = least(chunk, depth16 - low), buffer = k % buffers;",
+            *(f"        {line}" for line in chunk),
             f"        const Operand<{tile[1] // 8}> own(operand + buffer * block_rows * chunk_stride, chunk_stride,",
             f"                             {tile[1]} * column, own_rows);",
             *by_held,
@@ -159,11 +160,10 @@ class TensorCoreRecurrence(Recurrence):
             "        const unsigned* here = resides ? weights + 8 * (low - in_registers)",
             "                                       : staged + buffer * staged_size;",
             "        const int here_stride = resides ? stride : chunk_stride;",
-            *([f"        if ({begun} * slices < count)"] if first_chunks else []),
             f"        multiply_rounded(sums, here + {tile[0]} * row * here_stride, here_stride,",
             f"                         own, {begun}, slice, slices, count);",
             "    };",
-            f"    by_chunks<{first_chunks}>((depth16 + chunk - 1) / chunk, buffers, begin, multiply_chunk);",
+            f"    by_chunks(chunks, buffers, {self._weights_of_chunks(plan)}, begin, [](int) {{}}, multiply_chunk);",
             "    if (slice < slices)",
             f"        store_sums(sums, partial + slice * block_rows * apart + {tile[0]} * row, apart,",
             f"                   {tile[1]} * column, block_rows);",

@@ -70,10 +70,6 @@ static long long clock64() {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
-template <class T>
-static void fresh(const T* place, T& value) { value = *place; }
-template <class T>
-static void fresh(const T* place, T& a, T& b, T& c, T& d) { a = place[0], b = place[1], c = place[2], d = place[3]; }
 
 // Tensor cores: what the 32 threads of a warp have in registers they lay out before one another.
 struct Warp {
@@ -132,23 +128,21 @@ static float inverse(float a) { return 1 / a; }
 struct Copy {
     void* to;
     const void* from;
-    size_t size;
-    void make() const { memcpy(to, from, size); }
+    int size;
 };
 static thread_local Copy copies[4096];
 static thread_local int begun, ended[4096], groups, made;
-static void begin_copy(Copy copy) {
-    if (begun % 2) copy.make();
-    copies[begun++ % 4096] = copy;
+template <int BYTES>
+static void copy(void* to, const void* from) {
+    if ((size_t)to % BYTES || (size_t)from % BYTES || begun - made >= 4096) abort();
+    if (begun % 2) memcpy(to, from, BYTES);
+    copies[begun++ % 4096] = {to, from, BYTES};
 }
-template <class Real>
-static void copy_one(Real* to, const Real* from) { begin_copy({to, from, sizeof(Real)}); }
-static void copy_eight(unsigned* to, const unsigned short* from) { begin_copy({to, from, 16}); }
 static void end_group() { ended[groups++ % 4096] = begun; }
 static void await_groups(int but) {
     const int here = groups > but ? ended[(groups - 1 - but) % 4096] : 0;
     for (; made < here; ++made)
-        if (made % 2 == 0) copies[made % 4096].make();
+        if (made % 2 == 0) memcpy(copies[made % 4096].to, copies[made % 4096].from, copies[made % 4096].size);
 }
 #define HOST_TENSOR_CORES(TYPE)                                                                      \\
     static unsigned rounded(float a, float b) { return TYPE##_bits(a) | TYPE##_bits(b) << 16; }    \\
