@@ -99,6 +99,22 @@ SURVIVORS = [
         "native",
     ),
     Mistake(
+        "engine: of a row's four gates together, the second panel is the first again",
+        f"{C}forward.h",
+        "w[b] = panel_at(f->recurrent + b, unit);",
+        "w[b] = panel_at(f->recurrent + b, units.first);",
+        ("tests/numpy_backend/test_chains.py::test_a_row_of_any_width",),
+        "native",
+    ),
+    Mistake(
+        "engine: what is laid out for all calls goes on from the state of the last one",
+        f"{C}forward.h",
+        "    begin_forward(f, 0);\n",
+        "    pack_forward(f, f->scan.share);\n",
+        ("tests/numpy_backend/test_plans.py::test_options_over_steps_and_rows",),
+        "native",
+    ),
+    Mistake(
         "engine: a fifth gate without recurrent bias",
         f"{C}forward.h",
         "if (h >= 0 && task->recurrent_bias)",

@@ -284,3 +284,20 @@ def test_many_threads_share_a_model(platform: str) -> None:
     alone = [run(steps) for steps in xs]
     with ThreadPoolExecutor(8) as pool:
         np.testing.assert_array_equal(list(pool.map(run, xs)), alone)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [3, 8, 20, 70, 130])
+def test_a_row_of_any_width(hidden: int, dtype: str) -> None:
+    """Four gates of one row are made together, a panel of each: the numbers of the reference path."""
+    rng = np.random.default_rng(6)
+    layer = rr.LSTM(9, hidden, backend=obtain("native"), dtype=dtype, seed=0)
+    reference, frozen = layer.to(np), layer.frozen()
+    for steps in (1, 2, 7):
+        x = rng.standard_normal((1, steps, 9)).astype(dtype)
+        state = rr.State(*rng.standard_normal((2, 1, 1, hidden)).astype(dtype))
+        (expected, end), atol = reference(x, state), 3e-6 if dtype == "float32" else 1e-13
+        for called in (layer, frozen, layer, frozen):
+            y, found = called(x, state)
+            for a, b in zip((y, *found), (expected, *end), strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=atol)

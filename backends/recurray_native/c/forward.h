@@ -181,11 +181,43 @@ static void hoist(Forward *f, const Share *share, const Moment *now) {
     }
 }
 
+/* The gates of a step of one row, for `units`, panel by panel, where there are four with both products. */
+static int make_four_gates(Forward *f, int part, Place place, Range units) {
+    const Scan *scan = &f->scan;
+    const Task *task = scan->task;
+    if (task->blocks != 4) return 0;
+    for (i64 b = 0; b < 4; b++) {
+        if (task->input_gate[b] < 0 || task->recurrent_gate[b] < 0) return 0;
+        if (!f->recurrent[b].panels || (!f->hoisted && !f->input[b].panels)) return 0;
+    }
+    const i64 padded = scan->padded, row = scan->blocks_in_all * padded, panels = (units.last - units.first + PANEL - 1) / PANEL;
+    for (i64 p = 0; p < panels; p++) {
+        const i64 at = (place.parity ? panels - 1 - p : p) * PANEL, unit = units.first + at;
+        const i64 vectors = panel_width(f->recurrent, unit) / LANES;
+        const real *w[4], *start[4];
+        real *c[4];
+        for (i64 b = 0; b < 4; b++) {
+            c[b] = f->gates ? f->gates + place.row * row + b * padded + unit
+                            : f->gate_tile[part] + b * tile_rows(task) * scan->depth + at;
+            start[b] = f->hoisted ? f->ahead + place.in_chunk * row + b * padded + unit : biases_at(f, b, place.row, unit).at;
+            if (!f->hoisted) w[b] = panel_at(f->input + b, unit);
+        }
+        if (!f->hoisted) {
+            multiply_row_by_four((const real *)task->x + place.in_time * task->features, task->features, w, start, c, vectors);
+            for (i64 b = 0; b < 4; b++) start[b] = c[b];
+        }
+        for (i64 b = 0; b < 4; b++) w[b] = panel_at(f->recurrent + b, unit);
+        multiply_row_by_four(f->operand[place.parity] + place.row * scan->padded_outputs, task->outputs, w, start, c, vectors);
+    }
+    return 1;
+}
+
 /* The gates of `rows` rows of a step, for `units`. */
 static void make_gates(Forward *f, int part, Place place, i64 rows, Range units) {
     const Scan *scan = &f->scan;
     const Task *task = scan->task;
     const i64 padded = scan->padded, row = scan->blocks_in_all * padded;
+    if (rows == 1 && make_four_gates(f, part, place, units)) return;
     for (i64 k = 0; k < task->blocks; k++) {
         const i64 b = place.parity ? task->blocks - 1 - k : k;
         const int has_x = task->input_gate[b] >= 0, has_h = task->recurrent_gate[b] >= 0;

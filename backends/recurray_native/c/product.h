@@ -175,6 +175,37 @@ static void multiply_row(const real *restrict a, const Matrix *b, i64 first, i64
     }
 }
 
+/* The products of one row with a panel each of `count` matrices, together: so that there are enough sums to add to. */
+INLINE void row_with_panels(const real *restrict a, i64 k, const real *const *w, const real *const *start, real *const *c,
+                            const int count, const int vectors) {
+    Vector sum[4][VECTORS];
+#pragma GCC unroll 4
+    for (int m = 0; m < count; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[m][v] = load(start[m] + v * LANES);
+    for (i64 j = 0; j < k; j++) {
+        const Vector factor = all(a[j]);
+#pragma GCC unroll 4
+        for (int m = 0; m < count; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) sum[m][v] += load(w[m] + (j * vectors + v) * LANES) * factor;
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < count; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) store(c[m] + v * LANES, sum[m][v]);
+}
+
+/* The same for four matrices, of which the columns are at most a panel. */
+static void multiply_row_by_four(const real *a, i64 k, const real *const *w, const real *const *start, real *const *c, i64 vectors) {
+    if (vectors == 1) row_with_panels(a, k, w, start, c, 4, 1);
+    else if (vectors == 2) row_with_panels(a, k, w, start, c, 4, 2);
+#if VECTORS == 4
+    else if (vectors == 3) row_with_panels(a, k, w, start, c, 4, 3);
+    else row_with_panels(a, k, w, start, c, 4, 4);
+#endif
+}
+
 /* c = start + a @ b[first : first + k, columns], for rows of a that are `row` apart. Columns are whole panels, or run to
    the end of b; c and start begin with the first of them, and have room for whole vectors. c may be where it starts.
    Where the product is made again and again with a matrix larger than a cache, every other time it is better `turned`,

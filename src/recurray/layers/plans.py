@@ -74,13 +74,11 @@ class Plans:
 
     def run(self, layer: Planned, x: Array, state: Any) -> tuple[Array, Any] | None:
         """Run the layer; return the output and the state, or None where there is no plan for such a call."""
-        if self._none_for is layer.backend:
-            return None
         try:
             free = self._kept.lists[x.shape]
             entry = free.pop()
         except (AttributeError, IndexError, KeyError, TypeError):
-            made = self._made(layer, x)
+            made = None if self._none_for is layer.backend else self._made(layer, x)
             if made is None:
                 return None
             entry, free = made, self._kept.list_for(made)
