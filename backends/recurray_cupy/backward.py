@@ -50,7 +50,7 @@ def backward(
 def _step_by_step(scan: Scan, outer: Any, inner: Any, projection: Any, steps: int, options: dict[str, Any]) -> None:
     """Run all steps, whose products are the library's, with the weights as operands."""
     library, code, products, arrays = scan.library, scan.code, scan.products, scan.arrays
-    batch, mask = options["batch"], arrays["mask"]
+    batch, ready = options["batch"], bool(products.rounded_to)
     kernels = code.backward(projected=projection is not None, rounded_to=products.rounded_to).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, **options) for each in kernels]
     if outer is None and inner is None and projection is None:  # no step waits for another unit's gradient
@@ -62,12 +62,13 @@ def _step_by_step(scan: Scan, outer: Any, inner: Any, projection: Any, steps: in
 
     gather = of_projected = of_inner = of_outer = None
     if projection is not None:
-        gather = Launcher(library, code.gather, arrays, units=arrays["dprojected"].shape[2], **options)
-        of_projected = products.each_step(arrays["dprojected"], projection, arrays["doutput"])
+        kernel = code.gather(products.rounded_to)
+        gather = Launcher(library, kernel, arrays, units=arrays["dprojected"].shape[2], **options)
+        of_projected = products.each_step(arrays["dprojected"], projection, arrays["doutput"], ready=ready)
     if inner is not None:
-        of_inner = products.each_step(by_step("dinner_gates"), inner, arrays["dinner"])
+        gates = by_step("dinner_bits" if ready else "dinner_gates")
+        of_inner = products.each_step(gates, inner, arrays["dinner"], ready=ready)
     if outer is not None:
-        ready = arrays["dh_bits"] is not None
         gates = by_step("dh_bits" if ready else "dh_gates")
         of_outer = products.each_step(gates, outer, arrays["product"], ready=ready)
     last = steps - 1 if scan.reverse else 0
@@ -78,9 +79,6 @@ def _step_by_step(scan: Scan, outer: Any, inner: Any, projection: Any, steps: in
         launch[0](t)
         if of_inner is not None:
             of_inner(t, 0)
-            if mask is not None:
-                dinner = library.array(arrays["dinner"])
-                library.xp.multiply(dinner, mask, out=dinner)
             launch[1](t)
         if of_outer is not None and t != last:
             of_outer(t, 0)
@@ -133,6 +131,7 @@ def _arrays(
     for place, value in gradients.items():  # copies, in which the kernels write
         library.copy(arrays[place], value)
     shares = code.shares_gradients
+    rounds = cache.rounded_to and strategy == FUSED  # operands that its kernels write
     zero = {
         "product": (batch, output) if code.outer_gates else None,
         "dparams": (len(params_of(code.cell)), batch, size) if code.params else None,
@@ -145,7 +144,7 @@ def _arrays(
             "dh_gates": (steps * batch, len(code.outer_gates) * size) if code.outer_gates and not shares else None,
             "dinner_gates": (steps * batch, len(code.inner_gates) * size) if inner else None,
             "dinner": (batch, size) if inner else None,
-            "dprojected": (steps, batch, output) if projected else None,
+            "dprojected": (steps, batch, output) if projected and not rounds else None,
             "doutput": (batch, size) if projected else None,
             "work": (launches.work, batch, size) if launches.work else None,
             "work_rows": (launches.work_rows, batch) if launches.work_rows else None,
@@ -156,8 +155,10 @@ def _arrays(
     for name in zero:
         if arrays[name] is not None:
             library.fill_zero(arrays[name])
-    bits = code.outer_gates and cache.rounded_to and strategy == FUSED  # which its kernels write
-    arrays["dh_bits"] = library.part(BITS, arrays["dh_gates"].shape) if bits else None
+    arrays["dh_bits"] = library.part(BITS, arrays["dh_gates"].shape) if rounds and code.outer_gates else None
+    arrays["dinner_bits"] = library.part(BITS, arrays["dinner_gates"].shape) if rounds and inner else None
+    if rounds and projected:
+        arrays["dprojected"] = library.part(BITS, (steps, batch, output))
     arrays["dy"] = library.xp.ascontiguousarray(dy, dtype=dtype)
     return arrays
 
@@ -188,15 +189,16 @@ def _weight_gradients(scan: Scan, cache: ScanCache, dx: Any, dh: Any) -> Weights
             own = library.copied(dinput_bias) if shared else add_up_rows(library, dgates)
             recurrent_bias.append((code.outer_gates, own))
     if code.inner_gates:
-        dgates = arrays["dinner_gates"]
-        product = products.of_transposed(products.operand(dgates), arrays["inner"].reshape(count, size))
+        dgates, operand = arrays["dinner_gates"], arrays["dinner_bits"]
+        operand = products.operand(dgates) if operand is None else operand
+        product = products.of_transposed(operand, arrays["inner"].reshape(count, size))
         recurrent.append((code.inner_gates, product))
         if weights.recurrent_bias is not None:
             recurrent_bias.append((code.inner_gates, add_up_rows(library, dgates)))
 
     dprojection = None
     if weights.projection is not None:
-        dprojected = products.operand(arrays["dprojected"].reshape(count, weights.projection.shape[0]))
+        dprojected = arrays["dprojected"].reshape(count, weights.projection.shape[0])  # an operand
         dprojection = products.of_transposed(dprojected, arrays["output"].reshape(count, size))
     pointwise, first = {}, 0
     if code.params:

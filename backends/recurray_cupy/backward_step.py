@@ -10,8 +10,9 @@ T time, B batch, H hidden units. The arrays, besides those that forward has fill
     dx_gates       (T, B, gates, H)  the gradients of the gates' parts: from the input,
     dh_gates       (T, B, gates, H)  from the output before, where they aren't the same,
     dh_bits        (T, B, gates, H)  the same, rounded to operands of products,
-    dinner_gates   (T, B, gates, H)  and from what the product amid the step is with
-    dinner         (B, H)            the gradient of that
+    dinner_gates   (T, B, gates, H)  and from what the product amid the step is with,
+    dinner_bits    (T, B, gates, H)  the same, rounded,
+    dinner         (B, H)            the gradient of that, but for the mask
     dparams        (rows, B, H)      the gradients of the cell's own params, added up over the steps
     mask           (B, H)            what the output is multiplied by on its way into the product, or null
     lengths        (B,)              of the rows, or null
@@ -21,10 +22,13 @@ Past its length a row's gates have no gradient, and the gradients of its states 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from recurray.cells.cell import Cell
 from recurray.program import INNER_BACKWARD, Constant, Program, has_one_gradient
-from recurray_cupy.forward_step import Saved, put_params, state_array, sum_of_part
+from recurray_cupy.forward_step import BITS, Saved, put_params, state_array, sum_of_part
 from recurray_cupy.kernel import ELEMENT_OF_GRID, LENGTHS, Body, Kernel
+from recurray_cupy.rounding import rounded_bits, rounding_text
 from recurray_cupy.step import (
     Array,
     Carried,
@@ -61,7 +65,8 @@ def backward_step(
     whole : bool
         Whether the kernel makes the product with the recurrent weights as well; see `recurray_cupy.persistent`.
     rounded_to : str
-        What the kernel rounds the gradients of ``dh_gates`` to as well, for products; empty if it doesn't.
+        What the kernel rounds the gradients of ``dh_gates`` and ``dinner_gates`` to as well, for products; empty if it
+        doesn't.
     """
     outputs = program.outputs
     inputs = Inputs(program)
@@ -84,19 +89,19 @@ def backward_step(
             for k, gate in enumerate(cell.outer_gates)
         ]
     if rounded_to:
-        count, bits = len(cell.outer_gates), "unsigned short"
+        count = len(cell.outer_gates)
         goals += [
-            Goal(outputs[f"h.{gate}"], gate_gradient("dh_bits", k, count, bits), rounded_to=rounded_to)
+            Goal(outputs[f"h.{gate}"], gate_gradient("dh_bits", k, count, BITS), rounded_to=rounded_to)
             for k, gate in enumerate(cell.outer_gates)
         ]
     for k, value in enumerate(program.values):
         if value.operation == INNER_BACKWARD:
-            inputs.found[k] = Load(Array("dinner").element())
-            count = len(value.operands)
-            goals += [
-                Goal(operand, gate_gradient("dinner_gates", j, count), for_product=True)
-                for j, operand in enumerate(value.operands)
-            ]
+            inputs.found[k] = Masked(Array("dinner").element())
+            for j, operand in enumerate(value.operands):
+                goals.append(Goal(operand, gate_gradient("dinner_gates", j, len(value.operands)), for_product=True))
+                if rounded_to:
+                    place = gate_gradient("dinner_bits", j, len(value.operands), BITS)
+                    goals.append(Goal(operand, place, for_product=True, rounded_to=rounded_to))
 
     carried = []
     for state in cell.states:
@@ -151,16 +156,25 @@ def incoming(cell: Cell) -> Expression:
     return Total((carried, Masked(PRODUCT.element()))) if cell.outer_gates else carried
 
 
-def gather(cell: Cell) -> Kernel:
-    """Write the kernel that makes the gradient of a projected output, ``dprojected`` (T, B, R), here H is R."""
+@lru_cache(maxsize=1024)
+def gather(cell: Cell, rounded_to: str) -> Kernel:
+    """Write the kernel that makes the gradient of a projected output, ``dprojected`` (T, B, R); here H is R.
+
+    It is an operand alone, so where operands are rounded it is its bits.
+    """
     body = Body()
+    total = f"valid ? total + {body.load(DY.timed())} : (real)0"
+    if rounded_to:
+        total = rounded_bits(rounded_to, total)
+    projected = Array("dprojected", BITS if rounded_to else "real").timed()
     lengths = body.array(LENGTHS)
     lines = [
         *ELEMENT_OF_GRID,
         "const int t = start;",
         f"const bool valid = {lengths} ? t < {lengths}[e / units] : true;",
         f"const real total = {body.text(incoming(cell))};",
-        f"{body.store(Array('dprojected').timed())} = valid ? total + {body.load(DY.timed())} : (real)0;",
+        f"{body.store(projected)} = {total};",
         f"{body.store(_gradient('h').element())} = valid ? (real)0 : total;",
     ]
-    return Kernel("gather", tuple(lines), body.arguments())
+    name = f"gather{rounded_to and '_' + rounded_to}"
+    return Kernel(name, tuple(lines), body.arguments(), ahead=rounding_text(rounded_to))

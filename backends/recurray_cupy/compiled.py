@@ -11,7 +11,7 @@ from typing import Any
 from recurray.cells.cell import Cell
 from recurray.program import record
 from recurray_cupy.backward_step import backward_step, gather, shares_gradients
-from recurray_cupy.forward_step import Saved, forward_step, hold, save
+from recurray_cupy.forward_step import Saved, forward_step, hand_on, save
 from recurray_cupy.kernel import Kernel
 from recurray_cupy.kernels import element_kernel, row_kernel
 from recurray_cupy.segments import Segments
@@ -70,8 +70,6 @@ class Compiled:
         By the cell's names of its states and params the kernels' names, of states also that of the gradient.
     shares_gradients : bool
         Whether each gate's parts from the input and from the output before have one gradient.
-    hold, gather : Kernel
-        What else runs at each step where the layer's output is projected.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -83,8 +81,6 @@ class Compiled:
         self.gradients = {name: f"d_{identifier(name)}" for name in cell.states}
         self.params = {name: f"param_{identifier(name)}" for name in cell.pointwise}
         self.shares_gradients = shares_gradients(cell, self.recording.step_backward)
-        self.hold = hold()
-        self.gather = gather(cell)
         self._saved: dict[bool, Saved] = {}
         self._forward: dict[tuple[bool, bool, str], Launches] = {}
         self._backward: dict[tuple[bool, str], Launches] = {}
@@ -96,8 +92,16 @@ class Compiled:
         return self._saved[projected]
 
     def rounds(self, rounded_to: str, *, projected: bool) -> str:
-        """What the kernels forward round the output to, if operands are rounded: nothing if it isn't an operand."""
-        return rounded_to if self.outer_gates and not projected else ""
+        """What the kernels round to, if operands of products are rounded: nothing if there are no products."""
+        return rounded_to if self.recurrent_gates or projected else ""
+
+    def hand_on(self, rounded_to: str) -> Kernel:
+        """What else runs at each step forward where the output is projected; see `recurray_cupy.forward_step`."""
+        return hand_on(rounded_to if self.outer_gates else "")
+
+    def gather(self, rounded_to: str) -> Kernel:
+        """What else runs at each step backward where the layer's output is projected."""
+        return gather(self.cell, rounded_to)
 
     def forward_step(self, *, keep: bool, projected: bool = False, **options: Any) -> Step:
         """The step forward; see `recurray_cupy.forward_step`."""
@@ -110,7 +114,7 @@ class Compiled:
         return backward_step(self.cell, self.recording.step_backward, saved, projected=projected, **options)
 
     def forward(self, *, keep: bool, projected: bool, rounded_to: str = "") -> Launches:
-        """The kernels of a step forward, which round the output if operands are ``rounded_to`` a type."""
+        """The kernels of a step forward, which round operands that are ``rounded_to`` a type."""
         key = keep, projected, rounded_to
         if key not in self._forward:
             rounds = self.rounds(rounded_to, projected=projected)
@@ -121,7 +125,7 @@ class Compiled:
         """The kernels of a step backward, which round the gates' gradients if operands are."""
         key = projected, rounded_to
         if key not in self._backward:
-            rounds = rounded_to if self.outer_gates else ""
+            rounds = rounded_to if self.recurrent_gates else ""
             self._backward[key] = write(self.backward_step(projected=projected, rounded_to=rounds))
         return self._backward[key]
 
@@ -131,7 +135,7 @@ class Compiled:
         if keep:
             found += self.backward(projected=projected, rounded_to=rounded_to).kernels
         if projected:
-            found += [self.hold, self.gather] if keep else [self.hold]
+            found += [self.hand_on(rounded_to), self.gather(rounded_to)] if keep else [self.hand_on(rounded_to)]
         return found
 
 

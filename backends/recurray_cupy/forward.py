@@ -85,11 +85,11 @@ def forward(
     x = xp.ascontiguousarray(x)
 
     arrays = _arrays(library, code, prepared, x, start, reverse=reverse, keep=keep, strategy=strategy)
-    rounds = code.rounds(rounded_to, projected=prepared.projection is not None) and strategy == FUSED
-    arrays["h_bits"] = library.part(BITS, (x.shape[1], prepared.size)) if rounds else None
+    if rounded_to and strategy == FUSED:  # operands that its kernels round
+        _put_bits(library, code, prepared, arrays)
     if output_mask is not None:
         mask = xp.ascontiguousarray(output_mask, dtype=dtype)
-        if code.outer_gates and strategy == FUSED and arrays["h_bits"] is None:
+        if code.outer_gates and strategy == FUSED and not rounded_to:
             arrays["h_masked"] = library.array(arrays["state_h"][steps if reverse else 0]) * mask
     arrays |= prepared.arrays
     arrays["lengths"], arrays["mask"] = rows, mask
@@ -127,44 +127,45 @@ def _step_by_step(scan: Scan, low: int, high: int, options: dict[str, Any]) -> N
     library, products, arrays, reverse = scan.library, scan.products, scan.arrays, scan.reverse
     outer, inner, projection = scan.operands()
     h, mask, masked = arrays["state_h"], arrays["mask"], arrays["h_masked"]
-    bits = arrays["h_bits"]
+    bits = arrays.get("h_bits")
     if bits is not None:
         first = h[high if reverse else low]
         rounding_of(library, first if mask is None else library.array(first) * mask, bits, products.rounded_to)(0)
     projected, rounded_to = projection is not None, products.rounded_to
+    ready = bool(rounded_to)
     kernels = scan.code.forward(keep=scan.keep, projected=projected, rounded_to=rounded_to).kernels
     launch = [Launcher(library, each, arrays, units=scan.prepared.size, first=low, **options) for each in kernels]
     if outer is None and inner is None and projection is None:  # no step waits for another unit's output
         launch[0](high - 1 if reverse else low, high - low)
         return
-    hold = of_h = of_inner = of_output = None
+
+    def operands(name: str) -> Any:
+        return arrays[f"{name}_bits" if ready else name]
+
+    hand_on = of_h = of_inner = of_output = None
     if bits is not None:
-        of_h = products.each_step(bits, outer, arrays["h_gates"], transposed="b", ready=True)
+        of_h = products.each_step(bits, outer, arrays["h_gates"], transposed="b", ready=ready)
     elif outer is not None:
         of_h = products.each_step(h if masked is None else masked, outer, arrays["h_gates"], transposed="b")
     if inner is not None:
-        of_inner = products.each_step(arrays["inner"], inner, arrays["inner_gates"], transposed="b")
+        of_inner = products.each_step(operands("inner"), inner, arrays["inner_gates"], transposed="b", ready=ready)
     if projection is not None:
-        of_output = products.each_step(arrays["output"], projection, h, transposed="b")
-        if arrays["lengths"] is not None:
-            hold = Launcher(library, scan.code.hold, arrays, units=h.shape[2], **options)
+        of_output = products.each_step(operands("output"), projection, h, transposed="b", ready=ready)
+        if any(each is not None for each in (arrays["lengths"], masked, bits)):
+            kernel = scan.code.hand_on(rounded_to)
+            hand_on = Launcher(library, kernel, arrays, units=h.shape[2], **options)
     for t in reversed(range(low, high)) if reverse else range(low, high):
-        own = t if scan.keep else 0  # of arrays that have all steps where these are kept
+        own = t if scan.keep and not ready else 0  # of arrays that have all steps where these are kept
         if of_h is not None:
             of_h(t + reverse if masked is None and bits is None else 0, 0)
         launch[0](t)
         if of_inner is not None:
-            if mask is not None:
-                amid = library.array(arrays["inner"][t] if scan.keep else arrays["inner"])
-                library.xp.multiply(amid, mask, out=amid)
             of_inner(own, 0)
             launch[1](t)
         if of_output is not None:
             of_output(own, t + 1 - reverse)
-            if hold is not None:
-                hold(t)
-            if masked is not None:
-                library.xp.multiply(library.array(h[t + 1 - reverse]), mask, out=masked)
+            if hand_on is not None:
+                hand_on(t)
 
 
 def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
@@ -182,6 +183,18 @@ def _whole(scan: Scan, low: int, high: int, options: dict[str, Any]) -> None:
         steps=high - low,
         **options,
     )
+
+
+def _put_bits(library: Library, code: Compiled, prepared: Prepared, arrays: dict[str, Any]) -> None:
+    """Make the arrays in which kernels leave operands rounded, each of one step."""
+    _, batch, output = arrays["state_h"].shape
+    projected = prepared.projection is not None
+    sizes = {
+        "h_bits": output if code.outer_gates else 0,
+        "inner_bits": prepared.size if code.inner_gates else 0,
+        "output_bits": prepared.size if projected else 0,
+    }
+    arrays |= {name: library.part(BITS, (batch, size)) for name, size in sizes.items() if size}
 
 
 def check_projection(code: Compiled, weights: Weights, output: int, size: int) -> None:

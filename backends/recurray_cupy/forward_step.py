@@ -14,18 +14,22 @@ T time, B batch, H hidden units; S steps of a part of the sequence. The arrays, 
     saved        (T, slots, B, H)  what else backward reads
     saved_rows   (T, row_slots, B) the like, where it is the same for all units of a row
     mask, h_masked  (B, H)         what the output is multiplied by on its way into the product, or null; the result
-    h_bits          (B, H)         the output, so multiplied, rounded to an operand of the product
+    h_bits, inner_bits, output_bits  (B, H)  the output, so multiplied, `inner` and `output`, rounded to operands
     lengths      (B,)              of the rows, or null
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from recurray.cells.cell import Cell
 from recurray.program import INNER, Constant, Operand, Program, is_value
 from recurray_cupy.kernel import ELEMENT_OF_GRID, LENGTHS, Body, Kernel
+from recurray_cupy.rounding import rounded_bits, rounding_text
 from recurray_cupy.step import (
+    MASK,
     Array,
     Carried,
     CarriedValue,
@@ -42,6 +46,8 @@ from recurray_cupy.step import (
 )
 
 OUTPUT, INNER_OPERAND = Array("output"), Array("inner")
+BITS = "unsigned short"  # of a rounded number
+H_BITS, H_MASKED = Array("h_bits", BITS), Array("h_masked")
 SUMS = Array("gates", own=True)  # of the product, in a kernel that makes it
 
 
@@ -128,7 +134,7 @@ def forward_step(
     whole : bool
         Whether the kernel makes the product with the output before as well; see `recurray_cupy.persistent`.
     rounded_to : str
-        What the kernel rounds the output to, for the product of the step after; empty if it doesn't.
+        What the kernel rounds the operands of products to; empty if it doesn't.
     """
     outputs = program.outputs
     inputs = Inputs(program)
@@ -156,17 +162,23 @@ def forward_step(
         if state == "h" and projected:  # the product with the projection makes the state
             inputs.put("before.h", Load(now))
             goals.append(Goal(result, OUTPUT.timed() if keep else OUTPUT.element()))
+            if rounded_to:
+                goals.append(Goal(result, Array("output_bits", BITS).element(), rounded_to=rounded_to))
         else:
             name = f"before_{identifier(state)}"
             inputs.put(f"before.{state}", CarriedValue(name))
             carried.append(Carried(name, result, Load(now), then, each_step))
     if not projected and cell.outer_gates and not whole:
         # Of a row past its length it stays what it is.
-        handed = Array("h_bits", "unsigned short") if rounded_to else Array("h_masked")
-        goals.append(Goal(outputs["after.h"], handed.element(), padded=False, masked=True, rounded_to=rounded_to))
+        place = (H_BITS if rounded_to else H_MASKED).element()
+        options: dict[str, Any] = {"masked": True, "if_masked": not rounded_to, "rounded_to": rounded_to}
+        goals.append(Goal(outputs["after.h"], place, padded=False, **options))
     if cell.inner_gates:
         place = INNER_OPERAND.timed() if keep else INNER_OPERAND.element()
-        goals.append(Goal(outputs["inner"], place, for_product=True))
+        goals.append(Goal(outputs["inner"], place, for_product=True, masked=True))
+        if rounded_to:
+            place = Array("inner_bits", BITS).element()
+            goals.append(Goal(outputs["inner"], place, for_product=True, masked=True, rounded_to=rounded_to))
     return Step(
         name=f"{identifier(type(cell).__name__)}_{'forward' if keep else 'inference'}{rounded_to and '_' + rounded_to}",
         program=program,
@@ -176,16 +188,27 @@ def forward_step(
     )
 
 
-def hold() -> Kernel:
-    """Write the kernel that keeps the projected output of rows past their length what it was; here H is R."""
-    body, h = Body(), state_array("h")
+@cache
+def hand_on(rounded_to: str) -> Kernel:
+    """Write the kernel that hands the projected output on, masked or ``rounded_to`` a type; here H is R.
+
+    Of a row past its length it is what it was.
+    """
+    body, h, lengths = Body(), state_array("h"), LENGTHS.name
     lines = [
         *ELEMENT_OF_GRID,
         "const int t = start;",
-        f"if (t >= {body.array(LENGTHS)}[e / units])",
-        f"    {body.store(h.after())} = {body.load(h.before())};",
+        f"const bool past = {body.array(LENGTHS)} && t >= {lengths}[e / units];",
+        f"const real now = past ? {body.load(h.before())} : {body.load(h.after())};",
+        f"if (past) {body.store(h.after())} = now;",
     ]
-    return Kernel("hold", tuple(lines), body.arguments())
+    masked = f"now * {body.load(MASK)}"
+    if rounded_to:
+        bits = rounded_bits(rounded_to, f"{MASK.array.name} ? {masked} : now")
+        lines.append(f"{body.store(H_BITS.element())} = {bits};")
+    else:
+        lines.append(f"if ({H_MASKED.name}) {body.store(H_MASKED.element())} = {masked};")
+    return Kernel(f"hand_on_{rounded_to or 'masked'}", tuple(lines), body.arguments(), ahead=rounding_text(rounded_to))
 
 
 def put_params(cell: Cell, inputs: Inputs) -> None:

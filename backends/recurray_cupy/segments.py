@@ -171,14 +171,14 @@ class Segments:
 
     def store(self, goal: Goal, body: Body, text: str) -> str:
         """Write what stores a number for a goal."""
-        if goal.rounded_to:
-            if goal.masked:
-                text = f"{MASK.array.name} ? {text} * {body.load(MASK)} : {text}"
-            return f"{body.store(goal.place)} = {rounded_bits(goal.rounded_to, text)};"
+        mask = MASK.array.name
         if goal.masked:
-            place = body.store(goal.place)
-            return f"if ({MASK.array.name}) {place} = {text} * {body.load(MASK)};"
-        return f"{'if (u == 0) ' if goal.by_row else ''}{body.store(goal.place)} = {text};"
+            masked = f"{text} * {body.load(MASK)}"
+            text = masked if goal.if_masked else f"{mask} ? {masked} : {text}"
+        if goal.rounded_to:
+            text = rounded_bits(goal.rounded_to, text)
+        condition = f"if ({mask}) " if goal.if_masked else "if (u == 0) " if goal.by_row else ""
+        return f"{condition}{body.store(goal.place)} = {text};"
 
     def pad(self, s: int, body: Body, goals: Sequence[Goal] | None = None) -> list[str]:
         """Write what a segment stores for a row past its length; goals as in `compute`."""

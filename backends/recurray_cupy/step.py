@@ -137,20 +137,22 @@ class Goal:
     padded : bool
         Whether 0 is stored where the row is past its length; else nothing, where nothing will read it.
     masked : bool
-        Whether the value is multiplied by the mask on its way; where there is none, nothing is stored.
+        Whether the value is multiplied by the mask on its way, where there is one.
+    if_masked : bool
+        Whether it is stored only where there is a mask.
     by_row : bool
         Whether the place is one for each row, not one for each element.
     for_product : bool
         Whether the product amid the step reads it.
     rounded_to : str
-        The type to whose nearest it is rounded, to be an operand, if it is: then the bits are stored, and where there
-        is no mask those of the value itself.
+        The type to whose nearest it is rounded, to be an operand, if it is: then the bits are stored.
     """
 
     value: Operand
     place: Place
     padded: bool = True
     masked: bool = False
+    if_masked: bool = False
     by_row: bool = False
     for_product: bool = False
     rounded_to: str = ""

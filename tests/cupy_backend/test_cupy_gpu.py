@@ -190,12 +190,18 @@ def test_random_cells_on_a_gpu(seed):
     on_gpu(backend, cell, *arguments, reverse=seed % 4 > 1, rng=rng, masked=seed % 5 > 2)
 
 
+@pytest.mark.parametrize("small", [None, "float16", "bfloat16"])
 @pytest.mark.parametrize("ragged", [False, True])
-def test_projection_on_a_gpu(ragged):
-    backend, rng = obtain("cupy"), np.random.default_rng(8)
+def test_projection_on_a_gpu(ragged, small, monkeypatch):
+    obtain("cupy")
+    backend, rng = rr.get_backend("cupy", compute_dtype=small), np.random.default_rng(8)
+    if small:
+        monkeypatch.setitem(compare_scans.TOLERANCE, "float32", {"float16": 4e-3, "bfloat16": 3e-2}[small])
     for masked in (False, True):
-        arguments = scan_arguments(LSTMCell(), rng, batch=3, steps=6, projection=2, ragged=ragged)
-        on_gpu(backend, LSTMCell(), *arguments, masked=masked, rng=rng)
+        sizes = {"batch": 3, "steps": 6, "projection": 2, "dtype": "float32" if small else "float64"}
+        weights, *rest = scan_arguments(LSTMCell(), rng, ragged=ragged, **sizes)
+        scaled = replace(weights, recurrent=weights.recurrent / 3)
+        on_gpu(backend, LSTMCell(), scaled, *rest, masked=masked, reverse=masked, rng=rng)
 
 
 def test_sum_rows_on_a_gpu():

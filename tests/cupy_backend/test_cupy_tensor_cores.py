@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import re
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -128,7 +130,7 @@ def test_kernels_and_library_round_alike(library, monkeypatch, rounded_to):
 
 @needs_compiler
 @pytest.mark.parametrize("rounded_to", SMALL)
-@pytest.mark.parametrize("cell", [LSTMCell(), MGUCell()], ids=repr)
+@pytest.mark.parametrize("cell", [LSTMCell(), MGUCell(), GRUCell(reset_after=False)], ids=repr)
 def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, rounded_to):
     rng = np.random.default_rng(3)
     close_to_float32(monkeypatch, library, "fused", cell, rounded_to, units=6, batch=3, rng=rng)
@@ -139,22 +141,40 @@ def test_the_librarys_products_are_close_to_float32(library, monkeypatch, cell, 
         weights, *rest = scan_arguments(cell, rng, batch=3, steps=6, size=6, projection=4, dtype="float32")
         weights = replace(weights, recurrent=weights.recurrent / 3)
         by_kernels = scan_by(partial(forward, library, rounded_to=rounded_to), partial(backward, library))
-        both_ways(by_kernels, cell, weights, *rest, rng=rng)
+        for reverse in (False, True):
+            both_ways(by_kernels, cell, weights, *rest, rng=rng, masked=True, reverse=reverse)
 
 
 @needs_compiler
-def test_the_cells_kernel_rounds_what_the_next_product_takes(library):
+@pytest.mark.parametrize(
+    ("cell", "projection", "names"),
+    [
+        (LSTMCell(), 0, "LSTMCell_forward_bfloat16 LSTMCell_backward_bfloat16"),
+        (LSTMCell(), 2, "LSTMCell_forward_bfloat16 hand_on_bfloat16 gather_bfloat16 LSTMCell_backward_bfloat16"),
+        (MGUCell(), 0, "forward_bfloat16_1 forward_bfloat16_2 backward_bfloat16_1 backward_bfloat16_2"),
+        (
+            GRUCell(reset_after=False),
+            0,
+            "forward_bfloat16_1 forward_bfloat16_2 backward_bfloat16_1 backward_bfloat16_2",
+        ),
+    ],
+    ids=["LSTM", "projected", "MGU", "GRU"],
+)
+def test_the_cells_kernels_round_what_the_next_product_takes(library, cell, projection, names):
     """A launch that rounds is for weights, inputs and gradients over all steps, not one for each step."""
     rng, launches = np.random.default_rng(6), []
     for steps in (3, 6):
-        weights, x, start, _ = scan_arguments(LSTMCell(), rng, batch=3, steps=steps, ragged=False, dtype="float32")
+        sizes = {"batch": 3, "steps": steps, "projection": projection}
+        weights, x, start, _ = scan_arguments(cell, rng, ragged=False, dtype="float32", **sizes)
+        mask = np.ones_like(start[0])
         library.launched.clear()
-        y, end, cache = forward(library, LSTMCell(), weights, x, start, rounded_to="bfloat16")
-        backward(library, LSTMCell(), cache, y, end)
-        each_step = [name for name in library.launched if name.startswith("LSTMCell")]
-        assert each_step == [f"LSTMCell_{way}_bfloat16" for way in ("forward", "backward") for _ in range(steps)]
-        launches.append(len(library.launched) - len(each_step))
-    assert launches[0] == launches[1]
+        y, end, cache = forward(library, cell, weights, x, start, rounded_to="bfloat16", output_mask=mask)
+        backward(library, cell, cache, y, end)
+        launches.append(Counter(library.launched))
+    each_step = {
+        re.sub(r"^(MGU|GRU)85_Cell_", "", name): count // 3 for name, count in (launches[1] - launches[0]).items()
+    }
+    assert each_step == dict.fromkeys(names.split(), 1)
 
 
 MISTAKES = {

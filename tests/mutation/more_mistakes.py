@@ -1617,8 +1617,8 @@ ANEW = [
     Mistake(
         "cupy: rounded output without its mask",
         f"{CUPY}segments.py",
-        'text = f"{MASK.array.name} ? {text} * {body.load(MASK)} : {text}"',
-        "pass",
+        'if goal.if_masked else f"{mask} ? {masked} : {text}"',
+        "if goal.if_masked else text",
         ("tests/cupy_backend/test_cupy_tensor_cores.py::test_the_librarys_products_are_close_to_float32",),
     ),
     Mistake(
@@ -1631,8 +1631,8 @@ ANEW = [
     Mistake(
         "cupy: rounded gradients of one gate in the place of another",
         f"{CUPY}backward_step.py",
-        'gate_gradient("dh_bits", k, count, bits)',
-        'gate_gradient("dh_bits", (k + 1) % count, count, bits)',
+        'gate_gradient("dh_bits", k, count, BITS)',
+        'gate_gradient("dh_bits", (k + 1) % count, count, BITS)',
         ("tests/cupy_backend/test_cupy_tensor_cores.py::test_the_librarys_products_are_close_to_float32",),
     ),
     Mistake(
@@ -1644,9 +1644,37 @@ ANEW = [
     ),
     Mistake(
         "cupy: the mask not backward",
-        f"{CUPY}backward.py",
-        "library.xp.multiply(dinner, mask, out=dinner)",
-        "pass",
+        f"{CUPY}backward_step.py",
+        'Masked(Array("dinner").element())',
+        'Load(Array("dinner").element())',
+        HOST,
+    ),
+    Mistake(
+        "cupy: the mask not amid the step",
+        f"{CUPY}forward_step.py",
+        "place, for_product=True, masked=True))",
+        "place, for_product=True))",
+        HOST,
+    ),
+    Mistake(
+        "cupy: what is rounded amid the step isn't masked",
+        f"{CUPY}forward_step.py",
+        "for_product=True, masked=True, rounded_to=rounded_to))",
+        "for_product=True, rounded_to=rounded_to))",
+        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_the_librarys_products_are_close_to_float32",),
+    ),
+    Mistake(
+        "cupy: a rounded projected output isn't masked",
+        f"{CUPY}forward_step.py",
+        '{masked} : now")',
+        'now : now")',
+        ("tests/cupy_backend/test_cupy_tensor_cores.py::test_the_librarys_products_are_close_to_float32",),
+    ),
+    Mistake(
+        "cupy: a projected output past its length goes on",
+        f"{CUPY}forward_step.py",
+        "t >= {lengths}[e / units]",
+        "t > {lengths}[e / units]",
         HOST,
     ),
     Mistake(
