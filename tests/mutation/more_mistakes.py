@@ -569,6 +569,14 @@ ANEW = [
         "native",
     ),
     Mistake(
+        "small calls go on with options that have changed",
+        f"{LAYERS}recurrent_form.py",
+        'if not name.startswith("_") and name != "params" and "_plans" in vars(self):',
+        "if False:",
+        ("tests/numpy_backend/test_plans.py::test_an_option_that_changes_is_seen",),
+        "numpy",
+    ),
+    Mistake(
         "layers that are called together go on with params that have been replaced",
         f"{LAYERS}chain_call.py",
         'changed = [f"p.get({name!r}) is not param{place}_{k}" for',
@@ -1913,6 +1921,13 @@ ANEW = [
         "src/recurray/forecast/ridge.py",
         "mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)",
         "mean_x, mean_y = 0 * x.mean(axis=0), y.mean(axis=0)",
+        FORECAST,
+    ),
+    Mistake(
+        "forecast: alpha is lost beside large features",
+        "src/recurray/forecast/ridge.py",
+        "alpha = max(alpha, LEAST * float(np.square(centred).sum()))",
+        "alpha = float(alpha)",
         FORECAST,
     ),
     Mistake(
