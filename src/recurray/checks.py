@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard
 
 from recurray.messages import shown
 
-__all__ = ["bound", "choice", "finite", "flag", "float_dtype", "integer", "number", "probability", "size"]
+__all__ = [
+    "are_several",
+    "bound",
+    "choice",
+    "finite",
+    "flag",
+    "float_dtype",
+    "integer",
+    "number",
+    "probability",
+    "size",
+]
 
 DTYPES = ("float32", "float64")
 FLOAT32_MAX = 3.4028234663852886e38
@@ -99,6 +110,11 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
         known = ", ".join(repr(known) for known in choices)
         raise ValueError(f"{name} must be one of {known}, not {shown(value)}")
     return str(value)
+
+
+def are_several(value: Any) -> TypeGuard[Iterable[Any]]:
+    """Whether a value can be gone through; neither a text nor an array without axes, which says that it can be."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) != 0
 
 
 def float_dtype(value: Any) -> str:

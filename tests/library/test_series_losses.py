@@ -396,6 +396,11 @@ CLASSES = np.ones(2, np.int64)
     [
         (lambda: rr.losses.quantile(ONES, ONES, quantiles=1.0), ValueError, "quantiles must be above 0 and below 1"),
         (lambda: rr.losses.quantile(ONES, ONES, quantiles="0.5"), TypeError, "quantiles must be a number or several"),
+        (
+            lambda: rr.losses.quantile(ONES, ONES, quantiles=np.array(0.5)),
+            TypeError,
+            "quantiles must be a number or several",
+        ),
         (lambda: rr.losses.quantile(ONES, ONES[:, 0], quantiles=(0.1, 0, 0.9)), ValueError, r"quantiles\[1\] must be"),
         (lambda: rr.losses.quantile(ONES, ONES[:, 0], quantiles=(0.1, 0.9)), ValueError, r"the 2 quantiles on"),
         (lambda: rr.losses.quantile(ONES, ONES, quantiles=(0.1, 0.5, 0.9)), ValueError, r"target .*shape \(2,\), not"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -148,7 +148,7 @@ class Forecaster:
         self.season = None if season is None else checks.size("season", season, least=0)
         self.levels = quantile_levels(quantiles)
         if not (isinstance(calendar, str) and calendar == "auto"):
-            if isinstance(calendar, str) or not isinstance(calendar, Iterable):
+            if not checks.are_several(calendar):
                 raise TypeError(
                     f'calendar must be "auto" or a sequence of {", ".join(map(repr, times.CALENDAR))}, not '
                     f"{shown(calendar)}"

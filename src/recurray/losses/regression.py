@@ -230,7 +230,7 @@ def quantile(
     levels: Any
     if isinstance(quantiles, Real):
         levels = _level("quantiles", quantiles)
-    elif not isinstance(quantiles, Iterable) or isinstance(quantiles, str):
+    elif not checks.are_several(quantiles):
         raise TypeError(f"quantiles must be a number or several, not {type(quantiles).__name__} {shown(quantiles)}")
     else:
         several = [_level(f"quantiles[{place}]", level) for place, level in enumerate(quantiles)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from recurray import checks
 from recurray.training.batch import Form, Generator, Source
 from recurray.training.made import Made
 from recurray.training.parts import axis_of_rows, count_of, named, take_rows
@@ -26,7 +27,7 @@ def source(name: str, data: Any, form: Form) -> Source:
         if isinstance(arrays["x"], list):
             return Ragged.of(name, arrays, form)
         return Rows.of(name, arrays, form)
-    if callable(data) or isinstance(data, Iterable):
+    if callable(data) or checks.are_several(data):
         return Made(name, data, form)
     raise TypeError(f"{FORMS.replace('data', name, 1)}, not {type(data).__name__}")
 

@@ -453,7 +453,7 @@ def test_bad_arguments() -> None:
             small(**options)
     with pytest.raises(TypeError, match="quantiles"):
         small(quantiles=0.5)
-    for calendar in ("year", 3):
+    for calendar in ("year", 3, np.array("year")):
         with pytest.raises(TypeError, match="calendar"):
             small(calendar=calendar)
     for large in (1e39, 1e300):
