@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from functools import cache
-from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -25,9 +23,8 @@ from recurray_numpy.plan import StackPlan
 from recurray_numpy.scan import forward
 from recurray_numpy.step import StackStep
 
-itemsize = attrgetter("itemsize")
-
 SQUARED = 1024  # numbers of a row whose squares are added up at a time
+LEAST, MOST = 1e-31, 3e38  # a sum of squares, for each number and in all: float32 loses none that matters between them
 
 
 class NumpyBackend(Backend):
@@ -126,10 +123,9 @@ class NumpyBackend(Backend):
         """Return the root of the sum of all squares; see `recurray.backend.Backend.norm`."""
         with np.errstate(all="ignore"):
             total = sum(map(_sum_of_squares, arrays))
-        dtypes = sorted({array.dtype for array in arrays}, key=itemsize)
-        least, most = _squares(dtypes[0])
-        if least * sum([array.size for array in arrays]) <= total <= most:
-            return np.asarray(math.sqrt(total), dtypes[-1])
+        if LEAST * sum([array.size for array in arrays]) < total < MOST:
+            dtypes = {array.dtype for array in arrays}
+            return np.asarray(math.sqrt(total), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
         return super().norm(arrays)
 
     def sum_rows(self, values: Any, index: Any, count: int) -> Any:
@@ -146,13 +142,6 @@ class NumpyBackend(Backend):
                 _, first, lengths = np.unique(index, return_index=True, return_counts=True)
             result[present] = np.add.reduceat(values, first, axis=0)
         return result
-
-
-@cache
-def _squares(dtype: Any) -> tuple[float, float]:
-    """What squares that vanish may be of the sum, for each number; and the largest sum."""
-    limits = np.finfo(dtype)
-    return float(limits.tiny / limits.eps), float(limits.max)
 
 
 def _sum_of_squares(a: Any) -> float:

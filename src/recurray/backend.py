@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -343,11 +344,11 @@ class Backend:
         return reference(formula, arrays, numbers)
 
     def norm(self, arrays: Sequence[Array]) -> Array:
-        """Return the root of the sum of the squares of all numbers in arrays, 0-d, however large or small they are.
-
-        None of the arrays is empty.
-        """
+        """Return the root of the sum of the squares of all numbers in arrays, 0-d, however large or small they are."""
         xp = self.xp
+        arrays = [array for array in arrays if math.prod(array.shape)]
+        if not arrays:
+            return xp.asarray(0.0, dtype=xp.float32, device=self.device)
         largest = xp.max(xp.stack([xp.asarray(xp.max(xp.abs(array))) for array in arrays]))
         limit = float(xp.finfo(largest.dtype).max)
         scale = xp.minimum(largest, xp.full_like(largest, limit))  # finite even where a number isn't; NaN stays NaN

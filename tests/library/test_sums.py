@@ -105,6 +105,14 @@ def test_the_norm_of_many_gradients(backend: Backend) -> None:
     assert_times(backend, norm, 1, (count * (NUMBERS.astype(float) ** 2).sum()) ** 0.5)
 
 
+def test_the_norm_of_arrays_without_numbers(backend: Backend) -> None:
+    full, empty = backend.asarray(np.array([3.0, -4.0], "float32")), backend.asarray(np.zeros((2, 0), "float32"))
+    for arrays, expected in (([], 0), ([empty], 0), ([empty, full], 5)):
+        found = backend.to_numpy(backend.norm(arrays))
+        assert found == expected
+        assert found.shape == ()
+
+
 @pytest.mark.parametrize(
     ("platform", "steps", "batch"),
     [

@@ -1292,8 +1292,8 @@ ANEW = [
     Mistake(
         "norm of gradients: squares that vanish",
         f"{NUMPY}backend.py",
-        "if least * sum([array.size for array in arrays]) <= total <= most:",
-        "if total <= most:",
+        "if LEAST * sum([array.size for array in arrays]) < total < MOST:",
+        "if 0 < total < MOST:",
         BY_TORCH,
         "numpy",
     ),
@@ -1807,8 +1807,8 @@ ANEW = [
     Mistake(
         "clipping: the norm leaves the last gradient out",
         "src/recurray/optim/clipping.py",
-        ".norm(filled) if filled",
-        ".norm(filled[:-1] or filled) if filled",
+        ".norm(filled)\n",
+        ".norm(filled[:-1] or filled)\n",
         ("tests/library/test_optim.py",),
     ),
     Mistake(

@@ -79,17 +79,11 @@ def clip_grad_norm(grads: Mapping[str, Array], max_norm: float) -> tuple[dict[st
                 f"{kind_of(grad)} on {device_of(grad)}, another {kind_of(filled[0])} on "
                 f"{device_of(filled[0])}"
             )
-    norm = norm_of(grads)
+    norm = backend_of(filled[0]).norm(filled)
     max_norm = min(max_norm, float(xp.finfo(norm.dtype).max))
     factor = xp.asarray(max_norm / xp.maximum(norm + 1e-6, xp.full_like(norm, max_norm)))  # at most 1
     factors = {dtype: xp.astype(factor, dtype, copy=False) for dtype in {grad.dtype for grad in grads.values()}}
     return {name: xp.asarray(grad * factors[grad.dtype]) for name, grad in grads.items()}, norm
-
-
-def norm_of(grads: Mapping[str, Array]) -> Array:
-    """Return the norm of gradients together, arrays of one library on one device: 0-d there, or 0.0 of no number."""
-    filled = [grad for grad in grads.values() if math.prod(grad.shape)]
-    return backend_of(filled[0]).norm(filled) if filled else 0.0
 
 
 def clip_grad_value(grads: Mapping[str, Array], limit: float) -> dict[str, Array]:

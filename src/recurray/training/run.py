@@ -205,7 +205,7 @@ class Run:
         """Change the params by what some pieces say."""
         plan = self._setup.plan
         learned = self._setup.ranks.joined(joined(group), piece, last=last)
-        grads, norm = clipped(learned.grads, plan.clip_norm, plan.clip_value)
+        grads, norm = clipped(learned.grads, self._setup.model.backend, plan.clip_norm, plan.clip_value)
         value = learned.value
         now = known_at_once(value) and known_at_once(norm)
         if now:

@@ -13,8 +13,8 @@ import numpy as np
 
 from recurray import losses, optim
 from recurray.arrays import Array, is_tracer, namespace_of, on_host, to_numpy
+from recurray.backend import Backend
 from recurray.messages import in_words
-from recurray.optim.clipping import norm_of
 from recurray.training.batch import BY_STEP, Batch
 from recurray.training.pieces import Piece
 
@@ -38,8 +38,8 @@ class Model:
     def __init__(self, model: Any, loss: Loss, metrics: Mapping[str, Callable[..., Any]]) -> None:
         self.model, self.loss, self.metrics = model, loss, metrics
         self.batch_first = getattr(model, "batch_first", True) is not False
-        self._backend, self._dtype = model.backend, getattr(model, "dtype", None)
-        known = self._dtype in ("float32", "float64") and self._backend.owns(np.empty(0, self._dtype))
+        self.backend, self._dtype = model.backend, getattr(model, "dtype", None)
+        known = self._dtype in ("float32", "float64") and self.backend.owns(np.empty(0, self._dtype))
         self._taken_as_is = (np.dtype(self._dtype),) if known else ()  # dtypes of arrays of NumPy
 
     def carried(self, piece: Piece, state: Any) -> Any:
@@ -88,8 +88,8 @@ class Model:
         if isinstance(value, np.ndarray):
             if value.dtype in self._taken_as_is:
                 return value
-            return self._backend.asarray(value, self._dtype if value.dtype.kind == "f" else None)
-        return value if self._backend.owns(value) else self._backend.asarray(to_numpy(value))
+            return self.backend.asarray(value, self._dtype if value.dtype.kind == "f" else None)
+        return value if self.backend.owns(value) else self.backend.asarray(to_numpy(value))
 
     def _target(self, batch: Batch, prediction: Array, valid: Any) -> tuple[Array, Any, float]:
         """The target, which elements of the loss count, and how many rows or steps that are."""
@@ -101,7 +101,7 @@ class Model:
         if mask is None:
             return target, None, float(math.prod(shape[: 2 if by_step else 1]))
         weight = float(mask.sum()) / math.prod(mask.shape[2 if by_step else 1 :])
-        return target, self._backend.asarray(np.ascontiguousarray(mask)), weight
+        return target, self.backend.asarray(np.ascontiguousarray(mask)), weight
 
     def _loss(self, prediction: Array, target: Array, mask: Any) -> tuple[Any, Any]:
         try:
@@ -162,15 +162,14 @@ def joined(parts: Sequence[Learned]) -> Learned:
     return Learned(value, grads, total, metrics)
 
 
-def clipped(grads: Grads, clip_norm: float | None, clip_value: float | None) -> tuple[Grads, Any]:
+def clipped(grads: Grads, backend: Backend, clip_norm: float | None, clip_value: float | None) -> tuple[Grads, Any]:
     """Gradients within the limits, and their norm before."""
-    if clip_value is not None:
-        norm = norm_of(grads)
-        grads = optim.clip_grad_value(grads, clip_value)
-        return (grads if clip_norm is None else optim.clip_grad_norm(grads, clip_norm)[0]), norm
-    if clip_norm is not None:
+    if clip_norm is not None and clip_value is None:
         return optim.clip_grad_norm(grads, clip_norm)
-    return grads, norm_of(grads)
+    norm = backend.norm(list(grads.values()))
+    if clip_value is not None:
+        grads = optim.clip_grad_value(grads, clip_value)
+    return (grads if clip_norm is None else optim.clip_grad_norm(grads, clip_norm)[0]), norm
 
 
 def not_finite(grads: Mapping[str, Array]) -> str | None:
