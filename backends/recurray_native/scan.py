@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from ctypes import byref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -242,9 +242,10 @@ def fill(task: CTask, **arrays: Any) -> None:
 
 def ready_weights(level: str, dtype: Any, task: CTask, weights: Weights) -> Any:
     """A frozen layer's weights in the engine's order, made once; None where the weights may change."""
-    if weights.kept is None:
+    own = replace(weights, kept=weights.kept_matrices) if arguments.is_by_row(weights.input_bias) else weights
+    if own.kept is None:
         return None
-    return weights.once(("recurray_native", level), lambda: _packed(library.number(level), dtype == FLOATS[1], task))
+    return own.once(("recurray_native", level), lambda: _packed(library.number(level), dtype == FLOATS[1], task))
 
 
 def _packed(level: int, is_double: bool, task: CTask) -> Any:
@@ -300,6 +301,7 @@ def contiguous(weights: Weights) -> Weights:
         _in_order(weights.projection),
         {name: in_order(a) for name, a in weights.pointwise.items()},
         weights.kept,
+        weights.kept_matrices,
     )
 
 

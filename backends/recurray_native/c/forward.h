@@ -42,7 +42,7 @@ static void lay_out_matrix(Matrix *b, i64 k, i64 n, const Task *task, Arena *are
 }
 
 /* Where the weights are in the engine's order, and the biases. */
-static void lay_out_products(Forward *f, const Task *task, Arena *arena, int is_ready) {
+static void lay_out_products(Forward *f, const Task *task, Arena *arena, Arena *of_biases, int is_ready) {
     const i64 blocks = task->blocks + task->inner_blocks;
     for (i64 b = 0; b < blocks; b++) {
         if (b < task->blocks && task->input_gate[b] >= 0)
@@ -52,7 +52,7 @@ static void lay_out_products(Forward *f, const Task *task, Arena *arena, int is_
                            arena, is_ready);
     }
     if (task->projection) lay_out_matrix(&f->projection, task->units, task->outputs, task, arena, is_ready);
-    f->bias = taken(arena, (task->bias_row ? task->batch : 1) * blocks * rounded_up(task->units, LANES), sizeof(real));
+    f->bias = taken(of_biases, (task->bias_row ? task->batch : 1) * blocks * rounded_up(task->units, LANES), sizeof(real));
 }
 
 static void lay_out_forward(Forward *f, const Task *task, int parts, Arena *arena) {
@@ -62,7 +62,8 @@ static void lay_out_forward(Forward *f, const Task *task, int parts, Arena *aren
     f->input = taken(arena, blocks, sizeof(Matrix));
     f->recurrent = taken(arena, blocks, sizeof(Matrix));
     Arena ready = {(char *)task->ready, 0};
-    lay_out_products(f, task, task->ready ? &ready : arena, task->ready != NULL);
+    Arena *of_weights = task->ready ? &ready : arena;
+    lay_out_products(f, task, of_weights, task->bias_row ? arena : of_weights, task->ready != NULL);
     f->hoisted = task->batch < ROWS && !few(task);
     f->ahead = f->hoisted ? taken(arena, (task->batch + TILE_ROWS) * blocks * padded, sizeof(real)) : NULL;
     f->gates = task->program.segments > 1 ? taken(arena, task->batch * blocks * padded, sizeof(real)) : NULL;
@@ -121,7 +122,7 @@ static void pack_forward(Forward *f, const Share *share) {
         const i64 x = b < task->blocks ? task->input_gate[b] : -1, h = task->recurrent_gate[b];
         if (x >= 0) pack_part(task, f->input + b, (const real *)task->input_weight + x * units * task->features, share);
         if (h >= 0) pack_part(task, f->recurrent + b, (const real *)task->recurrent_weight + h * units * task->outputs, share);
-        if (share->part || task->ready) continue;
+        if (share->part || (task->ready && !task->bias_row)) continue;
         const i64 biases = task->bias_row ? task->batch : 1, row = f->scan.blocks_in_all * padded;
         real *bias = f->bias + b * padded;
         zero_rows(biases, padded, row, bias);
@@ -136,12 +137,13 @@ static void pack_forward(Forward *f, const Share *share) {
 static size_t pack(const Task *given, void *to) {
     Task task = *given; /* of many rows, so that all is packed */
     task.rows = FEW_ROWS + 1, task.ready = NULL;
+    if (task.bias_row) task.bias_row = 0, task.input_bias = NULL; /* of each row, they aren't the weights' */
     Forward f = {.scan = {.task = &task, .padded = rounded_up(task.units, LANES), .blocks_in_all = task.blocks + task.inner_blocks}};
     Arena arena = {to, 0};
     Matrix *matrices = to ? memory_taken(2 * (size_t)f.scan.blocks_in_all * sizeof(Matrix)) : NULL;
     if (to && !matrices) return 0;
     if (to) f.input = matrices, f.recurrent = matrices + f.scan.blocks_in_all;
-    lay_out_products(&f, &task, &arena, 1);
+    lay_out_products(&f, &task, &arena, &arena, 1);
     if (!to) return arena.used;
     const Share whole = {.part = 0, .parts = 1};
     pack_forward(&f, &whole);

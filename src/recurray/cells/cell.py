@@ -34,6 +34,7 @@ class Weights:
     projection: Array | None = None  # (R, H): the output is projection @ h
     pointwise: Mapping[str, Array] = field(default_factory=dict)  # name -> (rows, H), read by the cell itself
     kept: dict[Any, Any] | None = field(default=None, repr=False, compare=False)  # see `once`; None if they may change
+    kept_matrices: dict[Any, Any] | None = field(default=None, repr=False, compare=False)  # the same of all but biases
 
     def once(self, name: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` makes of the weights: kept by ``name`` where they are a frozen layer's, so that nobody changes
@@ -48,7 +49,7 @@ class Weights:
         """Add up gradients, field by field."""
         sums: dict[str, Any] = {}
         for own in fields(self):
-            if own.name == "kept":
+            if own.name.startswith("kept"):
                 continue
             a, b = getattr(self, own.name), getattr(other, own.name)
             if own.name == "pointwise":

@@ -208,7 +208,7 @@ class RecurrentForm(Layer):
 
     def _fix(self) -> None:
         super()._fix()
-        self._fixed_weights, self._plans = [replace(own, kept={}) for own in self.weights()], Plans()
+        self._fixed_weights, self._plans = [replace(own, kept={}, kept_matrices={}) for own in self.weights()], Plans()
 
     def random_input(self, rng: Generator, batch: int, steps: int) -> Any:
         """Return a random input, a NumPy array, that the layer takes."""

@@ -66,11 +66,14 @@ def test_calls_of_all_sizes(platform: str, dtype: str, hidden: int) -> None:
 @pytest.mark.parametrize("platform", here("numpy", "native", "cupy"))
 def test_rows_with_biases_of_their_own(platform: str) -> None:
     """Those of a call aren't the next one's."""
-    layer, x = lstm(obtain(platform), static_size=2)
-    frozen = layer.frozen()
-    for seed in (2, 3):
-        static = layer.backend.asarray(np.random.default_rng(seed).standard_normal((2, 2)))
-        assert_same_calls(layer, frozen, x, static=static)
+    layer, _ = lstm(obtain(platform), static_size=2, num_layers=2, bidirectional=True)
+    frozen: Any = layer.frozen()
+    for rows, steps in [(2, 6), (1, 7), (9, 2), (2, 6)]:
+        rng = np.random.default_rng(rows)
+        x, static = rng.standard_normal((rows, steps, 3)), rng.standard_normal((rows, 2))
+        assert_same_calls(layer, frozen, layer.backend.asarray(x), static=layer.backend.asarray(static))
+    kept = [own.kept_matrices for own in frozen._layer._fixed_weights]
+    assert [bool(own) for own in kept] == [platform == "native"] * 2 + [False] * 2  # the first layer's, and once
 
 
 def test_it_stays_as_it_is(backend: Backend) -> None:
