@@ -1293,7 +1293,7 @@ ANEW = [
         "norm of gradients: squares that vanish",
         f"{NUMPY}backend.py",
         "if LEAST * sum([array.size for array in arrays]) < total < MOST:",
-        "if 0 < total < MOST:",
+        "if total < MOST:",
         BY_TORCH,
         "numpy",
     ),
