@@ -121,8 +121,7 @@ class NumpyBackend(Backend):
 
     def norm(self, arrays: Sequence[Any]) -> Any:
         """Return the root of the sum of all squares; see `recurray.backend.Backend.norm`."""
-        with np.errstate(all="ignore"):
-            total = sum(map(_sum_of_squares, arrays))
+        total = sum(map(_sum_of_squares, arrays))
         if LEAST * sum([array.size for array in arrays]) < total < MOST:
             dtypes = {array.dtype for array in arrays}
             return np.asarray(math.sqrt(total), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
@@ -146,9 +145,10 @@ class NumpyBackend(Backend):
 
 def _sum_of_squares(a: Any) -> float:
     """Add up the squares of an array's numbers, along rows by BLAS: so no sum is of many, and none is shared out."""
+    if a.size <= 8 * SQUARED:  # which BLAS does not share out; vdot, unlike dot, doesn't look for overflow
+        return float(np.vdot(a, a))
     flat = a.ravel("K")
-    if flat.size <= 8 * SQUARED:  # which BLAS does not share out
-        return float(flat.dot(flat))
     whole = flat.size // SQUARED * SQUARED
     rows, rest = flat[:whole].reshape(-1, SQUARED), flat[whole:]
-    return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest.dot(rest))
+    with np.errstate(all="ignore"):
+        return float(np.vecdot(rows, rows).sum(dtype=np.float64)) + float(rest.dot(rest))
