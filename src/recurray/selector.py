@@ -100,7 +100,7 @@ def get_backend(backend: str | Backend | ModuleType | None = None, device: Any =
 def backend_of(array: Array) -> Backend:
     """Return the backend of an array's library, on its device."""
     xp = namespace_of(array)
-    library = xp.__name__.rpartition(".")[2]
+    library = xp.__name__.removeprefix("array_api_compat.")  # jax.numpy is another library than numpy
     return get_backend(library if library in _announced() else xp, device_of(array))
 
 

@@ -287,6 +287,15 @@ def test_importing_and_using_numpy_imports_no_other_library() -> None:
 # Namespaces -----------------------------------------------------------------------------------------------------------
 
 
+def test_an_arrays_backend_is_of_its_library(backend: Backend) -> None:
+    """jax.numpy isn't NumPy."""
+    grads = {"w": backend.asarray([3.0, 4.0], "float32")}
+    assert selector.backend_of(grads["w"]).xp is backend.xp
+    clipped, norm = rr.optim.clip_grad_norm(grads, 1.0)
+    np.testing.assert_allclose(backend.to_numpy(clipped["w"]), [0.6, 0.8], rtol=1e-5)
+    assert backend.owns(norm)
+
+
 @pytest.mark.parametrize("backend", here("reference", "array-api-strict", "device1", "torch", "jax"), indirect=True)
 def test_a_namespace_is_the_reference_path(backend: Backend) -> None:
     """Asked for twice, it is one backend."""
