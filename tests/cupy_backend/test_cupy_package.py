@@ -450,6 +450,7 @@ def test_the_device_is_described(cupy: Any, backend: Backend) -> None:
         shared=cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"],
         cooperative=True,
         tensor_cores=capability >= (8,),
+        cache=cupy.cuda.Device().attributes["L2CacheSize"],
     )
 
 

@@ -170,7 +170,11 @@ class FakeCupy:
         self.fails, self.refuses, self.most_shared, self.shared = False, None, 100_000, 0
         self.compiled: list[tuple[str, str]] = []
         self.launched: list[Any] = []
-        sizes = {"MultiProcessorCount": device.multiprocessors, "MaxSharedMemoryPerBlockOptin": device.shared}
+        sizes = {
+            "MultiProcessorCount": device.multiprocessors,
+            "MaxSharedMemoryPerBlockOptin": device.shared,
+            "L2CacheSize": device.cache,
+        }
         self.cuda = SimpleNamespace(
             runtime=Runtime(),
             compiler=SimpleNamespace(CompileException=CompileException),
