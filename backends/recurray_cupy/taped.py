@@ -26,7 +26,7 @@ from recurray_cupy.tape import APART, Imagined, Recorder, Tape
 MOST_SEEN = 1024  # forms that are remembered before they have a tape
 MOST_STEPS = 1024  # of a tape: each may be several notes
 
-FIELDS = tuple(field.name for field in fields(Weights) if field.name not in ("pointwise", "kept"))
+FIELDS = tuple(field.name for field in fields(Weights) if not field.name.startswith(("pointwise", "kept")))
 
 
 class Taped(NamedTuple):

@@ -837,8 +837,8 @@ MISTAKES = [
     Mistake(
         "a moved layer shares its short way",
         RECURRENT_FORM,
-        "        other._plans = Plans()\n",
-        "",
+        "self._plans, self._identity = Plans(), self._made_identity()",
+        "self._identity = self._made_identity()",
         (f"{MOVING}test_single_steps_of_a_moved_layer",),
     ),
     Mistake(

@@ -195,15 +195,12 @@ class RecurrentForm(Layer):
         return self._state_form.kind
 
     def copy_on(self, backend: Backend, dtype: str) -> Self:
-        """Also the form of the state, which is the backend's, and plans of its own."""
+        """Also the form of the state, which is the backend's."""
         for cell in (self._given_cell, self.reverse_cell):
             if cell is not None:
                 check_cell(cell, backend)
         other = super().copy_on(backend, dtype)
-        other._state_form = other._made_state_form()
-        other._plans = Plans()
-        other._fixed_weights = ()
-        other._identity = other._made_identity()
+        other._state_form, other._fixed_weights = other._made_state_form(), ()
         return other
 
     def _fix(self) -> None:
