@@ -200,7 +200,8 @@ class RecurrentForm(Layer):
             if cell is not None:
                 check_cell(cell, backend)
         other = super().copy_on(backend, dtype)
-        other._state_form, other._fixed_weights = other._made_state_form(), ()
+        other._state_form = other._made_state_form()
+        other._fixed_weights = ()
         return other
 
     def _fix(self) -> None:
